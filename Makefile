@@ -1,0 +1,72 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SHARED ?= ../shared/data
+
+.PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
+	bench bench-transform bench-import bench-scale bench-quality
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+demo: .venv/.demo  ## the main job on real data, end to end
+	$(BIN)/trimtab demo
+
+test: .venv/.test  ## every test; fails below 90 % branch coverage
+	$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
+
+test-fast: .venv/.test  ## unit tests only
+	$(BIN)/python -m pytest -q tests/unit
+
+export: .venv/.demo  ## build every models/NAME that has a recipe.toml
+	$(BIN)/trimtab build models
+
+setup: .venv/.test  ## the environment for development
+
+check: lint types imports  ## everything that needs no test run
+
+lint: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/.test
+	$(BIN)/mypy
+
+imports: .venv/.test
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+fmt: .venv/.test  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+cov: test  ## lines and branches that no test reaches
+	$(BIN)/coverage report --skip-covered -m
+
+bench: bench-transform bench-import bench-scale bench-quality  ## every benchmark
+
+bench-transform: .venv/.test  ## one transform against numpy and torch
+	$(BIN)/python benchmarks/transform/run.py
+
+bench-import: .venv/.test  ## import time and memory of the runtime
+	$(BIN)/python benchmarks/import/run.py
+
+bench-scale: .venv/.test  ## a fit on a million documents, in bounded memory
+	$(BIN)/python benchmarks/scale/run.py
+
+bench-quality: .venv/.test  ## default fits on every dataset in SHARED
+	$(BIN)/python benchmarks/quality/run.py --data $(SHARED)
+
+clean:  ## remove what set-up and runs have made
+	rm -rf .venv demo build *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+.venv/.test: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[test,bench]'
+	@touch $@ .venv/.demo

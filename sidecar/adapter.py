@@ -1,0 +1,192 @@
+"""The adapter at search time: a checked model file, run by ONNX Runtime on query vectors.
+
+The hot path of the whole product. One query costs one pass over the weights plus a few
+microseconds: buffers of one row are bound to the session once per thread and reused.
+"""
+
+import hashlib
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sidecar.errors import IntegrityError, ManifestError
+from sidecar.manifest import Manifest
+from sidecar.model_file import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    ModelFile,
+    check_model,
+    read_model_file,
+    resolve_model_path,
+)
+from sidecar.vectors import as_floats, check_dim, check_finite
+
+logger = logging.getLogger(__name__)
+
+_ERROR_SEVERITY = 3  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error
+
+
+class Adapter:
+    """A trained query-side map, ready to use from any number of threads.
+
+    Make one with :meth:`load` or :meth:`from_bytes`.
+
+    Attributes:
+        manifest: What the model says about itself.
+        version: First 12 hex digits of the file's SHA-256.
+
+    Example:
+        >>> adapter = Adapter.load("models/docs")  # doctest: +SKIP
+        >>> adapter.transform(query)  # doctest: +SKIP
+    """
+
+    def __init__(self, model: ModelFile) -> None:
+        """Make a session from a checked file; callers use :meth:`load`."""
+        self.manifest: Manifest = model.manifest
+        self.version: str = hashlib.sha256(model.content).hexdigest()[:12]
+        self._dim_in = model.manifest.dim_in
+        self._session = _make_session(model.content)
+        self._rows = threading.local()
+        self._check_answers()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Load a model file, or the ``adapter.onnx`` in a folder.
+
+        Raises:
+            ModelError: There is no such file, or it can't be read.
+            IntegrityError: The file is damaged, oversized, or holds what an adapter never needs.
+            ManifestError: The manifest is missing, from a newer schema, or at odds with the graph.
+        """
+        file = resolve_model_path(path)
+        adapter = cls(read_model_file(file))
+        logger.info(
+            "adapter loaded",
+            extra={"adapter": adapter.manifest.name, "version": adapter.version},
+        )
+        return adapter
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Load a model from memory, with the same checks as :meth:`load`."""
+        return cls(check_model(content))
+
+    @property
+    def dim_in(self) -> int:
+        """Values that a query vector must have."""
+        return self._dim_in
+
+    @property
+    def dim_out(self) -> int:
+        """Values that an adapted query has."""
+        return self.manifest.dim_out
+
+    def transform(self, queries: ArrayLike) -> NDArray[np.float32]:
+        """Adapt one query vector or a batch.
+
+        Args:
+            queries: Shape ``(dim_in,)`` or ``(n, dim_in)``; an array of any float dtype or lists
+                of numbers.
+
+        Returns:
+            Adapted queries, float32, shape ``(dim_out,)`` or ``(n, dim_out)``: the same rank as
+            the input, in memory of their own.
+
+        Raises:
+            QueryError: Not numbers, empty, ragged, or of another rank.
+            DimensionError: A row does not have ``dim_in`` values.
+            NonFiniteError: NaN or infinity among the values.
+        """
+        floats = as_floats(queries)
+        check_dim(floats.shape[-1], self._dim_in)
+        if floats.ndim == 1:
+            return self._transform_row(floats)
+        if len(floats) == 1:
+            return self._transform_row(floats[0]).reshape(1, -1)
+        check_finite(floats)
+        return self._run(np.ascontiguousarray(floats))
+
+    __call__ = transform
+
+    def _transform_row(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Adapt one row through buffers that stay bound to the session."""
+        try:
+            row: _BoundRow = self._rows.bound
+        except AttributeError:
+            row = self._rows.bound = _BoundRow(self._session, self._dim_in, self.dim_out)
+        return row.run(query)
+
+    def _run(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Adapt a batch of rows."""
+        adapted: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: queries})[0]
+        return adapted
+
+    def _check_answers(self) -> None:
+        """Run the graph once on a unit vector, and hold the answer against the manifest."""
+        probe = np.full((2, self._dim_in), self._dim_in**-0.5, dtype=np.float32)
+        try:
+            adapted = self._run(probe)
+        except Exception as error:  # ONNX Runtime raises its own types, without a common base
+            raise IntegrityError(f"the model's graph can't be run: {error}") from error
+        if adapted.shape != (2, self.dim_out):
+            raise ManifestError(
+                f"the graph answers with shape {adapted.shape}, "
+                f"the manifest says (2, {self.dim_out}); export the model again"
+            )
+        if self.manifest.normalised and not np.allclose(
+            np.linalg.norm(adapted, axis=1), 1.0, atol=1e-3
+        ):
+            raise ManifestError(
+                "the manifest says that adapted queries have unit length, the graph gives "
+                f"{np.linalg.norm(adapted[0]):.4g}; export the model again"
+            )
+
+
+class _BoundRow:
+    """One thread's input and output row, bound to the session once."""
+
+    def __init__(self, session: Any, dim_in: int, dim_out: int) -> None:
+        """Bind two rows of memory, which live as long as this object."""
+        self._input = np.zeros((1, dim_in), dtype=np.float32)
+        self._output = np.zeros((1, dim_out), dtype=np.float32)
+        self._input_row, self._output_row = self._input[0], self._output[0]
+        self._binding = session.io_binding()
+        self._binding.bind_input(
+            INPUT_NAME, "cpu", 0, np.float32, self._input.shape, self._input.ctypes.data
+        )
+        self._binding.bind_output(
+            OUTPUT_NAME, "cpu", 0, np.float32, self._output.shape, self._output.ctypes.data
+        )
+        self._run = session.run_with_iobinding
+
+    def run(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Adapt one row; the answer is a copy that the caller owns."""
+        self._input_row[:] = query
+        # A dot product is finite only where every value is, but for squares past float32's range.
+        if not self._input_row.dot(self._input_row) < _LARGEST_SQUARE:
+            check_finite(query)
+        self._run(self._binding)
+        adapted: NDArray[np.float32] = self._output_row.copy()
+        return adapted
+
+
+_LARGEST_SQUARE = float(np.finfo(np.float32).max)
+
+
+def _make_session(content: bytes) -> Any:
+    """Make a session that uses one thread, never spins, and stays quiet."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERROR_SEVERITY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises its own types, without a common base
+        raise IntegrityError(f"ONNX Runtime refuses the model: {error}") from error

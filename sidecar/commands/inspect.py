@@ -1,0 +1,57 @@
+"""`trimtab inspect MODEL`: what a model says about itself, once it has passed every check."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from sidecar.model_file import ModelFile, read_model_file, resolve_model_path
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect(model: str, as_json: bool) -> None:
+    """Check a MODEL file and show its manifest."""
+    path = resolve_model_path(model)
+    checked = read_model_file(path)
+    record = describe(checked)
+    if as_json:
+        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    manifest = checked.manifest
+    lines = {
+        "file": f"{path} ({len(checked.content) / 1e6:.2f} MB)",
+        "name @ version": f"{manifest.name}@{record['version']}",
+        "adapter": f"{manifest.kind}, {manifest.dim_in} -> {manifest.dim_out} dims, "
+        f"for {manifest.use}",
+        "output": ("unit length" if manifest.normalised else "any length")
+        + f", compared by {manifest.similarity}",
+        "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint})",
+        "stores queries": "yes" if manifest.stores_queries else "no",
+        "ONNX": f"opset {checked.opset}, IR {checked.ir_version}, {', '.join(checked.operators)}",
+        "made": manifest.created or "unknown",
+    }
+    for name, metric in manifest.metrics.get("metrics", {}).items():
+        low, high = metric["ci95"]
+        lines[name] = (
+            f"{metric['base']:.4f} -> {metric['adapted']:.4f} "
+            f"({metric['delta']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
+        )
+    width = max(map(len, lines))
+    for label, value in lines.items():
+        click.echo(f"{label:<{width}}  {value}")
+
+
+def describe(model: ModelFile) -> dict[str, Any]:
+    """Gather everything that is known about a checked model, for machines."""
+    return {
+        "version": hashlib.sha256(model.content).hexdigest()[:12],
+        "size_bytes": len(model.content),
+        "opset": model.opset,
+        "ir_version": model.ir_version,
+        "operators": list(model.operators),
+        "manifest": asdict(model.manifest),
+    }

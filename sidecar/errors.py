@@ -1,0 +1,53 @@
+"""Everything that can go wrong at run time, as types that a caller can tell apart.
+
+A class stands here only where a caller catches it or answers it differently. Every message
+gives the fact, what was expected, and the way out.
+"""
+
+
+class SidecarError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(SidecarError):
+    """A setting is missing, unknown or contradicts another one."""
+
+
+class MissingExtraError(SidecarError, ImportError):
+    """An optional package is needed and not installed; the message names the extra."""
+
+
+class ModelError(SidecarError):
+    """A model file can't be used."""
+
+
+class ManifestError(ModelError):
+    """A model file is readable, but what it says about itself is missing or wrong."""
+
+
+class IntegrityError(ModelError):
+    """A model file is damaged, oversized, or holds something that an adapter never needs."""
+
+
+class QueryError(SidecarError, ValueError):
+    """A query vector can't be transformed."""
+
+
+class DimensionError(QueryError):
+    """A query vector has another number of values than the adapter wants."""
+
+
+class NonFiniteError(QueryError):
+    """A query vector holds NaN or infinity."""
+
+
+class UpstreamError(SidecarError):
+    """A service that the runtime depends on gave no usable answer."""
+
+
+class UnavailableError(UpstreamError):
+    """A service could not be reached, or answered with a failure."""
+
+
+class DeadlineError(UpstreamError):
+    """A service did not answer in time."""

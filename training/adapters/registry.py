@@ -1,0 +1,105 @@
+"""Adapters by name: make one, save it without pickles, open it again."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from training.adapters.base import Adapter
+from training.adapters.identity import IdentityAdapter
+from training.adapters.linear import LinearAdapter
+from training.adapters.low_rank import LowRankAdapter
+from training.adapters.two_layer import TwoLayerAdapter
+from training.errors import ConfigError, DataError
+
+_BUILT_IN: dict[str, type[Adapter]] = {
+    "identity": IdentityAdapter,
+    "linear": LinearAdapter,
+    "low_rank": LowRankAdapter,
+    "two_layer": TwoLayerAdapter,
+}
+
+
+def adapter_class(kind: str) -> type[Adapter]:
+    """Find an adapter's class: a built-in kind, or ``module:Class`` for a user's own.
+
+    Raises:
+        ConfigError: No such kind, the module can't be imported, or the class is no Adapter.
+    """
+    if kind in _BUILT_IN:
+        return _BUILT_IN[kind]
+    module_name, _, class_name = kind.partition(":")
+    if not class_name:
+        raise ConfigError(f"adapter is {kind!r}; expected {', '.join(_BUILT_IN)}, or module:Class")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"can't import adapter {kind!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        raise ConfigError(f"{kind!r} is not a subclass of training.Adapter")
+    return found
+
+
+def kind_of(adapter: Adapter) -> str:
+    """Name an adapter's kind, as :func:`adapter_class` finds it again."""
+    for kind, cls in _BUILT_IN.items():
+        if type(adapter) is cls:
+            return kind
+    return f"{type(adapter).__module__}:{type(adapter).__qualname__}"
+
+
+def make_adapter(kind: str, dim_in: int, dim_out: int, options: dict[str, Any]) -> Adapter:
+    """Make an untrained adapter.
+
+    Raises:
+        ConfigError: The kind or one of its options is unknown or out of range.
+    """
+    try:
+        return adapter_class(kind)(dim_in, dim_out, **options)
+    except TypeError as error:
+        raise ConfigError(f"adapter {kind!r} can't take options {options}: {error}") from error
+
+
+def save_adapter(adapter: Adapter, folder: Path, **more: Any) -> None:
+    """Write ``adapter.safetensors`` and ``adapter.json``, with whatever else belongs to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.contiguous() for name, value in adapter.state_dict().items()}
+    save_file(state, folder / "adapter.safetensors")
+    record = {
+        "kind": kind_of(adapter),
+        "dim_in": adapter.dim_in,
+        "dim_out": adapter.dim_out,
+        "options": adapter.options,
+        "normalised": adapter.normalised,
+        **more,
+    }
+    (folder / "adapter.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def load_adapter(folder: Path) -> tuple[Adapter, dict[str, Any]]:
+    """Open what :func:`save_adapter` wrote; a user's own class is imported by its name.
+
+    Returns:
+        The adapter, and everything that ``adapter.json`` says.
+
+    Raises:
+        DataError: A file is missing or damaged, or the weights don't fit the class.
+        ConfigError: The class can't be found.
+    """
+    try:
+        record = json.loads((folder / "adapter.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "adapter.safetensors")
+        adapter = make_adapter(
+            record["kind"], record["dim_in"], record["dim_out"], record["options"]
+        )
+        adapter.normalised = record["normalised"]
+        adapter.load_state_dict(state)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise DataError(
+            f"can't open a checkpoint in {folder}: {error}; "
+            "expected adapter.json and adapter.safetensors as trimtab fit writes them"
+        ) from error
+    return adapter, record

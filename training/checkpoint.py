@@ -1,0 +1,106 @@
+"""Training state on disk, without pickles: what an interrupted fit continues from.
+
+Each file is written beside its place and renamed, so a crash leaves the old state or the new one.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from training.errors import DataError
+
+_RECORD = "record"
+
+State = dict[str, Tensor]
+
+
+class Workspace:
+    """The folder of one fit's unfinished work.
+
+    Attributes:
+        folder: Where it is; None keeps nothing on disk.
+    """
+
+    def __init__(self, folder: Path | None, identity: dict[str, Any], *, resume: bool) -> None:
+        """Open the folder, emptied of other fits' work.
+
+        Args:
+            folder: Where to keep states, or None to keep none.
+            identity: What decides the outcome of the fit: recipe, seed, content hashes.
+            resume: Continue what stands there, if it is the same fit.
+
+        Raises:
+            DataError: The folder holds the work of a fit with other settings or data.
+        """
+        self.folder = folder
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        marker = folder / "fit.json"
+        wanted = json.dumps(identity, sort_keys=True, indent=1)
+        if resume and marker.exists():
+            found = marker.read_text(encoding="utf-8")
+            if found != wanted:
+                raise DataError(
+                    f"{folder} holds an unfinished fit with other settings or data "
+                    f"({_first_difference(found, identity)}); "
+                    "run without --resume to start over, or restore the settings"
+                )
+            return
+        for file in folder.glob("*.safetensors"):
+            file.unlink()
+        write_whole(marker, wanted.encode())
+
+    def load(self, name: str) -> tuple[State, dict[str, Any]] | None:
+        """Read one state, if it is there.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        if self.folder is None or not (file := self._file(name)).exists():
+            return None
+        try:
+            state = load(file.read_bytes())
+            record = json.loads(bytes(state.pop(_RECORD).tolist()))
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise DataError(f"{file} is damaged ({error}); run without --resume") from error
+        return state, record
+
+    def save(self, name: str, state: State, record: dict[str, Any]) -> None:
+        """Write one state and its JSON record, as one file."""
+        if self.folder is None:
+            return
+        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        encoded = json.dumps(record).encode()
+        tensors[_RECORD] = torch.tensor(list(encoded), dtype=torch.uint8)
+        write_whole(self._file(name), save(tensors))
+
+    def _file(self, name: str) -> Path:
+        """Place of one state."""
+        assert self.folder is not None  # noqa: S101 - both callers have looked
+        return self.folder / f"{name}.safetensors"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that no reader, and no crash, ever meets half of it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _first_difference(found: str, wanted: dict[str, Any]) -> str:
+    """Name the first setting in which two fits differ."""
+    old = json.loads(found)
+    for key in sorted(set(old) | set(wanted)):
+        if old.get(key) != wanted.get(key):
+            return f"{key} differs"
+    return "its record is malformed"

@@ -1,0 +1,68 @@
+"""`trimtab build`: every model that has a recipe, as `make export` does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.commands.options import PATH
+
+
+@click.command()
+@click.argument("folder", type=PATH, default=Path("models"))
+@click.option("--demo-data", type=PATH, default=Path("demo"), show_default=True, hidden=True)
+@click.option("--force", is_flag=True, help="Build models that are up to date, too.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
+    """Build every FOLDER/NAME that holds a recipe.toml (FOLDER is `models` by default)."""
+    from training.commands.screen import progress_bar, results, talk
+    from training.config import load_model_recipe
+    from training.dataset import Dataset
+    from training.demo import open_demo_set
+    from training.embeddings import Embeddings
+    from training.pipeline import BuildOptions, build_model
+
+    paths = sorted(folder.glob("*/recipe.toml"))
+    if not paths:
+        raise click.ClickException(f"no {folder}/NAME/recipe.toml; copy models/hpo-lay as a start")
+    for path in paths:
+        recipe = load_model_recipe(path)
+        with progress_bar(remaining=False) as show:
+            if recipe.embeddings is None:
+                data, vectors = open_demo_set(recipe.dataset, demo_data, progress=show)
+            else:
+                data = Dataset.load(recipe.dataset, split_by=recipe.fit.split_by)
+                vectors = Embeddings.open(recipe.embeddings)
+            target = path.parent
+            wanted = {
+                "labels": data.content_hash(),
+                "vectors": vectors.content_hash(),
+                "seed": recipe.seed,
+                "recipe": recipe.fit.as_dict(),
+            }
+            if not force and _made_from(target) == wanted:
+                talk.print(f"{target} is up to date")
+                continue
+            built = build_model(
+                data,
+                vectors,
+                target,
+                recipe.fit,
+                BuildOptions(seed=recipe.seed, device=device, resume=True),
+                progress=lambda done, total: show("fitting", done, total),
+            )
+        headline = built.evaluation.summary["metrics"]["ndcg@10"]
+        results.print(
+            f"{target}: nDCG@10 {headline['base']:.4f} -> {headline['adapted']:.4f}, "
+            f"{'made ' + str(built.file) if built.file else 'no adapter helps, no model written'}"
+        )
+
+
+def _made_from(target: Path) -> dict[str, Any] | None:
+    """Say what the model that stands there was made from, as far as is known."""
+    try:
+        record = json.loads((target / "evaluation.json").read_text(encoding="utf-8"))
+        return {key: record["fit"][key] for key in ("labels", "vectors", "seed", "recipe")}
+    except (OSError, ValueError, KeyError):
+        return None

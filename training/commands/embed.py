@@ -1,0 +1,37 @@
+"""`trimtab embed DATASET -o EMB`: texts to vectors, or stored vectors copied."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.commands.options import PATH, encoder_options, open_encoder
+
+
+@click.command()
+@click.argument("dataset", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The embeddings folder to make.")
+@click.option(
+    "--documents",
+    metavar="SOURCE",
+    help="Copy stored document vectors instead of embedding the corpus: faiss:PATH?ids=FILE.",
+)
+@encoder_options
+def embed(dataset: Path, output: Path, documents: str | None, **encoder: Any) -> None:
+    """Embed the queries and documents of DATASET.
+
+    Interrupted, it continues when the same command is run again; nothing is embedded twice.
+    """
+    from training.commands.screen import progress_bar, results, talk
+    from training.dataset import Dataset
+    from training.embed import embed_dataset
+
+    data = Dataset.load(dataset)
+    opened = open_encoder(**encoder)
+    with progress_bar() as show:
+        info = embed_dataset(data, opened, output, documents=documents, progress=show)
+    talk.print(f"{info.name}, {info.dim} values a vector, fingerprint {info.fingerprint[:23]}…")
+    results.print(f"made {output}")
+    talk.print(
+        f"next: trimtab fit {dataset} --embeddings {output} -o models/{data.name}", style="bold"
+    )

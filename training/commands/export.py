@@ -1,0 +1,31 @@
+"""`trimtab export CHECKPOINT -o FILE`: a trained adapter to one ONNX file."""
+
+from pathlib import Path
+
+import click
+
+from training.commands.options import PATH
+
+
+@click.command()
+@click.argument("checkpoint", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The .onnx file to write.")
+def export(checkpoint: Path, output: Path) -> None:
+    """Export CHECKPOINT (a model folder, or the checkpoint folder in it) to ONNX.
+
+    Writes nothing unless ONNX Runtime gives what torch gives.
+    """
+    from training.checkpoint import write_whole
+    from training.commands.screen import results, talk
+    from training.errors import ExportError
+    from training.export import export_adapter
+    from training.pipeline import load_checkpoint
+
+    if output.suffix != ".onnx":
+        raise ExportError(f"{output} does not end in .onnx; expected models/NAME/adapter.onnx")
+    adapter, manifest = load_checkpoint(checkpoint)
+    content = export_adapter(adapter, manifest)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(output, content)
+    results.print(f"made {output} ({len(content) / 1e6:.2f} MB)")
+    talk.print(f"next: trimtab inspect {output}", style="bold")

@@ -1,0 +1,65 @@
+"""`trimtab fit DATASET --embeddings EMB -o models/NAME`: fit, choose, evaluate, export."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.commands.options import PATH
+
+
+@click.command()
+@click.argument("dataset", type=PATH)
+@click.option("--embeddings", type=PATH, required=True, help="Embeddings folder of the dataset.")
+@click.option("-o", "--output", type=PATH, required=True, help="Model folder: models/NAME.")
+@click.option("--recipe", type=PATH, help="TOML file of knobs.  [default: docs/recipe.md]")
+@click.option("--resume", is_flag=True, help="Continue an interrupted fit.")
+@click.option(
+    "--from", "start_from", type=PATH, help="Model folder to start from, instead of the identity."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every choice.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option(
+    "--allow-identity", is_flag=True, help="Where no adapter helps, write one that does nothing."
+)
+def fit(
+    dataset: Path,
+    embeddings: Path,
+    output: Path,
+    recipe: Path | None,
+    start_from: Path | None,
+    **options: Any,
+) -> None:
+    """Fit the best adapter for DATASET, prove it on the test split, and export it.
+
+    Where no adapter helps, says so and writes no model.
+    """
+    from training.commands.screen import progress_bar, results, show_evaluation, talk
+    from training.config import Recipe, load_recipe
+    from training.dataset import Dataset
+    from training.embeddings import Embeddings
+    from training.pipeline import BuildOptions, build_model, load_checkpoint
+
+    knobs = load_recipe(recipe) if recipe else Recipe()
+    data = Dataset.load(dataset, split_by=knobs.split_by)
+    if data.made_splits:
+        talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
+    vectors = Embeddings.open(embeddings)
+    started = load_checkpoint(start_from)[0] if start_from else None
+    with progress_bar(remaining=False) as show:
+        built = build_model(
+            data,
+            vectors,
+            output,
+            knobs,
+            BuildOptions(start_from=started, **options),
+            progress=lambda done, total: show("fitting", done, total),
+        )
+    talk.print(built.fit.verdict)
+    show_evaluation(built.evaluation.summary)
+    if built.file is None:
+        results.print(f"no model written; {output / 'README.md'} says why")
+        return
+    size = built.file.stat().st_size / 1e6
+    results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
+    talk.print(f"next: trimtab inspect {output}", style="bold")

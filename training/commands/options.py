@@ -1,0 +1,65 @@
+"""Options that several commands share."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from training.encoders import Encoder
+
+PATH = click.Path(path_type=Path)
+
+_ENCODER_OPTIONS = (
+    click.option(
+        "--encoder",
+        default="minilm",
+        show_default=True,
+        help="'minilm' (in the demo extra), a sentence-transformers folder, or 'openai:MODEL'.",
+    ),
+    click.option(
+        "--base-url",
+        default="https://api.openai.com/v1",
+        show_default=True,
+        help="Address of an OpenAI-compatible endpoint; its key comes from OPENAI_API_KEY.",
+    ),
+    click.option("--query-prefix", default="", help="Text put before every query."),
+    click.option("--document-prefix", default="", help="Text put before every document."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps."),
+)
+
+
+def encoder_options(command: Any) -> Any:
+    """Add the options that choose an encoder."""
+    for option in reversed(_ENCODER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def open_encoder(
+    encoder: str,
+    *,
+    base_url: str,
+    query_prefix: str,
+    document_prefix: str,
+    device: str,
+) -> "Encoder":
+    """Open the encoder that the options name."""
+    from sidecar.encoders import EndpointSettings
+    from training.encoders import MINILM, EndpointEncoder, LocalEncoder, packaged_minilm
+
+    if encoder.startswith("openai:"):
+        settings = EndpointSettings(
+            model=encoder.removeprefix("openai:"),
+            base_url=base_url,
+            api_key=os.environ.get("OPENAI_API_KEY"),
+        )
+        return EndpointEncoder(settings, query_prefix=query_prefix, document_prefix=document_prefix)
+    if encoder == MINILM:
+        return packaged_minilm(
+            query_prefix=query_prefix, document_prefix=document_prefix, device=device
+        )
+    return LocalEncoder(
+        Path(encoder), query_prefix=query_prefix, document_prefix=document_prefix, device=device
+    )

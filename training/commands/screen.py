@@ -1,0 +1,124 @@
+"""What the commands show: progress on stderr, results on stdout."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from training.compare import BothWays, Found
+
+talk = Console(stderr=True, highlight=False)
+results = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(remaining: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar for each thing under way; give the function that moves it.
+
+    Yields:
+        ``show(what, done, total)``.
+    """
+    columns: list[Any] = [
+        TextColumn("  {task.description:<12}"),
+        BarColumn(bar_width=36),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
+    if remaining:
+        columns += [TextColumn("left"), TimeRemainingColumn()]
+    with Progress(*columns, console=talk) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def metrics_table(summary: dict[str, Any]) -> Table:
+    """Lay out base, adapted and difference of every metric, overall and by slice."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", min_width=10)
+    for name in ("base", "adapted", "difference", "95 % interval", "p"):
+        table.add_column(name, justify="right")
+    parts = {
+        f"all {summary['n_queries']} queries": summary["metrics"],
+        **{
+            f"{part['n_queries']} about {name.replace('_', ' ')}": part["metrics"]
+            for name, part in summary["slices"].items()
+            if part["n_queries"] < summary["n_queries"]
+        },
+    }
+    for label, metrics in parts.items():
+        if metrics is None:
+            continue
+        table.add_row(f"[bold]{label}[/bold]")
+        for name, metric in metrics.items():
+            low, high = metric["ci95"]
+            table.add_row(
+                f"  {name}",
+                f"{metric['base']:.4f}",
+                f"{metric['adapted']:.4f}",
+                f"{metric['delta']:+.4f}",
+                f"{low:+.4f} to {high:+.4f}",
+                f"{metric['p_value']:.4f}",
+            )
+    return table
+
+
+def show_evaluation(summary: dict[str, Any]) -> None:
+    """Print the table and the count of wins and losses."""
+    results.print(metrics_table(summary))
+    results.print(
+        f"{summary['wins']} queries better, {summary['losses']} worse, {summary['ties']} the same "
+        "(nDCG@10)"
+    )
+
+
+def side_by_side(
+    found: BothWays, names: dict[str, str], wanted: Collection[str] = (), n_shown: int | None = None
+) -> Table:
+    """Lay out what one query found before and after, relevant documents marked and ranked."""
+    width = max(24, (min(results.width, 160) - 4) // 2)
+    moved = f"rank {rank_of(found.before, wanted)} → {rank_of(found.after, wanted)}"
+    title = Text.assemble((f"“{found.query}”", "bold"), f"  {moved if wanted else ''}")
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="")
+    table.add_column("raw query", width=width, no_wrap=True, overflow="ellipsis")
+    table.add_column("adapted query", width=width, no_wrap=True, overflow="ellipsis")
+    for before, after in zip_longest(found.before[:n_shown], found.after[:n_shown]):
+        table.add_row(*(_line(one, names, wanted) for one in (before, after)))
+    return table
+
+
+def rank_of(found: Found, wanted: Collection[str]) -> str:
+    """Give the rank of the first relevant document, for people."""
+    for rank, (doc_id, _) in enumerate(found, start=1):
+        if doc_id in wanted:
+            return str(rank)
+    return f"beyond {len(found)}"
+
+
+def _line(found: tuple[str, float] | None, names: dict[str, str], wanted: Collection[str]) -> Text:
+    """Write one document found; a relevant one stands out without relying on colour."""
+    if found is None:
+        return Text("")
+    doc_id, score = found
+    text = " ".join(names.get(doc_id, doc_id).split())
+    if doc_id in wanted:
+        return Text(f"✔ {score:.3f} {text}", style="bold green")
+    return Text(f"  {score:.3f} {text}")

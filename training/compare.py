@@ -1,0 +1,109 @@
+"""Two searches of one FAISS index: with the raw query, and through an exported adapter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidecar.adapter import Adapter
+from sidecar.clients.faiss import AdaptedIndex
+from training.embeddings import read_ids
+from training.encoders import Encoder, with_prefix
+from training.errors import DataError
+from training.faiss_source import read_index
+
+Found = list[tuple[str, float]]
+"""Ids of documents and their scores, best first."""
+
+
+@dataclass(frozen=True)
+class BothWays:
+    """What one query found before and after.
+
+    Attributes:
+        query: Its text.
+        before: What the raw query found.
+        after: What the adapted query found.
+    """
+
+    query: str
+    before: Found
+    after: Found
+
+
+@dataclass(frozen=True)
+class SearchedIndex:
+    """An index with the adapter in front, and the names of its rows.
+
+    Attributes:
+        raw: The index itself.
+        adapted: The same index behind the adapter.
+        ids: Document id of every row, or None where the index's own numbers are shown.
+    """
+
+    raw: Any
+    adapted: AdaptedIndex
+    ids: list[str] | None
+
+
+def load_for_search(
+    model: str | Path, index: Path, ids: Path | None, encoder: Encoder | None
+) -> SearchedIndex:
+    """Load a model and an index, and check that they and the encoder belong together.
+
+    Raises:
+        DataError: The ids don't fit the index, or the encoder is not the model's.
+    """
+    adapter = Adapter.load(model)
+    raw = read_index(index)
+    manifest = adapter.manifest.encoder
+    if encoder is not None and encoder.fingerprint != manifest.fingerprint:
+        raise DataError(
+            f"the model was fitted on queries of {manifest.name} ({manifest.fingerprint[:23]}), "
+            f"this encoder is {encoder.name} ({encoder.fingerprint[:23]}); pass --encoder"
+        )
+    beside = index.with_suffix(".ids")
+    path = ids or (beside if beside.exists() else None)
+    names = read_ids(path) if path else None
+    if names is not None and len(names) != raw.ntotal:
+        raise DataError(f"{index} holds {raw.ntotal} vectors, {path} has {len(names)} ids")
+    return SearchedIndex(raw, AdaptedIndex(raw, adapter), names)
+
+
+def search_both(
+    searched: SearchedIndex, encoder: Encoder, texts: Sequence[str], k: int
+) -> list[BothWays]:
+    """Embed texts and search both ways."""
+    return search_vectors(searched, texts, encoder.encode(with_prefix(encoder, "query", texts)), k)
+
+
+def search_vectors(
+    searched: SearchedIndex, texts: Sequence[str], queries: NDArray[np.float32], k: int
+) -> list[BothWays]:
+    """Search both ways with query vectors that are there already."""
+    k = min(k, searched.raw.ntotal)
+    before, after = (
+        _found(searched, index.search(queries, k))
+        for index in (
+            searched.raw,
+            searched.adapted,
+        )
+    )
+    return [BothWays(*one) for one in zip(texts, before, after, strict=True)]
+
+
+def _found(
+    searched: SearchedIndex, answer: tuple[NDArray[np.float32], NDArray[np.int64]]
+) -> list[Found]:
+    """Name what FAISS found; it marks missing results with -1."""
+    return [
+        [
+            (searched.ids[row] if searched.ids else str(row), float(score))
+            for score, row in zip(scores, rows, strict=True)
+            if row >= 0
+        ]
+        for scores, rows in zip(*answer, strict=True)
+    ]

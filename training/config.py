@@ -1,0 +1,227 @@
+"""The recipe: every knob of a fit, in one TOML file; unknown keys are errors.
+
+Why each default is what it is: docs/recipe.md, with the measurement behind it.
+"""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from training.errors import ConfigError
+
+SIMILARITIES = ("cosine", "dot", "euclid")
+SPLIT_BY = ("document", "query")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the outcome of a fit, beside the data and the seed.
+
+    Attributes:
+        adapter: Adapter kind: ``linear``, ``low_rank``, ``two_layer``, or ``module:Class`` for a
+            subclass of :class:`training.Adapter`.
+        adapter_options: Keyword arguments of the adapter's class.
+        similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``.
+        unlabelled_weights: Weights to try, in the softmax over candidates, of documents without a
+            training query: 1 is the softmax over the whole corpus, 0 over labelled documents
+            alone; validation chooses.
+        anchors: Weights of the document anchor to try; validation chooses.
+        blends: Shares of the learned change to try, 1 is all of it; validation chooses. 0, the
+            raw query, is always among them.
+        temperature: Divides the scores inside the softmax.
+        learning_rate: Step size of AdamW at the full batch size; smaller in proportion for sets
+            too small to fill it.
+        weight_decay: Pull towards the identity, per unit of learning rate.
+        batch_size: Most queries a step; small sets take smaller steps (see ``step_size``).
+        epochs: Most passes over the training queries.
+        patience: Passes without a better validation score before a fit stops.
+        folds: Shares for cross-fitting; each trial leaves one out and validates on it.
+        compared_queries: As many folds are run as it takes to hold out so many queries.
+        refits: Fits on all queries that are averaged, where the adapter's kind allows it.
+        sampled_documents: Documents drawn anew in every epoch to stand for all unlabelled ones.
+        max_validated: Documents that validation ranks; beyond it, hard and random ones only.
+        anchor_batch: Documents a step for the anchor.
+        min_gain: Least validation gain in nDCG@10 for an adapter to be better than none.
+        split_by: How test queries are split off where the data has none: ``document`` or
+            ``query``.
+    """
+
+    adapter: str = "linear"
+    adapter_options: dict[str, Any] = field(default_factory=dict)
+    similarity: str = "cosine"
+    unlabelled_weights: tuple[float, ...] = (1.0, 0.0)
+    anchors: tuple[float, ...] = (1.0,)
+    blends: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    temperature: float = 0.03
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    batch_size: int = 256
+    epochs: int = 40
+    patience: int = 4
+    folds: int = 5
+    compared_queries: int = 800
+    refits: int = 3
+    sampled_documents: int = 2048
+    max_validated: int = 50000
+    anchor_batch: int = 256
+    min_gain: float = 0.002
+    split_by: str = "document"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no fit could use.
+
+        Raises:
+            ConfigError: A value is out of range; the message names the key.
+        """
+        _one_of("similarity", self.similarity, SIMILARITIES)
+        _one_of("split_by", self.split_by, SPLIT_BY)
+        for key in ("unlabelled_weights", "anchors", "blends"):
+            if not getattr(self, key):
+                raise ConfigError(f"recipe key '{key}' is empty; give at least one value")
+            if min(getattr(self, key)) < 0:
+                raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
+        if max(self.blends) > 1:
+            raise ConfigError(f"recipe key 'blends' is {self.blends}; shares lie from 0 to 1")
+        for key in _POSITIVE:
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be above 0")
+        if self.weight_decay < 0 or self.min_gain < 0:
+            raise ConfigError("recipe keys 'weight_decay' and 'min_gain' must be 0 or more")
+        if self.folds < 2:
+            raise ConfigError(f"recipe key 'folds' is {self.folds}; cross-fitting needs 2 or more")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give every knob as plain JSON types."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+
+_POSITIVE = (
+    "temperature",
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "patience",
+    "compared_queries",
+    "refits",
+    "sampled_documents",
+    "max_validated",
+    "anchor_batch",
+)
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """A recipe file: which data a model is built from, and how.
+
+    Attributes:
+        name: Name of the model: the folder's, unless the file says otherwise.
+        dataset: Dataset folder, or ``demo:NAME`` for a built-in set.
+        embeddings: Embeddings folder; None for a built-in set.
+        seed: Seed of every random choice.
+        fit: The knobs.
+    """
+
+    name: str
+    dataset: str
+    embeddings: str | None
+    seed: int
+    fit: Recipe
+
+
+def parse_recipe(record: dict[str, Any], source: str) -> Recipe:
+    """Make a recipe from the keys of a TOML table.
+
+    Raises:
+        ConfigError: A key is unknown or its value has the wrong type or range.
+    """
+    known = {item.name: item.type for item in fields(Recipe)}
+    unknown = sorted(set(record) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{source}: unknown recipe key '{unknown[0]}'; known keys: {', '.join(sorted(known))}"
+        )
+    values = {key: _typed(key, known[key], value, source) for key, value in record.items()}
+    return replace(Recipe(), **values)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read the knobs of a fit: a ``[fit]`` table, or a file of nothing but knobs.
+
+    Raises:
+        ConfigError: The file can't be read, or a key is unknown or wrong.
+    """
+    record = _read_toml(path)
+    return parse_recipe(record.get("fit", {}) if _is_model_recipe(record) else record, str(path))
+
+
+def load_model_recipe(path: Path) -> ModelRecipe:
+    """Read a ``models/NAME/recipe.toml``; paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: The file can't be read, lacks ``dataset``, or has an unknown or wrong key.
+    """
+    record = _read_toml(path)
+    unknown = sorted(set(record) - _MODEL_KEYS)
+    if unknown:
+        raise ConfigError(
+            f"{path}: unknown key '{unknown[0]}'; known keys: {', '.join(sorted(_MODEL_KEYS))}"
+        )
+    for key, kind in (("dataset", str), ("embeddings", str), ("name", str), ("seed", int)):
+        if key in record and type(record[key]) is not kind:
+            raise ConfigError(f"{path}: key '{key}' must be {kind.__name__}, not {record[key]!r}")
+    dataset = record.get("dataset")
+    if dataset is None:
+        raise ConfigError(f"{path}: key 'dataset' is missing; name a folder or 'demo:hpo-lay'")
+    built_in = dataset.startswith("demo:")
+    if not built_in and "embeddings" not in record:
+        raise ConfigError(f"{path}: key 'embeddings' is missing; make a folder with trimtab embed")
+    folder = path.parent
+    return ModelRecipe(
+        name=record.get("name", path.resolve().parent.name),
+        dataset=dataset if built_in else str(folder / dataset),
+        embeddings=None if built_in else str(folder / record["embeddings"]),
+        seed=record.get("seed", 0),
+        fit=parse_recipe(record.get("fit", {}), str(path)),
+    )
+
+
+_MODEL_KEYS = {"name", "dataset", "embeddings", "seed", "fit"}
+
+
+def _is_model_recipe(record: dict[str, Any]) -> bool:
+    """Tell a model's recipe from a file of nothing but knobs."""
+    return "dataset" in record or isinstance(record.get("fit"), dict)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or say in one line why not."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read recipe {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _typed(key: str, kind: Any, value: Any, source: str) -> Any:
+    """Hold a TOML value against the type of its knob; an int will do for a float."""
+    if get_origin(kind) is tuple:
+        element = get_args(kind)[0]
+        values = value if isinstance(value, list) else [value]
+        return tuple(_typed(key, element, item, source) for item in values)
+    plain = get_origin(kind) or kind
+    if plain is float and type(value) is int:
+        return float(value)
+    if type(value) is not plain:
+        raise ConfigError(f"{source}: recipe key '{key}' is {value!r}, expected {plain.__name__}")
+    return value
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the choices."""
+    if value not in choices:
+        raise ConfigError(f"recipe key '{key}' is {value!r}, expected one of {', '.join(choices)}")

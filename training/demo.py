@@ -1,0 +1,54 @@
+"""The demo's data, made once: the built-in dataset, its vectors, and a FAISS index of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from training.dataset import Dataset
+from training.demo_set import NAME, write_demo_dataset
+from training.embed import embed_dataset, swap_folder
+from training.embeddings import Embeddings, write_ids
+from training.encoders import packaged_minilm
+from training.errors import ConfigError, DataError
+
+Progress = Callable[[str, int, int], None]
+
+
+def open_demo_set(
+    name: str, folder: Path, *, progress: Progress = lambda _what, _done, _all: None
+) -> tuple[Dataset, Embeddings]:
+    """Open the built-in set, making what is not there yet.
+
+    Args:
+        name: ``demo:hpo-lay``.
+        folder: Where built-in sets are kept.
+        progress: Called while embedding, after every batch.
+
+    Raises:
+        ConfigError: There is no such set, or the demo extra is not installed.
+    """
+    if name != f"demo:{NAME}":
+        raise ConfigError(f"no built-in dataset {name!r}; there is demo:{NAME}")
+    place = folder / NAME
+    if not place.is_dir():
+        partial = folder / f".{NAME}.partial"
+        write_demo_dataset(partial)
+        swap_folder(partial, place)
+    dataset = Dataset.load(place)
+    try:
+        return dataset, Embeddings.open(place / "embeddings")
+    except DataError:
+        embed_dataset(dataset, packaged_minilm(), place / "embeddings", progress=progress)
+        return dataset, Embeddings.open(place / "embeddings")
+
+
+def write_faiss_index(embeddings: Embeddings, path: Path) -> None:
+    """Write a FAISS index of the document vectors as they are, with their ids beside it."""
+    import faiss
+
+    index = faiss.IndexFlatIP(embeddings.documents.dim)
+    for _, block in embeddings.documents.blocks():
+        index.add(block)
+    partial = path.with_name(path.name + ".partial")
+    faiss.write_index(index, str(partial))
+    write_ids(path.with_suffix(".ids"), embeddings.documents.ids)
+    partial.replace(path)

@@ -1,0 +1,249 @@
+"""Texts to an embeddings folder, resumable: no text is embedded, or paid for, twice.
+
+Every batch is appended to a journal the moment it comes, each vector under the digest of its text.
+An interrupted run, or one over a changed corpus, embeds only what the journal lacks.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.dataset import Dataset
+from training.embeddings import (
+    EncoderInfo,
+    check_unique,
+    check_vectors,
+    write_ids,
+)
+from training.encoders import Encoder, Role, describe_encoder, with_prefix
+from training.errors import DataError, EncoderError
+from training.faiss_source import SCHEME, FaissSource
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is embedded, how many texts are done, and how many there are."""
+
+_DIGEST_BYTES = 32
+_AHEAD = 2  # batches a worker that may wait for the disk
+
+
+def embed_dataset(
+    dataset: Dataset,
+    encoder: Encoder,
+    output: Path,
+    *,
+    documents: str | None = None,
+    progress: Progress = lambda _what, _done, _all: None,
+) -> EncoderInfo:
+    """Make an embeddings folder for a dataset.
+
+    Args:
+        dataset: Texts of queries and documents.
+        encoder: Embeds the queries, and the documents where they are not stored elsewhere.
+        output: The folder; it appears, or is replaced, once everything is there.
+        documents: Stored document vectors to copy instead: ``faiss:PATH?ids=FILE``.
+        progress: Called after every batch.
+
+    Returns:
+        What ``encoder.json`` says.
+
+    Raises:
+        DataError: An id stands twice, the stored vectors don't fit, or a vector can't be used.
+        EncoderError: The encoder fails; what it gave so far is kept for the next run.
+    """
+    work = output.with_name(f".{output.name}.partial")
+    work.mkdir(parents=True, exist_ok=True)
+    query_ids, query_texts = _gather(dataset.iter_queries(), "queries")
+    more: dict[str, object] = {}
+    if documents is None:
+        document_ids, texts = _gather(dataset.iter_documents(), "documents")
+        shape = _embed(encoder, "document", texts, work / "documents.npy", progress)
+    else:
+        source = _open_source(documents)
+        document_ids, shape = source.ids, (len(source.ids), source.dim)
+        matrix = np.lib.format.open_memmap(
+            work / "documents.npy", mode="w+", dtype=np.float32, shape=shape
+        )
+        source.copy_to(matrix)
+        matrix.flush()
+        more = {"documents": {"index": source.kind, "lossy": source.lossy}}
+    write_ids(work / "document_ids.txt", document_ids)
+    _, dim = _embed(encoder, "query", query_texts, work / "queries.npy", progress)
+    write_ids(work / "query_ids.txt", query_ids)
+    normalised = True
+    for what, ids in (("documents", document_ids), ("queries", query_ids)):
+        matrix = np.load(work / f"{what}.npy", mmap_mode="r")
+        normalised = check_vectors(matrix, ids, what) and normalised
+    info = describe_encoder(encoder, dim, normalised=normalised)
+    info.save(work / "encoder.json", **more)
+    for journal in work.glob("*.journal"):
+        journal.unlink()
+    swap_folder(work, output)
+    return info
+
+
+def swap_folder(new: Path, place: Path) -> None:
+    """Put a finished folder in its place; an older one there goes once the new one stands."""
+    old = place.with_name(f".{place.name}.old")
+    if old.exists():
+        shutil.rmtree(old)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _gather(pairs: Iterator[tuple[str, str]], what: str) -> tuple[list[str], list[str]]:
+    """Read ids and texts; refuse repeated ids."""
+    ids, texts = [], []
+    for name, text in pairs:
+        ids.append(name)
+        texts.append(text)
+    check_unique(ids, what)
+    if not ids:
+        raise DataError(f"the dataset has no {what}; expected at least one")
+    return ids, texts
+
+
+def _open_source(documents: str) -> FaissSource:
+    """Open stored document vectors."""
+    if documents.startswith(SCHEME):
+        return FaissSource.open(documents)
+    raise DataError(f"unknown source of documents {documents!r}; expected faiss:PATH?ids=FILE")
+
+
+def _embed(
+    encoder: Encoder, role: Role, texts: Sequence[str], target: Path, progress: Progress
+) -> tuple[int, int]:
+    """Embed texts into a matrix, by way of the journal; give the matrix's shape."""
+    prefixed = with_prefix(encoder, role, texts)
+    keys = [hashlib.sha256(text.encode()).digest() for text in prefixed]
+    salt = hashlib.sha256(f"{encoder.fingerprint} {encoder.max_tokens}".encode()).hexdigest()[:16]
+    journal = Journal(target.with_name(f"{role}-{salt}.journal"))
+    missing = list(dict.fromkeys(key for key in keys if key not in journal.places))
+    place_of = {key: place for place, key in enumerate(keys)}
+    wanted = [prefixed[place_of[key]] for key in missing]
+    what = "queries" if role == "query" else "documents"
+    n_unique = len(set(keys))
+    done = n_unique - len(missing)
+    progress(what, done, n_unique)
+    for places, vectors in _encode_all(encoder, wanted):
+        journal.append([missing[place] for place in places], vectors)
+        done += len(places)
+        progress(what, done, n_unique)
+    matrix = np.lib.format.open_memmap(
+        target, mode="w+", dtype=np.float32, shape=(len(texts), journal.dim)
+    )
+    journal.fill(matrix, keys)
+    matrix.flush()
+    return len(texts), journal.dim
+
+
+def _encode_all(
+    encoder: Encoder, texts: Sequence[str]
+) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Encode batches, several at once where the encoder allows, and yield each as it comes."""
+
+    def encode(places: list[int]) -> tuple[list[int], NDArray[np.float32]]:
+        return places, encoder.encode([texts[place] for place in places])
+
+    if encoder.n_workers == 1:
+        yield from map(encode, encoder.batches(texts))
+        return
+    with ThreadPoolExecutor(encoder.n_workers) as workers:
+        running: set[Future[tuple[list[int], NDArray[np.float32]]]] = set()
+        batches = encoder.batches(texts)
+        failure: BaseException | None = None
+        while True:
+            while failure is None and len(running) < encoder.n_workers * _AHEAD:
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                running.add(workers.submit(encode, batch))
+            if not running:
+                break
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                if future.exception() is not None:
+                    failure = future.exception()  # what else is under way is paid: keep it
+                else:
+                    yield future.result()
+        if failure is not None:
+            raise failure
+
+
+class Journal:
+    """Vectors on disk under the digests of their texts, appended batch by batch.
+
+    A file of records, each a 32-byte digest and the vector as float32, behind the width as eight
+    bytes. A record that a crash cut short is dropped.
+
+    Attributes:
+        places: Number of each digest's record.
+        dim: Values in a vector; 0 while the journal is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a journal, or prepare to begin one."""
+        self._path = path
+        self.places: dict[bytes, int] = {}
+        self.dim = 0
+        if path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        """Find what the journal holds, and cut off half a record at its end."""
+        size = self._path.stat().st_size
+        if size < 8:
+            self._path.unlink()
+            return
+        with self._path.open("rb") as file:
+            self.dim = int.from_bytes(file.read(8), "little")
+        n_records = (size - 8) // self._record_bytes
+        os.truncate(self._path, 8 + n_records * self._record_bytes)
+        if n_records:
+            records = self._records(n_records)
+            self.places = {bytes(records["key"][place]): place for place in range(n_records)}
+
+    @property
+    def _record_bytes(self) -> int:
+        """Size of one record."""
+        return _DIGEST_BYTES + 4 * self.dim
+
+    def _records(self, count: int) -> NDArray[np.void]:
+        """Look at the records without loading them."""
+        layout = np.dtype([("key", np.uint8, _DIGEST_BYTES), ("vector", "<f4", self.dim)])
+        return np.memmap(self._path, dtype=layout, mode="r", offset=8, shape=count)
+
+    def append(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
+        """Add one batch durably: once this returns, a crash no longer loses it.
+
+        Raises:
+            EncoderError: The vectors' width changed since the journal began.
+        """
+        with self._path.open("ab") as file:
+            if self.dim == 0:
+                self.dim = vectors.shape[1]
+                file.write(self.dim.to_bytes(8, "little"))
+            if vectors.shape[1] != self.dim:
+                raise EncoderError(
+                    f"the encoder gave vectors of {vectors.shape[1]} values after {self.dim}; "
+                    f"remove {self._path} and try again"
+                )
+            for key, vector in zip(keys, vectors, strict=True):
+                self.places[key] = len(self.places)
+                file.write(key + vector.astype("<f4").tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def fill(self, matrix: NDArray[np.float32], keys: Sequence[bytes]) -> None:
+        """Put the vector of each key into its row of a matrix."""
+        records = self._records(len(self.places))
+        for row, key in enumerate(keys):
+            matrix[row] = records["vector"][self.places[key]]

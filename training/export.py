@@ -1,0 +1,162 @@
+"""Adapter to ONNX: one self-contained file that says what it is, or nothing at all."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from sidecar.adapter import Adapter as ServedAdapter
+from sidecar.errors import ModelError
+from sidecar.manifest import METADATA_KEY, EncoderCard, Manifest
+from sidecar.model_file import INPUT_NAME, OUTPUT_NAME
+from training.adapters import Adapter, kind_of
+from training.embeddings import EncoderInfo
+from training.errors import ExportError
+
+OPSET = 18
+IR_VERSION = 9
+TOLERANCE = 1e-5
+"""Largest difference between torch and ONNX Runtime, absolute for outputs up to length 1 and
+relative beyond: float32 keeps seven digits, and another order of summing costs one or two."""
+
+_BATCH = 33
+
+
+def export_adapter(
+    adapter: Adapter,
+    manifest: Manifest,
+    *,
+    queries: NDArray[np.float32] | None = None,
+) -> bytes:
+    """Build a model file in memory, and prove that it gives what the adapter gives.
+
+    Args:
+        adapter: The adapter; built-in or a user's own.
+        manifest: What the file will say about itself.
+        queries: Real query vectors for the proof, shape ``(n, dim_in)``.
+
+    Returns:
+        The bytes of the ``.onnx`` file.
+
+    Raises:
+        ExportError: The adapter uses what standard operators can't express, or torch and ONNX
+            Runtime differ by more than 1e-5.
+    """
+    adapter = adapter.cpu().eval()
+    content = stamp_manifest(_to_onnx(adapter.for_export().eval(), adapter.dim_in), manifest)
+    try:
+        served = ServedAdapter.from_bytes(content)
+    except ModelError as error:
+        raise ExportError(f"the exported adapter would be refused when loaded: {error}") from error
+    _prove(adapter, served, queries)
+    return content
+
+
+def describe_adapter(
+    adapter: Adapter, encoder: EncoderInfo, *, name: str, similarity: str, **more: Any
+) -> Manifest:
+    """Fill in a manifest from an adapter and the encoder of its queries."""
+    return Manifest(
+        name=name,
+        kind=kind_of(adapter),
+        use="relevance" if adapter.dim_in == adapter.dim_out else "migration",
+        dim_in=adapter.dim_in,
+        dim_out=adapter.dim_out,
+        similarity=similarity,
+        normalised=adapter.normalised,
+        encoder=EncoderCard(
+            name=encoder.name,
+            fingerprint=encoder.fingerprint,
+            max_tokens=encoder.max_tokens,
+            query_prefix=encoder.query_prefix,
+            document_prefix=encoder.document_prefix,
+        ),
+        **more,
+    )
+
+
+def stamp_manifest(content: bytes, manifest: Manifest) -> bytes:
+    """Put a manifest into a model's bytes, in place of any that stands there."""
+    model = onnx.load_model_from_string(content)
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, manifest.to_json()
+    encoded: bytes = model.SerializeToString(deterministic=True)
+    return encoded
+
+
+def _to_onnx(module: torch.nn.Module, dim_in: int) -> bytes:
+    """Trace a module into a plain ONNX graph with a free batch size."""
+    example = torch.randn(2, dim_in, generator=torch.Generator().manual_seed(0))
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                verbose=False,
+            )
+        except Exception as error:  # torch raises many types, without a common base
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise ExportError(f"the adapter can't be expressed in ONNX: {reason}") from error
+    assert program is not None  # noqa: S101 - without a file name, torch gives the program
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    _strip(model)
+    encoded: bytes = model.SerializeToString(deterministic=True)
+    return encoded
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what torch notes about itself; it names source files of this machine."""
+    model.producer_name, model.producer_version = "trimtab", ""
+    graph = model.graph
+    graph.name = "adapter"
+    del graph.value_info[:]
+    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _prove(adapter: Adapter, served: ServedAdapter, queries: NDArray[np.float32] | None) -> None:
+    """Compare both on random, real, tiny and huge queries, alone and in a batch."""
+    rng = np.random.default_rng(0)
+    random = rng.standard_normal((_BATCH, adapter.dim_in)).astype(np.float32)
+    random /= np.linalg.norm(random, axis=1, keepdims=True)
+    probes = {"random": random, "tiny": random * 1e-6, "huge": random * 1e6}
+    if queries is not None and len(queries):
+        probes["real"] = np.asarray(queries[:_BATCH], dtype=np.float32)
+    for name, probe in probes.items():
+        with torch.no_grad():
+            wanted = adapter(torch.from_numpy(np.ascontiguousarray(probe))).numpy()
+        single = np.stack([served.transform(row) for row in probe])
+        for found in (served.transform(probe), single):
+            size = np.maximum(1.0, np.linalg.norm(wanted, axis=1, keepdims=True))
+            gap = float(np.max(np.abs(found - wanted) / size))
+            if not gap <= TOLERANCE:
+                raise ExportError(
+                    f"torch and ONNX Runtime differ by {gap:.1e} on {name} queries, at most "
+                    f"{TOLERANCE:.0e} is allowed; nothing was written"
+                )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's exporter from talking about operators of packages that are not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logger.setLevel(level)

@@ -1,0 +1,110 @@
+"""Stored document vectors out of a FAISS index: ``faiss:PATH?ids=FILE``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+
+from training.embeddings import BLOCK_ROWS, read_ids
+from training.errors import DataError
+
+SCHEME = "faiss:"
+
+
+@dataclass(frozen=True)
+class FaissSource:
+    """A FAISS file whose vectors can be read back.
+
+    Attributes:
+        ids: One document id a row, in the order of the rows.
+        dim: Values in a vector.
+        lossy: True where the index keeps a compressed form, so that what is read differs from
+            what was added.
+        kind: Type of the index, for messages.
+    """
+
+    ids: list[str]
+    dim: int
+    lossy: bool
+    kind: str
+    _index: Any
+
+    @classmethod
+    def open(cls, source: str) -> "FaissSource":
+        """Open ``faiss:PATH`` or ``faiss:PATH?ids=FILE``, where line i of FILE is row i.
+
+        Raises:
+            DataError: faiss is missing, the file is no index, its vectors can't be read back, or
+                the ids don't fit.
+        """
+        path, _, query = source.removeprefix(SCHEME).partition("?")
+        options = parse_qs(query)
+        unknown = sorted(set(options) - {"ids"})
+        if unknown:
+            raise DataError(
+                f"{source}: unknown option {unknown[0]!r}; expected faiss:PATH?ids=FILE"
+            )
+        outer = read_index(Path(path))
+        index, numbers = _unwrap(outer)
+        if "ids" in options:
+            ids = read_ids(Path(options["ids"][0]))
+        else:
+            ids = [str(number) for number in numbers]
+        if len(ids) != index.ntotal:
+            raise DataError(f"{path} holds {index.ntotal} vectors, the id file has {len(ids)} ids")
+        if index.ntotal == 0:
+            raise DataError(f"{path} is empty; expected at least one vector")
+        return cls(ids, index.d, _is_lossy(index), type(index).__name__, index)
+
+    def copy_to(self, matrix: np.ndarray) -> None:
+        """Write every stored vector into a matrix of shape ``(rows, dim)``, block by block.
+
+        Raises:
+            DataError: This kind of index can't give its vectors back.
+        """
+        try:
+            if hasattr(self._index, "make_direct_map"):
+                self._index.make_direct_map()
+            for start in range(0, len(self.ids), BLOCK_ROWS):
+                count = min(BLOCK_ROWS, len(self.ids) - start)
+                matrix[start : start + count] = self._index.reconstruct_n(start, count)
+        except RuntimeError as error:
+            raise DataError(f"a {self.kind} can't give its vectors back: {error}") from error
+
+
+def read_index(path: Path) -> Any:
+    """Read a FAISS index file.
+
+    Raises:
+        DataError: faiss is not installed, or the file is missing or no FAISS index.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise DataError("reading a FAISS index needs faiss: pip install faiss-cpu") from error
+    if not path.is_file():
+        raise DataError(f"no FAISS index at {path}")
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    except RuntimeError as error:
+        raise DataError(f"{path} is not a FAISS index: {str(error).splitlines()[0]}") from error
+
+
+def _unwrap(outer: Any) -> tuple[Any, Any]:
+    """Reach through an id map to the index that holds the vectors, and give the row numbers."""
+    import faiss
+
+    index = faiss.downcast_index(outer)
+    if isinstance(index, (faiss.IndexIDMap, faiss.IndexIDMap2)):
+        return faiss.downcast_index(index.index), faiss.vector_to_array(index.id_map)
+    return index, range(index.ntotal)
+
+
+def _is_lossy(index: Any) -> bool:
+    """Tell whether an index keeps its vectors other than as the floats that were added."""
+    import faiss
+
+    exact = (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat, faiss.IndexNSGFlat)
+    return not isinstance(index, exact)

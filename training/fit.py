@@ -1,0 +1,480 @@
+"""Fit an adapter: try, cross-validate, choose, and say so where nothing helps.
+
+Every trial leaves one fold of the training queries out and stops by it (or by the dev split, where
+the data has one), so no query is scored by an adapter that has seen it. The choice among trials,
+the share of the change that is kept, and the choice of no adapter at all are made on those
+held-out scores. The chosen weights are then fitted on all training queries. Test queries are
+never looked at.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.adapters import Adapter
+from training.adapters.registry import make_adapter
+from training.checkpoint import State, Workspace
+from training.config import Recipe
+from training.dataset import Dataset, Qrels, relevant, relevant_documents
+from training.embeddings import Embeddings
+from training.errors import ConfigError, DataError
+from training.folds import Fold, make_folds
+from training.start import ridge_map
+from training.trial import TrainedTrial, Trial, Weights
+from training.validation import DocumentPool, ValidationSet, slice_mean, validation_rows
+
+logger = logging.getLogger(__name__)
+
+MIN_QUERIES = 2
+_HARM = 0.005  # the most that a slice may lose on validation, in nDCG@10
+
+Progress = Callable[[int, int], None]
+"""Called with the number of trials finished and of all trials, after every epoch."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a fit is told beside data and recipe.
+
+    Attributes:
+        seed: Seed of every random choice.
+        device: Where to compute: ``cpu``, ``cuda`` or ``mps``.
+        workspace: Folder for unfinished work; None keeps none.
+        resume: Continue what stands in the workspace.
+        start_from: A trained adapter to start from instead of the identity.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    workspace: Path | None = None
+    resume: bool = False
+    start_from: Adapter | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Per-query nDCG@10 on queries that chose nothing before.
+
+    Attributes:
+        base: Of the raw queries; zeros where widths differ, since they can't be searched.
+        adapted: Of the adapted ones, by blend.
+        is_seen: Whether a relevant document of the query was trained on.
+    """
+
+    base: NDArray[np.float64]
+    adapted: dict[float, NDArray[np.float64]]
+    is_seen: NDArray[np.bool_]
+
+    def gain(self, blend: float) -> float:
+        """Mean gain over base, slices counting the same."""
+        return slice_mean(self.adapted[blend] - self.base, self.is_seen)
+
+    def worst_slice(self, blend: float) -> float:
+        """Gain on the slice that fares worst."""
+        difference = self.adapted[blend] - self.base
+        parts = [
+            part for part in (difference[self.is_seen], difference[~self.is_seen]) if len(part)
+        ]
+        return float(min(part.mean() for part in parts))
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came out of a fit.
+
+    Attributes:
+        adapter: The chosen adapter, or None where no adapter helps.
+        verdict: One sentence: what was chosen and why.
+        weights: The loss weights that were chosen.
+        blend: The share of the learned change that was chosen.
+        validation: Held-out nDCG@10: base, adapted, gains by slice, and by trial.
+        curves: Training loss and validation objective of each chosen trial, by epoch.
+        seconds: Time taken.
+        seed: The seed.
+        recipe: The recipe.
+    """
+
+    adapter: Adapter | None
+    verdict: str
+    weights: Weights
+    blend: float
+    validation: dict[str, Any]
+    curves: list[list[dict[str, float]]]
+    seconds: float
+    seed: int
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+def fit_adapter(
+    dataset: Dataset,
+    embeddings: Embeddings,
+    recipe: Recipe | None = None,
+    settings: FitSettings | None = None,
+    *,
+    progress: Progress = lambda _done, _all: None,
+) -> FitResult:
+    """Fit the best adapter that the training queries support, or none.
+
+    The same data, recipe and seed give the same bytes of weights on one machine, interrupted and
+    resumed or not.
+
+    Args:
+        dataset: Labels; the ``test`` split is not used.
+        embeddings: Vectors of every labelled query and document.
+        recipe: The knobs; the defaults where absent.
+        settings: Seed, device and workspace; the defaults where absent.
+        progress: Called after every epoch.
+
+    Raises:
+        DataError: Fewer than two usable training queries, labels without vectors, or a workspace
+            of another fit.
+        ConfigError: The recipe does not fit the vectors, or the device is not there.
+        DivergedError: A loss is no longer finite.
+    """
+    return _Fit(dataset, embeddings, recipe or Recipe(), settings or FitSettings(), progress).run()
+
+
+class _Fit:
+    """The steps of one fit, over data that they share."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        embeddings: Embeddings,
+        recipe: Recipe,
+        settings: FitSettings,
+        progress: Progress,
+    ) -> None:
+        """Look at the data and open the workspace."""
+        self.recipe, self.settings, self.embeddings = recipe, settings, embeddings
+        embeddings.require({name: dataset.splits[name] for name in dataset.splits})
+        self.train = _usable(dataset.split("train"))
+        if len(self.train) < MIN_QUERIES:
+            raise DataError(
+                f"dataset {dataset.name} has {len(self.train)} training queries with a relevant "
+                f"document; a fit needs at least {MIN_QUERIES}, and pays from about 50"
+            )
+        self.dev = _usable(dataset.splits.get("dev", {}))
+        self.device = _find_device(settings.device)
+        self._progress = progress
+        self._done = 0
+        self._n_trials = 0
+        self.workspace = Workspace(
+            settings.workspace,
+            {
+                "recipe": recipe.as_dict(),
+                "seed": settings.seed,
+                "labels": dataset.content_hash(),
+                "vectors": embeddings.content_hash() if settings.workspace else "",
+                "start": _digest_of(settings.start_from),
+            },
+            resume=settings.resume,
+        )
+        rows = validation_rows(
+            embeddings, [self.train, self.dev], recipe, np.random.default_rng(settings.seed)
+        )
+        if len(rows) < len(embeddings.documents):
+            logger.info(
+                "validation ranks hard and random documents only",
+                extra={"ranked": len(rows), "documents": len(embeddings.documents)},
+            )
+        self.pool = DocumentPool(embeddings.documents, rows, recipe.similarity).to(self.device)
+        share = 1 - len(relevant_documents(self.train)) / len(embeddings.documents)
+        self.folds = make_folds(
+            self.train, n_folds=recipe.folds, unlabelled_share=share, seed=settings.seed
+        )
+        self.validations = [self._validation_of(fold) for fold in self.folds]
+
+    def run(self) -> FitResult:
+        """Compare trials on some folds, finish the winner on all, then choose what to keep."""
+        started = time.monotonic()
+        choices = [
+            Weights(unlabelled, anchor)
+            for unlabelled, anchor in product(self.recipe.unlabelled_weights, self.recipe.anchors)
+        ]
+        n_folds = self._compared_folds()
+        self._n_trials = len(choices) * n_folds + self._n_refits()
+        finished = {
+            choice: [self._trial(choice, fold) for fold in range(n_folds)] for choice in choices
+        }
+        held_out = {choice: self._held_out(trials) for choice, trials in finished.items()}
+        winner = max(choices, key=lambda choice: _objective(held_out[choice]))
+        trials = finished[winner]
+        adapter = self._refit(winner, trials)
+        evidence = self._evidence(adapter, trials)
+        blend = _best_blend(evidence)
+        verdict = _judge(evidence, blend, self.recipe.min_gain)
+        with torch.no_grad():
+            adapter.blend.fill_(blend)
+        logger.info("fit finished", extra={"verdict": verdict.text})
+        return FitResult(
+            adapter=adapter.cpu().eval() if verdict.helps else None,
+            verdict=verdict.text,
+            weights=winner,
+            blend=blend,
+            validation=self._report(evidence, blend, held_out),
+            curves=[trial.curve for trial in trials],
+            seconds=time.monotonic() - started,
+            seed=self.settings.seed,
+            recipe=self.recipe,
+        )
+
+    def _validation_of(self, fold: Fold) -> ValidationSet:
+        """Gather what a fold's trial stops by: the dev split, else what the fold leaves out."""
+        if self.dev:
+            return ValidationSet.make(self.dev, self.train, self.embeddings, self.pool)
+        return ValidationSet.make(fold.held_out, fold.train, self.embeddings, self.pool)
+
+    def _compared_folds(self) -> int:
+        """Count the folds on which trials are compared."""
+        total = 0
+        for count, validation in enumerate(self.validations, start=1):
+            total += len(validation.queries)
+            if total >= self.recipe.compared_queries:
+                return count
+        return len(self.validations)
+
+    def _make_adapter(self) -> Adapter:
+        """Make an untrained adapter, at the start that the recipe or the data gives."""
+        if self.settings.start_from is not None:
+            return _copy_adapter(self.settings.start_from)
+        dim_in, dim_out = self.embeddings.queries.dim, self.embeddings.documents.dim
+        adapter = make_adapter(self.recipe.adapter, dim_in, dim_out, self.recipe.adapter_options)
+        adapter.normalised = self.recipe.similarity == "cosine" or self.embeddings.unit_documents
+        if dim_in != dim_out:
+            adapter.start_from(ridge_map(self.train, self.embeddings))
+        return adapter
+
+    def _trial(self, weights: Weights, fold: int) -> TrainedTrial:
+        """Train on all but one fold."""
+        name = f"u{weights.unlabelled:g}-a{weights.anchor:g}-fold{fold}"
+        trained = self._run(
+            name, weights, self.folds[fold].train, self.validations[fold], self.recipe.epochs, fold
+        )
+        logger.info(
+            "trial finished",
+            extra={"trial": name, "epoch": trained.epoch, "validation": round(trained.score, 4)},
+        )
+        return trained
+
+    def _run(
+        self,
+        name: str,
+        weights: Weights,
+        train: Qrels,
+        validation: ValidationSet | None,
+        epochs: int,
+        offset: int,
+    ) -> TrainedTrial:
+        """Run one trial under its own seed."""
+        with _seeded(self.settings.seed * 1009 + offset, self.device):
+            trial = Trial(
+                name,
+                self._make_adapter(),
+                weights,
+                train=train,
+                validation=validation,
+                embeddings=self.embeddings,
+                recipe=self.recipe,
+                device=self.device,
+            )
+            trained = trial.run(
+                self.workspace,
+                epochs=epochs,
+                on_epoch=lambda: self._progress(self._done, self._n_trials),
+            )
+        self._done += 1
+        self._progress(self._done, self._n_trials)
+        return trained
+
+    def _untrained(self) -> Adapter:
+        """Make an adapter where training starts."""
+        with _seeded(self.settings.seed, self.device):
+            return self._make_adapter().to(self.device).eval()
+
+    def _restore(self, state: State) -> Adapter:
+        """Make an adapter with a trial's state."""
+        adapter = self._untrained()
+        adapter.load_state_dict(state)
+        return adapter
+
+    def _n_refits(self) -> int:
+        """Count the fits on all queries: several where their mean is an adapter of the kind."""
+        return self.recipe.refits if self._untrained().averages else 1
+
+    def _refit(self, weights: Weights, trials: list[TrainedTrial]) -> Adapter:
+        """Fit on all queries, for as many epochs as the folds did best with.
+
+        The mean of linear maps is one linear map, so fits under several seeds are averaged into
+        one at no cost at query time.
+        """
+        epochs = round(float(np.mean([trial.epoch for trial in trials])))
+        if epochs == 0:
+            return self._untrained()
+        states = [
+            self._run(
+                f"u{weights.unlabelled:g}-a{weights.anchor:g}-all{number}",
+                weights,
+                self.train,
+                None,
+                epochs,
+                len(self.folds) + number,
+            ).state
+            for number in range(self._n_refits())
+        ]
+        return self._restore(
+            {key: torch.stack([state[key] for state in states]).mean(dim=0) for key in states[0]}
+        )
+
+    @torch.no_grad()
+    def _scores(self, adapter: Adapter, validation: ValidationSet) -> HeldOut:
+        """Score one adapter at every blend on one validation set."""
+        queries = validation.queries.to(self.device)
+        same_width = adapter.dim_in == adapter.dim_out
+        base = validation.ndcg(queries) if same_width else np.zeros(len(queries))
+        scores = {0.0: base} if same_width else {}
+        for blend in self.recipe.blends:
+            adapter.blend.fill_(blend)
+            scores[blend] = validation.ndcg(adapter(queries))
+        return HeldOut(base, scores, validation.is_seen)
+
+    def _held_out(self, trials: list[TrainedTrial]) -> HeldOut:
+        """Join the scores of each fold's adapter on what it has not seen."""
+        parts = [
+            self._scores(self._restore(trial.state), validation)
+            for trial, validation in zip(trials, self.validations, strict=False)
+        ]
+        return HeldOut(
+            np.concatenate([part.base for part in parts]),
+            {
+                blend: np.concatenate([part.adapted[blend] for part in parts])
+                for blend in parts[0].adapted
+            },
+            np.concatenate([part.is_seen for part in parts]),
+        )
+
+    def _evidence(self, adapter: Adapter, trials: list[TrainedTrial]) -> HeldOut:
+        """Score what may be shipped: the adapter itself on dev, else the folds on held-out."""
+        if self.dev:
+            return self._scores(adapter, self.validations[0])
+        return self._held_out(trials)
+
+    def _report(
+        self, evidence: HeldOut, blend: float, compared: dict[Weights, HeldOut]
+    ) -> dict[str, Any]:
+        """Write down what the choice rests on."""
+        difference = evidence.adapted[blend] - evidence.base
+
+        def side(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+            n_queries = int(chosen.sum())
+            gain = float(difference[chosen].mean()) if n_queries else None
+            return {"n_queries": n_queries, "gain": gain}
+
+        return {
+            "on": "dev split" if self.dev else "cross-fitted folds",
+            "n_queries": len(difference),
+            "base_ndcg@10": float(evidence.base.mean()),
+            "adapted_ndcg@10": float(evidence.adapted[blend].mean()),
+            "seen_documents": side(evidence.is_seen),
+            "unseen_documents": side(~evidence.is_seen),
+            "trials": [
+                {
+                    "unlabelled_weight": weights.unlabelled,
+                    "anchor": weights.anchor,
+                    "objective": _objective(scores),
+                }
+                for weights, scores in compared.items()
+            ],
+            "blends": {str(share): evidence.gain(share) for share in evidence.adapted},
+        }
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """Whether to ship an adapter, and the sentence that says why."""
+
+    helps: bool
+    text: str
+
+
+def _objective(scores: HeldOut) -> float:
+    """Rate one choice of weights: its best blend's gain."""
+    return scores.gain(_best_blend(scores))
+
+
+def _best_blend(scores: HeldOut) -> float:
+    """Choose the share of the change with the best gain among those that harm no slice.
+
+    Where every share harms a slice, the smallest does.
+    """
+    shares = sorted(scores.adapted)
+    harmless = [share for share in shares if scores.worst_slice(share) >= -_HARM]
+    return max(harmless or shares[:1], key=scores.gain)
+
+
+def _judge(scores: HeldOut, blend: float, min_gain: float) -> _Verdict:
+    """Decide between an adapter and none: its gain must exceed its standard error, too."""
+    difference = scores.adapted[blend] - scores.base
+    gain, n_queries = scores.gain(blend), len(difference)
+    error = float(difference.std(ddof=1) / np.sqrt(n_queries)) if n_queries > 1 else float("inf")
+    numbers = f"nDCG@10 {gain:+.4f} on {n_queries} held-out queries, standard error {error:.4f}"
+    if blend == 0 or gain < max(min_gain, error):
+        return _Verdict(
+            False, f"No adapter helps here: the best one gives {numbers}. Keep the raw queries."
+        )
+    return _Verdict(True, f"The adapter helps: {numbers}, with {blend:.0%} of the learned change.")
+
+
+def _usable(qrels: Qrels) -> Qrels:
+    """Keep queries that have a relevant document; the others can teach nothing."""
+    return {query: labels for query, labels in qrels.items() if relevant(labels)}
+
+
+def _find_device(name: str) -> torch.device:
+    """Find the device, or say that it is not there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {name!r} can't be used here: {str(error).splitlines()[0]}"
+        ) from error
+    return device
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a block under a seed, leaving the caller's random state alone."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _digest_of(adapter: Adapter | None) -> str:
+    """Tell one starting adapter from another."""
+    if adapter is None:
+        return ""
+    return repr([float(value.double().sum()) for value in adapter.state_dict().values()])
+
+
+def _copy_adapter(adapter: Adapter) -> Adapter:
+    """Make a separate adapter with the same parameters, all of its change applied."""
+    copied = make_adapter(
+        f"{type(adapter).__module__}:{type(adapter).__qualname__}",
+        adapter.dim_in,
+        adapter.dim_out,
+        adapter.options,
+    )
+    copied.load_state_dict(adapter.state_dict())
+    copied.normalised = adapter.normalised
+    copied.blend.fill_(1.0)
+    return copied

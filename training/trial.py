@@ -1,0 +1,345 @@
+"""The only training loop: one adapter, one share of the queries, one choice of loss weights."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from training.adapters import Adapter
+from training.checkpoint import State, Workspace
+from training.config import Recipe
+from training.dataset import Qrels, relevant
+from training.embeddings import Embeddings
+from training.errors import DivergedError
+from training.losses import anchor_loss, softmax_loss
+from training.search import normalise, prepare_documents
+from training.validation import ValidationSet, slice_mean
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a trial tries.
+
+    Attributes:
+        unlabelled: Weight in the softmax of documents without a training query: 1 is the exact
+            softmax over the whole corpus, 0 the one over labelled documents alone.
+        anchor: Weight of the document anchor.
+    """
+
+    unlabelled: float
+    anchor: float
+
+
+@dataclass(frozen=True)
+class TrainedTrial:
+    """A finished trial.
+
+    Attributes:
+        state: The adapter's state at its best epoch.
+        epoch: That epoch; 0 is the start.
+        score: Validation objective at that epoch.
+        curve: Mean training loss and validation objective of every epoch.
+    """
+
+    state: State
+    epoch: int
+    score: float
+    curve: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Training queries with their relevant documents, as flat arrays.
+
+    Attributes:
+        queries: Query vectors, float32.
+        starts: Where each query's documents start in ``columns``; one entry more than queries.
+        columns: Place of each relevant document among the labelled ones.
+        shares: Share of each among its query's relevant documents, in proportion to grade.
+    """
+
+    queries: Float[Tensor, "queries dim"]
+    starts: Int[Tensor, " bounds"]
+    columns: Int[Tensor, " targets"]
+    shares: Float[Tensor, " targets"]
+
+    def batch(
+        self, chosen: Int[Tensor, " batch"]
+    ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+        """Give the relevant pairs of some queries: row in the batch, column, share."""
+        counts = self.starts[chosen + 1] - self.starts[chosen]
+        rows = torch.repeat_interleave(torch.arange(len(chosen)), counts)
+        offsets = torch.arange(len(rows)) - torch.repeat_interleave(
+            torch.cumsum(counts, 0) - counts, counts
+        )
+        places = self.starts[chosen][rows] + offsets
+        return rows, self.columns[places], self.shares[places]
+
+
+class CandidatePool:
+    """The documents that the softmax runs over, drawn anew in every epoch.
+
+    Labelled documents are always there. All others are stood for by a sample, whose logits carry
+    the log of how many documents each stands for, times the trial's weight; where they all fit,
+    the softmax is exact.
+
+    Source:
+        The correction of sampled softmax: Bengio & Senécal (2008), IEEE TNN 19(4), eq. 12,
+        doi:10.1109/TNN.2007.912312, for a uniform proposal.
+    """
+
+    def __init__(
+        self, embeddings: Embeddings, labelled: list[int], recipe: Recipe, weight: float
+    ) -> None:
+        """Split the corpus into labelled documents and the rest."""
+        self._documents = embeddings.documents
+        self._recipe = recipe
+        self._weight = weight
+        self.labelled = np.array(labelled, dtype=np.int64)
+        is_labelled = np.zeros(len(embeddings.documents), dtype=bool)
+        is_labelled[self.labelled] = True
+        self._others = np.flatnonzero(~is_labelled)
+        self._kept = embeddings.documents.take(self.labelled)
+
+    def draw(self) -> tuple[Float[Tensor, "candidates dim"], Float[Tensor, " candidates"]]:
+        """Give this epoch's candidates and what to add to the logits of each."""
+        vectors, offsets = prepare_documents(torch.from_numpy(self._kept), self._recipe.similarity)
+        log_weights = torch.zeros(len(vectors))
+        count = min(self._recipe.sampled_documents, len(self._others)) if self._weight > 0 else 0
+        if count == 0:
+            return vectors, torch.stack([offsets, log_weights])
+        drawn = self._others[np.sort(torch.randperm(len(self._others))[:count].numpy())]
+        sampled, sampled_offsets = prepare_documents(
+            torch.from_numpy(self._documents.take(drawn)), self._recipe.similarity
+        )
+        stands_for = torch.tensor(self._weight * len(self._others) / count).log()
+        return (
+            torch.cat([vectors, sampled]),
+            torch.stack(
+                [
+                    torch.cat([offsets, sampled_offsets]),
+                    torch.cat([log_weights, stands_for.expand(count)]),
+                ]
+            ),
+        )
+
+
+class Trial:
+    """One run of the training loop, continued where it was interrupted."""
+
+    def __init__(  # noqa: PLR0913 - the parts of a trial are what they are
+        self,
+        name: str,
+        adapter: Adapter,
+        weights: Weights,
+        *,
+        train: Qrels,
+        validation: ValidationSet | None,
+        embeddings: Embeddings,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        """Set up a trial.
+
+        Args:
+            name: Name of its state in the workspace.
+            adapter: Untrained adapter; trained in place.
+            weights: What this trial tries.
+            train: Labels to train on.
+            validation: Queries that stop the trial, or None to run all epochs.
+            embeddings: The vectors.
+            recipe: The knobs.
+            device: Where to compute.
+        """
+        self.name = name
+        self.adapter = adapter.to(device)
+        self._weights = weights
+        self._validation = validation
+        self._recipe = recipe
+        self._device = device
+        self._documents = embeddings.documents
+        labelled = _labelled_rows(train, embeddings)
+        self._targets = _make_targets(train, embeddings, labelled)
+        self._pool = CandidatePool(embeddings, labelled, recipe, weights.unlabelled)
+        self._scale = recipe.temperature * _score_scale(self._targets.queries, embeddings, recipe)
+        self._batch_size, learning_rate = step_size(len(train), recipe)
+        self._optimiser = torch.optim.AdamW(
+            self.adapter.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay
+        )
+        self._best = _copy(adapter.state_dict())
+        self._best_epoch = 0
+        self._best_score = -np.inf
+        self._curve: list[dict[str, float]] = []
+
+    def run(
+        self,
+        workspace: Workspace,
+        *,
+        epochs: int,
+        on_epoch: Callable[[], None] = lambda: None,
+    ) -> TrainedTrial:
+        """Train until validation has stopped getting better, or for all epochs.
+
+        Args:
+            workspace: Where unfinished work is kept.
+            epochs: Most passes over the training queries.
+            on_epoch: Called after every epoch, for a progress bar.
+
+        Raises:
+            DivergedError: The loss is no longer finite.
+        """
+        self._restore(workspace)
+        if not self._curve:
+            self._best_score = self._score()
+        while len(self._curve) < epochs and not self._has_stopped():
+            loss = self._train_epoch()
+            score = self._score()
+            self._curve.append({"loss": loss, "validation": score})
+            if score > self._best_score or self._validation is None:
+                self._best, self._best_epoch = _copy(self.adapter.state_dict()), len(self._curve)
+                self._best_score = score
+            self._keep(workspace)
+            on_epoch()
+        self.adapter.load_state_dict(self._best)
+        return TrainedTrial(self._best, self._best_epoch, self._best_score, self._curve)
+
+    def _has_stopped(self) -> bool:
+        """Tell whether validation has not got better for too long."""
+        waited = len(self._curve) - self._best_epoch
+        return self._validation is not None and waited >= self._recipe.patience
+
+    def _train_epoch(self) -> float:
+        """Pass once over the training queries; give the mean loss."""
+        candidates, additions = (part.to(self._device) for part in self._pool.draw())
+        addition = additions[0] / self._scale + additions[1]
+        self.adapter.train()
+        total = 0.0
+        order = torch.randperm(len(self._targets.queries))
+        for chosen in torch.split(order, self._batch_size):
+            loss = self._loss(chosen, candidates, addition)
+            self._optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            self._optimiser.step()
+            total += loss.item() * len(chosen)
+        if not np.isfinite(total):
+            raise DivergedError(
+                f"the loss of {self.name} is {total} in epoch {len(self._curve) + 1}; "
+                "lower learning_rate or raise temperature in the recipe"
+            )
+        return total / len(order)
+
+    def _loss(self, chosen: Tensor, candidates: Tensor, addition: Tensor) -> Tensor:
+        """Give the loss of one batch: softmax over candidates, and the document anchor."""
+        adapted = self.adapter(self._targets.queries[chosen].to(self._device))
+        logits = torch.addmm(addition, adapted, candidates.T, alpha=1 / self._scale)
+        rows, columns, shares = (part.to(self._device) for part in self._targets.batch(chosen))
+        loss = softmax_loss(logits, rows, columns, shares)
+        if self._weights.anchor == 0 or self.adapter.dim_in != self.adapter.dim_out:
+            return loss
+        drawn = torch.randint(len(self._documents), (self._recipe.anchor_batch,))
+        anchors = torch.from_numpy(self._documents.take(drawn.numpy())).to(self._device)
+        if self.adapter.normalised:
+            anchors = normalise(anchors)
+        return loss + self._weights.anchor * anchor_loss(self.adapter(anchors), anchors)
+
+    @torch.no_grad()
+    def _score(self) -> float:
+        """Give the validation objective of the adapter as it is."""
+        if self._validation is None:
+            return float("nan")
+        self.adapter.eval()
+        adapted = self.adapter(self._validation.queries.to(self._device))
+        return slice_mean(self._validation.ndcg(adapted), self._validation.is_seen)
+
+    def _keep(self, workspace: Workspace) -> None:
+        """Save everything that the next epoch depends on."""
+        state = {f"adapter.{key}": value for key, value in self.adapter.state_dict().items()}
+        state |= {f"best.{key}": value for key, value in self._best.items()}
+        for number, entry in self._optimiser.state_dict()["state"].items():
+            state |= {f"optimiser.{number}.{key}": value for key, value in entry.items()}
+        state["random"] = torch.get_rng_state()
+        if self._device.type == "cuda":
+            state["random.cuda"] = torch.cuda.get_rng_state(self._device)
+        record = {"epoch": self._best_epoch, "score": self._best_score, "curve": self._curve}
+        workspace.save(self.name, state, record)
+
+    def _restore(self, workspace: Workspace) -> None:
+        """Continue from what :meth:`_keep` saved, if there is anything."""
+        found = workspace.load(self.name)
+        if found is None:
+            return
+        state, record = found
+        self.adapter.load_state_dict(_under(state, "adapter."))
+        self._best = _under(state, "best.")
+        optimiser = self._optimiser.state_dict()
+        entries: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under(state, "optimiser.").items():
+            number, _, name = key.partition(".")
+            entries.setdefault(int(number), {})[name] = value
+        optimiser["state"] = entries
+        self._optimiser.load_state_dict(optimiser)
+        torch.set_rng_state(state["random"])
+        if "random.cuda" in state and self._device.type == "cuda":
+            torch.cuda.set_rng_state(state["random.cuda"], self._device)
+        self._best_epoch, self._best_score = record["epoch"], record["score"]
+        self._curve = record["curve"]
+
+
+def step_size(n_queries: int, recipe: Recipe) -> tuple[int, float]:
+    """Choose batch size and learning rate: small sets take smaller steps, more of them.
+
+    The learning rate falls in proportion to the batch (Goyal et al. 2017, arXiv:1706.02677).
+    """
+    batch_size = min(recipe.batch_size, max(recipe.batch_size // 8, n_queries // 16))
+    return batch_size, recipe.learning_rate * batch_size / recipe.batch_size
+
+
+def _labelled_rows(train: Qrels, embeddings: Embeddings) -> list[int]:
+    """Give the rows of all documents that a training query judges, relevant or not."""
+    rows = embeddings.documents.rows
+    return sorted({rows[doc_id] for labels in train.values() for doc_id in labels})
+
+
+def _make_targets(train: Qrels, embeddings: Embeddings, labelled: list[int]) -> Targets:
+    """Lay out training queries and their relevant documents as flat arrays."""
+    column_of = {row: column for column, row in enumerate(labelled)}
+    starts, columns, shares = [0], [], []
+    for labels in train.values():
+        wanted = relevant(labels)
+        total = sum(wanted.values())
+        columns += [column_of[embeddings.documents.rows[doc_id]] for doc_id in wanted]
+        shares += [grade / total for grade in wanted.values()]
+        starts.append(len(columns))
+    return Targets(
+        torch.from_numpy(embeddings.queries.take_ids(list(train))),
+        torch.tensor(starts),
+        torch.tensor(columns),
+        torch.tensor(shares, dtype=torch.float32),
+    )
+
+
+def _score_scale(queries: Tensor, embeddings: Embeddings, recipe: Recipe) -> float:
+    """Size of a typical score, so that one temperature fits unit vectors and others."""
+    if recipe.similarity == "cosine" or embeddings.unit_documents:
+        return 1.0
+    some = embeddings.documents.take(np.arange(min(1024, len(embeddings.documents))))
+    document_length = float(np.linalg.norm(some, axis=1).mean())
+    query_length = float(torch.linalg.vector_norm(queries, dim=1).mean())
+    return document_length * max(query_length, document_length)
+
+
+def _copy(state: dict[str, Any]) -> State:
+    """Copy a state out of the way of further training."""
+    return {key: value.detach().clone() for key, value in state.items()}
+
+
+def _under(state: State, prefix: str) -> State:
+    """Take the entries below a prefix, without it."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
