@@ -1,0 +1,20 @@
+"""What every test shares: its marker by folder, one thread, one seed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+KINDS = {"architecture", "contract", "e2e", "integration", "property", "unit"}
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # tiny arrays: threads would only wait for one another
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    for item in items:
+        parts = item.path.relative_to(tests).parts if item.path.is_relative_to(tests) else ()
+        kind = parts[0] if parts and parts[0] in KINDS else "unit"
+        item.add_marker(kind)
