@@ -6,7 +6,7 @@ Each file is written beside its place and renamed, so a crash leaves the old sta
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from training.errors import DataError
 _RECORD = "record"
 
 State = dict[str, Tensor]
+Resume = Literal["never", "if_same", "must_match"]
 
 
 class Workspace:
@@ -27,16 +28,17 @@ class Workspace:
         folder: Where it is; None keeps nothing on disk.
     """
 
-    def __init__(self, folder: Path | None, identity: dict[str, Any], *, resume: bool) -> None:
-        """Open the folder, emptied of other fits' work.
+    def __init__(self, folder: Path | None, identity: dict[str, Any], *, resume: Resume) -> None:
+        """Open the folder, emptied of work that is not to be continued.
 
         Args:
             folder: Where to keep states, or None to keep none.
             identity: What decides the outcome of the fit: recipe, seed, content hashes.
-            resume: Continue what stands there, if it is the same fit.
+            resume: ``never`` starts over, ``if_same`` continues what stands there if it is this
+                very fit, ``must_match`` refuses anything else.
 
         Raises:
-            DataError: The folder holds the work of a fit with other settings or data.
+            DataError: ``must_match``, and the folder holds a fit with other settings or data.
         """
         self.folder = folder
         if folder is None:
@@ -44,15 +46,15 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         marker = folder / "fit.json"
         wanted = json.dumps(identity, sort_keys=True, indent=1)
-        if resume and marker.exists():
-            found = marker.read_text(encoding="utf-8")
-            if found != wanted:
-                raise DataError(
-                    f"{folder} holds an unfinished fit with other settings or data "
-                    f"({_first_difference(found, identity)}); "
-                    "run without --resume to start over, or restore the settings"
-                )
+        found = marker.read_text(encoding="utf-8") if marker.exists() else None
+        if resume != "never" and found == wanted:
             return
+        if resume == "must_match" and found is not None:
+            raise DataError(
+                f"{folder} holds an unfinished fit with other settings or data "
+                f"({_first_difference(found, identity)}); "
+                "run without --resume to start over, or restore the settings"
+            )
         for file in folder.glob("*.safetensors"):
             file.unlink()
         write_whole(marker, wanted.encode())

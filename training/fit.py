@@ -9,7 +9,7 @@ never looked at.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -18,24 +18,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from training.adapters import Adapter
-from training.adapters.registry import make_adapter
-from training.checkpoint import State, Workspace
+from training.checkpoint import Resume, State, Workspace
 from training.config import Recipe
 from training.dataset import Dataset, Qrels, relevant, relevant_documents
 from training.embeddings import Embeddings
 from training.errors import ConfigError, DataError
 from training.folds import Fold, make_folds
-from training.start import ridge_map
+from training.judgement import (
+    HeldOut,
+    Scores,
+    Verdict,
+    best_blend,
+    describe,
+    honest_scores,
+    join,
+    judge,
+    objective,
+)
+from training.start import copy_adapter, digest_of, start_adapter
 from training.trial import TrainedTrial, Trial, Weights
-from training.validation import DocumentPool, ValidationSet, slice_mean, validation_rows
+from training.validation import DocumentPool, ValidationSet, validation_rows
 
 logger = logging.getLogger(__name__)
 
 MIN_QUERIES = 2
-_HARM = 0.005  # the most that a slice may lose on validation, in nDCG@10
 
 Progress = Callable[[int, int], None]
 """Called with the number of trials finished and of all trials, after every epoch."""
@@ -49,42 +57,15 @@ class FitSettings:
         seed: Seed of every random choice.
         device: Where to compute: ``cpu``, ``cuda`` or ``mps``.
         workspace: Folder for unfinished work; None keeps none.
-        resume: Continue what stands in the workspace.
+        resume: Whether to continue what stands in the workspace; see :class:`Workspace`.
         start_from: A trained adapter to start from instead of the identity.
     """
 
     seed: int = 0
     device: str = "cpu"
     workspace: Path | None = None
-    resume: bool = False
+    resume: Resume = "never"
     start_from: Adapter | None = None
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Per-query nDCG@10 on queries that chose nothing before.
-
-    Attributes:
-        base: Of the raw queries; zeros where widths differ, since they can't be searched.
-        adapted: Of the adapted ones, by blend.
-        is_seen: Whether a relevant document of the query was trained on.
-    """
-
-    base: NDArray[np.float64]
-    adapted: dict[float, NDArray[np.float64]]
-    is_seen: NDArray[np.bool_]
-
-    def gain(self, blend: float) -> float:
-        """Mean gain over base, slices counting the same."""
-        return slice_mean(self.adapted[blend] - self.base, self.is_seen)
-
-    def worst_slice(self, blend: float) -> float:
-        """Gain on the slice that fares worst."""
-        difference = self.adapted[blend] - self.base
-        parts = [
-            part for part in (difference[self.is_seen], difference[~self.is_seen]) if len(part)
-        ]
-        return float(min(part.mean() for part in parts))
 
 
 @dataclass(frozen=True)
@@ -175,7 +156,7 @@ class _Fit:
                 "seed": settings.seed,
                 "labels": dataset.content_hash(),
                 "vectors": embeddings.content_hash() if settings.workspace else "",
-                "start": _digest_of(settings.start_from),
+                "start": digest_of(settings.start_from),
             },
             resume=settings.resume,
         )
@@ -207,21 +188,32 @@ class _Fit:
             choice: [self._trial(choice, fold) for fold in range(n_folds)] for choice in choices
         }
         held_out = {choice: self._held_out(trials) for choice, trials in finished.items()}
-        winner = max(choices, key=lambda choice: _objective(held_out[choice]))
+        winner = max(choices, key=lambda choice: objective(held_out[choice]))
         trials = finished[winner]
         adapter = self._refit(winner, trials)
         evidence = self._evidence(adapter, trials)
-        blend = _best_blend(evidence)
-        verdict = _judge(evidence, blend, self.recipe.min_gain)
+        blend = best_blend(evidence)
+        verdict = self._judge(evidence, blend, finished)
         with torch.no_grad():
             adapter.blend.fill_(blend)
+        rated = [
+            {
+                "unlabelled_weight": choice.unlabelled,
+                "anchor": choice.anchor,
+                "objective": objective(scores),
+            }
+            for choice, scores in held_out.items()
+        ]
         logger.info("fit finished", extra={"verdict": verdict.text})
         return FitResult(
             adapter=adapter.cpu().eval() if verdict.helps else None,
             verdict=verdict.text,
             weights=winner,
             blend=blend,
-            validation=self._report(evidence, blend, held_out),
+            validation={
+                "on": "dev split" if self.dev else f"{n_folds} cross-fitted folds",
+                **describe(evidence, verdict, blend, rated),
+            },
             curves=[trial.curve for trial in trials],
             seconds=time.monotonic() - started,
             seed=self.settings.seed,
@@ -244,15 +236,13 @@ class _Fit:
         return len(self.validations)
 
     def _make_adapter(self) -> Adapter:
-        """Make an untrained adapter, at the start that the recipe or the data gives."""
-        if self.settings.start_from is not None:
-            return _copy_adapter(self.settings.start_from)
-        dim_in, dim_out = self.embeddings.queries.dim, self.embeddings.documents.dim
-        adapter = make_adapter(self.recipe.adapter, dim_in, dim_out, self.recipe.adapter_options)
-        adapter.normalised = self.recipe.similarity == "cosine" or self.embeddings.unit_documents
-        if dim_in != dim_out:
-            adapter.start_from(ridge_map(self.train, self.embeddings))
-        return adapter
+        """Make an untrained adapter, or a copy of the one to start from."""
+        given = self.settings.start_from
+        return (
+            copy_adapter(given)
+            if given
+            else start_adapter(self.recipe, self.train, self.embeddings)
+        )
 
     def _trial(self, weights: Weights, fold: int) -> TrainedTrial:
         """Train on all but one fold."""
@@ -338,13 +328,11 @@ class _Fit:
     @torch.no_grad()
     def _scores(self, adapter: Adapter, validation: ValidationSet) -> HeldOut:
         """Score one adapter at every blend on one validation set."""
-        queries = validation.queries.to(self.device)
-        same_width = adapter.dim_in == adapter.dim_out
-        base = validation.ndcg(queries) if same_width else np.zeros(len(queries))
-        scores = {0.0: base} if same_width else {}
-        for blend in self.recipe.blends:
+        base = self._base_scores(validation)
+        scores = {0.0: base} if adapter.dim_in == adapter.dim_out else {}
+        for blend in sorted({*self.recipe.blends, 1.0} - {0.0}):
             adapter.blend.fill_(blend)
-            scores[blend] = validation.ndcg(adapter(queries))
+            scores[blend] = validation.ndcg(adapter(validation.queries.to(self.device)))
         return HeldOut(base, scores, validation.is_seen)
 
     def _held_out(self, trials: list[TrainedTrial]) -> HeldOut:
@@ -354,12 +342,12 @@ class _Fit:
             for trial, validation in zip(trials, self.validations, strict=False)
         ]
         return HeldOut(
-            np.concatenate([part.base for part in parts]),
+            self._join([part.base for part in parts]),
             {
-                blend: np.concatenate([part.adapted[blend] for part in parts])
+                blend: self._join([part.adapted[blend] for part in parts])
                 for blend in parts[0].adapted
             },
-            np.concatenate([part.is_seen for part in parts]),
+            parts[0].is_seen if self.dev else np.concatenate([part.is_seen for part in parts]),
         )
 
     def _evidence(self, adapter: Adapter, trials: list[TrainedTrial]) -> HeldOut:
@@ -368,70 +356,27 @@ class _Fit:
             return self._scores(adapter, self.validations[0])
         return self._held_out(trials)
 
-    def _report(
-        self, evidence: HeldOut, blend: float, compared: dict[Weights, HeldOut]
-    ) -> dict[str, Any]:
-        """Write down what the choice rests on."""
-        difference = evidence.adapted[blend] - evidence.base
-
-        def side(chosen: NDArray[np.bool_]) -> dict[str, Any]:
-            n_queries = int(chosen.sum())
-            gain = float(difference[chosen].mean()) if n_queries else None
-            return {"n_queries": n_queries, "gain": gain}
-
-        return {
-            "on": "dev split" if self.dev else "cross-fitted folds",
-            "n_queries": len(difference),
-            "base_ndcg@10": float(evidence.base.mean()),
-            "adapted_ndcg@10": float(evidence.adapted[blend].mean()),
-            "seen_documents": side(evidence.is_seen),
-            "unseen_documents": side(~evidence.is_seen),
-            "trials": [
-                {
-                    "unlabelled_weight": weights.unlabelled,
-                    "anchor": weights.anchor,
-                    "objective": _objective(scores),
-                }
-                for weights, scores in compared.items()
-            ],
-            "blends": {str(share): evidence.gain(share) for share in evidence.adapted},
+    def _judge(
+        self, evidence: HeldOut, blend: float, finished: dict[Weights, list[TrainedTrial]]
+    ) -> Verdict:
+        """Decide whether what was chosen is better than nothing."""
+        n_folds = len(next(iter(finished.values())))
+        histories = {
+            choice: [trial.history for trial in trials] for choice, trials in finished.items()
         }
+        honest = honest_scores(histories, [part.is_seen for part in self.validations[:n_folds]])
+        base = [self._base_scores(part) for part in self.validations[:n_folds]]
+        return judge(evidence, blend, self._join(honest), self._join(base), self.recipe.min_gain)
 
+    def _join(self, parts: Sequence[Scores]) -> Scores:
+        """Put the folds' scores together; with a dev split, all scored the same queries."""
+        return join(parts, same_queries=bool(self.dev))
 
-@dataclass(frozen=True)
-class _Verdict:
-    """Whether to ship an adapter, and the sentence that says why."""
-
-    helps: bool
-    text: str
-
-
-def _objective(scores: HeldOut) -> float:
-    """Rate one choice of weights: its best blend's gain."""
-    return scores.gain(_best_blend(scores))
-
-
-def _best_blend(scores: HeldOut) -> float:
-    """Choose the share of the change with the best gain among those that harm no slice.
-
-    Where every share harms a slice, the smallest does.
-    """
-    shares = sorted(scores.adapted)
-    harmless = [share for share in shares if scores.worst_slice(share) >= -_HARM]
-    return max(harmless or shares[:1], key=scores.gain)
-
-
-def _judge(scores: HeldOut, blend: float, min_gain: float) -> _Verdict:
-    """Decide between an adapter and none: its gain must exceed its standard error, too."""
-    difference = scores.adapted[blend] - scores.base
-    gain, n_queries = scores.gain(blend), len(difference)
-    error = float(difference.std(ddof=1) / np.sqrt(n_queries)) if n_queries > 1 else float("inf")
-    numbers = f"nDCG@10 {gain:+.4f} on {n_queries} held-out queries, standard error {error:.4f}"
-    if blend == 0 or gain < max(min_gain, error):
-        return _Verdict(
-            False, f"No adapter helps here: the best one gives {numbers}. Keep the raw queries."
-        )
-    return _Verdict(True, f"The adapter helps: {numbers}, with {blend:.0%} of the learned change.")
+    def _base_scores(self, validation: ValidationSet) -> Scores:
+        """Score the raw queries; those of another width than the documents find nothing."""
+        if self.embeddings.queries.dim != self.embeddings.documents.dim:
+            return np.zeros(len(validation.queries))
+        return validation.ndcg(validation.queries.to(self.device))
 
 
 def _usable(qrels: Qrels) -> Qrels:
@@ -457,24 +402,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _digest_of(adapter: Adapter | None) -> str:
-    """Tell one starting adapter from another."""
-    if adapter is None:
-        return ""
-    return repr([float(value.double().sum()) for value in adapter.state_dict().values()])
-
-
-def _copy_adapter(adapter: Adapter) -> Adapter:
-    """Make a separate adapter with the same parameters, all of its change applied."""
-    copied = make_adapter(
-        f"{type(adapter).__module__}:{type(adapter).__qualname__}",
-        adapter.dim_in,
-        adapter.dim_out,
-        adapter.options,
-    )
-    copied.load_state_dict(adapter.state_dict())
-    copied.normalised = adapter.normalised
-    copied.blend.fill_(1.0)
-    return copied

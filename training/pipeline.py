@@ -21,7 +21,7 @@ from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
 from training.adapters import Adapter, IdentityAdapter, load_adapter, save_adapter
 from training.card import write_card
-from training.checkpoint import write_whole
+from training.checkpoint import Resume, write_whole
 from training.config import Recipe
 from training.dataset import Dataset
 from training.embed import swap_folder
@@ -64,14 +64,14 @@ class BuildOptions:
     Attributes:
         seed: Seed of every random choice.
         device: Where to compute: ``cpu``, ``cuda`` or ``mps``.
-        resume: Continue an interrupted build.
+        resume: Whether to continue an interrupted build: ``never``, ``if_same`` or ``must_match``.
         start_from: A trained adapter to start from instead of the identity.
         allow_identity: Where no adapter helps, write a model that changes nothing.
     """
 
     seed: int = 0
     device: str = "cpu"
-    resume: bool = False
+    resume: Resume = "never"
     start_from: Adapter | None = None
     allow_identity: bool = False
 

@@ -1,6 +1,7 @@
 """The only training loop: one adapter, one share of the queries, one choice of loss weights."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training.adapters import Adapter
@@ -46,12 +48,14 @@ class TrainedTrial:
         epoch: That epoch; 0 is the start.
         score: Validation objective at that epoch.
         curve: Mean training loss and validation objective of every epoch.
+        history: Validation nDCG@10, shape ``(epochs + 1, queries)``, the start first.
     """
 
     state: State
     epoch: int
     score: float
     curve: list[dict[str, float]]
+    history: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,21 @@ class Targets:
         return rows, self.columns[places], self.shares[places]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The documents of one softmax.
+
+    Attributes:
+        vectors: What queries are multiplied with.
+        offsets: What the similarity adds to each document's score.
+        log_weights: Log of how many documents each stands for.
+    """
+
+    vectors: Float[Tensor, "candidates dim"]
+    offsets: Float[Tensor, " candidates"]
+    log_weights: Float[Tensor, " candidates"]
+
+
 class CandidatePool:
     """The documents that the softmax runs over, drawn anew in every epoch.
 
@@ -108,27 +127,18 @@ class CandidatePool:
         self._others = np.flatnonzero(~is_labelled)
         self._kept = embeddings.documents.take(self.labelled)
 
-    def draw(self) -> tuple[Float[Tensor, "candidates dim"], Float[Tensor, " candidates"]]:
-        """Give this epoch's candidates and what to add to the logits of each."""
-        vectors, offsets = prepare_documents(torch.from_numpy(self._kept), self._recipe.similarity)
-        log_weights = torch.zeros(len(vectors))
+    def draw(self, device: torch.device) -> Candidates:
+        """Give this epoch's candidates."""
         count = min(self._recipe.sampled_documents, len(self._others)) if self._weight > 0 else 0
-        if count == 0:
-            return vectors, torch.stack([offsets, log_weights])
         drawn = self._others[np.sort(torch.randperm(len(self._others))[:count].numpy())]
-        sampled, sampled_offsets = prepare_documents(
-            torch.from_numpy(self._documents.take(drawn)), self._recipe.similarity
+        vectors, offsets = prepare_documents(
+            torch.from_numpy(np.concatenate([self._kept, self._documents.take(drawn)])),
+            self._recipe.similarity,
         )
-        stands_for = torch.tensor(self._weight * len(self._others) / count).log()
-        return (
-            torch.cat([vectors, sampled]),
-            torch.stack(
-                [
-                    torch.cat([offsets, sampled_offsets]),
-                    torch.cat([log_weights, stands_for.expand(count)]),
-                ]
-            ),
-        )
+        log_weights = torch.zeros(len(vectors))
+        if count:
+            log_weights[len(self._kept) :] = math.log(self._weight * len(self._others) / count)
+        return Candidates(vectors.to(device), offsets.to(device), log_weights.to(device))
 
 
 class Trial:
@@ -177,6 +187,7 @@ class Trial:
         self._best_epoch = 0
         self._best_score = -np.inf
         self._curve: list[dict[str, float]] = []
+        self._history: list[Float[Tensor, " queries"]] = []
 
     def run(
         self,
@@ -208,7 +219,8 @@ class Trial:
             self._keep(workspace)
             on_epoch()
         self.adapter.load_state_dict(self._best)
-        return TrainedTrial(self._best, self._best_epoch, self._best_score, self._curve)
+        history = torch.stack(self._history).double().numpy()
+        return TrainedTrial(self._best, self._best_epoch, self._best_score, self._curve, history)
 
     def _has_stopped(self) -> bool:
         """Tell whether validation has not got better for too long."""
@@ -217,13 +229,13 @@ class Trial:
 
     def _train_epoch(self) -> float:
         """Pass once over the training queries; give the mean loss."""
-        candidates, additions = (part.to(self._device) for part in self._pool.draw())
-        addition = additions[0] / self._scale + additions[1]
+        candidates = self._pool.draw(self._device)
+        addition = candidates.offsets / self._scale + candidates.log_weights
         self.adapter.train()
         total = 0.0
         order = torch.randperm(len(self._targets.queries))
         for chosen in torch.split(order, self._batch_size):
-            loss = self._loss(chosen, candidates, addition)
+            loss = self._loss(chosen, candidates.vectors, addition)
             self._optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self._optimiser.step()
@@ -251,12 +263,15 @@ class Trial:
 
     @torch.no_grad()
     def _score(self) -> float:
-        """Give the validation objective of the adapter as it is."""
+        """Score the held-out queries with the adapter as it is; give the objective."""
         if self._validation is None:
+            self._history.append(torch.empty(0))
             return float("nan")
         self.adapter.eval()
         adapted = self.adapter(self._validation.queries.to(self._device))
-        return slice_mean(self._validation.ndcg(adapted), self._validation.is_seen)
+        scores = self._validation.ndcg(adapted)
+        self._history.append(torch.from_numpy(scores).float())
+        return slice_mean(scores, self._validation.is_seen)
 
     def _keep(self, workspace: Workspace) -> None:
         """Save everything that the next epoch depends on."""
@@ -264,6 +279,7 @@ class Trial:
         state |= {f"best.{key}": value for key, value in self._best.items()}
         for number, entry in self._optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{number}.{key}": value for key, value in entry.items()}
+        state["history"] = torch.stack(self._history)
         state["random"] = torch.get_rng_state()
         if self._device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self._device)
@@ -290,6 +306,7 @@ class Trial:
             torch.cuda.set_rng_state(state["random.cuda"], self._device)
         self._best_epoch, self._best_score = record["epoch"], record["score"]
         self._curve = record["curve"]
+        self._history = list(state["history"])
 
 
 def step_size(n_queries: int, recipe: Recipe) -> tuple[int, float]:

@@ -29,7 +29,10 @@ from sidecar.errors import QueryError
     help="Write a .npy matrix.  [default: JSON lines on standard output]",
 )
 def transform(model: str, source: Path | None, target: Path | None) -> None:
-    """Adapt query vectors with MODEL: one JSON list a line in, one a line out."""
+    """Adapt query vectors with MODEL.
+
+    Reads one JSON list a line, writes one a line.
+    """
     adapter = Adapter.load(model)
     if source is not None and source.suffix == ".npy":
         rows = iter([adapter.transform(_load_matrix(source))])
@@ -43,7 +46,10 @@ def transform(model: str, source: Path | None, target: Path | None) -> None:
             for vector in np.atleast_2d(row):
                 click.echo(json.dumps([float(value) for value in vector]))
         return
-    matrix = np.concatenate([np.atleast_2d(row) for row in rows])
+    adapted = [np.atleast_2d(row) for row in rows]
+    if not adapted:
+        raise QueryError("no queries came in; expected one JSON list of numbers a line")
+    matrix = np.concatenate(adapted)
     partial = target.with_name(target.name + ".partial")
     with partial.open("wb") as file:
         np.save(file, matrix)

@@ -1,6 +1,6 @@
 """What every adapter is: a torch module from query vectors to adapted queries."""
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -62,7 +62,7 @@ class Adapter(nn.Module):
         adapted = started + self.blend * self.change(queries)
         return normalise(adapted) if self.normalised else adapted
 
-    def start_from(self, matrix: Float[Tensor, "dim_in dim_out"]) -> Self:
+    def start_from(self, matrix: Float[Tensor, "dim_in dim_out"]) -> None:
         """Start from a linear map instead of the identity, where the two widths differ.
 
         Raises:
@@ -71,7 +71,6 @@ class Adapter(nn.Module):
         if self.dim_in == self.dim_out:
             raise ConfigError("an adapter of equal widths starts as the identity")
         self.start.copy_(matrix)
-        return self
 
     def for_export(self) -> nn.Module:
         """Give the cheapest module with the same outputs; the default is the adapter itself."""

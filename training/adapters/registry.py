@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,13 @@ def adapter_class(kind: str) -> type[Adapter]:
     module_name, _, class_name = kind.partition(":")
     if not class_name:
         raise ConfigError(f"adapter is {kind!r}; expected {', '.join(_BUILT_IN)}, or module:Class")
+    sys.path.append(str(Path.cwd()))  # a user's module usually lies where the command is run
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"can't import adapter {kind!r}: {error}") from error
+    finally:
+        sys.path.pop()
     if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise ConfigError(f"{kind!r} is not a subclass of training.Adapter")
     return found

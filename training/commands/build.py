@@ -15,7 +15,11 @@ from training.commands.options import PATH
 @click.option("--force", is_flag=True, help="Build models that are up to date, too.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
-    """Build every FOLDER/NAME that holds a recipe.toml (FOLDER is `models` by default)."""
+    """Build every model that has a recipe.
+
+    A model is a folder FOLDER/NAME with a recipe.toml; FOLDER is `models` by default. Models that
+    are up to date are left alone.
+    """
     from training.commands.screen import progress_bar, results, talk
     from training.config import load_model_recipe
     from training.dataset import Dataset
@@ -49,7 +53,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 vectors,
                 target,
                 recipe.fit,
-                BuildOptions(seed=recipe.seed, device=device, resume=True),
+                BuildOptions(seed=recipe.seed, device=device, resume="if_same"),
                 progress=lambda done, total: show("fitting", done, total),
             )
         headline = built.evaluation.summary["metrics"]["ndcg@10"]

@@ -25,7 +25,9 @@ _DEPTH = 100
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every choice.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 def demo(output: Path, data: Path, seed: int, device: str) -> None:
-    """Turn a frozen index of clinical terms towards laypeople's words.
+    """Run the whole main job on real data.
+
+    Turns a frozen index of clinical terms towards laypeople's words.
 
     Takes the Human Phenotype Ontology and a small encoder from installed packages, fits an
     adapter, proves it on terms that it has not seen, exports it, and searches a FAISS index of the
@@ -50,7 +52,7 @@ def demo(output: Path, data: Path, seed: int, device: str) -> None:
             dataset,
             embeddings,
             output,
-            options=BuildOptions(seed=seed, device=device, resume=True, allow_identity=True),
+            options=BuildOptions(seed=seed, device=device, resume="if_same", allow_identity=True),
             progress=lambda done, total: show("fitting", done, total),
         )
     talk.print(f"   {built.fit.verdict}")

@@ -15,7 +15,10 @@ from training.commands.options import PATH
 @click.option("--split", default="test", show_default=True, help="train, dev or test.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(model: str, dataset: Path, embeddings: Path, split: str, as_json: bool) -> None:
-    """Measure MODEL on a split of DATASET: exact search with raw and with adapted queries."""
+    """Compare raw and adapted queries on a split of DATASET.
+
+    Searches exactly, through the exported MODEL, and tells the difference from chance.
+    """
     from training.commands.screen import results, show_evaluation
     from training.dataset import Dataset
     from training.embeddings import Embeddings

@@ -11,9 +11,10 @@ from training.commands.options import PATH
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The .onnx file to write.")
 def export(checkpoint: Path, output: Path) -> None:
-    """Export CHECKPOINT (a model folder, or the checkpoint folder in it) to ONNX.
+    """Export a trained CHECKPOINT to ONNX.
 
-    Writes nothing unless ONNX Runtime gives what torch gives.
+    CHECKPOINT is a model folder, or the checkpoint folder in it. Writes nothing unless ONNX
+    Runtime gives what torch gives.
     """
     from training.checkpoint import write_whole
     from training.commands.screen import results, talk

@@ -28,9 +28,10 @@ def fit(
     output: Path,
     recipe: Path | None,
     start_from: Path | None,
+    resume: bool,
     **options: Any,
 ) -> None:
-    """Fit the best adapter for DATASET, prove it on the test split, and export it.
+    """Fit the best adapter for DATASET, prove it, and export it.
 
     Where no adapter helps, says so and writes no model.
     """
@@ -52,7 +53,7 @@ def fit(
             vectors,
             output,
             knobs,
-            BuildOptions(start_from=started, **options),
+            BuildOptions(start_from=started, resume="must_match" if resume else "never", **options),
             progress=lambda done, total: show("fitting", done, total),
         )
     talk.print(built.fit.verdict)

@@ -25,7 +25,7 @@ def search(
     k: int,
     **encoder: Any,
 ) -> None:
-    """Search a FAISS index with the raw query and through MODEL, side by side."""
+    """Search a FAISS index raw and through MODEL, side by side."""
     from training.commands.screen import results, side_by_side
     from training.compare import load_for_search, search_both
     from training.dataset import Dataset

@@ -1,0 +1,276 @@
+"""A fit: better where something can be learnt, nothing where it can't, the same every time."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.worlds import World, make_world
+from training.adapters import LinearAdapter
+from training.adapters.registry import save_adapter
+from training.config import Recipe
+from training.dataset import Dataset
+from training.errors import ConfigError, DataError, DivergedError
+from training.fit import FitSettings, fit_adapter
+from training.metrics import measure
+from training.search import search
+
+QUICK = Recipe(epochs=25, folds=3, learning_rate=0.02, batch_size=64, refits=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def ndcg_of(world: World, adapter: torch.nn.Module | None) -> float:
+    """Mean test nDCG@10, of the raw queries without an adapter."""
+    embeddings, qrels = world.embeddings, world.dataset.split("test")
+    queries = embeddings.queries.take_ids(list(qrels))
+    if adapter is not None:
+        with torch.no_grad():
+            queries = adapter(torch.from_numpy(queries)).numpy()
+    rows, _ = search(queries, embeddings.documents, depth=100, similarity="cosine")
+    wanted = [{embeddings.documents.rows[d]: g for d, g in x.items()} for x in qrels.values()]
+    return float(measure(rows, wanted)["ndcg@10"].mean())
+
+
+def state_of(adapter: torch.nn.Module | None) -> dict[str, bytes]:
+    assert adapter is not None
+    return {key: value.numpy().tobytes() for key, value in adapter.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("linear", {}), ("low_rank", {"rank": 16}), ("two_layer", {"hidden": 64})]
+)
+def test_fit_ranks_unseen_queries_better(world: World, kind: str, options: dict[str, int]) -> None:
+    recipe = replace(QUICK, adapter=kind, adapter_options=options)
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.adapter is not None, result.verdict
+    assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
+
+
+def test_fit_says_no_where_labels_are_noise(tmp_path: Path) -> None:
+    world = make_world(tmp_path, useful=False)
+    result = fit_adapter(world.dataset, world.embeddings, QUICK)
+    assert result.adapter is None
+    assert "No adapter helps" in result.verdict
+
+
+def test_fit_never_looks_at_test_labels(world: World, tmp_path: Path) -> None:
+    full = fit_adapter(world.dataset, world.embeddings, QUICK)
+    scrambled = dict(world.dataset.splits)
+    scrambled["test"] = {query: {"d0": 1.0} for query in scrambled["test"]}
+    other = fit_adapter(replace(world.dataset, splits=scrambled), world.embeddings, QUICK)
+    assert state_of(full.adapter) == state_of(other.adapter)
+
+
+def test_fit_gives_same_bytes_for_same_seed_and_others_for_another(world: World) -> None:
+    first, second, third = (
+        fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(seed=seed)).adapter
+        for seed in (7, 7, 8)
+    )
+    assert state_of(first) == state_of(second)
+    assert state_of(first) != state_of(third)
+
+
+def test_fit_leaves_global_random_state_alone(world: World) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    fit_adapter(world.dataset, world.embeddings, replace(QUICK, epochs=1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+class StopAfter:
+    """A progress callback that interrupts like Ctrl-C."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self, done: int, total: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", ["linear", "two_layer"])
+@pytest.mark.parametrize("calls", [1, 9, 40])
+def test_resumed_fit_gives_same_bytes_as_uninterrupted(
+    world: World, tmp_path: Path, kind: str, calls: int
+) -> None:
+    recipe = replace(QUICK, adapter=kind)
+    whole = fit_adapter(world.dataset, world.embeddings, recipe)
+    settings = FitSettings(workspace=tmp_path / "work", resume="must_match")
+    with pytest.raises(KeyboardInterrupt):
+        fit_adapter(world.dataset, world.embeddings, recipe, settings, progress=StopAfter(calls))
+    resumed = fit_adapter(world.dataset, world.embeddings, recipe, settings)
+    assert state_of(whole.adapter) == state_of(resumed.adapter)
+    assert whole.curves == resumed.curves
+
+
+def test_resume_repeats_no_finished_epoch(world: World, tmp_path: Path) -> None:
+    settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
+    fit_adapter(world.dataset, world.embeddings, QUICK, settings)
+    calls: list[tuple[int, int]] = []
+    fit_adapter(
+        world.dataset,
+        world.embeddings,
+        QUICK,
+        settings,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    # One call a finished trial, none an epoch: 2 weights x 3 folds and 2 refits.
+    assert [done for done, _ in calls] == list(range(1, 9))
+
+
+def test_resume_refuses_another_seed_and_names_it(world: World, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(workspace=work))
+    with pytest.raises(DataError, match="seed differs"):
+        fit_adapter(
+            world.dataset,
+            world.embeddings,
+            QUICK,
+            FitSettings(workspace=work, resume="must_match", seed=1),
+        )
+
+
+def test_resume_names_a_damaged_state(world: World, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(workspace=work))
+    state = next(work.glob("*.safetensors"))
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(DataError, match="damaged"):
+        fit_adapter(
+            world.dataset,
+            world.embeddings,
+            QUICK,
+            FitSettings(workspace=work, resume="must_match"),
+        )
+
+
+def test_new_fit_empties_the_workspace_of_old_states(world: World, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "old.safetensors").write_bytes(b"")
+    fit_adapter(
+        world.dataset, world.embeddings, replace(QUICK, epochs=1), FitSettings(workspace=work)
+    )
+    assert not (work / "old.safetensors").exists()
+
+
+def test_all_relevant_documents_and_grades_count(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    plain = fit_adapter(world.dataset, world.embeddings, QUICK)
+    splits = dict(world.dataset.splits)
+    splits["train"] = {query: {**x, "d0": 3.0} for query, x in splits["train"].items()}
+    graded = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    assert plain.curves != graded.curves
+
+
+def test_judged_non_relevant_documents_are_candidates(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    recipe = replace(QUICK, unlabelled_weights=(0.0,))
+    plain = fit_adapter(world.dataset, world.embeddings, recipe)
+    splits = dict(world.dataset.splits)
+    first = next(iter(splits["train"]))
+    judged = {f"d{row}": 0.0 for row in range(120)} | splits["train"][first]
+    splits["train"] = {**splits["train"], first: judged}
+    other = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, recipe)
+    assert plain.curves[0] != other.curves[0]
+
+
+def test_dev_split_decides_where_there_is_one(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    splits = dict(world.dataset.splits)
+    queries = list(splits["train"])
+    splits["dev"] = {query: splits["train"].pop(query) for query in queries[:30]}
+    result = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    assert result.validation["on"] == "dev split"
+    assert result.validation["n_queries"] == 30
+
+
+def test_widths_may_differ_and_start_from_ridge(tmp_path: Path) -> None:
+    world = make_world(tmp_path, dim_query=24, n_queries=400)
+    result = fit_adapter(world.dataset, world.embeddings, QUICK)
+    assert result.adapter is not None
+    assert (result.adapter.dim_in, result.adapter.dim_out) == (24, 16)
+    assert ndcg_of(world, result.adapter) > 0.5
+
+
+def test_fit_continues_from_a_given_adapter(world: World) -> None:
+    first = fit_adapter(world.dataset, world.embeddings, QUICK).adapter
+    assert first is not None
+    result = fit_adapter(
+        world.dataset,
+        world.embeddings,
+        replace(QUICK, epochs=1, learning_rate=1e-9),
+        FitSettings(start_from=first),
+    )
+    assert result.adapter is not None
+    assert ndcg_of(world, result.adapter) == pytest.approx(ndcg_of(world, first), abs=1e-6)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclid"])
+def test_other_similarities_learn_too(world: World, similarity: str) -> None:
+    result = fit_adapter(world.dataset, world.embeddings, replace(QUICK, similarity=similarity))
+    assert result.adapter is not None
+    assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
+
+
+def test_unnormalised_documents_train_an_unnormalised_adapter(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    matrix = np.load(world.vectors / "documents.npy") * 3
+    np.save(world.vectors / "documents.npy", matrix)
+    result = fit_adapter(world.dataset, world.embeddings, replace(QUICK, similarity="dot"))
+    assert result.adapter is not None
+    assert not result.adapter.normalised
+
+
+def test_large_corpora_are_sampled_and_still_learnt(tmp_path: Path) -> None:
+    world = make_world(tmp_path, n_documents=2000, n_queries=400)
+    recipe = replace(QUICK, sampled_documents=50, max_validated=500)
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.adapter is not None
+    assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
+
+
+def test_diverging_fit_says_what_to_change(world: World) -> None:
+    recipe = replace(QUICK, temperature=1e-38)
+    with pytest.raises(DivergedError, match="lower learning_rate"):
+        fit_adapter(world.dataset, world.embeddings, recipe)
+
+
+def test_too_few_queries_are_refused_with_their_number(world: World) -> None:
+    splits = dict(world.dataset.splits)
+    splits["train"] = {"q0": splits["train"]["q0"]}
+    with pytest.raises(DataError, match="1 training queries"):
+        fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+
+
+def test_two_queries_are_enough_to_say_no(world: World) -> None:
+    splits = dict(world.dataset.splits)
+    splits["train"] = dict(list(splits["train"].items())[:2])
+    fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+
+
+def test_unknown_device_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="can't be used here"):
+        fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(device="cuda:9"))
+
+
+def test_labels_without_vectors_are_refused(world: World, tmp_path: Path) -> None:
+    splits = {**world.dataset.splits, "train": {"q0": {"nowhere": 1.0}, "q1": {"d1": 1.0}}}
+    dataset = Dataset("x", tmp_path, splits)
+    with pytest.raises(DataError, match="'nowhere'"):
+        fit_adapter(dataset, world.embeddings, QUICK)
+
+
+def test_saved_adapter_names_its_kind_and_options(tmp_path: Path) -> None:
+    save_adapter(LinearAdapter(4), tmp_path)
+    record = json.loads((tmp_path / "adapter.json").read_text())
+    assert record["kind"] == "linear"
+    assert (record["dim_in"], record["dim_out"]) == (4, 4)

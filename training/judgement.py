@@ -1,0 +1,200 @@
+"""From held-out scores to a choice: which trial, how much of its change, or no adapter at all.
+
+Arrays in, decisions out. Scores are nDCG@10 of queries that trained nothing. They did choose,
+though: each trial stops where its own held-out queries like it best, which flatters even an adapter
+of noise. So whether an adapter helps is judged on scores where the choice was made by other
+queries.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.validation import slice_mean, slices
+
+Choice = TypeVar("Choice")
+Scores = NDArray[np.float64]
+
+HARM = 0.005
+"""The most that a slice may lose on validation, in nDCG@10, for a blend to be chosen."""
+
+STANDARD_ERRORS = 1.645
+"""How far from 0 a gain must lie: one-sided 5 % of a normal distribution."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Per-query nDCG@10 of raw and adapted queries.
+
+    Attributes:
+        base: Of the raw queries; zeros where widths differ, since they can't be searched.
+        adapted: Of the adapted ones, by blend.
+        is_seen: Whether a relevant document of the query was trained on.
+    """
+
+    base: Scores
+    adapted: Mapping[float, Scores]
+    is_seen: NDArray[np.bool_]
+
+    def gain(self, blend: float) -> float:
+        """Mean gain over base, slices counting the same."""
+        return slice_mean(self.adapted[blend] - self.base, self.is_seen)
+
+    def worst_slice(self, blend: float) -> float:
+        """Gain on the slice that fares worst."""
+        parts = slices(self.adapted[blend] - self.base, self.is_seen)
+        return float(min(part.mean() for part in parts))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to ship an adapter.
+
+    Attributes:
+        helps: True where it should be shipped.
+        gain: Expected gain in nDCG@10, slices counting the same.
+        error: Standard error of that gain.
+        text: The same in one sentence.
+    """
+
+    helps: bool
+    gain: float
+    error: float
+    text: str
+
+
+def join(parts: Sequence[Scores], *, same_queries: bool) -> Scores:
+    """Put the folds' scores together: a mean where all scored the same queries, else end to end."""
+    return np.mean(parts, axis=0) if same_queries else np.concatenate(parts)
+
+
+def best_blend(scores: HeldOut) -> float:
+    """Choose the share of the change with the best gain among those that harm no slice.
+
+    Where every share harms a slice, the smallest does.
+    """
+    shares = sorted(scores.adapted)
+    harmless = [share for share in shares if scores.worst_slice(share) >= -HARM]
+    return max(harmless or shares[:1], key=scores.gain)
+
+
+def objective(scores: HeldOut) -> float:
+    """Rate a trial: the gain of its best blend."""
+    return scores.gain(best_blend(scores))
+
+
+def honest_scores(
+    histories: Mapping[Choice, Sequence[Scores]], is_seen: Sequence[NDArray[np.bool_]]
+) -> list[Scores]:
+    """Score each held-out query where queries other than it chose trial and epoch.
+
+    The queries of each fold are halved. Either half is scored by the trial, and at the epoch of
+    each fold, that the other half likes best.
+
+    Args:
+        histories: For each trial and fold, scores of shape ``(epochs + 1, queries)``, the start
+            first.
+        is_seen: For each fold, which slice its queries belong to.
+
+    Returns:
+        For each fold, one score a query.
+    """
+    honest = [np.empty(len(part)) for part in is_seen]
+    for parity in (0, 1):
+        deciding = [np.arange(len(part)) % 2 != parity for part in is_seen]
+        best: tuple[float, list[Scores]] | None = None
+        for folds in histories.values():
+            chosen = [
+                _at_best_epoch(history, part, half)
+                for history, part, half in zip(folds, is_seen, deciding, strict=True)
+            ]
+            scores = np.concatenate([row[half] for row, half in zip(chosen, deciding, strict=True)])
+            seen = np.concatenate(
+                [part[half] for part, half in zip(is_seen, deciding, strict=True)]
+            )
+            rating = slice_mean(scores, seen) if len(scores) else 0.0
+            if best is None or rating > best[0]:
+                best = rating, chosen
+        assert best is not None  # noqa: S101 - there is always a trial
+        for target, row, half in zip(honest, best[1], deciding, strict=True):
+            target[~half] = row[~half]
+    return honest
+
+
+def judge(
+    evidence: HeldOut, blend: float, honest: Scores, honest_base: Scores, min_gain: float
+) -> Verdict:
+    """Decide between an adapter and none.
+
+    Args:
+        evidence: Scores of what would be shipped.
+        blend: The share of the change that was chosen.
+        honest: Scores of the full change, chosen by other queries: :func:`honest_scores`.
+        honest_base: Base scores of the same queries.
+        min_gain: Least gain worth an adapter.
+    """
+    is_seen = evidence.is_seen
+    flattery = evidence.gain(1.0) - slice_mean(honest - honest_base, is_seen)
+    gain = evidence.gain(blend) - blend * max(0.0, flattery)
+    error = _standard_error(evidence.adapted[blend] - evidence.base, is_seen)
+    numbers = (
+        f"nDCG@10 {gain:+.4f} expected from {len(is_seen)} held-out queries, "
+        f"standard error {error:.4f}"
+    )
+    if blend == 0 or gain < max(min_gain, STANDARD_ERRORS * error):
+        text = f"No adapter helps here: the best one gives {numbers}. Keep the raw queries."
+        return Verdict(False, gain, error, text)
+    text = f"The adapter helps: {numbers}, with {blend:.0%} of the learned change."
+    return Verdict(True, gain, error, text)
+
+
+def describe(
+    evidence: HeldOut, verdict: Verdict, blend: float, trials: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write down what a choice rests on, for `evaluation.json`."""
+    difference = evidence.adapted[blend] - evidence.base
+
+    def side(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        n_queries = int(chosen.sum())
+        return {
+            "n_queries": n_queries,
+            "gain": float(difference[chosen].mean()) if n_queries else None,
+        }
+
+    return {
+        "n_queries": len(difference),
+        "base_ndcg@10": float(evidence.base.mean()),
+        "adapted_ndcg@10": float(evidence.adapted[blend].mean()),
+        "expected_gain": verdict.gain,
+        "standard_error": verdict.error,
+        "seen_documents": side(evidence.is_seen),
+        "unseen_documents": side(~evidence.is_seen),
+        "trials": list(trials),
+        "blends": {str(share): evidence.gain(share) for share in evidence.adapted},
+    }
+
+
+def _at_best_epoch(
+    history: Scores, is_seen: NDArray[np.bool_], deciding: NDArray[np.bool_]
+) -> Scores:
+    """Give all queries' scores at the epoch that some of them like best."""
+    ratings = [
+        slice_mean(epoch[deciding], is_seen[deciding])
+        for epoch in (history if deciding.any() else [])
+    ]
+    chosen: Scores = history[int(np.argmax(ratings)) if ratings else -1]
+    return chosen
+
+
+def _standard_error(differences: Scores, is_seen: NDArray[np.bool_]) -> float:
+    """Standard error of a mean over slices that count the same."""
+    parts = slices(differences, is_seen)
+    if min(len(part) for part in parts) < 2:
+        parts = [differences]
+    if len(parts[0]) < 2:
+        return float("inf")
+    variances = [part.var(ddof=1) / len(part) for part in parts]
+    return float(np.sqrt(np.sum(variances)) / len(parts))
