@@ -4,7 +4,6 @@ Each file is written beside its place and renamed, so a crash leaves the old sta
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from training.errors import DataError
+from training.files import write_whole
 
 _RECORD = "record"
 
@@ -87,16 +87,6 @@ class Workspace:
         """Place of one state."""
         assert self.folder is not None  # noqa: S101 - both callers have looked
         return self.folder / f"{name}.safetensors"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that no reader, and no crash, ever meets half of it."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _first_difference(found: str, wanted: dict[str, Any]) -> str:

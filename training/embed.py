@@ -6,7 +6,6 @@ An interrupted run, or one over a changed corpus, embeds only what the journal l
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -24,6 +23,7 @@ from training.embeddings import (
 from training.encoders import Encoder, Role, describe_encoder, with_prefix
 from training.errors import DataError, EncoderError
 from training.faiss_source import SCHEME, FaissSource
+from training.files import swap_folder
 
 Progress = Callable[[str, int, int], None]
 """Called with what is embedded, how many texts are done, and how many there are."""
@@ -85,18 +85,6 @@ def embed_dataset(
         journal.unlink()
     swap_folder(work, output)
     return info
-
-
-def swap_folder(new: Path, place: Path) -> None:
-    """Put a finished folder in its place; an older one there goes once the new one stands."""
-    old = place.with_name(f".{place.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    if old.exists():
-        shutil.rmtree(old)
 
 
 def _gather(pairs: Iterator[tuple[str, str]], what: str) -> tuple[list[str], list[str]]:

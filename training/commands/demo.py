@@ -22,9 +22,14 @@ _DEPTH = 100
     "-o", "--output", type=PATH, default=Path("models/hpo-lay"), show_default=True, help="Model."
 )
 @click.option("--data", type=PATH, default=Path("demo"), show_default=True, help="Kept data.")
+@click.option(
+    "--terms",
+    type=click.IntRange(200),
+    help="Only so many terms, for a quicker look.  [default: all 18387]",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every choice.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
-def demo(output: Path, data: Path, seed: int, device: str) -> None:
+def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) -> None:
     """Run the whole main job on real data.
 
     Turns a frozen index of clinical terms towards laypeople's words.
@@ -42,7 +47,7 @@ def demo(output: Path, data: Path, seed: int, device: str) -> None:
     talk.print("[bold]Trimtab demo[/bold]: laypeople's words find clinical terms")
     talk.print(f"1. Human Phenotype Ontology, {ontology_version()}, embedded with all-MiniLM-L6-v2")
     with progress_bar() as show:
-        dataset, embeddings = open_demo_set(f"demo:{NAME}", data, progress=show)
+        dataset, embeddings = open_demo_set(f"demo:{NAME}", data, n_terms=terms, progress=show)
     embedded = time.monotonic()
     counts = ", ".join(f"{len(qrels)} {split}" for split, qrels in dataset.splits.items())
     talk.print(f"   {len(embeddings.documents)} documents, frozen; queries: {counts}")
@@ -58,7 +63,7 @@ def demo(output: Path, data: Path, seed: int, device: str) -> None:
     talk.print(f"   {built.fit.verdict}")
     fitted = time.monotonic()
     talk.print("3. search the unchanged vectors in FAISS, raw and through the exported adapter")
-    index = data / NAME / "documents.faiss"
+    index = dataset.folder / "documents.faiss"
     write_faiss_index(embeddings, index)
     _show_examples(output, index, dataset, embeddings)
     results.print("\n[bold]All test queries; none of their terms was seen in training[/bold]")
@@ -75,7 +80,7 @@ def demo(output: Path, data: Path, seed: int, device: str) -> None:
     talk.print("  trimtab fit DATASET --embeddings EMB -o models/NAME", style="bold")
     talk.print("or search this one:")
     talk.print(
-        f'  trimtab search {output} --index {index} --dataset {data / NAME} --text "runny nose"',
+        f'  trimtab search {output} --index {index} --dataset {dataset.folder} --text "runny nose"',
         style="bold",
         soft_wrap=True,
     )

@@ -16,10 +16,10 @@ def export(checkpoint: Path, output: Path) -> None:
     CHECKPOINT is a model folder, or the checkpoint folder in it. Writes nothing unless ONNX
     Runtime gives what torch gives.
     """
-    from training.checkpoint import write_whole
     from training.commands.screen import results, talk
     from training.errors import ExportError
     from training.export import export_adapter
+    from training.files import write_whole
     from training.pipeline import load_checkpoint
 
     if output.suffix != ".onnx":

@@ -1,0 +1,107 @@
+"""Choosing among trials, blends and none."""
+
+import numpy as np
+import pytest
+
+from training.judgement import (
+    HeldOut,
+    best_blend,
+    honest_scores,
+    join,
+    judge,
+    objective,
+)
+
+BASE = np.array([0.5, 0.5, 0.5, 0.5])
+SEEN = np.array([True, True, False, False])
+
+
+def held_out(**adapted: list[float]) -> HeldOut:
+    """Scores by blend, written as b50=[...]."""
+    by_blend = {int(name[1:]) / 100: np.array(scores) for name, scores in adapted.items()}
+    return HeldOut(BASE, {0.0: BASE, **by_blend}, SEEN)
+
+
+def test_blend_with_best_mean_over_slices_wins() -> None:
+    scores = held_out(b50=[0.6, 0.6, 0.6, 0.6], b100=[0.9, 0.9, 0.6, 0.6])
+    assert best_blend(scores) == 1.0
+    assert objective(scores) == pytest.approx(0.25)
+
+
+def test_blend_that_harms_a_slice_is_passed_over() -> None:
+    scores = held_out(b50=[0.7, 0.7, 0.5, 0.5], b100=[1.0, 1.0, 0.4, 0.4])
+    assert best_blend(scores) == 0.5
+
+
+def test_raw_query_wins_where_every_blend_harms() -> None:
+    assert best_blend(held_out(b50=[0.9, 0.9, 0.3, 0.3], b100=[1.0, 1.0, 0.1, 0.1])) == 0.0
+
+
+def test_slices_count_the_same_whatever_their_size() -> None:
+    is_seen = np.array([True, False, False, False])
+    scores = HeldOut(np.zeros(4), {1.0: np.array([0.4, 0.0, 0.0, 0.0])}, is_seen)
+    assert scores.gain(1.0) == pytest.approx(0.2)
+
+
+def test_honest_scores_come_from_the_epoch_that_others_chose() -> None:
+    # Even queries like epoch 1, odd ones epoch 2: each is scored where the others would stop.
+    history = np.array([[0.0, 0.0, 0.0, 0.0], [0.9, 0.1, 0.9, 0.1], [0.2, 0.8, 0.2, 0.8]])
+    (honest,) = honest_scores({"only": [history]}, [np.zeros(4, dtype=bool)])
+    assert honest.tolist() == [0.2, 0.1, 0.2, 0.1]
+
+
+def test_honest_scores_come_from_the_trial_that_others_chose() -> None:
+    first = np.array([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    second = np.array([[0.0, 0.0, 0.0, 0.0], [0.0, 0.7, 0.0, 0.7]])
+    (honest,) = honest_scores({"a": [first], "b": [second]}, [np.zeros(4, dtype=bool)])
+    assert honest.tolist() == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_honest_scores_of_noise_average_to_no_gain() -> None:
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(50):
+        history = rng.normal(size=(30, 60))
+        (honest,) = honest_scores({"only": [history]}, [np.zeros(60, dtype=bool)])
+        gains.append(honest.mean())
+        assert history.mean(axis=1).max() > 0  # what stopping early would have reported
+    assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_single_held_out_query_is_scored_without_others() -> None:
+    (honest,) = honest_scores({"only": [np.array([[0.0], [0.5]])]}, [np.array([True])])
+    assert honest.tolist() == [0.5]
+
+
+def test_verdict_takes_flattery_off_the_gain() -> None:
+    scores = held_out(b100=[0.9, 0.9, 0.9, 0.9])
+    verdict = judge(scores, 1.0, honest=BASE + 0.1, honest_base=BASE, min_gain=0.002)
+    assert verdict.gain == pytest.approx(0.1)
+    assert verdict.helps
+
+
+@pytest.mark.parametrize(
+    ("honest_gain", "min_gain", "helps"), [(0.1, 0.002, True), (0.1, 0.2, False), (0.0, 0.0, False)]
+)
+def test_verdict_wants_more_than_noise_and_more_than_the_least_gain(
+    honest_gain: float, min_gain: float, helps: bool
+) -> None:
+    scores = held_out(b100=[0.8, 0.9, 0.8, 0.9])
+    verdict = judge(scores, 1.0, BASE + honest_gain, BASE, min_gain)
+    assert verdict.helps is helps
+    assert ("No adapter helps" in verdict.text) is not helps
+
+
+def test_verdict_on_blend_zero_is_no() -> None:
+    assert not judge(held_out(b100=[0.9] * 4), 0.0, BASE + 1, BASE, 0.0).helps
+
+
+def test_one_query_proves_nothing() -> None:
+    one = HeldOut(np.zeros(1), {0.0: np.zeros(1), 1.0: np.ones(1)}, np.array([True]))
+    assert not judge(one, 1.0, np.ones(1), np.zeros(1), 0.0).helps
+
+
+def test_join_averages_repeated_queries_and_chains_others() -> None:
+    parts = [np.array([0.0, 1.0]), np.array([1.0, 1.0])]
+    assert join(parts, same_queries=True).tolist() == [0.5, 1.0]
+    assert join(parts, same_queries=False).tolist() == [0.0, 1.0, 1.0, 1.0]

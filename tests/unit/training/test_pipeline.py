@@ -1,0 +1,224 @@
+"""A build: a whole model folder, or the folder that was there before."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from sidecar.adapter import Adapter
+from tests.support.worlds import World, make_world
+from training import pipeline
+from training.adapters import load_adapter
+from training.config import Recipe
+from training.errors import ConfigError, DataError, TrainingError
+from training.evaluate import evaluate_model
+from training.export import export_adapter
+from training.pipeline import BuildOptions, build_model, load_checkpoint
+
+QUICK = Recipe(epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("noise"), useful=False)
+
+
+def build(world: World, folder: Path, **options: object) -> pipeline.BuiltModel:
+    return build_model(
+        world.dataset,
+        world.embeddings,
+        folder,
+        QUICK,
+        BuildOptions(**options),  # type: ignore[arg-type]
+    )
+
+
+def weights_of(file: Path) -> list[np.ndarray]:
+    graph = onnx.load(file).graph
+    return [numpy_helper.to_array(tensor) for tensor in graph.initializer]
+
+
+def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_path: Path) -> None:
+    built = build(world, tmp_path / "docs")
+    assert built.file == tmp_path / "docs" / "adapter.onnx"
+    assert {item.name for item in (tmp_path / "docs").iterdir()} == {
+        "adapter.onnx", "evaluation.json", "README.md", "checkpoint"
+    }  # fmt: skip
+    assert [item.name for item in tmp_path.iterdir()] == ["docs"]
+
+
+def test_metrics_agree_in_manifest_evaluation_and_a_second_look(
+    world: World, tmp_path: Path
+) -> None:
+    build(world, tmp_path / "docs")
+    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+    manifest = Adapter.load(tmp_path / "docs").manifest
+    again = evaluate_model(tmp_path / "docs", world.dataset, world.embeddings).summary
+    assert manifest.metrics["metrics"] == record["metrics"] == again["metrics"]
+    assert {key: record[key] for key in again} == again
+    assert manifest.training["seed"] == 0
+    assert manifest.training["labels"] == world.dataset.content_hash()
+
+
+def test_card_names_gain_seed_and_use(world: World, tmp_path: Path) -> None:
+    build(world, tmp_path / "docs", seed=3)
+    card = (tmp_path / "docs" / "README.md").read_text()
+    for words in (
+        "# docs",
+        "| ndcg@10 |",
+        "seed 3",
+        'Adapter.load("models/docs")',
+        "no training q",
+    ):
+        assert words in card
+
+
+def test_user_files_beside_a_model_survive_a_new_build(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "recipe.toml").write_text("# mine")
+    (folder / "notes" / "why.txt").write_text("mine, too")
+    build(world, folder)
+    assert (folder / "recipe.toml").read_text() == "# mine"
+    assert (folder / "notes" / "why.txt").read_text() == "mine, too"
+
+
+def test_failed_build_leaves_the_old_model(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(world, tmp_path / "docs")
+    before = {item.name for item in (tmp_path / "docs").iterdir()}
+    content = (tmp_path / "docs" / "adapter.onnx").read_bytes()
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise TrainingError("no")
+
+    monkeypatch.setattr(pipeline, "evaluate_model", fail)
+    with pytest.raises(TrainingError):
+        build(world, tmp_path / "docs", seed=1)
+    assert {item.name for item in (tmp_path / "docs").iterdir()} == before
+    assert (tmp_path / "docs" / "adapter.onnx").read_bytes() == content
+
+
+def test_where_no_adapter_helps_there_is_no_model_but_the_reason(
+    noise: World, world: World, tmp_path: Path
+) -> None:
+    build(world, tmp_path / "docs")
+    built = build(noise, tmp_path / "docs")
+    assert built.file is None
+    assert {item.name for item in (tmp_path / "docs").iterdir()} == {"evaluation.json", "README.md"}
+    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+    assert record["fit"]["helps"] is False
+    assert record["metrics"]["ndcg@10"]["delta"] == 0
+    assert "No adapter" in (tmp_path / "docs" / "README.md").read_text()
+
+
+def test_identity_is_written_where_it_is_allowed(noise: World, tmp_path: Path) -> None:
+    build(noise, tmp_path / "docs", allow_identity=True)
+    adapter = Adapter.load(tmp_path / "docs")
+    assert adapter.manifest.kind == "identity"
+    queries = noise.embeddings.queries.take(np.arange(4))
+    np.testing.assert_allclose(adapter.transform(queries), queries, atol=1e-6)
+
+
+def test_checkpoint_exports_to_the_same_weights(world: World, tmp_path: Path) -> None:
+    build(world, tmp_path / "docs")
+    adapter, manifest = load_checkpoint(tmp_path / "docs")
+    again = tmp_path / "again.onnx"
+    again.write_bytes(export_adapter(adapter, manifest))
+    for one, other in zip(
+        weights_of(tmp_path / "docs" / "adapter.onnx"), weights_of(again), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_same_seed_gives_same_weights_in_the_file(world: World, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        build(world, tmp_path / name, seed=5)
+    for one, other in zip(
+        *(weights_of(tmp_path / name / "adapter.onnx") for name in ("one", "two")), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_own_adapter_is_trained_saved_and_opened_by_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_adapters.py").write_text(
+        "import torch\nfrom training import Adapter\n\n"
+        "class Bottleneck(Adapter):\n"
+        "    def __init__(self, dim_in, dim_out=None, *, width=4):\n"
+        "        super().__init__(dim_in, dim_out)\n"
+        "        self.width = width\n"
+        "        self.down = torch.nn.Linear(dim_in, width)\n"
+        "        self.up = torch.nn.Linear(width, self.dim_out)\n"
+        "        torch.nn.init.zeros_(self.up.weight)\n"
+        "        torch.nn.init.zeros_(self.up.bias)\n\n"
+        "    @property\n"
+        "    def options(self):\n"
+        "        return {'width': self.width}\n\n"
+        "    def change(self, queries):\n"
+        "        return self.up(torch.tanh(self.down(queries)))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = replace(
+        QUICK, adapter="my_adapters:Bottleneck", adapter_options={"width": 16}, epochs=40
+    )
+    built = build_model(world.dataset, world.embeddings, tmp_path / "own", recipe)
+    assert built.file is not None, built.fit.verdict
+    assert Adapter.load(built.file).manifest.kind == "my_adapters:Bottleneck"
+    opened, _ = load_adapter(tmp_path / "own" / "checkpoint")
+    assert opened.options == {"width": 16}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("nothing", {}, "expected identity, linear, low_rank, two_layer, or module:Class"),
+        ("no_such_module:Adapter", {}, "can't import"),
+        ("json:JSONDecoder", {}, "not a subclass of training.Adapter"),
+        ("linear", {"rank": 3}, "can't take options"),
+        ("low_rank", {"rank": 99}, "from 1 to 16"),
+        ("two_layer", {"hidden": 0}, "1 or more"),
+    ],
+)
+def test_adapters_that_can_not_be_made_are_refused(
+    world: World, tmp_path: Path, kind: str, options: dict[str, int], message: str
+) -> None:
+    recipe = replace(QUICK, adapter=kind, adapter_options=options)
+    with pytest.raises(ConfigError, match=message):
+        build_model(world.dataset, world.embeddings, tmp_path / "docs", recipe)
+
+
+def test_file_in_the_place_of_the_folder_is_refused_before_training(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "docs").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        build(world, tmp_path / "docs")
+
+
+@pytest.mark.parametrize("damage", ["missing", "json", "weights", "manifest"])
+def test_damaged_checkpoints_are_refused(world: World, tmp_path: Path, damage: str) -> None:
+    build(world, tmp_path / "docs")
+    checkpoint = tmp_path / "docs" / "checkpoint"
+    record = json.loads((checkpoint / "adapter.json").read_text())
+    if damage == "missing":
+        (checkpoint / "adapter.json").unlink()
+    elif damage == "json":
+        (checkpoint / "adapter.json").write_text("{")
+    elif damage == "weights":
+        (checkpoint / "adapter.safetensors").write_bytes(b"\x80\x04pickle")
+    else:
+        (checkpoint / "adapter.json").write_text(json.dumps({**record, "manifest": None}))
+    with pytest.raises(DataError):
+        load_checkpoint(tmp_path / "docs")
