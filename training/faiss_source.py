@@ -30,6 +30,7 @@ class FaissSource:
     lossy: bool
     kind: str
     _index: Any
+    _owner: Any  # faiss frees the vectors with the index that was read, not with views of it
 
     @classmethod
     def open(cls, source: str) -> "FaissSource":
@@ -56,7 +57,7 @@ class FaissSource:
             raise DataError(f"{path} holds {index.ntotal} vectors, the id file has {len(ids)} ids")
         if index.ntotal == 0:
             raise DataError(f"{path} is empty; expected at least one vector")
-        return cls(ids, index.d, _is_lossy(index), type(index).__name__, index)
+        return cls(ids, index.d, _is_lossy(index), type(index).__name__, index, outer)
 
     def copy_to(self, matrix: np.ndarray) -> None:
         """Write every stored vector into a matrix of shape ``(rows, dim)``, block by block.

@@ -58,9 +58,9 @@ def make_world(
     queries = unit(queries + noise * rng.standard_normal(queries.shape) / queries.shape[1] ** 0.5)
     document_ids = [f"d{row}" for row in range(n_documents)]
     query_ids = [f"q{row}" for row in range(n_queries)]
+    (folder / "qrels").mkdir(parents=True)
     write_texts(folder / "corpus.jsonl", document_ids, "document")
     write_texts(folder / "queries.jsonl", query_ids, "query")
-    (folder / "qrels").mkdir()
     for split in ("train", "test"):
         lines = [
             f"{query_ids[row]}\td{meant[row]}\t1\n"

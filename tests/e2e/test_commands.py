@@ -1,0 +1,204 @@
+"""The commands as a user runs them, on a small world, in processes of their own."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from tests.support.worlds import World, make_world
+
+TRIMTAB = Path(sys.executable).with_name("trimtab")
+
+
+def trimtab(*words: object, cwd: Path, check: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [TRIMTAB, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == check, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world") / "docs", n_queries=200)
+
+
+@pytest.fixture(scope="module")
+def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("fitted")
+    (place / "recipe.toml").write_text("epochs = 12\nfolds = 2\nlearning_rate = 0.02\n")
+    done = trimtab(
+        "fit", world.folder, "--embeddings", world.vectors, "-o", "models/docs",
+        "--recipe", "recipe.toml", cwd=place,
+    )  # fmt: skip
+    assert "ndcg@10" in done.stdout
+    assert "made models/docs/adapter.onnx" in done.stdout
+    assert "next: trimtab inspect models/docs" in done.stderr
+    return place
+
+
+def test_evaluate_prints_one_json_object_equal_to_what_fit_left(world: World, fitted: Path) -> None:
+    done = trimtab(
+        "evaluate", "models/docs", world.folder, "--embeddings", world.vectors, "--split", "test",
+        "--json", cwd=fitted,
+    )  # fmt: skip
+    printed = json.loads(done.stdout)
+    left = json.loads((fitted / "models/docs/evaluation.json").read_text())
+    assert printed["metrics"] == left["metrics"]
+    assert {"dataset", "split", "n_queries", "adapter", "slices", "wins"} <= set(printed)
+
+
+def test_evaluate_shows_a_table_and_the_worst(world: World, fitted: Path) -> None:
+    done = trimtab(
+        "evaluate", "models/docs", world.folder, "--embeddings", world.vectors, cwd=fitted
+    )
+    for words in ("difference", "recall@100", "mean score at rank 1"):
+        assert words in done.stdout
+
+
+def test_export_of_a_checkpoint_gives_a_usable_file(world: World, fitted: Path) -> None:
+    trimtab("export", "models/docs/checkpoint", "-o", "other/adapter.onnx", cwd=fitted)
+    record = json.loads(trimtab("inspect", "other", "--json", cwd=fitted).stdout)
+    assert record["manifest"]["name"] == "docs"
+    assert record["manifest"]["dim_in"] == 16
+
+
+def test_export_refuses_another_ending(fitted: Path) -> None:
+    done = trimtab("export", "models/docs", "-o", "adapter.bin", cwd=fitted, check=1)
+    assert "does not end in .onnx" in done.stderr
+
+
+def test_transform_agrees_between_json_lines_and_npy(world: World, fitted: Path) -> None:
+    queries = world.embeddings.queries.take(np.arange(3))
+    np.save(fitted / "queries.npy", queries)
+    (fitted / "queries.jsonl").write_text("".join(f"{row.tolist()}\n" for row in queries))
+    trimtab("transform", "models/docs", "--input", "queries.npy", "-o", "out.npy", cwd=fitted)
+    done = trimtab("transform", "models/docs", "--input", "queries.jsonl", cwd=fitted)
+    lines = np.array([json.loads(line) for line in done.stdout.splitlines()])
+    np.testing.assert_allclose(lines, np.load(fitted / "out.npy"), atol=1e-6)
+
+
+def test_no_adapter_exits_0_and_says_why(tmp_path: Path) -> None:
+    noise = make_world(tmp_path / "noise", useful=False)
+    done = trimtab(
+        "fit", noise.folder, "--embeddings", noise.vectors, "-o", "models/noise", cwd=tmp_path
+    )
+    assert "no model written" in done.stdout
+    assert "No adapter helps" in done.stderr
+    assert not (tmp_path / "models/noise/adapter.onnx").exists()
+    assert (tmp_path / "models/noise/evaluation.json").exists()
+
+
+def test_test_split_is_made_and_said_where_there_is_none(world: World, tmp_path: Path) -> None:
+    alone = make_world(tmp_path / "alone", n_queries=200)
+    (alone.folder / "qrels" / "test.tsv").unlink()
+    done = trimtab(
+        "fit", alone.folder, "--embeddings", alone.vectors, "-o", "models/alone", cwd=tmp_path
+    )
+    assert "no test split" in done.stderr
+    record = json.loads((tmp_path / "models/alone/evaluation.json").read_text())
+    assert record["slices"]["seen_documents"]["n_queries"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fit", "nowhere", "--embeddings", "e", "-o", "m"), "no dataset folder at nowhere"),
+        (("evaluate", "nowhere", "d", "--embeddings", "e"), "no model at nowhere"),
+        (("export", "nowhere", "-o", "m/adapter.onnx"), "can't open a checkpoint"),
+        (("inspect", "nowhere"), "no model at nowhere"),
+        (("build", "nowhere"), "no nowhere/NAME/recipe.toml"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_1(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = trimtab(*words, cwd=tmp_path, check=1)
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_wrong_option_exits_2(tmp_path: Path) -> None:
+    trimtab("fit", "--no-such-option", cwd=tmp_path, check=2)
+
+
+def test_unknown_recipe_key_is_named(world: World, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("epoch = 3\n")
+    done = trimtab(
+        "fit", world.folder, "--embeddings", world.vectors, "-o", "m", "--recipe", "recipe.toml",
+        cwd=tmp_path, check=1,
+    )  # fmt: skip
+    assert "unknown recipe key 'epoch'" in done.stderr
+
+
+def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "docs"
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text(
+        f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n'
+        "[fit]\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\n"
+    )
+    assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
+    assert (folder / "adapter.onnx").exists()
+    assert "is up to date" in trimtab("build", cwd=tmp_path).stderr
+    (folder / "recipe.toml").write_text((folder / "recipe.toml").read_text().replace("2", "3", 1))
+    assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
+
+
+def test_interrupted_fit_resumes_to_the_same_model(world: World, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("epochs = 60\nfolds = 5\npatience = 60\nlearning_rate = 0.02\n")
+    words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", recipe, "-o"]
+    trimtab(*words, "whole", cwd=tmp_path)
+    running = subprocess.Popen(
+        [TRIMTAB, *map(str, words), "cut"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    work = tmp_path / ".cut.partial" / "fit"
+    while len(list(work.glob("*.safetensors"))) < 3:
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    _, talk = running.communicate()
+    assert running.returncode == 130
+    assert "Traceback" not in talk
+    assert not (tmp_path / "cut").exists()
+    trimtab(*words, "cut", "--resume", cwd=tmp_path)
+    states = [
+        (tmp_path / name / "checkpoint" / "adapter.safetensors").read_bytes()
+        for name in ("whole", "cut")
+    ]
+    assert states[0] == states[1]
+
+
+def test_embed_copies_stored_vectors_and_search_shows_both(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "docs")
+    index = faiss.IndexFlatIP(384)
+    rows = np.random.default_rng(0).standard_normal((120, 384)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index.add(rows)
+    faiss.write_index(index, str(tmp_path / "docs.faiss"))
+    (tmp_path / "docs.ids").write_text("".join(f"d{row}\n" for row in range(120)))
+    done = trimtab(
+        "embed", world.folder, "--documents", "faiss:docs.faiss?ids=docs.ids", "-o", "vectors",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "next: trimtab fit" in done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors" / "documents.npy"), rows)
+    trimtab(
+        "fit", world.folder, "--embeddings", "vectors", "-o", "models/docs", "--allow-identity",
+        cwd=tmp_path,
+    )  # fmt: skip
+    done = trimtab(
+        "search", "models/docs", "--index", "docs.faiss", "--dataset", world.folder, "-k", "2",
+        "--text", "query q1", cwd=tmp_path,
+    )  # fmt: skip
+    assert "raw query" in done.stdout
+    assert "adapted query" in done.stdout
+    assert "document d" in done.stdout
