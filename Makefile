@@ -68,5 +68,5 @@ clean:  ## remove what set-up and runs have made
 	@touch $@
 
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[test,bench]'
+	$(PIP) -e '.[test]'
 	@touch $@ .venv/.demo
