@@ -38,6 +38,7 @@ class Recipe:
         patience: Passes without a better validation score before a fit stops.
         folds: Shares for cross-fitting; each trial leaves one out and validates on it.
         compared_queries: As many folds are run as it takes to hold out so many queries.
+        max_held_out: Most queries that a fold validates on.
         refits: Fits on all queries that are averaged, where the adapter's kind allows it.
         sampled_documents: Documents drawn anew in every epoch to stand for all unlabelled ones.
         max_validated: Documents that validation ranks; beyond it, hard and random ones only.
@@ -61,6 +62,7 @@ class Recipe:
     patience: int = 4
     folds: int = 5
     compared_queries: int = 800
+    max_held_out: int = 2000
     refits: int = 3
     sampled_documents: int = 2048
     max_validated: int = 50000
@@ -106,6 +108,7 @@ _POSITIVE = (
     "epochs",
     "patience",
     "compared_queries",
+    "max_held_out",
     "refits",
     "sampled_documents",
     "max_validated",

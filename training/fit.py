@@ -22,7 +22,7 @@ import torch
 from training.adapters import Adapter
 from training.checkpoint import Resume, State, Workspace
 from training.config import Recipe
-from training.dataset import Dataset, Qrels, relevant, relevant_documents
+from training.dataset import Dataset, Qrels, relevant, relevant_documents, unit_hash
 from training.embeddings import Embeddings
 from training.errors import ConfigError, DataError
 from training.folds import Fold, make_folds
@@ -160,20 +160,19 @@ class _Fit:
             },
             resume=settings.resume,
         )
-        rows = validation_rows(
-            embeddings, [self.train, self.dev], recipe, np.random.default_rng(settings.seed)
-        )
+        self.folds = self._make_folds()
+        held_out = [self._held_out_labels(fold) for fold in self.folds]
+        rows = validation_rows(embeddings, held_out, recipe, np.random.default_rng(settings.seed))
         if len(rows) < len(embeddings.documents):
-            logger.info(
-                "validation ranks hard and random documents only",
+            logger.warning(
+                "too many documents to validate on; ranking hard and random ones",
                 extra={"ranked": len(rows), "documents": len(embeddings.documents)},
             )
         self.pool = DocumentPool(embeddings.documents, rows, recipe.similarity).to(self.device)
-        share = 1 - len(relevant_documents(self.train)) / len(embeddings.documents)
-        self.folds = make_folds(
-            self.train, n_folds=recipe.folds, unlabelled_share=share, seed=settings.seed
-        )
-        self.validations = [self._validation_of(fold) for fold in self.folds]
+        self.validations = [
+            ValidationSet.make(labels, fold.train, embeddings, self.pool)
+            for labels, fold in zip(held_out, self.folds, strict=True)
+        ]
 
     def run(self) -> FitResult:
         """Compare trials on some folds, finish the winner on all, then choose what to keep."""
@@ -182,7 +181,7 @@ class _Fit:
             Weights(unlabelled, anchor)
             for unlabelled, anchor in product(self.recipe.unlabelled_weights, self.recipe.anchors)
         ]
-        n_folds = self._compared_folds()
+        n_folds = len(self.folds)
         self._n_trials = len(choices) * n_folds + self._n_refits()
         finished = {
             choice: [self._trial(choice, fold) for fold in range(n_folds)] for choice in choices
@@ -220,20 +219,23 @@ class _Fit:
             recipe=self.recipe,
         )
 
-    def _validation_of(self, fold: Fold) -> ValidationSet:
-        """Gather what a fold's trial stops by: the dev split, else what the fold leaves out."""
-        if self.dev:
-            return ValidationSet.make(self.dev, self.train, self.embeddings, self.pool)
-        return ValidationSet.make(fold.held_out, fold.train, self.embeddings, self.pool)
+    def _make_folds(self) -> list[Fold]:
+        """Make the folds that it takes to hold out enough queries; usually fewer than all."""
+        n_documents = len(self.embeddings.documents)
+        folds = make_folds(
+            self.train,
+            n_folds=self.recipe.folds,
+            unlabelled_share=1 - len(relevant_documents(self.train)) / n_documents,
+            seed=self.settings.seed,
+        )
+        sizes = np.cumsum([len(self._held_out_labels(fold)) for fold in folds])
+        return folds[: 1 + int(np.searchsorted(sizes, self.recipe.compared_queries))]
 
-    def _compared_folds(self) -> int:
-        """Count the folds on which trials are compared."""
-        total = 0
-        for count, validation in enumerate(self.validations, start=1):
-            total += len(validation.queries)
-            if total >= self.recipe.compared_queries:
-                return count
-        return len(self.validations)
+    def _held_out_labels(self, fold: Fold) -> Qrels:
+        """Give what a fold's trial stops by: the dev split, else what the fold leaves out."""
+        labels = self.dev or fold.held_out
+        chosen = sorted(labels, key=lambda query: unit_hash(query, "held out"))
+        return {query: labels[query] for query in chosen[: self.recipe.max_held_out]}
 
     def _make_adapter(self) -> Adapter:
         """Make an untrained adapter, or a copy of the one to start from."""
@@ -339,7 +341,7 @@ class _Fit:
         """Join the scores of each fold's adapter on what it has not seen."""
         parts = [
             self._scores(self._restore(trial.state), validation)
-            for trial, validation in zip(trials, self.validations, strict=False)
+            for trial, validation in zip(trials, self.validations, strict=True)
         ]
         return HeldOut(
             self._join([part.base for part in parts]),
@@ -360,12 +362,11 @@ class _Fit:
         self, evidence: HeldOut, blend: float, finished: dict[Weights, list[TrainedTrial]]
     ) -> Verdict:
         """Decide whether what was chosen is better than nothing."""
-        n_folds = len(next(iter(finished.values())))
         histories = {
             choice: [trial.history for trial in trials] for choice, trials in finished.items()
         }
-        honest = honest_scores(histories, [part.is_seen for part in self.validations[:n_folds]])
-        base = [self._base_scores(part) for part in self.validations[:n_folds]]
+        honest = honest_scores(histories, [part.is_seen for part in self.validations])
+        base = [self._base_scores(part) for part in self.validations]
         return judge(evidence, blend, self._join(honest), self._join(base), self.recipe.min_gain)
 
     def _join(self, parts: Sequence[Scores]) -> Scores:

@@ -118,7 +118,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         ),
         progress=progress,
     )
-    on_stage("exporting and evaluating")
+    on_stage("evaluating")
     adapter = fit.adapter or _identity(embeddings, recipe, fit)
     is_written = fit.adapter is not None or options.allow_identity
     training = _training_record(dataset, embeddings, fit)

@@ -126,6 +126,11 @@ class CandidatePool:
         is_labelled[self.labelled] = True
         self._others = np.flatnonzero(~is_labelled)
         self._kept = embeddings.documents.take(self.labelled)
+        if weight > 0 and len(self._others) > recipe.sampled_documents:
+            logger.info(
+                "unlabelled documents are sampled anew in every epoch",
+                extra={"sampled": recipe.sampled_documents, "unlabelled": len(self._others)},
+            )
 
     def draw(self, device: torch.device) -> Candidates:
         """Give this epoch's candidates."""

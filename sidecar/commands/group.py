@@ -1,6 +1,5 @@
 """The `trimtab` group: finds its commands by entry point and loads one only when it is used."""
 
-import logging
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
@@ -9,6 +8,7 @@ from typing import Any
 import click
 
 from sidecar.errors import SidecarError
+from sidecar.log import install_handler
 
 ENTRY_POINTS = "trimtab.commands"
 _EXTRA_OF_PACKAGE = {
@@ -107,7 +107,4 @@ def main(verbose: bool) -> None:
 
     Start with `trimtab demo`, then `trimtab embed` and `trimtab fit` on your own data.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    install_handler(verbose=verbose)

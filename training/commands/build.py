@@ -54,6 +54,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 target,
                 recipe.fit,
                 BuildOptions(seed=recipe.seed, device=device, resume="if_same"),
+                on_stage=lambda stage: show(stage, 0, None),
                 progress=lambda done, total: show("fitting", done, total),
             )
         headline = built.evaluation.summary["metrics"]["ndcg@10"]

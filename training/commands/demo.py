@@ -58,6 +58,7 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
             embeddings,
             output,
             options=BuildOptions(seed=seed, device=device, resume="if_same", allow_identity=True),
+            on_stage=lambda stage: show(stage, 0, None),
             progress=lambda done, total: show("fitting", done, total),
         )
     talk.print(f"   {built.fit.verdict}")

@@ -19,13 +19,14 @@ def evaluate(model: str, dataset: Path, embeddings: Path, split: str, as_json: b
 
     Searches exactly, through the exported MODEL, and tells the difference from chance.
     """
-    from training.commands.screen import results, show_evaluation
+    from training.commands.screen import results, show_evaluation, talk
     from training.dataset import Dataset
     from training.embeddings import Embeddings
     from training.evaluate import evaluate_model, split_made_for
 
     data = Dataset.load(dataset, split_by=split_made_for(model))
-    evaluation = evaluate_model(model, data, Embeddings.open(embeddings), split=split)
+    with talk.status("searching with raw and with adapted queries"):
+        evaluation = evaluate_model(model, data, Embeddings.open(embeddings), split=split)
     if as_json:
         click.echo(json.dumps(evaluation.as_dict(), indent=1, ensure_ascii=False))
         return

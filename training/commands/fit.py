@@ -45,7 +45,8 @@ def fit(
     data = Dataset.load(dataset, split_by=knobs.split_by)
     if data.made_splits:
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
-    vectors = Embeddings.open(embeddings)
+    with talk.status("reading vectors"):
+        vectors = Embeddings.open(embeddings)
     started = load_checkpoint(start_from)[0] if start_from else None
     with progress_bar(remaining=False) as show:
         built = build_model(
@@ -54,6 +55,7 @@ def fit(
             output,
             knobs,
             BuildOptions(start_from=started, resume="must_match" if resume else "never", **options),
+            on_stage=lambda stage: show(stage, 0, None),
             progress=lambda done, total: show("fitting", done, total),
         )
     talk.print(built.fit.verdict)

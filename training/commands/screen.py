@@ -25,11 +25,11 @@ results = Console(highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def progress_bar(remaining: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(remaining: bool = True) -> Iterator[Callable[[str, int, int | None], None]]:
     """Show one bar for each thing under way; give the function that moves it.
 
     Yields:
-        ``show(what, done, total)``.
+        ``show(what, done, total)``; without a total the bar only shows that something goes on.
     """
     columns: list[Any] = [
         TextColumn("  {task.description:<12}"),
@@ -42,7 +42,7 @@ def progress_bar(remaining: bool = True) -> Iterator[Callable[[str, int, int], N
     with Progress(*columns, console=talk) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def show(what: str, done: int, total: int) -> None:
+        def show(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)
