@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SHARED ?= ../shared/data
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
-	bench bench-transform bench-import bench-scale bench-quality
+	bench bench-transform bench-import bench-scale bench-quality bench-recipe
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench-scale: .venv/.test  ## a fit on a million documents, in bounded memory
 
 bench-quality: .venv/.test  ## default fits on every dataset in SHARED
 	$(BIN)/python benchmarks/quality/run.py --data $(SHARED)
+
+bench-recipe: .venv/.test  ## one knob at a time on the sets in SHARED; over an hour
+	$(BIN)/python benchmarks/recipe/run.py --data $(SHARED)
 
 clean:  ## remove what set-up and runs have made
 	rm -rf .venv demo build *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ class EncoderCard:
 
     Attributes:
         name: Name of the model, as its provider writes it.
-        fingerprint: Digest of what decides its output (weights, prefixes, length limit).
+        fingerprint: Digest of its weights and prefixes.
         max_tokens: Longest input in tokens, or None where the provider decides.
         query_prefix: Text put before every query.
         document_prefix: Text put before every document.

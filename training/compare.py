@@ -13,7 +13,7 @@ from sidecar.clients.faiss import AdaptedIndex
 from training.embeddings import read_ids
 from training.encoders import Encoder, with_prefix
 from training.errors import DataError
-from training.faiss_source import read_index
+from training.faiss_source import read_index, row_numbers
 
 Found = list[tuple[str, float]]
 """Ids of documents and their scores, best first."""
@@ -41,12 +41,12 @@ class SearchedIndex:
     Attributes:
         raw: The index itself.
         adapted: The same index behind the adapter.
-        ids: Document id of every row, or None where the index's own numbers are shown.
+        names: Document id of every number that the index answers with; None shows the numbers.
     """
 
     raw: Any
     adapted: AdaptedIndex
-    ids: list[str] | None
+    names: dict[int, str] | None
 
 
 def load_for_search(
@@ -67,10 +67,13 @@ def load_for_search(
         )
     beside = index.with_suffix(".ids")
     path = ids or (beside if beside.exists() else None)
-    names = read_ids(path) if path else None
-    if names is not None and len(names) != raw.ntotal:
-        raise DataError(f"{index} holds {raw.ntotal} vectors, {path} has {len(names)} ids")
-    return SearchedIndex(raw, AdaptedIndex(raw, adapter), names)
+    if path is None:
+        return SearchedIndex(raw, AdaptedIndex(raw, adapter), None)
+    numbers = row_numbers(raw)
+    names = read_ids(path)
+    if len(names) != len(numbers):
+        raise DataError(f"{index} holds {len(numbers)} vectors, {path} has {len(names)} ids")
+    return SearchedIndex(raw, AdaptedIndex(raw, adapter), dict(zip(numbers, names, strict=True)))
 
 
 def search_both(
@@ -85,13 +88,10 @@ def search_vectors(
 ) -> list[BothWays]:
     """Search both ways with query vectors that are there already."""
     k = min(k, searched.raw.ntotal)
-    before, after = (
-        _found(searched, index.search(queries, k))
-        for index in (
-            searched.raw,
-            searched.adapted,
-        )
-    )
+    after = _found(searched, searched.adapted.search(queries, k))
+    before: list[Found] = [[] for _ in texts]  # raw queries of another width find nothing
+    if queries.shape[1] == searched.raw.d:
+        before = _found(searched, searched.raw.search(queries, k))
     return [BothWays(*one) for one in zip(texts, before, after, strict=True)]
 
 
@@ -101,7 +101,7 @@ def _found(
     """Name what FAISS found; it marks missing results with -1."""
     return [
         [
-            (searched.ids[row] if searched.ids else str(row), float(score))
+            (searched.names[int(row)] if searched.names else str(row), float(score))
             for score, row in zip(scores, rows, strict=True)
             if row >= 0
         ]

@@ -3,6 +3,7 @@
 Why each default is what it is: docs/recipe.md, with the measurement behind it.
 """
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -81,15 +82,16 @@ class Recipe:
         for key in ("unlabelled_weights", "anchors", "blends"):
             if not getattr(self, key):
                 raise ConfigError(f"recipe key '{key}' is empty; give at least one value")
-            if min(getattr(self, key)) < 0:
+            if not all(0 <= value < math.inf for value in getattr(self, key)):
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
         if max(self.blends) > 1:
             raise ConfigError(f"recipe key 'blends' is {self.blends}; shares lie from 0 to 1")
         for key in _POSITIVE:
-            if getattr(self, key) <= 0:
+            if not 0 < getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be above 0")
-        if self.weight_decay < 0 or self.min_gain < 0:
-            raise ConfigError("recipe keys 'weight_decay' and 'min_gain' must be 0 or more")
+        for key in ("weight_decay", "min_gain"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
         if self.folds < 2:
             raise ConfigError(f"recipe key 'folds' is {self.folds}; cross-fitting needs 2 or more")
 
@@ -158,7 +160,10 @@ def load_recipe(path: Path) -> Recipe:
         ConfigError: The file can't be read, or a key is unknown or wrong.
     """
     record = _read_toml(path)
-    return parse_recipe(record.get("fit", {}) if _is_model_recipe(record) else record, str(path))
+    if "dataset" in record or "fit" in record:
+        _check_model_keys(record, path)
+        record = record.get("fit", {})
+    return parse_recipe(record, str(path))
 
 
 def load_model_recipe(path: Path) -> ModelRecipe:
@@ -168,14 +173,7 @@ def load_model_recipe(path: Path) -> ModelRecipe:
         ConfigError: The file can't be read, lacks ``dataset``, or has an unknown or wrong key.
     """
     record = _read_toml(path)
-    unknown = sorted(set(record) - _MODEL_KEYS)
-    if unknown:
-        raise ConfigError(
-            f"{path}: unknown key '{unknown[0]}'; known keys: {', '.join(sorted(_MODEL_KEYS))}"
-        )
-    for key, kind in (("dataset", str), ("embeddings", str), ("name", str), ("seed", int)):
-        if key in record and type(record[key]) is not kind:
-            raise ConfigError(f"{path}: key '{key}' must be {kind.__name__}, not {record[key]!r}")
+    _check_model_keys(record, path)
     dataset = record.get("dataset")
     if dataset is None:
         raise ConfigError(f"{path}: key 'dataset' is missing; name a folder or 'demo:hpo-lay'")
@@ -192,12 +190,21 @@ def load_model_recipe(path: Path) -> ModelRecipe:
     )
 
 
-_MODEL_KEYS = {"name", "dataset", "embeddings", "seed", "fit"}
+_MODEL_KEYS = {"name": str, "dataset": str, "embeddings": str, "seed": int, "fit": dict}
 
 
-def _is_model_recipe(record: dict[str, Any]) -> bool:
-    """Tell a model's recipe from a file of nothing but knobs."""
-    return "dataset" in record or isinstance(record.get("fit"), dict)
+def _check_model_keys(record: dict[str, Any], path: Path) -> None:
+    """Refuse unknown keys of a model's recipe, and values of the wrong type."""
+    for key, value in record.items():
+        kind = _MODEL_KEYS.get(key)
+        if kind is None:
+            raise ConfigError(
+                f"{path}: unknown key '{key}'; known keys: {', '.join(sorted(_MODEL_KEYS))}"
+            )
+        if type(value) is not kind:
+            raise ConfigError(f"{path}: key '{key}' must be {kind.__name__}, not {value!r}")
+    if record.get("seed", 0) < 0:
+        raise ConfigError(f"{path}: key 'seed' is {record['seed']}; must be 0 or more")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

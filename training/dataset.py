@@ -5,6 +5,7 @@ Only labels are held in memory. Texts stay on disk and are read when somebody wa
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ SPLITS = ("train", "dev", "test")
 _TREC_FIELDS = 4
 _QRELS_SUFFIXES = (".tsv", ".qrels", ".trec", ".txt")
 _EXAMPLES = 3
+_HEADERS = {"query-id", "query_id", "queryid", "query", "qid"}
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,12 @@ class Dataset:
     def iter_documents(self) -> Iterator[tuple[str, str]]:
         """Yield every document's id and text, title first, in file order."""
         for record in _read_jsonl(self.folder / "corpus.jsonl"):
-            title = record.get("title") or ""
-            yield record["_id"], f"{title} {record.get('text') or ''}".strip()
+            yield record["_id"], f"{record['title'] or ''} {record['text'] or ''}".strip()
 
     def iter_queries(self) -> Iterator[tuple[str, str]]:
         """Yield every query's id and text, in file order."""
         for record in _read_jsonl(self.folder / "queries.jsonl"):
-            yield record["_id"], record.get("text") or ""
+            yield record["_id"], record["text"] or ""
 
     def document_texts(self, doc_ids: Collection[str]) -> dict[str, str]:
         """Read the texts of some documents; without a corpus file there are none."""
@@ -120,19 +121,16 @@ def load_qrels(path: Path) -> Qrels:
     """
     qrels: Qrels = {}
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't read labels from {path}: {error}") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         query_id, doc_id, text = _columns(line, f"{path}:{number}")
-        try:
-            grade = float(text)
-        except ValueError as error:
-            if number == 1:  # BEIR's header
-                continue
-            raise DataError(f"{path}:{number}: grade {text!r} is not a number") from error
+        if number == 1 and query_id.lower() in _HEADERS:
+            continue
+        grade = _grade(text, f"{path}:{number}")
         if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
             raise DataError(
                 f"{path}:{number}: query {query_id!r} and document {doc_id!r} stand twice, "
@@ -159,6 +157,8 @@ def split_qrels(
     Raises:
         DataError: A side would be empty.
     """
+    if by not in {"document", "query"}:
+        raise DataError(f"can't split by {by!r}; expected 'document' or 'query'")
     groups = group_by_document(qrels) if by == "document" else {query: query for query in qrels}
     test = {query: qrels[query] for query in qrels if unit_hash(groups[query], key) < test_share}
     train = {query: qrels[query] for query in qrels if query not in test}
@@ -236,6 +236,17 @@ def _refuse_shared_queries(splits: dict[str, Qrels]) -> None:
                 )
 
 
+def _grade(text: str, where: str) -> float:
+    """Read a grade, which must be a finite number."""
+    try:
+        grade = float(text)
+    except ValueError as error:
+        raise DataError(f"{where}: grade {text!r} is not a number") from error
+    if not math.isfinite(grade):
+        raise DataError(f"{where}: grade {text!r} is not a finite number")
+    return grade
+
+
 def _columns(line: str, where: str) -> tuple[str, str, str]:
     """Take query, document and grade from a BEIR or TREC line."""
     tabbed = line.split("\t")
@@ -269,6 +280,9 @@ def _parse_record(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: not JSON: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
         raise DataError(f"{where}: expected a JSON object with a text '_id'")
+    for key in ("title", "text"):
+        if not isinstance(record.setdefault(key, ""), str | None):
+            raise DataError(f"{where}: {key!r} is {record[key]!r}, expected a text")
     return record
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,8 @@ def _gather(pairs: Iterator[tuple[str, str]], what: str) -> tuple[list[str], lis
     """Read ids and texts; refuse repeated ids."""
     ids, texts = [], []
     for name, text in pairs:
+        if not text.isascii() and text.encode(errors="ignore").decode() != text:
+            raise DataError(f"{what} {name!r}: its text holds half a surrogate pair; repair it")
         ids.append(name)
         texts.append(text)
     check_unique(ids, what)
@@ -122,6 +125,7 @@ def _embed(
     done = n_unique - len(missing)
     progress(what, done, n_unique)
     for places, vectors in _encode_all(encoder, wanted):
+        _check_batch(vectors, [wanted[place] for place in places], encoder.name)
         journal.append([missing[place] for place in places], vectors)
         done += len(places)
         progress(what, done, n_unique)
@@ -131,6 +135,21 @@ def _embed(
     journal.fill(matrix, keys)
     matrix.flush()
     return len(texts), journal.dim
+
+
+def _check_batch(vectors: NDArray[np.float32], texts: Sequence[str], name: str) -> None:
+    """Refuse vectors that nothing can be searched with, before they are kept."""
+    if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] == 0:
+        raise EncoderError(
+            f"encoder {name} gave shape {vectors.shape} for {len(texts)} texts; expected (n, dim)"
+        )
+    usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    if not usable.all():
+        first = texts[int(np.argmin(usable))]
+        raise EncoderError(
+            f"encoder {name} gave NaN, infinity or only zeros for {int((~usable).sum())} texts, "
+            f"such as {first[:60]!r}; nothing of that batch was kept"
+        )
 
 
 def _encode_all(
@@ -204,7 +223,7 @@ class Journal:
         """Size of one record."""
         return _DIGEST_BYTES + 4 * self.dim
 
-    def _records(self, count: int) -> NDArray[np.void]:
+    def _records(self, count: int) -> NDArray[Any]:
         """Look at the records without loading them."""
         layout = np.dtype([("key", np.uint8, _DIGEST_BYTES), ("vector", "<f4", self.dim)])
         return np.memmap(self._path, dtype=layout, mode="r", offset=8, shape=count)

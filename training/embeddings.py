@@ -19,6 +19,15 @@ from training.errors import DataError
 
 BLOCK_ROWS = 16384
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
+_ENCODER_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "fingerprint": (str,),
+    "dim": (int,),
+    "normalised": (bool,),
+    "max_tokens": (int, type(None)),
+    "query_prefix": (str,),
+    "document_prefix": (str,),
+}
 _UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3
 
 
@@ -59,7 +68,12 @@ class EncoderInfo:
             raise DataError(
                 f"can't use {path}: {error}; expected name, fingerprint, dim and normalised"
             ) from error
-        if type(info.dim) is not int or info.dim < 1:
+        for key, kinds in _ENCODER_TYPES.items():
+            value = getattr(info, key)
+            if type(value) not in kinds:
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise DataError(f"{path}: {key!r} is {value!r}, expected {names}")
+        if info.dim < 1:
             raise DataError(f"{path}: 'dim' is {info.dim!r}, expected a positive whole number")
         return info
 
@@ -187,7 +201,7 @@ def read_ids(path: Path) -> list[str]:
         DataError: With the number of repeated ids and examples.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't read ids from {path}: {error}") from error
     ids = text.removesuffix("\n").split("\n") if text else []
@@ -253,6 +267,8 @@ def _open_table(folder: Path, what: str, ids_name: str) -> tuple[VectorTable, bo
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"can't read {path}: {error}; expected a .npy matrix") from error
+    if not isinstance(matrix, np.ndarray):
+        raise DataError(f"{path} is an archive; expected a single .npy matrix")
     if matrix.ndim != 2 or matrix.dtype not in _FLOATS:
         raise DataError(
             f"{path} has shape {matrix.shape} and type {matrix.dtype}; "

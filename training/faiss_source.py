@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import numpy as np
 
-from training.embeddings import BLOCK_ROWS, read_ids
+from training.embeddings import BLOCK_ROWS, check_unique, read_ids
 from training.errors import DataError
 
 SCHEME = "faiss:"
@@ -40,24 +39,29 @@ class FaissSource:
             DataError: faiss is missing, the file is no index, its vectors can't be read back, or
                 the ids don't fit.
         """
-        path, _, query = source.removeprefix(SCHEME).partition("?")
-        options = parse_qs(query)
-        unknown = sorted(set(options) - {"ids"})
-        if unknown:
-            raise DataError(
-                f"{source}: unknown option {unknown[0]!r}; expected faiss:PATH?ids=FILE"
-            )
+        path, _, options = source.removeprefix(SCHEME).partition("?")
+        ids_path = ""
+        for option in options.split("&") if options else []:
+            key, _, ids_path = option.partition("=")
+            if key != "ids":
+                raise DataError(f"{source}: unknown option {key!r}; expected faiss:PATH?ids=FILE")
+            if not ids_path:
+                raise DataError(f"{source}: option 'ids' is empty; expected faiss:PATH?ids=FILE")
         outer = read_index(Path(path))
         index, numbers = _unwrap(outer)
-        if "ids" in options:
-            ids = read_ids(Path(options["ids"][0]))
+        kind = type(index).__name__
+        if "FastScan" in kind and "IVF" in kind:  # faiss 1.15 crashes in reconstruct_n
+            raise DataError(f"a {kind} can't give its vectors back; use the vectors it was made of")
+        if ids_path:
+            ids = read_ids(Path(ids_path))
         else:
             ids = [str(number) for number in numbers]
+            check_unique(ids, path)
         if len(ids) != index.ntotal:
             raise DataError(f"{path} holds {index.ntotal} vectors, the id file has {len(ids)} ids")
         if index.ntotal == 0:
             raise DataError(f"{path} is empty; expected at least one vector")
-        return cls(ids, index.d, _is_lossy(index), type(index).__name__, index, outer)
+        return cls(ids, index.d, _is_lossy(index), kind, index, outer)
 
     def copy_to(self, matrix: np.ndarray) -> None:
         """Write every stored vector into a matrix of shape ``(rows, dim)``, block by block.
@@ -93,14 +97,20 @@ def read_index(path: Path) -> Any:
         raise DataError(f"{path} is not a FAISS index: {str(error).splitlines()[0]}") from error
 
 
-def _unwrap(outer: Any) -> tuple[Any, Any]:
+def row_numbers(index: Any) -> list[int]:
+    """Give the number that an index answers with for each of its rows, in their order."""
+    return _unwrap(index)[1]
+
+
+def _unwrap(outer: Any) -> tuple[Any, list[int]]:
     """Reach through an id map to the index that holds the vectors, and give the row numbers."""
     import faiss
 
     index = faiss.downcast_index(outer)
     if isinstance(index, (faiss.IndexIDMap, faiss.IndexIDMap2)):
-        return faiss.downcast_index(index.index), faiss.vector_to_array(index.id_map)
-    return index, range(index.ntotal)
+        numbers: list[int] = faiss.vector_to_array(index.id_map).tolist()
+        return faiss.downcast_index(index.index), numbers
+    return index, list(range(index.ntotal))
 
 
 def _is_lossy(index: Any) -> bool:

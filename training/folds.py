@@ -7,6 +7,7 @@ traffic, so every fold holds both, in a proportion that follows the index: where
 has training queries, nothing unseen is left to ask for.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,12 +39,14 @@ def make_folds(qrels: Qrels, *, n_folds: int, unlabelled_share: float, seed: int
         seed: Makes another split.
     """
     groups = group_by_document(qrels)
+    sizes = Counter(groups.values())
     n_folds = max(2, min(n_folds, len(qrels)))
     assigned: dict[str, int] = {}
     counts = np.zeros(n_folds, dtype=np.int64)
     for query in sorted(qrels, key=lambda name: unit_hash(name, f"order {seed}")):
         group = groups[query]
-        together = unit_hash(group, f"together {seed}") < unlabelled_share / 2
+        is_small = sizes[group] <= len(qrels) // 2  # what is left must be enough to train on
+        together = is_small and unit_hash(group, f"together {seed}") < unlabelled_share / 2
         key = group if together else query
         if key not in assigned:
             assigned[key] = int(counts.argmin())

@@ -62,20 +62,18 @@ def search(
     if similarity == "cosine":
         tensor = normalise(tensor)
     depth = min(depth, len(documents))
+    if len(tensor) == 0:
+        return np.empty((0, depth), np.int64), np.empty((0, depth), np.float32)
     rows = torch.empty((len(tensor), 0), dtype=torch.int64)
     scores = torch.empty((len(tensor), 0))
     for start, block in documents.blocks():
         vectors, offsets = prepare_documents(torch.from_numpy(block), similarity)
-        for first in range(0, len(tensor), _QUERIES_AT_ONCE):
-            part = slice(first, first + _QUERIES_AT_ONCE)
-            found = torch.addmm(offsets, tensor[part], vectors.T)
-            best_rows, best_scores = best_of(found, depth)
-            if first == 0:
-                block_rows, block_scores = [], []
-            block_rows.append(best_rows + start)
-            block_scores.append(best_scores)
-        rows = torch.cat([rows, torch.cat(block_rows)], dim=1)
-        scores = torch.cat([scores, torch.cat(block_scores)], dim=1)
+        found = [
+            best_of(torch.addmm(offsets, part, vectors.T), depth)
+            for part in torch.split(tensor, _QUERIES_AT_ONCE)
+        ]
+        rows = torch.cat([rows, torch.cat([part[0] for part in found]) + start], dim=1)
+        scores = torch.cat([scores, torch.cat([part[1] for part in found])], dim=1)
         kept, scores = best_of(scores, min(depth, scores.shape[1]))
         rows = torch.gather(rows, 1, kept)
     if similarity == "euclid":

@@ -28,7 +28,7 @@ def evaluate(model: str, dataset: Path, embeddings: Path, split: str, as_json: b
     with talk.status("searching with raw and with adapted queries"):
         evaluation = evaluate_model(model, data, Embeddings.open(embeddings), split=split)
     if as_json:
-        click.echo(json.dumps(evaluation.as_dict(), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(evaluation.summary, indent=1, ensure_ascii=False))
         return
     show_evaluation(evaluation.summary)
     for rank, shift in evaluation.score_shift.items():

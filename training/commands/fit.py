@@ -17,7 +17,9 @@ from training.commands.options import PATH
 @click.option(
     "--from", "start_from", type=PATH, help="Model folder to start from, instead of the identity."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every choice.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every choice."
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option(
     "--allow-identity", is_flag=True, help="Where no adapter helps, write one that does nothing."

@@ -48,6 +48,9 @@ def progress_bar(remaining: bool = True) -> Iterator[Callable[[str, int, int | N
             bars.update(tasks[what], completed=done, total=total)
 
         yield show
+        for task in tasks.values():  # what had no total is done by now
+            if bars.tasks[task].total is None:
+                bars.update(task, total=1, completed=1)
 
 
 def metrics_table(summary: dict[str, Any]) -> Table:

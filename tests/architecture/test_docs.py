@@ -1,0 +1,62 @@
+"""README and docs stay true to the code."""
+
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import pytest
+
+from training.config import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS: dict[str, click.Command] = {
+    point.name: point.load() for point in entry_points(group="trimtab.commands")
+}
+
+
+def documented_calls() -> list[tuple[str, str]]:
+    """Every indented or fenced line of the pages that calls the command."""
+    return [
+        (page.name, line.strip())
+        for page in PAGES
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.match(r"(\s{4}|\$ )?trimtab [a-z]", line)
+    ]
+
+
+@pytest.mark.parametrize(("page", "line"), documented_calls())
+def test_documented_call_names_real_command_and_options(page: str, line: str) -> None:
+    words = line.split("#", maxsplit=1)[0].split()
+    assert words[1] in COMMANDS, page
+    options = {name for option in COMMANDS[words[1]].params for name in option.opts}
+    used = {word for word in words[2:] if re.fullmatch(r"--?[a-z][a-z-]*", word)}
+    assert used <= options, page
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_documented(name: str) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert f"`{name}`" in text or f"trimtab {name}" in text
+
+
+@pytest.mark.parametrize("knob", sorted(Recipe.__dataclass_fields__))
+def test_every_knob_and_its_default_stand_in_the_recipe_page(knob: str) -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+    default = Recipe().as_dict()[knob]
+    shown = str(default).replace("'", '"') if isinstance(default, list | dict) else str(default)
+    assert re.search(rf"^\| `{knob}` \| `?\"?{re.escape(shown)}\"?`? \|", page, re.MULTILINE), shown
+
+
+@pytest.mark.parametrize("package", ["sidecar", "training"])
+def test_every_module_stands_in_the_readme(package: str) -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The house")[2]
+    modules = {path.name for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"}
+    assert {name for name in modules if name not in tree} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
