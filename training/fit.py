@@ -304,12 +304,13 @@ class _Fit:
         return self.recipe.refits if self._untrained().averages else 1
 
     def _refit(self, weights: Weights, trials: list[TrainedTrial]) -> Adapter:
-        """Fit on all queries, for as many epochs as the folds did best with.
+        """Fit on all queries, for as many steps as the folds did best with.
 
         The mean of linear maps is one linear map, so fits under several seeds are averaged into
         one at no cost at query time.
         """
-        epochs = round(float(np.mean([trial.epoch for trial in trials])))
+        share = float(np.mean([len(fold.train) for fold in self.folds])) / len(self.train)
+        epochs = round(share * float(np.mean([trial.epoch for trial in trials])))
         if epochs == 0:
             return self._untrained()
         states = [
