@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sidecar.errors import IntegrityError, ManifestError
+from sidecar.errors import IntegrityError, ManifestError, QueryError
 from sidecar.manifest import Manifest
 from sidecar.model_file import (
     INPUT_NAME,
@@ -27,7 +27,11 @@ from sidecar.vectors import as_floats, check_dim, check_finite
 
 logger = logging.getLogger(__name__)
 
-_ERROR_SEVERITY = 3  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error
+LARGEST_SQUARE = 1e37
+"""Square length up to which a query is surely finite and can be normalised in float32."""
+
+_SILENT = 4  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+_PROBES = 3
 
 
 class Adapter:
@@ -107,8 +111,12 @@ class Adapter:
             return self._transform_row(floats)
         if len(floats) == 1:
             return self._transform_row(floats[0]).reshape(1, -1)
-        check_finite(floats)
-        return self._run(np.ascontiguousarray(floats))
+        rows = np.ascontiguousarray(floats)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.einsum("nd,nd->n", rows, rows)
+        if not (squares < LARGEST_SQUARE).all():
+            self._check_large(rows)
+        return self._run(rows)
 
     __call__ = transform
 
@@ -118,7 +126,19 @@ class Adapter:
             row: _BoundRow = self._rows.bound
         except AttributeError:
             row = self._rows.bound = _BoundRow(self._session, self._dim_in, self.dim_out)
-        return row.run(query)
+        # A square length is finite only where every value is: one product checks them all.
+        if not row.fill(query) < LARGEST_SQUARE:
+            self._check_large(query)
+        return row.run()
+
+    def _check_large(self, queries: NDArray[np.float32]) -> None:
+        """Refuse what is not finite, and what is too long for the graph to normalise."""
+        check_finite(queries)
+        if self.manifest.normalised:
+            length = float(np.linalg.norm(np.atleast_2d(queries).astype(np.float64), axis=1).max())
+            raise QueryError(
+                f"query has length {length:.3g}, too long to normalise in float32; scale it down"
+            )
 
     def _run(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Adapt a batch of rows."""
@@ -126,17 +146,24 @@ class Adapter:
         return adapted
 
     def _check_answers(self) -> None:
-        """Run the graph once on a unit vector, and hold the answer against the manifest."""
-        probe = np.full((2, self._dim_in), self._dim_in**-0.5, dtype=np.float32)
+        """Run the graph on a few vectors, and hold the answers against the manifest."""
+        values = np.arange(_PROBES * self._dim_in, dtype=np.float64).reshape(_PROBES, -1)
+        probe = (np.cos(values) / np.sqrt(self._dim_in / 2)).astype(np.float32)
         try:
             adapted = self._run(probe)
+            single = np.concatenate([self._run(row[None]) for row in probe])
         except Exception as error:  # ONNX Runtime raises its own types, without a common base
-            raise IntegrityError(f"the model's graph can't be run: {error}") from error
-        if adapted.shape != (2, self.dim_out):
+            raise IntegrityError(f"the model's graph can't be run: {_one_line(error)}") from error
+        if adapted.shape != (_PROBES, self.dim_out) or single.shape != adapted.shape:
             raise ManifestError(
                 f"the graph answers with shape {adapted.shape}, "
-                f"the manifest says (2, {self.dim_out}); export the model again"
+                f"the manifest says ({_PROBES}, {self.dim_out}); export the model again"
             )
+        if not np.isfinite(adapted).all():
+            raise IntegrityError("the graph answers a plain query with NaN or infinity")
+        size = np.maximum(1.0, np.linalg.norm(adapted, axis=1, keepdims=True))
+        if np.abs(adapted - single).max() > 1e-3 * size.max():
+            raise IntegrityError("the graph mixes the rows of a batch; a query must stand alone")
         if self.manifest.normalised and not np.allclose(
             np.linalg.norm(adapted, axis=1), 1.0, atol=1e-3
         ):
@@ -163,18 +190,17 @@ class _BoundRow:
         )
         self._run = session.run_with_iobinding
 
-    def run(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Adapt one row; the answer is a copy that the caller owns."""
-        self._input_row[:] = query
-        # A dot product is finite only where every value is, but for squares past float32's range.
-        if not self._input_row.dot(self._input_row) < _LARGEST_SQUARE:
-            check_finite(query)
+    def fill(self, query: NDArray[np.float32]) -> float:
+        """Take a query in; give its square length."""
+        row = self._input_row
+        row[:] = query
+        return float(np.vdot(row, row))  # unlike dot, it overflows without a warning
+
+    def run(self) -> NDArray[np.float32]:
+        """Adapt the row that was filled; the answer is a copy that the caller owns."""
         self._run(self._binding)
         adapted: NDArray[np.float32] = self._output_row.copy()
         return adapted
-
-
-_LARGEST_SQUARE = float(np.finfo(np.float32).max)
 
 
 def _make_session(content: bytes) -> Any:
@@ -184,9 +210,16 @@ def _make_session(content: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR_SEVERITY
+    options.log_severity_level = _SILENT
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime raises its own types, without a common base
-        raise IntegrityError(f"ONNX Runtime refuses the model: {error}") from error
+        raise IntegrityError(f"ONNX Runtime refuses the model: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """Write another library's error on one line."""
+    return " ".join(str(error).split())

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -32,7 +32,7 @@ class EndpointSettings:
 
     model: str
     base_url: str = "https://api.openai.com/v1"
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 30.0
     retries: int = 5
     dimensions: int | None = None
@@ -67,6 +67,12 @@ class OpenAIEncoder:
         except ImportError as error:
             raise MissingExtraError(
                 "an embeddings endpoint needs httpx: pip install httpx"
+            ) from error
+        try:
+            httpx.URL(settings.base_url)
+        except httpx.InvalidURL as error:
+            raise ConfigError(
+                f"the endpoint's address {settings.base_url!r} is malformed: {error}"
             ) from error
         if not settings.base_url.startswith(("http://", "https://")):
             raise ConfigError(
@@ -125,7 +131,7 @@ class OpenAIEncoder:
                     ) from error
                 self._wait(attempt, None)
                 continue
-            except self._httpx.TransportError as error:
+            except self._httpx.RequestError as error:
                 if last:
                     raise UnavailableError(f"can't reach {url}: {error}") from error
                 self._wait(attempt, None)
@@ -144,6 +150,8 @@ class OpenAIEncoder:
         try:
             delay_s = float(retry_after or "")
         except ValueError:
+            delay_s = float("nan")
+        if not delay_s >= 0:
             delay_s = min(60.0, 0.5 * 2.0**attempt) * (0.5 + self._rng.random())
         self._sleep(min(delay_s, 120.0))
 
@@ -153,7 +161,7 @@ class OpenAIEncoder:
             rows = sorted(answer["data"], key=lambda row: row["index"])
             matrix = np.asarray([row["embedding"] for row in rows], dtype=np.float32)
             indices = [row["index"] for row in rows]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UnavailableError(
                 f"{self.settings.base_url} answered without usable embeddings; "
                 "expected {'data': [{'index': ..., 'embedding': [...]}]}"
@@ -169,5 +177,5 @@ def _as_json(response: Any, url: str) -> Any:
     """Parse an answer, or say that it is none."""
     try:
         return response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnavailableError(f"{url} answered something that is not JSON") from error

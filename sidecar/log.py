@@ -12,8 +12,15 @@ class FieldFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write one record on one line."""
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-        written = "".join(f" {key}={value}" for key, value in fields.items())
+        written = "".join(f" {key}={printable(value)}" for key, value in fields.items())
         return f"{record.levelname.lower()}: {super().format(record)}{written}"
+
+
+def printable(value: object) -> str:
+    """Write a value so that it can't break a line, steer a terminal, or fail to be encoded."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in str(value)
+    )
 
 
 def install_handler(*, verbose: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sidecar.errors import ManifestError
 
 SCHEMA_VERSION = 1
+MAX_DIM = 65536
 METADATA_KEY = "trimtab.manifest"
 SIMILARITIES = ("cosine", "dot", "euclid")
 USES = ("relevance", "migration")
@@ -85,7 +86,7 @@ class Manifest:
         """
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ManifestError(f"the model's manifest is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise ManifestError("the model's manifest is not a JSON object; export the model again")
@@ -152,7 +153,7 @@ def _check_values(manifest: Manifest) -> None:
         )
     if manifest.use not in USES:
         raise ManifestError(f"manifest field 'use' is {manifest.use!r}, expected one of {USES}")
-    if manifest.dim_in < 1 or manifest.dim_out < 1:
+    if not (1 <= manifest.dim_in <= MAX_DIM and 1 <= manifest.dim_out <= MAX_DIM):
         raise ManifestError(
-            f"manifest dims are {manifest.dim_in} and {manifest.dim_out}, expected positive numbers"
+            f"manifest dims are {manifest.dim_in} and {manifest.dim_out}, expected 1 to {MAX_DIM}"
         )

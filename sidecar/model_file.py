@@ -16,6 +16,7 @@ from sidecar.manifest import METADATA_KEY, Manifest
 from sidecar.wire import Value, read_fields
 
 MAX_SIZE_BYTES = 256 * 1024 * 1024
+_MAX_FIELDS = 4096  # adapters have tens of nodes; each field costs memory to look at
 MAX_OPSET = 20
 MAX_IR_VERSION = 9
 INPUT_NAME, OUTPUT_NAME = "query", "adapted"
@@ -68,8 +69,12 @@ def resolve_model_path(model: str | Path) -> Path:
         ModelError: There is no such file.
     """
     path = Path(model)
-    file = path / "adapter.onnx" if path.is_dir() else path
-    if not file.is_file():
+    try:
+        file = path / "adapter.onnx" if path.is_dir() else path
+        is_there = file.is_file()
+    except OSError as error:
+        raise ModelError(f"can't look for a model at {path}: {error.strerror}") from error
+    if not is_there:
         raise ModelError(
             f"no model at {file}; expected an adapter.onnx or the folder that holds one"
         )
@@ -132,7 +137,9 @@ def _oversize(size_bytes: int) -> str:
 def _collect(message: memoryview) -> _Fields:
     """Group one message's fields by number."""
     found: _Fields = defaultdict(list)
-    for number, value in read_fields(message):
+    for count, (number, value) in enumerate(read_fields(message), start=1):
+        if count > _MAX_FIELDS:
+            raise IntegrityError(f"the model has a part of over {_MAX_FIELDS} fields; refused")
         found[number].append(value)
     return found
 
@@ -240,7 +247,8 @@ def _check_endpoint(graph: _Fields, number: int, name: str, dim: int) -> None:
     word = "input" if number == _INPUT_FIELD else "output"
     weights = {_text(_collect(_bytes(tensor)), 8) for tensor in graph[5]}
     values = [_collect(_bytes(value)) for value in graph[number]]
-    values = [value for value in values if _text(value, 1) not in weights]
+    if number == _INPUT_FIELD:  # files of IR versions below 4 list weights as inputs, too
+        values = [value for value in values if _text(value, 1) not in weights]
     names = [_text(value, 1) for value in values]
     if names != [name]:
         raise ManifestError(f"the graph's {word}s are {names}, expected exactly [{name!r}]")

@@ -47,8 +47,9 @@ def _convert(queries: Any) -> NDArray[np.float32]:
         ) from error
     if array.dtype.kind not in "fiu":
         raise QueryError(f"query holds {array.dtype} values; expected real numbers")
-    with np.errstate(over="ignore"):  # past float32's range it turns into inf, refused later
-        return np.ascontiguousarray(array, dtype=np.float32)
+    # Past float32's range a value turns into inf, which is refused later.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array(array, dtype=np.float32, order="C")
 
 
 def check_dim(found: int, expected: int) -> None:

@@ -12,7 +12,9 @@ from sidecar.log import install_handler
 
 ENTRY_POINTS = "trimtab.commands"
 _EXTRA_OF_PACKAGE = {
+    "training": "training",
     "torch": "training",
+    "jaxtyping": "training",
     "onnx": "training",
     "onnxscript": "training",
     "safetensors": "training",

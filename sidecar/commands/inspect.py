@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sidecar.log import printable
 from sidecar.model_file import ModelFile, read_model_file, resolve_model_path
 
 
@@ -19,7 +20,9 @@ def inspect(model: str, as_json: bool) -> None:
     checked = read_model_file(path)
     record = describe(checked)
     if as_json:
-        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        # Half a surrogate pair, which UTF-8 can't write, stays the escape that it was.
+        click.echo(text.encode(errors="backslashreplace").decode())
         return
     manifest = checked.manifest
     lines = {
@@ -34,15 +37,25 @@ def inspect(model: str, as_json: bool) -> None:
         "ONNX": f"opset {checked.opset}, IR {checked.ir_version}, {', '.join(checked.operators)}",
         "made": manifest.created or "unknown",
     }
-    for name, metric in manifest.metrics.get("metrics", {}).items():
-        low, high = metric["ci95"]
-        lines[name] = (
-            f"{metric['base']:.4f} -> {metric['adapted']:.4f} "
-            f"({metric['delta']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
-        )
+    lines |= _metric_lines(manifest.metrics)
     width = max(map(len, lines))
     for label, value in lines.items():
-        click.echo(f"{label:<{width}}  {value}")
+        click.echo(f"{printable(label):<{width}}  {printable(value)}")
+
+
+def _metric_lines(metrics: dict[str, Any]) -> dict[str, str]:
+    """Write the metrics, as far as they have the layout that training gives them."""
+    lines = {}
+    try:
+        for name, metric in metrics.get("metrics", {}).items():
+            low, high = metric["ci95"]
+            lines[name] = (
+                f"{metric['base']:.4f} -> {metric['adapted']:.4f} "
+                f"({metric['delta']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
+            )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {"metrics": "of another layout; see --json"}
+    return lines
 
 
 def describe(model: ModelFile) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`trimtab transform MODEL`: adapt query vectors from a file or from standard input."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -50,11 +51,25 @@ def transform(model: str, source: Path | None, target: Path | None) -> None:
     if not adapted:
         raise QueryError("no queries came in; expected one JSON list of numbers a line")
     matrix = np.concatenate(adapted)
-    partial = target.with_name(target.name + ".partial")
-    with partial.open("wb") as file:
-        np.save(file, matrix)
-    partial.replace(target)
+    _save(matrix, target)
     click.echo(f"wrote {len(matrix)} adapted queries to {target}", err=True)
+
+
+def _save(matrix: np.ndarray, target: Path) -> None:
+    """Write a matrix whole or not at all; what is no plain file, such as a pipe, is written to."""
+    partial = target.with_name(target.name + ".partial")
+    try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            with target.open("wb") as stream:
+                np.save(stream, matrix)
+            return
+        with partial.open("wb") as file:
+            np.save(file, matrix)
+        partial.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise QueryError(f"can't write {target}: {error.strerror}") from error
 
 
 def _open_text(source: Path) -> TextIO:
@@ -76,12 +91,14 @@ def _load_matrix(source: Path) -> np.ndarray:
 
 def _adapt_lines(adapter: Adapter, lines: TextIO) -> Iterator[np.ndarray]:
     """Adapt one JSON list a line, naming the line that is wrong."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield adapter.transform(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise QueryError(f"line {number} is not JSON: {error}") from error
-        except QueryError as error:
-            raise type(error)(f"line {number}: {error}") from error
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):  # noqa: B007 - used in the messages
+            if line.strip():
+                yield adapter.transform(json.loads(line))
+    except UnicodeDecodeError as error:
+        raise QueryError(f"{lines.name} is not UTF-8 after line {number}: {error}") from error
+    except QueryError as error:
+        raise type(error)(f"line {number}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise QueryError(f"line {number} is not JSON: {error}") from error

@@ -1,0 +1,114 @@
+"""What an import costs, what it gives, and who may know whom."""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120
+HEAVY = {"torch", "transformers", "sklearn", "pandas", "sentence_transformers"}
+ONLY_WHEN_USED = {"faiss", "qdrant_client", "grpc", "onnx", "onnxscript", "httpx", "rich"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Run a statement in a fresh interpreter; give the top-level modules that it loaded."""
+    code = f"{statement}\nimport json, sys\nprint('\\n' + json.dumps(list(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    names = json.loads(result.stdout.splitlines()[-1])
+    return {name.partition(".")[0] for name in names}
+
+
+def test_loaded_by_sees_what_is_loaded() -> None:
+    assert "wave" in loaded_by("import wave")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import sidecar",
+        "from sidecar import Adapter",
+        "from sidecar import *",
+        "import sidecar.clients.faiss, sidecar.encoders, sidecar.hook",
+        "import sidecar.commands.group, sidecar.commands.inspect, sidecar.commands.transform",
+    ],
+)
+def test_sidecar_loads_nothing_heavy_and_no_training(statement: str) -> None:
+    assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"training"})
+
+
+def test_adapter_runs_without_anything_heavy() -> None:
+    from tests.support.onnx_models import DIM_IN, linear_bytes
+
+    loaded = loaded_by(
+        f"from sidecar import Adapter; a = Adapter.from_bytes({linear_bytes()!r})\n"
+        f"assert a.transform([0.5] * {DIM_IN}).shape == (4,)"
+    )
+    assert "onnxruntime" in loaded
+    assert not loaded & (HEAVY | ONLY_WHEN_USED | {"training"})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "-h"], ["demo", "-h"], ["search", "-h"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    loaded = loaded_by(
+        "from sidecar.commands.group import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as done:\n    assert not done.code"
+    )
+    assert not loaded & (HEAVY | {"faiss", "onnx", "onnxruntime", "qdrant_client", "grpc"})
+
+
+def test_import_of_training_loads_nothing_heavy() -> None:
+    assert not loaded_by("import training") & HEAVY
+
+
+@pytest.mark.parametrize("package", ["sidecar", "training", "sidecar.clients"])
+def test_public_names_are_there_and_in_order(package: str) -> None:
+    module = import_module(package)
+    assert module.__all__ == sorted(module.__all__)
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_public_names_of_the_sidecar_are_known() -> None:
+    """Each is a promise to users; a change belongs into the changelog."""
+    import sidecar
+
+    assert set(sidecar.__all__) == {
+        "AdaptedIndex",
+        "Adapter",
+        "EndpointSettings",
+        "Manifest",
+        "OpenAIEncoder",
+        "QueryHook",
+        "SidecarError",
+    }
+
+
+def test_every_command_can_be_loaded() -> None:
+    points = entry_points(group="trimtab.commands")
+    assert {"inspect", "transform", "fit", "evaluate", "export"} <= points.names
+    for point in points:
+        assert point.load().name == point.name
+
+
+def test_contracts_between_modules_hold() -> None:
+    result = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert result.returncode == 0, result.stdout
+    assert "0 broken" in result.stdout

@@ -1,0 +1,211 @@
+"""An adapter in front of real FAISS indexes: queries turn, nothing else changes."""
+
+import copy
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from sidecar.adapter import Adapter
+from sidecar.clients import AdaptedIndex
+from sidecar.errors import ConfigError, DimensionError, NonFiniteError
+from tests.support.onnx_models import DIM_OUT, linear_adapter, queries_of
+
+DOCUMENTS = queries_of(300, DIM_OUT, seed=3)
+QUERIES = queries_of(7)
+K = 5
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Adapter:
+    return linear_adapter(normalised=True)
+
+
+def build(description: str) -> faiss.Index:
+    """Make an index that holds the documents."""
+    index = faiss.index_factory(DIM_OUT, description, faiss.METRIC_INNER_PRODUCT)
+    index.train(DOCUMENTS)
+    if "IDMap" in description:
+        index.add_with_ids(DOCUMENTS, np.arange(1000, 1300))
+    else:
+        index.add(DOCUMENTS)
+    return index
+
+
+def same(found: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...]) -> bool:
+    """Compare answers, number by number."""
+    return len(found) == len(wanted) and all(map(np.array_equal, found, wanted))
+
+
+INDEXES = ["Flat", "IVF8,Flat", "HNSW8", "IDMap,Flat", "IDMap2,IVF8,Flat", "SQ8", "PCA2,Flat"]
+
+
+@pytest.mark.parametrize("description", INDEXES)
+def test_search_is_the_inner_search_of_adapted_queries(adapter: Adapter, description: str) -> None:
+    inner = build(description)
+    found = AdaptedIndex(inner, adapter).search(QUERIES, K)
+    assert same(found, inner.search(adapter.transform(QUERIES), K))
+    assert found[0].shape == found[1].shape == (7, K)
+
+
+def test_search_differs_from_the_raw_search() -> None:
+    """A wrapper that forgot the adapter would pass every other test of an identity."""
+    square = linear_adapter(dim_in=DIM_OUT, normalised=True)
+    inner, queries = build("Flat"), queries_of(7, DIM_OUT)
+    assert not same(AdaptedIndex(inner, square).search(queries, K), inner.search(queries, K))
+
+
+@pytest.mark.parametrize("form", [np.float64, np.float16, list])
+def test_search_takes_any_form_of_queries(adapter: Adapter, form: type) -> None:
+    queries = QUERIES.tolist() if form is list else QUERIES.astype(form)
+    inner = build("Flat")
+    found = AdaptedIndex(inner, adapter).search(queries, K)
+    assert same(found, inner.search(adapter.transform(queries), K))
+
+
+def test_search_takes_one_query_of_rank_one(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("Flat"), adapter)
+    scores, rows = index.search(QUERIES[0], K)
+    assert scores.shape == rows.shape == (1, K)
+    assert same((scores, rows), index.search(QUERIES[:1], K))
+
+
+def test_search_takes_parameters_of_ivf(adapter: Adapter) -> None:
+    inner = build("IVF8,Flat")
+    index = AdaptedIndex(inner, adapter)
+    few, all_lists = (faiss.SearchParametersIVF(nprobe=n) for n in (1, 8))
+    adapted = adapter.transform(QUERIES)
+    assert same(index.search(QUERIES, 20, params=few), inner.search(adapted, 20, params=few))
+    exact = build("Flat").search(adapted, 20)[1]
+    assert np.array_equal(index.search(QUERIES, 20, params=all_lists)[1], exact)
+    assert not np.array_equal(index.search(QUERIES, 20, params=few)[1], exact)
+
+
+def test_search_takes_parameters_of_hnsw(adapter: Adapter) -> None:
+    inner = build("HNSW4")
+    wide = faiss.SearchParametersHNSW(efSearch=300)
+    found = AdaptedIndex(inner, adapter).search(QUERIES, K, params=wide)
+    assert same(found, inner.search(adapter.transform(QUERIES), K, params=wide))
+
+
+def test_search_takes_a_selector_of_ids(adapter: Adapter) -> None:
+    wanted = faiss.SearchParameters(sel=faiss.IDSelectorRange(10, 20))
+    rows = AdaptedIndex(build("Flat"), adapter).search(QUERIES, K, params=wanted)[1]
+    assert rows.min() >= 10
+    assert rows.max() < 20
+
+
+def test_search_writes_into_the_callers_arrays(adapter: Adapter) -> None:
+    scores, rows = np.empty((7, K), np.float32), np.empty((7, K), np.int64)
+    found = AdaptedIndex(build("Flat"), adapter).search(QUERIES, K, D=scores, I=rows)
+    assert found[0] is scores
+    assert found[1] is rows
+
+
+@pytest.mark.parametrize("description", ["Flat", "IVF8,Flat", "IDMap2,Flat"])
+def test_range_search_is_the_inner_one_of_adapted_queries(
+    adapter: Adapter, description: str
+) -> None:
+    inner = build(description)
+    found = AdaptedIndex(inner, adapter).range_search(QUERIES, 0.6)
+    assert same(found, inner.range_search(adapter.transform(QUERIES), 0.6))
+    assert found[0][-1] > 0
+
+
+def test_range_search_takes_one_query_and_parameters(adapter: Adapter) -> None:
+    inner = build("IVF8,Flat")
+    every = faiss.SearchParametersIVF(nprobe=8)
+    found = AdaptedIndex(inner, adapter).range_search(QUERIES[0], thresh=0.6, params=every)
+    assert same(found, inner.range_search(adapter.transform(QUERIES[:1]), 0.6, params=every))
+
+
+@pytest.mark.parametrize("description", ["Flat", "IVF8,Flat"])
+def test_search_and_reconstruct_gives_stored_vectors_untouched(
+    adapter: Adapter, description: str
+) -> None:
+    inner = build(description)
+    found = AdaptedIndex(inner, adapter).search_and_reconstruct(QUERIES, K)
+    assert same(found, inner.search_and_reconstruct(adapter.transform(QUERIES), K))
+    _, rows, vectors = found
+    held = rows >= 0
+    assert np.array_equal(vectors[held], DOCUMENTS[rows[held]])
+
+
+def test_add_is_never_adapted(adapter: Adapter) -> None:
+    index = AdaptedIndex(faiss.IndexFlatIP(DIM_OUT), adapter)
+    index.add(DOCUMENTS)
+    assert index.ntotal == index.inner.ntotal == 300
+    assert np.array_equal(index.reconstruct_n(0, 300), DOCUMENTS)
+
+
+def test_add_with_ids_and_remove_reach_the_index(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("IDMap2,Flat"), adapter)
+    index.add_with_ids(-DOCUMENTS[:1], np.array([7]))
+    assert np.array_equal(index.reconstruct(7), -DOCUMENTS[0])
+    assert index.remove_ids(np.array([7])) == 1
+    assert index.ntotal == 300
+
+
+def test_attributes_are_read_and_written_through(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("IVF8,Flat"), adapter)
+    assert (index.d, index.nlist, index.is_trained) == (DIM_OUT, 8, True)
+    index.nprobe = 8
+    assert index.inner.nprobe == index.nprobe == 8
+    exact = build("Flat").search(adapter.transform(QUERIES), K)[1]
+    assert np.array_equal(index.search(QUERIES, K)[1], exact)
+
+
+def test_attribute_of_an_inner_object_is_written_through(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("HNSW8"), adapter)
+    index.hnsw.efSearch = 123
+    assert index.inner.hnsw.efSearch == 123
+
+
+@pytest.mark.parametrize("name", ["no_such_thing", "adapter"])
+def test_attribute_that_the_index_lacks_is_refused(adapter: Adapter, name: str) -> None:
+    """Not even ``adapter`` is set in passing: a silent swap would search as before."""
+    index = AdaptedIndex(build("Flat"), adapter)
+    with pytest.raises(AttributeError):
+        setattr(index, name, 1)
+    assert index.adapter is adapter
+    assert not hasattr(index, "no_such_thing")
+
+
+@pytest.mark.parametrize("dim", [DIM_OUT - 1, DIM_OUT + 1, 768])
+def test_index_of_another_width_is_refused(adapter: Adapter, dim: int) -> None:
+    wanted = f"index holds vectors of {dim} values, the adapter gives {DIM_OUT}; use the adapter"
+    with pytest.raises(ConfigError, match=wanted):
+        AdaptedIndex(faiss.IndexFlatIP(dim), adapter)
+
+
+def test_bad_queries_are_refused_before_the_index_sees_them(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("Flat"), adapter)
+    with pytest.raises(DimensionError):
+        index.search(DOCUMENTS[:2], K)
+    with pytest.raises(NonFiniteError):
+        index.range_search(np.full_like(QUERIES, np.nan), 0.5)
+
+
+def test_copy_searches_the_same_index_through_the_same_adapter(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("Flat"), adapter)
+    other = copy.copy(index)
+    assert type(other) is AdaptedIndex
+    assert other.inner is index.inner
+    assert other.adapter is adapter
+    assert same(other.search(QUERIES, K), index.search(QUERIES, K))
+
+
+def test_repr_names_the_adapter_and_the_index(adapter: Adapter) -> None:
+    assert repr(AdaptedIndex(build("Flat"), adapter)) == "AdaptedIndex('toy', IndexFlat)"
+
+
+def test_stored_index_is_the_same_file_as_without_an_adapter(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    inner = build("IVF8,Flat")
+    before = faiss.serialize_index(inner)
+    index = AdaptedIndex(inner, adapter)
+    index.search(QUERIES, K)
+    faiss.write_index(index.inner, str(tmp_path / "index.faiss"))
+    assert (tmp_path / "index.faiss").read_bytes() == before.tobytes()

