@@ -27,8 +27,9 @@ from sidecar.vectors import as_floats, check_dim, check_finite
 
 logger = logging.getLogger(__name__)
 
-LARGEST_SQUARE = 1e37
-"""Square length up to which a query is surely finite and can be normalised in float32."""
+LARGEST_SQUARE = 1e18
+"""Square length up to which a query is surely finite, and can be normalised in float32 even behind
+weights that make it 1e10 times as long."""
 
 _SILENT = 4  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 _PROBES = 3

@@ -15,6 +15,8 @@ from sidecar.errors import ConfigError
 class AdaptedIndex:
     """Wraps any FAISS index: queries are adapted, stored vectors never.
 
+    Arguments bear FAISS's own names, so that calls by keyword keep working.
+
     ``search``, ``search_and_reconstruct`` and ``range_search`` adapt their queries; every other
     attribute is the index's own, read and written through, so ``add``, ``ntotal`` or ``nprobe``
     work as before.
@@ -42,32 +44,32 @@ class AdaptedIndex:
         object.__setattr__(self, "adapter", adapter)
 
     def search(
-        self, queries: ArrayLike, k: int, **options: Any
+        self, x: ArrayLike, k: int, **options: Any
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Search for the ``k`` nearest documents of each adapted query.
 
         Args:
-            queries: Raw query vectors, shape ``(n, dim_in)``, or one of shape ``(dim_in,)``.
+            x: Raw query vectors, shape ``(n, dim_in)``, or one of shape ``(dim_in,)``.
             k: Documents to find for each query.
             options: Passed on to the index: ``params=faiss.SearchParameters...``, ``D``, ``I``.
 
         Returns:
             Scores and row numbers, each of shape ``(n, k)``, as FAISS gives them.
         """
-        scores, rows = self.inner.search(self._adapt(queries), k, **options)
+        scores, rows = self.inner.search(self._adapt(x), k, **options)
         return scores, rows
 
-    def search_and_reconstruct(self, queries: ArrayLike, k: int, **options: Any) -> Any:
+    def search_and_reconstruct(self, x: ArrayLike, k: int, **options: Any) -> Any:
         """Search as :meth:`search` does; FAISS adds the stored vectors of what was found."""
-        return self.inner.search_and_reconstruct(self._adapt(queries), k, **options)
+        return self.inner.search_and_reconstruct(self._adapt(x), k, **options)
 
-    def range_search(self, queries: ArrayLike, thresh: float, **options: Any) -> Any:
+    def range_search(self, x: ArrayLike, thresh: float, **options: Any) -> Any:
         """Find every document within a threshold of each adapted query, as FAISS gives them.
 
         Adapted queries have other scores than raw ones: set the threshold anew. `trimtab
         evaluate` reports by how much they are shifted.
         """
-        return self.inner.range_search(self._adapt(queries), thresh, **options)
+        return self.inner.range_search(self._adapt(x), thresh, **options)
 
     def _adapt(self, queries: ArrayLike) -> NDArray[np.float32]:
         """Adapt queries into the matrix that FAISS wants."""

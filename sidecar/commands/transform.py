@@ -1,11 +1,12 @@
 """`trimtab transform MODEL`: adapt query vectors from a file or from standard input."""
 
 import contextlib
+import io
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 import numpy as np
@@ -38,10 +39,10 @@ def transform(model: str, source: Path | None, target: Path | None) -> None:
     if source is not None and source.suffix == ".npy":
         rows = iter([adapter.transform(_load_matrix(source))])
     elif source is not None:
-        with _open_text(source) as lines:
+        with _open_lines(source) as lines:
             rows = iter(list(_adapt_lines(adapter, lines)))
     else:
-        rows = _adapt_lines(adapter, sys.stdin)
+        rows = _adapt_lines(adapter, sys.stdin.buffer)
     if target is None:
         for row in rows:
             for vector in np.atleast_2d(row):
@@ -57,25 +58,26 @@ def transform(model: str, source: Path | None, target: Path | None) -> None:
 
 def _save(matrix: np.ndarray, target: Path) -> None:
     """Write a matrix whole or not at all; what is no plain file, such as a pipe, is written to."""
+    content = io.BytesIO()
+    np.save(content, matrix)
+    target = target.resolve()  # a link stays a link
     partial = target.with_name(target.name + ".partial")
     try:
         if target.exists() and not target.is_file() and not target.is_dir():
-            with target.open("wb") as stream:
-                np.save(stream, matrix)
+            target.write_bytes(content.getvalue())
             return
-        with partial.open("wb") as file:
-            np.save(file, matrix)
+        partial.write_bytes(content.getvalue())
         partial.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise QueryError(f"can't write {target}: {error.strerror}") from error
+        raise QueryError(f"can't write {target}: {error.strerror or error}") from error
 
 
-def _open_text(source: Path) -> TextIO:
-    """Open a text file, or say in one line why not."""
+def _open_lines(source: Path) -> BinaryIO:
+    """Open a file of lines, or say in one line why not."""
     try:
-        return source.open(encoding="utf-8")
+        return source.open("rb")
     except OSError as error:
         raise QueryError(f"can't read {source}: {error.strerror}") from error
 
@@ -89,16 +91,16 @@ def _load_matrix(source: Path) -> np.ndarray:
     return matrix
 
 
-def _adapt_lines(adapter: Adapter, lines: TextIO) -> Iterator[np.ndarray]:
+def _adapt_lines(adapter: Adapter, lines: BinaryIO) -> Iterator[np.ndarray]:
     """Adapt one JSON list a line, naming the line that is wrong."""
-    number = 0
-    try:
-        for number, line in enumerate(lines, start=1):  # noqa: B007 - used in the messages
-            if line.strip():
-                yield adapter.transform(json.loads(line))
-    except UnicodeDecodeError as error:
-        raise QueryError(f"{lines.name} is not UTF-8 after line {number}: {error}") from error
-    except QueryError as error:
-        raise type(error)(f"line {number}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise QueryError(f"line {number} is not JSON: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield adapter.transform(json.loads(line.decode()))
+        except UnicodeDecodeError as error:
+            raise QueryError(f"line {number} is not UTF-8: {error}") from error
+        except QueryError as error:
+            raise type(error)(f"line {number}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise QueryError(f"line {number} is not JSON: {error}") from error

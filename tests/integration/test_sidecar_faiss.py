@@ -209,3 +209,12 @@ def test_stored_index_is_the_same_file_as_without_an_adapter(
     index.search(QUERIES, K)
     faiss.write_index(index.inner, str(tmp_path / "index.faiss"))
     assert (tmp_path / "index.faiss").read_bytes() == before.tobytes()
+
+
+def test_search_takes_the_keywords_of_faiss() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    inner = faiss.IndexFlatIP(4)
+    inner.add(rows)
+    adapted = AdaptedIndex(inner, linear_adapter())
+    found = adapted.search(x=np.ones((1, 6), dtype=np.float32), k=2)
+    np.testing.assert_array_equal(found[1], adapted.search(np.ones(6, dtype=np.float32), 2)[1])

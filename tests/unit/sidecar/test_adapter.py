@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from sidecar.adapter import Adapter
 from sidecar.errors import DimensionError, ModelError, NonFiniteError, QueryError
@@ -18,6 +19,7 @@ from tests.support.onnx_models import (
     MANIFEST,
     linear_adapter,
     linear_bytes,
+    linear_model,
     queries_of,
     weight_of,
 )
@@ -240,6 +242,21 @@ def test_transform_works_after_a_refusal(adapter: Adapter) -> None:
 
 def test_transform_normalises_where_the_model_does() -> None:
     adapted = linear_adapter(normalised=True).transform(QUERIES)
+    assert np.abs(np.linalg.norm(adapted, axis=1) - 1).max() < GAP
+
+
+@pytest.mark.parametrize("size", [1e17, 1e18])
+@pytest.mark.parametrize("n", [1, 3])
+def test_transform_normalises_or_refuses_where_weights_magnify(size: float, n: int) -> None:
+    """Never the zero vector that an overflowing norm gives."""
+    model = linear_model(normalised=True)
+    weight = numpy_helper.from_array(weight_of() * np.float32(1000), "weight")
+    model.graph.initializer[0].CopyFrom(weight)
+    loud = Adapter.from_bytes(model.SerializeToString())
+    try:
+        adapted = loud.transform(QUERIES[:n] * np.float32(size))
+    except QueryError:
+        return
     assert np.abs(np.linalg.norm(adapted, axis=1) - 1).max() < GAP
 
 

@@ -226,7 +226,7 @@ BROKEN = [
 @pytest.mark.parametrize("line", BROKEN)
 def test_transform_names_a_line_that_python_chokes_on(folder: Path, line: bytes) -> None:
     (folder / "queries.jsonl").write_bytes(LINES.encode() + line)
-    fails(transform("--input", "queries.jsonl"), "queries.jsonl" if b"\xff" in line else "line 4")
+    fails(transform("--input", "queries.jsonl"), "line 4")
 
 
 @pytest.mark.parametrize("target", ["absent/adapted.npy", "folder.npy", "a" * 300])
@@ -247,3 +247,33 @@ def test_transform_never_replaces_what_is_no_plain_file(folder: Path) -> None:
         assert stat.S_ISFIFO(target.stat().st_mode)
     finally:
         os.close(reader)
+
+
+def test_transform_writes_a_whole_matrix_into_a_pipe(folder: Path) -> None:
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        result = transform("-o", "pipe", stdin=LINES)
+        content = os.read(reader, 1 << 16)
+    finally:
+        os.close(reader)
+    assert (result.exit_code, result.stderr) == (0, "wrote 3 adapted queries to pipe\n")
+    assert np.abs(np.load(io.BytesIO(content)) - WANTED).max() < GAP
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_transform_writes_through_a_link(folder: Path, exists: bool) -> None:
+    """Such as /dev/stdout: as root, the link would be gone for everybody."""
+    real, link = folder / "real.npy", folder / "link.npy"
+    if exists:
+        real.write_text("old")
+    link.symlink_to(real)
+    result = transform("-o", "link.npy", stdin=LINES)
+    assert result.exit_code == 0
+    assert link.is_symlink()
+    assert np.load(real).shape == (3, DIM_OUT)
+
+
+def test_transform_names_the_line_that_is_not_utf8(folder: Path) -> None:
+    (folder / "queries.jsonl").write_bytes(LINES.encode() + b"[1, 2, \xff]\n")
+    fails(transform("--input", "queries.jsonl"), "line 4")
