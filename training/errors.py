@@ -16,10 +16,6 @@ class DataError(TrainingError):
     """A dataset or an embeddings folder is missing, malformed, or does not fit together."""
 
 
-class ShapeError(TrainingError, ValueError):
-    """Arrays that belong together have different shapes."""
-
-
 class DivergedError(TrainingError):
     """The loss of a fit is no longer a finite number."""
 

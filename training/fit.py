@@ -142,7 +142,7 @@ class _Fit:
         if len(self.train) < MIN_QUERIES:
             raise DataError(
                 f"dataset {dataset.name} has {len(self.train)} training queries with a relevant "
-                f"document; a fit needs at least {MIN_QUERIES}, and pays from about 50"
+                f"document; a fit needs at least {MIN_QUERIES}, and pays from a few hundred"
             )
         self.dev = _usable(dataset.splits.get("dev", {}))
         self.device = _find_device(settings.device)
