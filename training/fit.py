@@ -137,7 +137,7 @@ class _Fit:
     ) -> None:
         """Look at the data and open the workspace."""
         self.recipe, self.settings, self.embeddings = recipe, settings, embeddings
-        embeddings.require({name: dataset.splits[name] for name in dataset.splits})
+        embeddings.require(dataset.splits)
         self.train = _usable(dataset.split("train"))
         if len(self.train) < MIN_QUERIES:
             raise DataError(
@@ -336,7 +336,7 @@ class _Fit:
         for blend in sorted({*self.recipe.blends, 1.0} - {0.0}):
             adapter.blend.fill_(blend)
             scores[blend] = validation.ndcg(adapter(validation.queries.to(self.device)))
-        return HeldOut(base, scores, validation.is_seen)
+        return HeldOut(base, scores, validation.is_seen, self.recipe.blends)
 
     def _held_out(self, trials: list[TrainedTrial]) -> HeldOut:
         """Join the scores of each fold's adapter on what it has not seen."""
@@ -351,6 +351,7 @@ class _Fit:
                 for blend in parts[0].adapted
             },
             parts[0].is_seen if self.dev else np.concatenate([part.is_seen for part in parts]),
+            self.recipe.blends,
         )
 
     def _evidence(self, adapter: Adapter, trials: list[TrainedTrial]) -> HeldOut:

@@ -31,13 +31,16 @@ class HeldOut:
 
     Attributes:
         base: Of the raw queries; zeros where widths differ, since they can't be searched.
-        adapted: Of the adapted ones, by blend.
+        adapted: Of the adapted ones, by blend; 1 is always among them, and 0 where the raw query
+            can be searched.
         is_seen: Whether a relevant document of the query was trained on.
+        blends: Those that may be chosen, besides 0.
     """
 
     base: Scores
     adapted: Mapping[float, Scores]
     is_seen: NDArray[np.bool_]
+    blends: Sequence[float] = (0.25, 0.5, 0.75, 1.0)
 
     def gain(self, blend: float) -> float:
         """Mean gain over base, slices counting the same."""
@@ -76,7 +79,7 @@ def best_blend(scores: HeldOut) -> float:
 
     Where every share harms a slice, the smallest does.
     """
-    shares = sorted(scores.adapted)
+    shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
     harmless = [share for share in shares if scores.worst_slice(share) >= -HARM]
     return max(harmless or shares[:1], key=scores.gain)
 

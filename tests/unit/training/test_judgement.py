@@ -37,6 +37,11 @@ def test_raw_query_wins_where_every_blend_harms() -> None:
     assert best_blend(held_out(b50=[0.9, 0.9, 0.3, 0.3], b100=[1.0, 1.0, 0.1, 0.1])) == 0.0
 
 
+def test_blend_that_the_recipe_leaves_out_is_never_chosen() -> None:
+    scores = held_out(b50=[0.6] * 4, b100=[0.9] * 4)
+    assert best_blend(HeldOut(BASE, scores.adapted, SEEN, blends=(0.5,))) == 0.5
+
+
 def test_slices_count_the_same_whatever_their_size() -> None:
     is_seen = np.array([True, False, False, False])
     scores = HeldOut(np.zeros(4), {1.0: np.array([0.4, 0.0, 0.0, 0.0])}, is_seen)
