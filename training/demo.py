@@ -11,7 +11,7 @@ from training.encoders import packaged_minilm
 from training.errors import ConfigError, DataError
 from training.files import swap_folder
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int | None], None]
 
 
 def open_demo_set(
@@ -43,6 +43,7 @@ def open_demo_set(
     try:
         return dataset, Embeddings.open(place / "embeddings")
     except DataError:
+        progress("loading", 0, None)  # the encoder's packages take seconds to import
         embed_dataset(dataset, packaged_minilm(), place / "embeddings", progress=progress)
         return dataset, Embeddings.open(place / "embeddings")
 

@@ -9,8 +9,7 @@ never looked at.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -23,8 +22,9 @@ from training.adapters import Adapter
 from training.checkpoint import Resume, State, Workspace
 from training.config import Recipe
 from training.dataset import Dataset, Qrels, relevant, relevant_documents, unit_hash
+from training.device import find_device, seeded
 from training.embeddings import Embeddings
-from training.errors import ConfigError, DataError
+from training.errors import DataError
 from training.folds import Fold, make_folds
 from training.judgement import (
     HeldOut,
@@ -145,7 +145,7 @@ class _Fit:
                 f"document; a fit needs at least {MIN_QUERIES}, and pays from a few hundred"
             )
         self.dev = _usable(dataset.splits.get("dev", {}))
-        self.device = _find_device(settings.device)
+        self.device = find_device(settings.device)
         self._progress = progress
         self._done = 0
         self._n_trials = 0
@@ -268,7 +268,7 @@ class _Fit:
         offset: int,
     ) -> TrainedTrial:
         """Run one trial under its own seed."""
-        with _seeded(self.settings.seed * 1009 + offset, self.device):
+        with seeded(self.settings.seed * 1009 + offset, self.device):
             trial = Trial(
                 name,
                 self._make_adapter(),
@@ -290,7 +290,7 @@ class _Fit:
 
     def _untrained(self) -> Adapter:
         """Make an adapter where training starts."""
-        with _seeded(self.settings.seed, self.device):
+        with seeded(self.settings.seed, self.device):
             return self._make_adapter().to(self.device).eval()
 
     def _restore(self, state: State) -> Adapter:
@@ -385,23 +385,3 @@ class _Fit:
 def _usable(qrels: Qrels) -> Qrels:
     """Keep queries that have a relevant document; the others can teach nothing."""
     return {query: labels for query, labels in qrels.items() if relevant(labels)}
-
-
-def _find_device(name: str) -> torch.device:
-    """Find the device, or say that it is not there."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device {name!r} can't be used here: {str(error).splitlines()[0]}"
-        ) from error
-    return device
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Run a block under a seed, leaving the caller's random state alone."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -27,7 +27,8 @@ def embed(dataset: Path, output: Path, documents: str | None, **encoder: Any) ->
     from training.embed import embed_dataset
 
     data = Dataset.load(dataset)
-    opened = open_encoder(**encoder)
+    with talk.status("loading the encoder"):
+        opened = open_encoder(**encoder)
     with progress_bar() as show:
         info = embed_dataset(data, opened, output, documents=documents, progress=show)
     talk.print(f"{info.name}, {info.dim} values a vector, fingerprint {info.fingerprint[:23]}…")

@@ -26,11 +26,12 @@ def search(
     **encoder: Any,
 ) -> None:
     """Search a FAISS index raw and through MODEL, side by side."""
-    from training.commands.screen import results, side_by_side
+    from training.commands.screen import results, side_by_side, talk
     from training.compare import load_for_search, search_both
     from training.dataset import Dataset
 
-    opened = open_encoder(**encoder)
+    with talk.status("loading the encoder"):
+        opened = open_encoder(**encoder)
     searched = load_for_search(model, index, ids, opened)
     found = search_both(searched, opened, texts, k)
     shown = {doc_id for one in found for doc_id, _ in [*one.before, *one.after]}

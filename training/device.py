@@ -1,0 +1,32 @@
+"""Where a fit computes, and under which seed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from training.errors import ConfigError
+
+
+def find_device(name: str) -> torch.device:
+    """Find a device.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {name!r} can't be used here: {str(error).splitlines()[0]}"
+        ) from error
+    return device
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a block under a seed, leaving the caller's random state alone."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
