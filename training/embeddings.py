@@ -124,8 +124,9 @@ class VectorTable:
         for start in range(0, len(self), n_rows):
             yield start, np.array(self.matrix[start : start + n_rows], dtype=np.float32)
 
-    def content_hash(self) -> str:
-        """Digest ids and vectors."""
+    @cached_property
+    def digest(self) -> str:
+        """Digest of ids and vectors; a large file is read for it once."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for start in range(0, len(self), BLOCK_ROWS):
             digest.update(np.ascontiguousarray(self.matrix[start : start + BLOCK_ROWS]).tobytes())
@@ -190,7 +191,7 @@ class Embeddings:
 
     def content_hash(self) -> str:
         """Digest all ids and vectors."""
-        both = self.documents.content_hash() + self.queries.content_hash()
+        both = self.documents.digest + self.queries.digest
         return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
 

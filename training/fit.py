@@ -29,7 +29,6 @@ from training.folds import Fold, make_folds
 from training.judgement import (
     HeldOut,
     Scores,
-    Verdict,
     best_blend,
     describe,
     honest_scores,
@@ -190,9 +189,14 @@ class _Fit:
         winner = max(choices, key=lambda choice: objective(held_out[choice]))
         trials = finished[winner]
         adapter = self._refit(winner, trials)
-        evidence = self._evidence(adapter, trials)
+        # What may be shipped is scored itself on dev; else its folds on what they left out.
+        evidence = self._scores(adapter, self.validations[0]) if self.dev else held_out[winner]
         blend = best_blend(evidence)
-        verdict = self._judge(evidence, blend, finished)
+        histories = {
+            choice: [trial.history for trial in tried] for choice, tried in finished.items()
+        }
+        honest = self._join(honest_scores(histories, [part.is_seen for part in self.validations]))
+        verdict = judge(evidence, blend, honest, held_out[winner].base, self.recipe.min_gain)
         with torch.no_grad():
             adapter.blend.fill_(blend)
         rated = [
@@ -353,23 +357,6 @@ class _Fit:
             parts[0].is_seen if self.dev else np.concatenate([part.is_seen for part in parts]),
             self.recipe.blends,
         )
-
-    def _evidence(self, adapter: Adapter, trials: list[TrainedTrial]) -> HeldOut:
-        """Score what may be shipped: the adapter itself on dev, else the folds on held-out."""
-        if self.dev:
-            return self._scores(adapter, self.validations[0])
-        return self._held_out(trials)
-
-    def _judge(
-        self, evidence: HeldOut, blend: float, finished: dict[Weights, list[TrainedTrial]]
-    ) -> Verdict:
-        """Decide whether what was chosen is better than nothing."""
-        histories = {
-            choice: [trial.history for trial in trials] for choice, trials in finished.items()
-        }
-        honest = honest_scores(histories, [part.is_seen for part in self.validations])
-        base = [self._base_scores(part) for part in self.validations]
-        return judge(evidence, blend, self._join(honest), self._join(base), self.recipe.min_gain)
 
     def _join(self, parts: Sequence[Scores]) -> Scores:
         """Put the folds' scores together; with a dev split, all scored the same queries."""
