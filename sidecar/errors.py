@@ -41,6 +41,10 @@ class NonFiniteError(QueryError):
     """A query vector holds NaN or infinity."""
 
 
+class MalformedError(SidecarError):
+    """A request can't be read; whom it was meant for should see it as it came."""
+
+
 class UpstreamError(SidecarError):
     """A service that the runtime depends on gave no usable answer."""
 
@@ -51,3 +55,7 @@ class UnavailableError(UpstreamError):
 
 class DeadlineError(UpstreamError):
     """A service did not answer in time."""
+
+
+class RefusedError(SidecarError):
+    """A policy of the user forbids a request."""

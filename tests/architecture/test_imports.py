@@ -39,13 +39,18 @@ def test_loaded_by_sees_what_is_loaded() -> None:
     [
         "import sidecar",
         "from sidecar import Adapter",
-        "from sidecar import *",
-        "import sidecar.clients.faiss, sidecar.encoders, sidecar.hook",
+        "import sidecar.clients.faiss, sidecar.encoders, sidecar.hook, sidecar.routes",
         "import sidecar.commands.group, sidecar.commands.inspect, sidecar.commands.transform",
     ],
 )
 def test_sidecar_loads_nothing_heavy_and_no_training(statement: str) -> None:
     assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"training"})
+
+
+def test_every_public_name_of_the_sidecar_does_without_training_and_torch() -> None:
+    loaded = loaded_by("from sidecar import *")
+    assert "qdrant_client" in loaded
+    assert not loaded & (HEAVY | {"training", "onnx", "faiss"})
 
 
 def test_adapter_runs_without_anything_heavy() -> None:
@@ -85,11 +90,16 @@ def test_public_names_of_the_sidecar_are_known() -> None:
 
     assert set(sidecar.__all__) == {
         "AdaptedIndex",
+        "AdaptedQdrantClient",
         "Adapter",
+        "AsyncAdaptedQdrantClient",
         "EndpointSettings",
         "Manifest",
         "OpenAIEncoder",
+        "Policies",
         "QueryHook",
+        "Route",
+        "Routes",
         "SidecarError",
     }
 

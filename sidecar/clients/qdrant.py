@@ -1,0 +1,264 @@
+"""The official Qdrant client, its queries adapted.
+
+One line changes in an application::
+
+    client = AdaptedQdrantClient(client, {"docs": "models/docs"})
+
+The three query methods find the query vectors in their arguments, adapt those whose collection and
+vector have a route, and go on as ever; every other method and attribute is the client's own. The
+work is done below the official client, where it has turned texts into vectors (FastEmbed) and plain
+lists into models, and above the connection: REST, gRPC and local mode are alike.
+"""
+
+import functools
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, cast
+
+from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client.async_client_base import AsyncQdrantBase
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.context_headers import get_context_headers, headers
+
+from sidecar.clients.guide import CollectionRoutes, Guide, Questions
+from sidecar.errors import ConfigError
+from sidecar.rewrite.policies import Policies, Reason
+from sidecar.routes import MARK_HEADER, Routes, RouteTable
+
+ALIAS_TTL_S = 60.0
+"""Seconds until an alias that leads to a collection with a route is looked up again."""
+
+
+class _Adapted:
+    """What the blocking and the asynchronous client have in common."""
+
+    _guide: Guide
+
+    @property
+    def routes(self) -> Routes:
+        """Which adapter serves which vector of which collection."""
+        return self._guide.routes
+
+    @property
+    def decisions(self) -> dict[Reason, int]:
+        """How many places in queries were adapted since the start, and how many not, by reason."""
+        return dict(self._guide.decisions)
+
+    def _take_over(self, client: Any, guide: Guide, queries: type) -> None:
+        """Become the client that was handed over, but for where its queries go."""
+        if isinstance(client, _Adapted):
+            raise ConfigError("this client is adapted already; adapt the official one")
+        inner = getattr(client, "_client", None)
+        if not isinstance(inner, QdrantBase | AsyncQdrantBase):
+            raise ConfigError(
+                f"can't adapt a {type(client).__name__} of this version of qdrant-client: it keeps "
+                "its connection elsewhere; put `trimtab serve` before Qdrant instead"
+            )
+        self.__dict__.update(client.__dict__)
+        # The official client closes its connection when it is collected: it must live on.
+        self._official = client
+        self._guide = guide
+        self._client = _twin(inner, guide, queries)
+
+    def __del__(self) -> None:
+        """Leave the connection open; it belongs to the official client."""
+
+    def __repr__(self) -> str:
+        """Name the routes."""
+        return f"{type(self).__name__}({', '.join(map(str, self._guide.routes))})"
+
+
+class AdaptedQdrantClient(_Adapted, QdrantClient):
+    """A ``QdrantClient`` whose queries are adapted.
+
+    Made from a client that exists, over REST, gRPC, ``:memory:`` or ``path=``; both share one
+    connection, and closing one closes both. Adapted are ``query_points``, ``query_batch_points``
+    and ``query_points_groups``; writes, reads and the raw ``http`` and ``grpc_points`` never are.
+
+    On the first query to a collection it is asked, once, whether the adapter fits it.
+
+    Example:
+        >>> client = AdaptedQdrantClient(client, {"docs": "models/docs"})  # doctest: +SKIP
+        >>> client.query_points("docs", query=vector, limit=10)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        routes: Routes | RouteTable,
+        *,
+        policies: Policies | None = None,
+        alias_ttl_s: float = ALIAS_TTL_S,
+    ) -> None:
+        """Put adapters before a client's queries.
+
+        Args:
+            client: The official client; it goes on working, without adapters.
+            routes: Adapters or model files by collection or alias, or by ``(collection, vector
+                name)``; see :meth:`Routes.of`.
+            policies: What to do where a request leaves a choice.
+            alias_ttl_s: Seconds until aliases are looked up again.
+
+        Raises:
+            ConfigError: The client is no blocking official one, or the routes contradict.
+            ModelError: A model can't be used.
+        """
+        if not isinstance(client, QdrantClient):
+            raise ConfigError(
+                f"expected a QdrantClient, not {type(client).__name__}; "
+                "an AsyncQdrantClient goes into AsyncAdaptedQdrantClient"
+            )
+        guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
+        self._take_over(client, guide, _Queries)
+
+
+class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
+    """An ``AsyncQdrantClient`` whose queries are adapted; see :class:`AdaptedQdrantClient`."""
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        routes: Routes | RouteTable,
+        *,
+        policies: Policies | None = None,
+        alias_ttl_s: float = ALIAS_TTL_S,
+    ) -> None:
+        """Put adapters before a client's queries, as :class:`AdaptedQdrantClient` does.
+
+        Raises:
+            ConfigError: The client is no asynchronous official one, or the routes contradict.
+            ModelError: A model can't be used.
+        """
+        if not isinstance(client, AsyncQdrantClient):
+            raise ConfigError(
+                f"expected an AsyncQdrantClient, not {type(client).__name__}; "
+                "a QdrantClient goes into AdaptedQdrantClient"
+            )
+        guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
+        self._take_over(client, guide, _AsyncQueries)
+
+
+class _Queries:
+    """The query methods of the connection below ``QdrantClient``, which calls them by keyword."""
+
+    __slots__ = ()
+    _guide: Guide
+    _inner: Any
+
+    def query_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return self._query("query_points", collection_name, arguments)
+
+    def query_points_groups(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return self._query("query_points_groups", collection_name, arguments)
+
+    def query_batch_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return self._query("query_batch_points", collection_name, arguments)
+
+    def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
+        """Adapt the vectors in a call's arguments and make the call, marked."""
+        if MARK_HEADER in get_context_headers():
+            self._guide.pass_adapted()
+            return self._call(method, collection_name=collection, **arguments)
+        routes = self._guide.known_routes(collection)
+        if routes is None:
+            routes = self._ask(self._guide.look_up(collection))
+        changed, mark = _adapt(self._guide, routes, arguments)
+        with headers({MARK_HEADER: mark}) if mark else nullcontext():
+            return self._call(method, collection_name=collection, **changed)
+
+    def _ask(self, questions: Questions) -> CollectionRoutes:
+        """Answer the guide's questions."""
+        try:
+            question = next(questions)
+            while True:
+                try:
+                    answer = self._call(question.method, **question.arguments)
+                except Exception as error:  # the guide knows what to make of it
+                    question = questions.throw(error)
+                else:
+                    question = questions.send(answer)
+        except StopIteration as end:
+            return cast(CollectionRoutes, end.value)
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        """Call the connection itself; local mode answers a batch by calling its own queries."""
+        return getattr(self._inner, method)(**arguments)
+
+
+class _AsyncQueries:
+    """The query methods of the connection below ``AsyncQdrantClient``."""
+
+    __slots__ = ()
+    _guide: Guide
+    _inner: Any
+
+    async def query_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return await self._query("query_points", collection_name, arguments)
+
+    async def query_points_groups(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return await self._query("query_points_groups", collection_name, arguments)
+
+    async def query_batch_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return await self._query("query_batch_points", collection_name, arguments)
+
+    async def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
+        """Adapt the vectors in a call's arguments and make the call, marked."""
+        if MARK_HEADER in get_context_headers():
+            self._guide.pass_adapted()
+            return await self._call(method, collection_name=collection, **arguments)
+        routes = self._guide.known_routes(collection)
+        if routes is None:
+            routes = await self._ask(self._guide.look_up(collection))
+        changed, mark = _adapt(self._guide, routes, arguments)
+        with headers({MARK_HEADER: mark}) if mark else nullcontext():
+            return await self._call(method, collection_name=collection, **changed)
+
+    async def _ask(self, questions: Questions) -> CollectionRoutes:
+        """Answer the guide's questions."""
+        try:
+            question = next(questions)
+            while True:
+                try:
+                    answer = await self._call(question.method, **question.arguments)
+                except Exception as error:  # the guide knows what to make of it
+                    question = questions.throw(error)
+                else:
+                    question = questions.send(answer)
+        except StopIteration as end:
+            return cast(CollectionRoutes, end.value)
+
+    async def _call(self, method: str, **arguments: Any) -> Any:
+        """Call the connection itself; local mode answers a batch by calling its own queries."""
+        return await getattr(self._inner, method)(**arguments)
+
+
+def _adapt(
+    guide: Guide, routes: CollectionRoutes, arguments: dict[str, Any]
+) -> tuple[Mapping[str, Any], str]:
+    """Adapt the arguments of any of the three methods; give them with their mark."""
+    requests = arguments.get("requests")
+    if requests is not None:
+        changed, mark = guide.adapt(routes, {"searches": list(requests)})
+        return {**arguments, "requests": changed["searches"]}, mark
+    return guide.adapt(routes, arguments)
+
+
+def _twin(inner: Any, guide: Guide, queries: type) -> Any:
+    """Make a connection that shares everything with another one, but adapts its queries."""
+    kind = _twin_type(type(inner), queries)  # type: ignore[arg-type]  # a class is hashable
+    twin: Any = object.__new__(kind)
+    twin.__dict__ = inner.__dict__  # one state: what is opened or closed in one is so in both
+    twin._guide, twin._inner = guide, inner
+    return twin
+
+
+@functools.cache
+def _twin_type(kind: type, queries: type) -> type:
+    """Make a subclass of a connection; what it adds lives outside of the state that it shares."""
+    return type(f"Adapted{kind.__name__}", (queries, kind), {"__slots__": ("_guide", "_inner")})

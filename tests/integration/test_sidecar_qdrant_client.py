@@ -1,0 +1,289 @@
+"""The adapted Qdrant client over the official client's local mode: real calls, no server."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client.context_headers import headers
+
+from sidecar import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient, Policies
+from sidecar.errors import ConfigError, RefusedError
+from sidecar.rewrite import Reason
+from sidecar.routes import MARK_HEADER
+from tests.support.onnx_models import linear_adapter
+
+DIM, N_POINTS, DEPTH = 16, 60, 5
+
+
+@pytest.fixture
+def adapter() -> Adapter:
+    return linear_adapter(dim_in=DIM, dim_out=DIM, normalised=True, use="relevance")
+
+
+@pytest.fixture
+def client() -> Iterator[QdrantClient]:
+    client = QdrantClient(":memory:")
+    fill(client)
+    yield client
+    client.close()
+
+
+def points() -> list[models.PointStruct]:
+    vectors = np.random.default_rng(7).standard_normal((N_POINTS, 2, DIM))
+    return [
+        models.PointStruct(
+            id=number,
+            vector={"": rows[0].tolist(), "title": rows[1].tolist()},
+            payload={"group": number % 4},
+        )
+        for number, rows in enumerate(vectors)
+    ]
+
+
+def config(**more: Any) -> dict[str, models.VectorParams]:
+    params = models.VectorParams(size=DIM, distance=models.Distance.COSINE, **more)
+    return {"": params, "title": params}
+
+
+def fill(client: QdrantClient, name: str = "docs") -> None:
+    client.create_collection(name, vectors_config=config())
+    client.upsert(name, points())
+
+
+def query(seed: int = 0) -> list[float]:
+    return np.random.default_rng(seed).standard_normal(DIM).tolist()
+
+
+def found(response: Any) -> list[tuple[Any, float]]:
+    return [(point.id, pytest.approx(point.score, abs=1e-5)) for point in response.points]
+
+
+def test_a_query_is_adapted_and_the_official_client_stays_as_it_was(
+    client: QdrantClient, adapter: Adapter
+) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    want = client.query_points("docs", query=adapter.transform(query()), limit=DEPTH)
+    assert found(adapted.query_points("docs", query=query(), limit=DEPTH)) == found(want)
+    assert found(client.query_points("docs", query=query(), limit=DEPTH)) != found(want)
+    assert adapted.decisions == {Reason.ADAPTED: 1}
+
+
+def test_the_adapted_client_is_an_official_one(client: QdrantClient, adapter: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    assert isinstance(adapted, QdrantClient)
+    assert adapted.count("docs").count == N_POINTS
+    adapted.delete("docs", [0])
+    assert client.count("docs").count == N_POINTS - 1
+    assert adapted.init_options == client.init_options
+
+
+def test_what_the_caller_hands_over_is_not_changed(client: QdrantClient, adapter: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter, ("docs", "title"): adapter})
+    prefetch = models.Prefetch(query=query(1), using="title", limit=20)
+    nearest = models.NearestQuery(nearest=query(2))
+    before = prefetch.model_dump_json(), nearest.model_dump_json()
+    adapted.query_points("docs", query=nearest, prefetch=[prefetch], limit=DEPTH)
+    assert (prefetch.model_dump_json(), nearest.model_dump_json()) == before
+
+
+def test_every_level_takes_the_route_of_its_own_vector(
+    client: QdrantClient, adapter: Adapter
+) -> None:
+    titles = linear_adapter(dim_in=DIM, dim_out=DIM, seed=3)
+    adapted = AdaptedQdrantClient(client, {"docs": adapter, ("docs", "title"): titles})
+    got = adapted.query_points(
+        "docs",
+        query=query(1),
+        prefetch=models.Prefetch(query=query(2), using="title", limit=20),
+        limit=DEPTH,
+    )
+    want = client.query_points(
+        "docs",
+        query=adapter.transform(query(1)),
+        prefetch=models.Prefetch(
+            query=titles.transform(query(2)).tolist(), using="title", limit=20
+        ),
+        limit=DEPTH,
+    )
+    assert found(got) == found(want)
+
+
+def test_batches_and_groups_are_adapted(client: QdrantClient, adapter: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    requests = [models.QueryRequest(query=query(seed), limit=DEPTH) for seed in range(3)]
+    for got, seed in zip(adapted.query_batch_points("docs", requests), range(3), strict=True):
+        want = client.query_points("docs", query=adapter.transform(query(seed)), limit=DEPTH)
+        assert found(got) == [(p.id, pytest.approx(p.score, abs=1e-5)) for p in want.points[:DEPTH]]
+    got_groups = adapted.query_points_groups("docs", "group", query=query(), limit=2)
+    want_groups = client.query_points_groups(
+        "docs", "group", query=adapter.transform(query()), limit=2
+    )
+    assert [g.id for g in got_groups.groups] == [g.id for g in want_groups.groups]
+    assert adapted.decisions == {Reason.ADAPTED: 4}
+
+
+def test_the_asynchronous_client_adapts_too(adapter: Adapter) -> None:
+    async def compare() -> None:
+        client = AsyncQdrantClient(":memory:")
+        await client.create_collection("docs", vectors_config=config())
+        await client.upsert("docs", points())
+        adapted = AsyncAdaptedQdrantClient(client, {"docs": adapter})
+        assert isinstance(adapted, AsyncQdrantClient)
+        want = await client.query_points("docs", query=adapter.transform(query()), limit=DEPTH)
+        got = await adapted.query_points("docs", query=query(), limit=DEPTH)
+        assert found(got) == found(want)
+        batch = [models.QueryRequest(query=query(), limit=DEPTH)]
+        assert found((await adapted.query_batch_points("docs", batch))[0]) == found(want)
+        await client.close()
+
+    asyncio.run(compare())
+
+
+def test_an_alias_leads_to_the_routes_of_its_collection(
+    client: QdrantClient, adapter: Adapter
+) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter}, alias_ttl_s=0)
+    want = found(client.query_points("docs", query=adapter.transform(query()), limit=DEPTH))
+    point_alias(client, "live", "docs")
+    assert found(adapted.query_points("live", query=query(), limit=DEPTH)) == want
+    fill(client, "other")
+    point_alias(client, "live", "other")
+    raw = found(client.query_points("other", query=query(), limit=DEPTH))
+    assert found(adapted.query_points("live", query=query(), limit=DEPTH)) == raw
+
+
+def test_a_route_under_the_name_of_an_alias_wins(client: QdrantClient, adapter: Adapter) -> None:
+    canary = linear_adapter(dim_in=DIM, dim_out=DIM, seed=5)
+    point_alias(client, "live", "docs")
+    adapted = AdaptedQdrantClient(client, {"docs": adapter, "live": canary})
+    want = client.query_points("docs", query=canary.transform(query()), limit=DEPTH)
+    assert found(adapted.query_points("live", query=query(), limit=DEPTH)) == found(want)
+
+
+def point_alias(client: QdrantClient, alias: str, collection: str) -> None:
+    create = models.CreateAlias(collection_name=collection, alias_name=alias)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=create)])
+
+
+def test_other_collections_and_vectors_are_left_alone(
+    client: QdrantClient, adapter: Adapter
+) -> None:
+    fill(client, "other")
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    for name, using in (("other", None), ("docs", "title")):
+        want = client.query_points(name, query=query(), using=using, limit=DEPTH)
+        got = adapted.query_points(name, query=query(), using=using, limit=DEPTH)
+        assert found(got) == found(want)
+    assert adapted.decisions == {Reason.NO_ROUTE: 2}
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ((DIM, DIM + 1), f"has vectors of {DIM} values; adapter 'toy' takes {DIM} and gives 17"),
+        ((DIM + 1, DIM + 2), f"takes {DIM + 1} and gives {DIM + 2}"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    client: QdrantClient, dims: tuple[int, int], message: str
+) -> None:
+    wrong = linear_adapter(dim_in=dims[0], dim_out=dims[1])
+    adapted = AdaptedQdrantClient(client, {"docs": wrong})
+    with pytest.raises(ConfigError, match=message):
+        adapted.query_points("docs", query=query(), limit=DEPTH)
+
+
+def test_a_uint8_collection_is_refused(client: QdrantClient, adapter: Adapter) -> None:
+    client.create_collection("small", vectors_config=config(datatype=models.Datatype.UINT8))
+    adapted = AdaptedQdrantClient(client, {"small": adapter})
+    with pytest.raises(ConfigError, match="uint8"):
+        adapted.query_points("small", query=query())
+
+
+def test_a_vector_that_does_not_exist_is_refused(client: QdrantClient, adapter: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {("docs", "body"): adapter})
+    with pytest.raises(ConfigError, match=r"vector 'body' does not exist.* '', 'title'"):
+        adapted.query_points("docs", query=query())
+
+
+def test_a_missing_collection_gives_the_official_error(
+    client: QdrantClient, adapter: Adapter
+) -> None:
+    adapted = AdaptedQdrantClient(client, {"gone": adapter})
+    with pytest.raises(ValueError, match="Collection gone not found"):
+        adapted.query_points("gone", query=query())
+
+
+def test_a_query_that_cannot_be_transformed_passes_or_is_refused_by_the_use(
+    client: QdrantClient,
+) -> None:
+    bad = models.NearestQuery.model_construct(nearest=[float("nan")] * DIM)
+    passing = linear_adapter(dim_in=DIM, dim_out=DIM, use="relevance")
+    adapted = AdaptedQdrantClient(client, {"docs": passing})
+    with pytest.raises(ValueError, match="must not contain NaN"):  # what the official client says
+        adapted.query_points("docs", query=bad)
+    assert adapted.decisions == {Reason.ADAPTER_ERROR: 1}
+    refusing = linear_adapter(dim_in=DIM, dim_out=DIM, use="migration")
+    with pytest.raises(RefusedError, match=r"NaN|nan"):
+        AdaptedQdrantClient(client, {"docs": refusing}).query_points("docs", query=bad)
+
+
+def test_a_call_that_carries_the_mark_is_not_adapted_again(
+    client: QdrantClient, adapter: Adapter
+) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    raw = client.query_points("docs", query=query(), limit=DEPTH)
+    with headers({MARK_HEADER: "other@0123456789ab"}):
+        assert found(adapted.query_points("docs", query=query(), limit=DEPTH)) == found(raw)
+    assert adapted.decisions == {Reason.ALREADY_ADAPTED: 1}
+
+
+def test_policies_reach_the_query(client: QdrantClient, adapter: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter}, policies=Policies(examples="always"))
+    example = models.RecommendQuery(
+        recommend=models.RecommendInput(
+            positive=[query(), 3], strategy=models.RecommendStrategy.BEST_SCORE
+        )
+    )
+    adapted.query_points("docs", query=example)
+    assert adapted.decisions == {Reason.ADAPTED: 1, Reason.ID: 1}
+
+
+@pytest.mark.parametrize("routes", [{}, None, {"": "models/x"}, ["docs"]])
+def test_routes_that_say_nothing_are_refused(client: QdrantClient, routes: Any) -> None:
+    with pytest.raises(ConfigError):
+        AdaptedQdrantClient(client, routes)
+
+
+def test_a_wrong_client_is_refused_with_the_right_one(
+    client: QdrantClient, adapter: Adapter
+) -> None:
+    routes = {"docs": adapter}
+    with pytest.raises(ConfigError, match="AsyncAdaptedQdrantClient"):
+        AdaptedQdrantClient(AsyncQdrantClient(":memory:"), routes)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="into AdaptedQdrantClient"):
+        AsyncAdaptedQdrantClient(client, routes)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="adapted already"):
+        AdaptedQdrantClient(AdaptedQdrantClient(client, routes), routes)
+
+
+def test_the_connection_outlives_the_adapted_client(client: QdrantClient, adapter: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    del adapted
+    assert client.count("docs").count == N_POINTS
+
+
+def test_the_connection_lives_while_only_the_adapted_client_is_held(adapter: Adapter) -> None:
+    def make() -> AdaptedQdrantClient:
+        official = QdrantClient(":memory:")
+        fill(official)
+        return AdaptedQdrantClient(official, {"docs": adapter})
+
+    adapted = make()
+    assert len(adapted.query_points("docs", query=query(), limit=DEPTH).points) == DEPTH
+    adapted.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        adapted.query_points("docs", query=query())
