@@ -25,6 +25,7 @@ from training.encoders import Encoder, Role, describe_encoder, with_prefix
 from training.errors import DataError, EncoderError
 from training.faiss_source import SCHEME, FaissSource
 from training.files import swap_folder
+from training.qdrant_source import SCHEMES, QdrantAccess, QdrantSource
 
 Progress = Callable[[str, int, int], None]
 """Called with what is embedded, how many texts are done, and how many there are."""
@@ -39,6 +40,7 @@ def embed_dataset(
     output: Path,
     *,
     documents: str | None = None,
+    qdrant: QdrantAccess | None = None,
     progress: Progress = lambda _what, _done, _all: None,
 ) -> EncoderInfo:
     """Make an embeddings folder for a dataset.
@@ -47,7 +49,9 @@ def embed_dataset(
         dataset: Texts of queries and documents.
         encoder: Embeds the queries, and the documents where they are not stored elsewhere.
         output: The folder; it appears, or is replaced, once everything is there.
-        documents: Stored document vectors to copy instead: ``faiss:PATH?ids=FILE``.
+        documents: Stored document vectors to copy instead: ``faiss:PATH?ids=FILE``, or
+            ``qdrant://HOST:PORT/COLLECTION?vector=NAME``.
+        qdrant: Key and path for a Qdrant source.
         progress: Called after every batch.
 
     Returns:
@@ -63,16 +67,10 @@ def embed_dataset(
     more: dict[str, object] = {}
     if documents is None:
         document_ids, texts = _gather(dataset.iter_documents(), "documents")
-        shape = _embed(encoder, "document", texts, work / "documents.npy", progress)
+        _embed(encoder, "document", texts, work / "documents.npy", progress)
     else:
-        source = _open_source(documents)
-        document_ids, shape = source.ids, (len(source.ids), source.dim)
-        matrix = np.lib.format.open_memmap(
-            work / "documents.npy", mode="w+", dtype=np.float32, shape=shape
-        )
-        source.copy_to(matrix)
-        matrix.flush()
-        more = {"documents": {"index": source.kind, "lossy": source.lossy}}
+        document_ids, facts = _copy_documents(documents, work, qdrant or QdrantAccess(), progress)
+        more = {"documents": facts}
     write_ids(work / "document_ids.txt", document_ids)
     _, dim = _embed(encoder, "query", query_texts, work / "queries.npy", progress)
     write_ids(work / "query_ids.txt", query_ids)
@@ -82,8 +80,8 @@ def embed_dataset(
         normalised = check_vectors(matrix, ids, what) and normalised
     info = describe_encoder(encoder, dim, normalised=normalised)
     info.save(work / "encoder.json", **more)
-    for journal in work.glob("*.journal"):
-        journal.unlink()
+    for rest in (*work.glob("*.journal"), *work.glob("documents.[fir]*")):
+        rest.unlink()
     swap_folder(work, output)
     return info
 
@@ -102,11 +100,28 @@ def _gather(pairs: Iterator[tuple[str, str]], what: str) -> tuple[list[str], lis
     return ids, texts
 
 
-def _open_source(documents: str) -> FaissSource:
-    """Open stored document vectors."""
+def _copy_documents(
+    documents: str, work: Path, qdrant: QdrantAccess, progress: Progress
+) -> tuple[list[str], dict[str, Any]]:
+    """Copy stored document vectors; give their ids and what is known of them."""
+    if documents.startswith(SCHEMES):
+        source = QdrantSource.parse(documents, qdrant)
+        return source.copy_to(work, lambda done, of: progress("documents", done, of))
     if documents.startswith(SCHEME):
-        return FaissSource.open(documents)
-    raise DataError(f"unknown source of documents {documents!r}; expected faiss:PATH?ids=FILE")
+        return _copy_from_faiss(FaissSource.open(documents), work / "documents.npy")
+    raise DataError(
+        f"unknown source of documents {documents!r}; expected faiss:PATH?ids=FILE or "
+        "qdrant://HOST:PORT/COLLECTION?vector=NAME"
+    )
+
+
+def _copy_from_faiss(source: FaissSource, target: Path) -> tuple[list[str], dict[str, Any]]:
+    """Copy the vectors of a FAISS index."""
+    shape = (len(source.ids), source.dim)
+    matrix = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape)
+    source.copy_to(matrix)
+    matrix.flush()
+    return source.ids, {"index": source.kind, "lossy": source.lossy}
 
 
 def _embed(

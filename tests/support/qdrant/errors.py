@@ -1,0 +1,91 @@
+"""What the server says when it refuses, and what the engine's own errors become.
+
+Words and statuses: StorageError and its HttpError in Qdrant's source (1.19)
+lib/storage/src/content_manager/errors.rs, src/actix/helpers.rs.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class WireError(Exception):
+    """A refusal with its HTTP status; gRPC derives its code from the same number."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def wrong_input(what: str) -> WireError:
+    return WireError(400, f"Wrong input: {what}")
+
+
+def bad_request(what: str) -> WireError:
+    return WireError(400, f"Bad request: {what}")
+
+
+def bad_format(what: object) -> WireError:
+    return WireError(400, f"Format error in JSON body: {what}")
+
+
+def invalid(what: str) -> WireError:
+    return WireError(422, f"Validation error in JSON body: [{what}]")
+
+
+def not_found(what: str) -> WireError:
+    return WireError(404, f"Not found: {what}")
+
+
+def missing_collection(name: str) -> WireError:
+    return not_found(f"Collection `{name}` doesn't exist!")
+
+
+def missing_point(point_id: object) -> WireError:
+    return not_found(f"No point with id {point_id} found")
+
+
+def already_exists(name: str) -> WireError:
+    return WireError(409, f"Wrong input: Collection `{name}` already exists!")
+
+
+def no_inference() -> WireError:
+    # 500, not 400: src/common/inference/infer_processing.rs answers with a service error.
+    return WireError(
+        500,
+        "Service internal error: InferenceService is not initialized. Please check if it was"
+        " properly configured and initialized during startup.",
+    )
+
+
+# The engine's short words -> the server's (From<OperationError>, collection/.../types.rs)
+_REWORDED = {
+    "Wrong usage of sparse vectors": "Conversion between sparse and regular vectors failed",
+    "Wrong usage of multi vectors": "Conversion between multi and regular vectors failed",
+}
+_INTERNAL = re.compile(r"^(Service (runtime|internal) error|.*panicked)", re.DOTALL)
+
+
+def from_engine(error: Exception) -> WireError:
+    """What the server would answer for one of the engine's errors."""
+    text = str(error)
+    if isinstance(error, (TypeError, ValueError, OverflowError, KeyError, AttributeError)):
+        return bad_format(text)
+    missing = re.match(r"^No point with id (\S+) found", text)
+    if missing:
+        return missing_point(missing[1])
+    if _INTERNAL.match(text):
+        return WireError(500, f"Service internal error: {text}")
+    return wrong_input(_REWORDED.get(text, text))
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn whatever the engine, or a conversion for it, raises into a `WireError`."""
+    try:
+        yield
+    except WireError:
+        raise
+    except Exception as error:
+        raise from_engine(error) from error
