@@ -1,0 +1,124 @@
+"""One adapter, one ranking: the adapted client's against exact search, on scifact.
+
+The set lies outside of the repository; without it the test skips.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from qdrant_client import QdrantClient, models
+
+from sidecar import AdaptedQdrantClient, Adapter
+from tests.support.qdrant.fixtures import connect, qdrant, unique_name
+from tests.support.qdrant.process import Server
+from training.adapters import LinearAdapter
+from training.dataset import Dataset
+from training.embeddings import Embeddings
+from training.evaluate import evaluate_model
+from training.export import describe_adapter, export_adapter
+from training.metrics import grades_of, ndcg
+from training.search import search
+
+__all__ = ["qdrant"]  # a fixture
+
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "scifact"
+K = 10
+SCORE_GAP = 1e-5  # float32 sums of 384 products, in another order
+BATCH = 50
+
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="scifact's vectors are not beside this checkout (../shared/data)"
+)
+
+
+class World:
+    """The set, an adapter that reorders it, and what exact search finds."""
+
+    def __init__(self) -> None:
+        self.dataset = Dataset.load(FOLDER)
+        self.embeddings = Embeddings.open(FOLDER / "embeddings")
+        self.content = make_model(self.embeddings)
+        self.adapter = Adapter.from_bytes(self.content)
+        self.labels = self.dataset.split("test")
+        self.queries = self.embeddings.queries.take_ids(list(self.labels))
+        adapted = self.adapter.transform(self.queries)
+        documents = self.embeddings.documents
+        self.rows, self.scores = search(adapted, documents, depth=3 * K, similarity="cosine")
+
+
+def make_model(embeddings: Embeddings) -> bytes:
+    adapter = LinearAdapter(embeddings.queries.dim)
+    noise = np.random.default_rng(1).standard_normal((adapter.dim_in, adapter.dim_in))
+    adapter.difference.data = torch.from_numpy((noise / adapter.dim_in).astype(np.float32))
+    said = describe_adapter(adapter, embeddings.encoder, name="noise", similarity="cosine")
+    return export_adapter(adapter, said)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="module", params=["rest", "grpc", "memory"])
+def client(request: pytest.FixtureRequest, world: World, qdrant: Server) -> Iterator[Any]:
+    way = request.param
+    plain = QdrantClient(":memory:") if way == "memory" else connect(qdrant, grpc=way == "grpc")
+    name = unique_name("scifact")
+    documents = world.embeddings.documents
+    params = models.VectorParams(size=documents.dim, distance=models.Distance.COSINE)
+    plain.create_collection(name, vectors_config=params)
+    for start, block in documents.blocks(1000):
+        plain.upsert(
+            name,
+            models.Batch(ids=list(range(start, start + len(block))), vectors=block.tolist()),
+        )
+    adapted = AdaptedQdrantClient(plain, {name: world.adapter})
+    yield lambda queries: ask(adapted, name, queries)
+    plain.delete_collection(name)
+    plain.close()
+
+
+def ask(client: QdrantClient, name: str, queries: np.ndarray) -> list[Any]:
+    params = None if is_local(client) else models.SearchParams(exact=True)
+    found = []
+    for start in range(0, len(queries), BATCH):
+        requests = [
+            models.QueryRequest(query=query.tolist(), limit=K, params=params)
+            for query in queries[start : start + BATCH]
+        ]
+        found += client.query_batch_points(name, requests)
+    return [response.points for response in found]
+
+
+def is_local(client: QdrantClient) -> bool:
+    return client.init_options["location"] == ":memory:"
+
+
+def test_the_ranking_is_that_of_exact_search_up_to_ties(
+    world: World, client: Callable[[np.ndarray], list[Any]]
+) -> None:
+    for number, points in enumerate(client(world.queries)):
+        got = np.array([point.score for point in points])
+        assert np.allclose(got, world.scores[number, :K], atol=SCORE_GAP)
+        exact = dict(zip(world.rows[number].tolist(), world.scores[number].tolist(), strict=True))
+        for point in points:  # a document in another's place has the same score
+            assert exact[point.id] == pytest.approx(point.score, abs=SCORE_GAP)
+
+
+def test_ndcg_is_what_evaluate_says_of_the_same_file(
+    world: World, client: Callable[[np.ndarray], list[Any]]
+) -> None:
+    said = evaluate_model(world.content, world.dataset, world.embeddings, split="test")
+    rows = np.array([[point.id for point in points] for points in client(world.queries)])
+    documents = world.embeddings.documents
+    relevant = [
+        {documents.rows[name]: grade for name, grade in labels.items() if grade > 0}
+        for labels in world.labels.values()
+    ]
+    measured = ndcg(grades_of(rows, relevant), relevant, K).mean()
+    assert measured == pytest.approx(said.summary["metrics"]["ndcg@10"]["adapted"], abs=1e-6)
+    assert measured != pytest.approx(said.summary["metrics"]["ndcg@10"]["base"], abs=1e-6)
