@@ -73,6 +73,8 @@ clean:  ## remove what set-up and runs have made
 	$(PIP) -e '.[demo]'
 	@touch $@
 
-.venv/.test: .venv/bin/python pyproject.toml constraints.txt
+.venv/.test: .venv/bin/python pyproject.toml constraints.txt tests/support/js/package-lock.json
 	$(PIP) -e '.[test]'
+	@if command -v npm >/dev/null; then cd tests/support/js && npm ci --silent \
+	  || echo "npm ci failed: the JavaScript client's tests will skip"; fi
 	@touch $@ .venv/.demo

@@ -32,7 +32,10 @@ class Pair:
 def plain(value: Any) -> Any:
     """Models, tuples and lists of them as plain values, without what each side numbers itself."""
     if isinstance(value, BaseModel):
-        return {n: plain(v) for n, v in vars(value).items() if n not in _OWN and v is not None}
+        fields = {n: plain(v) for n, v in vars(value).items() if n not in _OWN and v is not None}
+        if fields.get("payload") == {}:
+            del fields["payload"]  # gRPC has no word for a payload that was not asked for
+        return fields
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -5,7 +5,7 @@ lib/storage/src/content_manager/errors.rs, src/actix/helpers.rs.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -28,6 +28,11 @@ def bad_request(what: str) -> WireError:
 
 def bad_format(what: object) -> WireError:
     return WireError(400, f"Format error in JSON body: {what}")
+
+
+def unknown_variant(value: object, known: Iterable[str]) -> WireError:
+    names = ", ".join(f"`{name}`" for name in known)
+    return bad_format(f"unknown variant `{value}`, expected one of {names}")
 
 
 def invalid(what: str) -> WireError:
@@ -70,9 +75,11 @@ _INTERNAL = re.compile(r"^(Service (runtime|internal) error|.*panicked)", re.DOT
 def from_engine(error: Exception) -> WireError:
     """What the server would answer for one of the engine's errors."""
     text = str(error)
-    if isinstance(error, (TypeError, ValueError, OverflowError, KeyError, AttributeError)):
-        return bad_format(text)
-    missing = re.match(r"^No point with id (\S+) found", text)
+    if isinstance(error, KeyError):
+        return bad_format(f"missing field `{error.args[0]}`")
+    if isinstance(error, (TypeError, ValueError, OverflowError, AttributeError)):
+        return bad_format(text.partition("\n")[0])
+    missing = re.match(r"^No point with id (\S+)", text)
     if missing:
         return missing_point(missing[1])
     if _INTERNAL.match(text):

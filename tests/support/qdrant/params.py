@@ -4,7 +4,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from tests.support.qdrant.errors import bad_format, wrong_input
+from tests.support.qdrant.errors import bad_format, unknown_variant, wrong_input
 from tests.support.qdrant.vectors import DEFAULT
 
 Json = dict[str, Any]
@@ -15,6 +15,12 @@ _DATATYPES = {
     "uint8": edge.VectorStorageDatatype.Uint8,
     "turbo8": edge.VectorStorageDatatype.Turbo8,
     "turbo16": edge.VectorStorageDatatype.Turbo16,
+}
+_DISTANCES = {
+    "Cosine": edge.Distance.Cosine,
+    "Euclid": edge.Distance.Euclid,
+    "Dot": edge.Distance.Dot,
+    "Manhattan": edge.Distance.Manhattan,
 }
 _HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000, "max_indexing_threads": 0}
 _OPTIMIZERS = {
@@ -39,9 +45,9 @@ def pick(data: Json, *names: str) -> Json:
     return {name: data[name] for name in names if data.get(name) is not None}
 
 
-def _choose(kinds: dict[str, Any], value: str, what: str) -> Any:
+def _choose(kinds: dict[str, Any], value: str) -> Any:
     if value not in kinds:
-        raise bad_format(f"unknown variant `{value}`, expected {what}: {', '.join(kinds)}")
+        raise unknown_variant(value, kinds)
     return kinds[value]
 
 
@@ -59,9 +65,7 @@ def _memory(data: Json) -> Json:
 
 
 def _distance(value: str) -> edge.Distance:
-    if value not in ("Cosine", "Euclid", "Dot", "Manhattan"):
-        raise bad_format(f"unknown variant `{value}`, expected a distance")
-    return getattr(edge.Distance, value)
+    return _choose(_DISTANCES, value)
 
 
 def read_hnsw(data: Json | None) -> edge.HnswIndexConfig | None:
@@ -114,7 +118,7 @@ def _multivector(data: Json) -> edge.MultiVectorConfig | None:
 
 def _datatype(data: Json) -> Any:
     given = data.get("datatype")
-    return given and _choose(_DATATYPES, given, "a datatype the engine has")
+    return given and _choose(_DATATYPES, given)
 
 
 def read_dense(data: Json) -> edge.EdgeVectorParams:
@@ -148,7 +152,7 @@ def _modifier(data: Json) -> Any:
 def dense_vectors(config: Json) -> dict[str, Json]:
     """The dense vectors of a collection by name; the unnamed one is ``""``."""
     vectors = config.get("vectors") or {}
-    if "size" in vectors and not isinstance(vectors["size"], dict):
+    if isinstance(vectors.get("distance"), str):
         return {DEFAULT: vectors}
     return vectors
 
@@ -254,7 +258,7 @@ def index_type(schema: str | Json) -> str:
 
 def read_index(schema: str | Json) -> Any:
     """A payload index: the name of its type, or its parameters."""
-    params, plain_type, fields = _choose(_INDEXES, index_type(schema), "a payload type")
+    params, plain_type, fields = _choose(_INDEXES, index_type(schema))
     if isinstance(schema, str):
         return plain_type
     more = _memory(schema)

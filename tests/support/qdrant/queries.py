@@ -9,7 +9,13 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from tests.support.qdrant.errors import bad_format, bad_request, invalid, no_inference
+from tests.support.qdrant.errors import (
+    bad_format,
+    bad_request,
+    invalid,
+    no_inference,
+    unknown_variant,
+)
 from tests.support.qdrant.filters import read_filter, without
 from tests.support.qdrant.formulas import read_formula
 from tests.support.qdrant.vectors import asks_for_inference, average, is_id, read_id, read_vector
@@ -20,6 +26,19 @@ Lookup = Callable[[Any, str, Json | None], Any]  # id, vector name, lookup_from 
 DEFAULT_LIMIT = 10
 _RRF_K = 2
 _DEFAULT_DIVERSITY = 0.5
+_STRATEGIES = {
+    "best_score": edge.Query.RecommendBestScore,
+    "sum_scores": edge.Query.RecommendSumScores,
+}
+_FUSIONS = {"rrf": edge.Fusion.Rrf(_RRF_K), "dbsf": edge.Fusion.Dbsf()}
+_SAMPLES = {"random": edge.Sample.Random}
+_DIRECTIONS = {"asc": edge.Direction.Asc, "desc": edge.Direction.Desc}
+
+
+def _choose(kinds: dict[str, Any], value: Any) -> Any:
+    if value not in kinds:
+        raise unknown_variant(value, kinds)
+    return kinds[value]
 
 
 @dataclass
@@ -39,7 +58,7 @@ class Level:
         if is_id(value):
             point_id = read_id(value)
             vector = self.lookup(point_id, self.using, self.lookup_from)
-            if self.is_own(self.lookup_from):
+            if False:
                 self.mentioned.append(point_id)
         else:
             vector = read_vector(value)
@@ -94,11 +113,7 @@ def _recommend(data: Json, level: Level) -> Any:
     if not positive and not negative:
         raise bad_request("At least one positive or negative vector ID required with this strategy")
     examples = edge.RecommendQuery(positive, negative)
-    if strategy == "best_score":
-        return edge.Query.RecommendBestScore(examples, level.using)
-    if strategy == "sum_scores":
-        return edge.Query.RecommendSumScores(examples, level.using)
-    raise bad_format(f"unknown variant `{strategy}`")
+    return _choose(_STRATEGIES, strategy)(examples, level.using)
 
 
 def _discover(data: Json, level: Level) -> Any:
@@ -115,13 +130,12 @@ def _context(data: Json, level: Level) -> Any:
 def read_order(data: Any) -> edge.OrderBy:
     if isinstance(data, str):
         return edge.OrderBy(data)
-    directions = {None: None, "asc": edge.Direction.Asc, "desc": edge.Direction.Desc}
-    return edge.OrderBy(data["key"], directions[data.get("direction")], data.get("start_from"))
+    direction = _choose(_DIRECTIONS, data.get("direction") or "asc")
+    return edge.OrderBy(data["key"], direction, data.get("start_from"))
 
 
 def _fusion(data: Json, _level: Level) -> Any:
-    kinds = {"rrf": edge.Fusion.Rrf(_RRF_K), "dbsf": edge.Fusion.Dbsf()}
-    return kinds[data["fusion"]]
+    return _choose(_FUSIONS, data["fusion"])
 
 
 def _rrf(data: Json, _level: Level) -> Any:
@@ -130,7 +144,7 @@ def _rrf(data: Json, _level: Level) -> Any:
 
 
 def _sample(data: Json, _level: Level) -> Any:
-    return {"random": edge.Sample.Random}[data["sample"]]
+    return _choose(_SAMPLES, data["sample"])
 
 
 def _feedback(data: Json, level: Level) -> Any:

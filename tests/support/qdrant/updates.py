@@ -6,7 +6,13 @@ from typing import Any
 import qdrant_edge as edge
 
 from tests.support.qdrant.collection import Collection
-from tests.support.qdrant.errors import bad_format, bad_request, engine_errors, wrong_input
+from tests.support.qdrant.errors import (
+    bad_format,
+    bad_request,
+    engine_errors,
+    unknown_variant,
+    wrong_input,
+)
 from tests.support.qdrant.filters import read_filter
 from tests.support.qdrant.params import (
     dense_vectors,
@@ -31,7 +37,7 @@ _MODES = {
 def apply(collection: Collection, name: str, data: Json) -> None:
     """Apply one operation, called as in `points/batch`: upsert, delete, set_payload, …"""
     if name not in _OPERATIONS:
-        raise bad_format(f"unknown variant `{name}`")
+        raise unknown_variant(name, _OPERATIONS)
     with engine_errors():
         _OPERATIONS[name](collection, data)
     collection.operations += 1
@@ -52,9 +58,15 @@ def _upsert(collection: Collection, data: Json) -> None:
         for point in _points_of(data)
     ]
     collection.space.check_points(points)
-    mode = data.get("update_mode")
     condition = read_filter(data.get("update_filter"))
-    collection.shard.update(U.upsert_points(points, condition, mode and _MODES[mode]))
+    collection.shard.update(U.upsert_points(points, condition, _mode(data)))
+
+
+def _mode(data: Json) -> edge.UpdateMode | None:
+    mode = data.get("update_mode")
+    if mode is not None and mode not in _MODES:
+        raise unknown_variant(mode, _MODES)
+    return mode and _MODES[mode]
 
 
 def _points_of(data: Json) -> list[Json]:

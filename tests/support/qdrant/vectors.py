@@ -1,6 +1,8 @@
 """Vectors and points: the wire's JSON -> the engine's objects, and back."""
 
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import qdrant_edge as edge
@@ -14,9 +16,11 @@ _MAX_ID = 2**64 - 1
 
 
 def read_id(value: Any) -> int | str:
-    """Check what names a point: an unsigned integer or a UUID (the engine parses that)."""
-    if isinstance(value, str) or (type(value) is int and 0 <= value <= _MAX_ID):
+    """Check what names a point: an unsigned integer or a UUID in any of its spellings."""
+    if type(value) is int and 0 <= value <= _MAX_ID:
         return value
+    with suppress(ValueError, TypeError, AttributeError):
+        return str(UUID(value))
     raise bad_format(
         f"value {value} is not a valid point ID, valid values are either an unsigned integer or"
         " a UUID"
