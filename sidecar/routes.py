@@ -60,6 +60,11 @@ class Route:
         """
         if not collection:
             raise ConfigError("a route needs the name of a collection")
+        if not isinstance(adapter, Adapter | str | Path):
+            raise ConfigError(
+                f"the route of {collection!r} leads to {type(adapter).__name__}; "
+                "expected an Adapter or the path of a model"
+            )
         if not isinstance(adapter, Adapter):
             adapter = Adapter.load(adapter)
         if on_error is None:
@@ -115,10 +120,11 @@ class Routes:
             return table
         if not isinstance(table, Mapping) or not table:
             raise ConfigError("expected routes such as {'my_collection': 'models/docs'}")
-        pairs = ((key if isinstance(key, tuple) else (key, ""), table[key]) for key in table)
-        return cls(
-            Route.make(name, adapter, vector_name=vector) for (name, vector), adapter in pairs
-        )
+        routes = []
+        for key, adapter in table.items():
+            name, vector_name = _read_key(key)
+            routes.append(Route.make(name, adapter, vector_name=vector_name))
+        return cls(routes)
 
     def of_collection(self, name: str) -> Mapping[str, Route]:
         """Give the routes of a collection by vector name; empty where it has none."""
@@ -131,3 +137,15 @@ class Routes:
     def __len__(self) -> int:
         """Count the routes."""
         return sum(map(len, self._routes.values()))
+
+
+def _read_key(key: object) -> tuple[str, str]:
+    """Read the collection and the vector name that a table's key names."""
+    match key:
+        case str():
+            return key, ""
+        case (str() as collection, str() as vector_name):
+            return collection, vector_name
+    raise ConfigError(
+        f"route {key!r} names no vector; expected a collection, or (collection, vector name)"
+    )

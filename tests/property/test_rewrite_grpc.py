@@ -334,9 +334,10 @@ def paths_to_floats(message: Any, seen: tuple[str, ...] = ()) -> Iterator[tuple[
         if field.message_type:
             for below in paths_to_floats(field.message_type, (*seen, message.full_name)):
                 yield (field.name, *below)
-        elif field.type == field.TYPE_FLOAT and field.is_repeated:
-            if f"{message.name}.{field.name}" not in NO_VECTORS:
-                yield (field.name,)
+            continue
+        is_floats = field.type == field.TYPE_FLOAT and field.is_repeated
+        if is_floats and f"{message.name}.{field.name}" not in NO_VECTORS:
+            yield (field.name,)
 
 
 def test_every_method_that_can_hold_a_vector_is_known() -> None:

@@ -58,7 +58,7 @@ class Level:
         if is_id(value):
             point_id = read_id(value)
             vector = self.lookup(point_id, self.using, self.lookup_from)
-            if False:
+            if self.is_own(self.lookup_from):
                 self.mentioned.append(point_id)
         else:
             vector = read_vector(value)
