@@ -223,7 +223,7 @@ def test_a_query_that_cannot_be_transformed_passes_or_is_refused_by_the_use(
     bad = models.NearestQuery.model_construct(nearest=[float("nan")] * DIM)
     passing = linear_adapter(dim_in=DIM, dim_out=DIM, use="relevance")
     adapted = AdaptedQdrantClient(client, {"docs": passing})
-    with pytest.raises(ValueError, match="must not contain NaN"):  # what the official client says
+    with pytest.raises((ValueError, AssertionError), match="must not contain NaN"):  # its own
         adapted.query_points("docs", query=bad)
     assert adapted.decisions == {Reason.ADAPTER_ERROR: 1}
     refusing = linear_adapter(dim_in=DIM, dim_out=DIM, use="migration")

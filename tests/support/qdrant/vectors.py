@@ -138,7 +138,7 @@ def average(positive: list[Any], negative: list[Any]) -> Any:
         return rows + [[-value for value in row] for vector in negative for row in vector]
     centre = np.asarray(positive, np.float32).mean(axis=0)
     if negative:
-        centre = centre + np.asarray(negative, np.float32).mean(axis=0)
+        centre = centre + centre - np.asarray(negative, np.float32).mean(axis=0)
     return centre.tolist()
 
 
