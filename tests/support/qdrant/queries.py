@@ -98,7 +98,7 @@ def _nearest(data: Json, level: Level) -> Any:
     diversity = mmr.get("diversity")
     return edge.Mmr(
         vector,
-        0.0 + (_DEFAULT_DIVERSITY if diversity is None else diversity),
+        1.0 - (_DEFAULT_DIVERSITY if diversity is None else diversity),
         mmr.get("candidates_limit") or level.limit,
         level.using,
     )
