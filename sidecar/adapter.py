@@ -9,6 +9,7 @@ import logging
 import threading
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +44,7 @@ class Adapter:
     Attributes:
         manifest: What the model says about itself.
         version: First 12 hex digits of the file's SHA-256.
+        mark: ``NAME@VERSION`` in ASCII, which a request that was adapted carries.
 
     Example:
         >>> adapter = Adapter.load("models/docs")  # doctest: +SKIP
@@ -53,6 +55,7 @@ class Adapter:
         """Make a session from a checked file; callers use :meth:`load`."""
         self.manifest: Manifest = model.manifest
         self.version: str = hashlib.sha256(model.content).hexdigest()[:12]
+        self.mark: str = f"{quote(self.manifest.name, safe='/ ')}@{self.version}"
         self._dim_in = model.manifest.dim_in
         self._session = _make_session(model.content)
         self._rows = threading.local()

@@ -87,7 +87,7 @@ def _adapt_group(group: Sequence[tuple[Route, Place]], result: Adapted) -> None:
     if changes:
         result.changes.extend(changes)
         result.decisions[Reason.ADAPTED] += len(changes)
-        result.marks.append(group[0][0].mark)
+        result.marks.append(adapter.mark)
 
 
 def _transform(adapter: Adapter, places: Sequence[Place]) -> list[Matrix]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.parse import quote
 
 from sidecar.adapter import Adapter
 from sidecar.errors import ConfigError
@@ -77,11 +76,6 @@ class Route:
     def dims(self) -> tuple[int, int]:
         """Values that the adapter takes and gives."""
         return self.adapter.dim_in, self.adapter.dim_out
-
-    @property
-    def mark(self) -> str:
-        """What a request that was adapted says of it: ``NAME@VERSION``, in ASCII."""
-        return f"{quote(self.adapter.manifest.name, safe='/ ')}@{self.adapter.version}"
 
     def __str__(self) -> str:
         """Name the collection and the vector for a message."""

@@ -42,7 +42,7 @@ def fill(client: QdrantClient) -> None:
     )
 
 
-def measure(plain: QdrantClient) -> dict[str, Any]:
+def measure(plain: QdrantClient, *, lists: bool = False) -> dict[str, Any]:
     adapter = linear_adapter(dim_in=DIM, dim_out=DIM, normalised=True, use="relevance")
     adapted = AdaptedQdrantClient(plain, {"docs": adapter})
     rng = np.random.default_rng(SEED)
@@ -54,6 +54,7 @@ def measure(plain: QdrantClient) -> dict[str, Any]:
     times: dict[str, list[float]] = {"plain": [], "adapted": []}
     for turn in range(WARM_UP + PAIRS):
         query = queries[turn % len(queries)]
+        query = query.tolist() if lists else query
         pair = [("plain", plain), ("adapted", adapted)]
         for name, client in pair if turn % 2 else reversed(pair):
             took = clock(lambda client=client, query=query: ask(client, query))
@@ -71,7 +72,7 @@ def measure(plain: QdrantClient) -> dict[str, Any]:
     }
 
 
-def ask(client: QdrantClient, query: np.ndarray) -> None:
+def ask(client: QdrantClient, query: Any) -> None:
     client.query_points("docs", query=query, limit=LIMIT, with_payload=False)
 
 
@@ -86,6 +87,7 @@ def main() -> None:
     local = QdrantClient(":memory:")
     fill(local)
     results["memory"] = measure(local)
+    results["memory, lists"] = measure(local, lists=True)
     with running_server() as server:
         keep_alive = httpx.Limits(max_keepalive_connections=4)  # off for 127.0.0.1 unless said
         rest = QdrantClient(url=server.rest_url, limits=keep_alive)
@@ -96,7 +98,7 @@ def main() -> None:
         )
         results["grpc"] = measure(grpc)
     for name, row in results.items():
-        print(f"{name:7} plain {row['plain_p50_us']:7.0f} us, added {row['added_p50_us']:5.0f} us")
+        print(f"{name:14} plain {row['plain_p50_us']:7.0f} us, added {row['added_p50_us']:5.0f} us")
     settings = {"dim": DIM, "points": N_POINTS, "limit": LIMIT, "pairs": PAIRS, "seed": SEED}
     print(f"made {write_results(Path(__file__).parent, {'settings': settings, 'modes': results})}")
 

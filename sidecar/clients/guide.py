@@ -11,9 +11,12 @@ from collections import Counter
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sidecar.apply import adapt_places
 from sidecar.collection import check_route, read_vectors
-from sidecar.errors import MalformedError
+from sidecar.errors import MalformedError, QueryError
 from sidecar.rewrite.policies import Policies, Reason
 from sidecar.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
 from sidecar.routes import Route, Routes
@@ -156,6 +159,36 @@ class Guide:
             return arguments, ""
         return replace_in_arguments(arguments, adapted.changes), adapted.mark
 
+    def adapt_bare(
+        self, collection: str, query: Any, using: str | None
+    ) -> tuple[NDArray[np.float32], str] | None:
+        """Adapt a query that is nothing but a vector, before anything is made of it.
+
+        The common case, on the shortest way. It knows one outcome; whatever is not surely adapted
+        is left to :meth:`adapt`, which knows them all.
+
+        Args:
+            collection: The collection that is called.
+            query: What the caller passed as the query.
+            using: The vector's name.
+
+        Returns:
+            The adapted vector and the adapter's mark, or None.
+        """
+        routes = self.known_routes(collection)
+        route = routes.get(using or "") if routes else None
+        if route is None or len(query) != route.adapter.dim_in:
+            return None
+        try:
+            adapted = route.adapter.transform(_as_vector(query))
+        except (QueryError, TypeError, ValueError, OverflowError):
+            return None
+        if not np.vdot(adapted, adapted) < np.inf:
+            return None
+        with self._lock:
+            self.decisions[Reason.ADAPTED] += 1
+        return adapted, route.adapter.mark
+
     def pass_adapted(self) -> None:
         """Count a call that was adapted before it came here."""
         self._count({Reason.ALREADY_ADAPTED: 1})
@@ -165,6 +198,17 @@ class Guide:
         with self._lock:
             for reason, n in decisions.items():
                 self.decisions[reason] += n
+
+
+def _as_vector(query: Any) -> NDArray[np.float32]:
+    """Convert a list of numbers, or an array of one dimension."""
+    if isinstance(query, np.ndarray):
+        if query.ndim != 1:
+            raise QueryError("not one vector")
+        return query
+    if type(query[0]) not in {float, int}:
+        raise QueryError("not a list of numbers")
+    return np.array(query, dtype=np.float32)
 
 
 def _one_line(error: Exception) -> str:

@@ -7,7 +7,8 @@ One line changes in an application::
 The three query methods find the query vectors in their arguments, adapt those whose collection and
 vector have a route, and go on as ever; every other method and attribute is the client's own. The
 work is done below the official client, where it has turned texts into vectors (FastEmbed) and plain
-lists into models, and above the connection: REST, gRPC and local mode are alike.
+lists into models, and above the connection: REST, gRPC and local mode are alike. Only a query that
+is one bare vector is adapted before, which spares it the way into a list and back.
 """
 
 import functools
@@ -15,6 +16,8 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
@@ -33,6 +36,7 @@ class _Adapted:
     """What the blocking and the asynchronous client have in common."""
 
     _guide: Guide
+    _official: Any  # the one that was handed over
 
     @property
     def routes(self) -> Routes:
@@ -59,6 +63,16 @@ class _Adapted:
         self._official = client
         self._guide = guide
         self._client = _twin(inner, guide, queries)
+
+    def _adapt_bare(
+        self, collection: str, query: Any, using: str | None, prefetch: Any
+    ) -> tuple[NDArray[np.float32], str] | None:
+        """Adapt a query that is one vector and nothing else; give it with its mark, or None."""
+        if prefetch is not None or not isinstance(query, np.ndarray | list) or not len(query):
+            return None
+        if MARK_HEADER in get_context_headers():
+            return None
+        return self._guide.adapt_bare(collection, query, using)
 
     def __del__(self) -> None:
         """Leave the connection open; it belongs to the official client."""
@@ -111,6 +125,24 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
         guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
         self._take_over(client, guide, _Queries)
 
+    def query_points(
+        self,
+        collection_name: str,
+        query: Any = None,
+        using: str | None = None,
+        prefetch: Any = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """Query as the official client does; a bare vector is adapted before it is made a list."""
+        found = self._adapt_bare(collection_name, query, using, prefetch)
+        if found is None:
+            return super().query_points(collection_name, query, using, prefetch, *more, **options)
+        with headers({MARK_HEADER: found[1]}):
+            return self._official.query_points(
+                collection_name, found[0], using, prefetch, *more, **options
+            )
+
 
 class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
     """An ``AsyncQdrantClient`` whose queries are adapted; see :class:`AdaptedQdrantClient`."""
@@ -136,6 +168,26 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
             )
         guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
         self._take_over(client, guide, _AsyncQueries)
+
+    async def query_points(
+        self,
+        collection_name: str,
+        query: Any = None,
+        using: str | None = None,
+        prefetch: Any = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """Query as the official client does; a bare vector is adapted before it is made a list."""
+        found = self._adapt_bare(collection_name, query, using, prefetch)
+        if found is None:
+            return await super().query_points(
+                collection_name, query, using, prefetch, *more, **options
+            )
+        with headers({MARK_HEADER: found[1]}):
+            return await self._official.query_points(
+                collection_name, found[0], using, prefetch, *more, **options
+            )
 
 
 class _Queries:
