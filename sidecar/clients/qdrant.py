@@ -28,6 +28,8 @@ from sidecar.errors import ConfigError
 from sidecar.rewrite.policies import Policies, Reason
 from sidecar.routes import MARK_HEADER, Routes, RouteTable
 
+_BARE = {np.ndarray, list}
+
 ALIAS_TTL_S = 60.0
 """Seconds until an alias that leads to a collection with a route is looked up again."""
 
@@ -68,7 +70,7 @@ class _Adapted:
         self, collection: str, query: Any, using: str | None, prefetch: Any
     ) -> tuple[NDArray[np.float32], str] | None:
         """Adapt a query that is one vector and nothing else; give it with its mark, or None."""
-        if prefetch is not None or not isinstance(query, np.ndarray | list) or not len(query):
+        if prefetch is not None or type(query) not in _BARE or not len(query):
             return None
         if MARK_HEADER in get_context_headers():
             return None
