@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SHARED ?= ../shared/data
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
-	bench bench-transform bench-client bench-import bench-scale bench-quality bench-recipe
+	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -43,13 +43,16 @@ fmt: .venv/.test  ## format the code
 cov: test  ## lines and branches that no test reaches
 	$(BIN)/coverage report --skip-covered -m
 
-bench: bench-transform bench-client bench-import bench-scale bench-quality  ## every benchmark
+bench: bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality  ## every benchmark
 
 bench-transform: .venv/.test  ## one transform against numpy and torch
 	$(BIN)/python benchmarks/transform/run.py
 
 bench-client: .venv/.test  ## what the adapted Qdrant client adds to a query
 	$(BIN)/python benchmarks/client/run.py
+
+bench-rewrite: .venv/.test  ## 100,000 generated requests, each checked; the time of one
+	$(BIN)/python benchmarks/rewrite/run.py
 
 bench-import: .venv/.test  ## import time and memory of the runtime
 	$(BIN)/python benchmarks/import/run.py

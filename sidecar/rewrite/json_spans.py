@@ -29,9 +29,9 @@ MAX_DEPTH = 128
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_FLAT = re.compile(rb'\[[^\[\]{}"]*\]')
 _WORD = re.compile(rb'[^ \t\n\r,\[\]{}:"]+')
 _LETTERS = (b"t", b"f", b"n")  # of true, false and null
+_NESTING = (b"[", b"{", b"}", b'"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,8 @@ class _Reader:
 
     def skip_space(self) -> None:
         """Go to the next token."""
+        if self._body[self.position : self.position + 1] > b" ":
+            return
         match = _SPACE.match(self._body, self.position)
         self.position = match.end() if match else self.position
 
@@ -181,14 +183,19 @@ class _Reader:
         if first == b"{":
             return self._object(self._deeper(depth))
         if first == b"[":
-            flat = _FLAT.match(self._body, self.position)
-            if flat is None:
-                return self._array(self._deeper(depth))
-            start, self.position = self.position, flat.end()
-            return FlatArray(start, self.position, flat.group())
+            return self._flat_array() or self._array(self._deeper(depth))
         if first == b'"':
             return self._token(_STRING)
         return parse_token(self._token(_WORD))
+
+    def _flat_array(self) -> FlatArray | None:
+        """Take an array of numbers and constants alone, found by its end, not walked through."""
+        start = self.position
+        end = self._body.find(b"]", start) + 1
+        if not end or any(self._body.find(sign, start + 1, end) != -1 for sign in _NESTING):
+            return None
+        self.position = end
+        return FlatArray(start, end, self._body[start:end])
 
     def _deeper(self, depth: int) -> int:
         """Go one level down, as far as Qdrant would."""
