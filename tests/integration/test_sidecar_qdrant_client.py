@@ -14,6 +14,7 @@ from sidecar.errors import ConfigError, RefusedError
 from sidecar.rewrite import Reason
 from sidecar.routes import MARK_HEADER
 from tests.support.onnx_models import linear_adapter
+from tests.support.qdrant.process import Server, running_server
 
 DIM, N_POINTS, DEPTH = 16, 60, 5
 
@@ -287,3 +288,32 @@ def test_the_connection_lives_while_only_the_adapted_client_is_held(adapter: Ada
     adapted.close()
     with pytest.raises(RuntimeError, match="closed"):
         adapted.query_points("docs", query=query())
+
+
+@pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
+def test_the_asynchronous_client_adapts_over_the_wire_and_marks_its_requests(
+    adapter: Adapter, grpc: bool
+) -> None:
+    async def compare(server: Server) -> None:
+        client = AsyncQdrantClient(
+            url=server.rest_url, grpc_port=server.grpc_port, prefer_grpc=grpc
+        )
+        await client.create_collection("docs", vectors_config=config())
+        await client.upsert("docs", points())
+        adapted = AsyncAdaptedQdrantClient(client, {"docs": adapter, ("docs", "title"): adapter})
+        want = await client.query_points("docs", query=adapter.transform(query()), limit=DEPTH)
+        server.clear_requests()
+        assert found(await adapted.query_points("docs", query=query(), limit=DEPTH)) == found(want)
+        nested = models.Prefetch(query=query(1), using="title", limit=DEPTH)
+        await adapted.query_points("docs", query=query(), prefetch=nested)
+        await adapted.query_points("docs", query=3)
+        await client.close()
+
+    with running_server(record=True) as server:
+        asyncio.run(compare(server))
+        marks = [
+            dict(map(tuple, one["headers"])).get(MARK_HEADER)
+            for one in server.requests()
+            if one["path"].endswith(("/points/query", "/qdrant.Points/Query"))
+        ]
+    assert marks == [adapter.mark, adapter.mark, None]
