@@ -22,8 +22,7 @@ DIM, N_POINTS = 384, 30
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with running_server(api_key="right") as server:
-        with pytest.warns(UserWarning, match="insecure"):
-            client = connect(server)
+        client = connect(server)
         params = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
         client.create_collection("docs", vectors_config={"text": params})
         rows = np.random.default_rng(0).standard_normal((N_POINTS, DIM)).tolist()

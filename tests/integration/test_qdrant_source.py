@@ -312,7 +312,6 @@ def test_a_missing_collection_gives_one_clear_line(
         )
 
 
-@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 @pytest.mark.parametrize("key", [None, "wrong"])
 def test_a_wrong_key_gives_one_clear_line(
     dataset: Dataset, tmp_path: Path, key: str | None
