@@ -220,7 +220,7 @@ def test_mark_names_every_adapter_that_was_used_once() -> None:
     both = b'{"query":[1,2,3,4,5,6],"using":"title","prefetch":[{"query":[1,2,3,4,5,6]},'
     both += b'{"query":[1,2,3,4,5,6]},{"query":[1,2,3,4,5,6],"using":"title"}]}'
     mark = send(both).mark
-    assert sorted(mark.split(",")) == sorted([f"toy@{ADAPTER.version}", titles.mark])
+    assert sorted(mark.split(",")) == sorted([f"toy@{ADAPTER.version}", titles.adapter.mark])
     assert send(BODY).mark == f"toy@{ADAPTER.version}"
     assert send(b'{"query": 7}').mark == ""
 

@@ -124,7 +124,7 @@ def test_route_says_its_dims_and_its_name() -> None:
 @pytest.mark.parametrize("name", ["toy", "naïve", "a,b", "a\nb: c", "日本", "x" * 300, 'a"b@c'])
 def test_mark_fits_one_header_and_can_be_split(name: str) -> None:
     adapter = linear_adapter(name=name)
-    mark = Route.make("docs", adapter).mark
+    mark = Route.make("docs", adapter).adapter.mark
     assert mark.isascii()
     assert mark.isprintable()
     assert "," not in mark
