@@ -5,7 +5,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SHARED ?= ../shared/data
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
-	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe
+	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
+	bench-drift bench-proxy bench-soak bench-faults bench-hostile
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -62,6 +63,22 @@ bench-scale: .venv/.test  ## a fit on a million documents, in bounded memory
 
 bench-quality: .venv/.test  ## default fits on every dataset in SHARED
 	$(BIN)/python benchmarks/quality/run.py --data $(SHARED)
+
+bench-drift: .venv/.test  ## queries far from the training queries: a set's own against others'
+	$(BIN)/python benchmarks/drift/run.py --data $(SHARED)
+
+bench-proxy: .venv/.test  ## what the sidecar adds, beside nginx and Envoy; half an hour, alone
+	$(PIP) -r benchmarks/proxy/requirements.txt
+	$(BIN)/python benchmarks/proxy/run.py
+
+bench-soak: .venv/.test  ## ten minutes of mixed load with a reload every second
+	$(BIN)/python benchmarks/reliability/soak.py
+
+bench-faults: .venv/.test  ## what a client sees of each fault behind the sidecar
+	$(BIN)/python benchmarks/reliability/faults.py
+
+bench-hostile: .venv/.test  ## 100,000 malformed or hostile requests
+	$(BIN)/python benchmarks/hostile/run.py
 
 bench-recipe: .venv/.test  ## one knob at a time on the sets in SHARED; over an hour
 	$(BIN)/python benchmarks/recipe/run.py --data $(SHARED)

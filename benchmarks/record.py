@@ -30,9 +30,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_results(folder: Path, results: dict[str, Any]) -> Path:
-    """Write ``results.json`` beside a benchmark's script."""
-    path = folder / "results.json"
+def write_results(folder: Path, results: dict[str, Any], name: str = "results.json") -> Path:
+    """Write ``results.json``, or another name, beside a benchmark's script."""
+    path = folder / name
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps({**environment(), **results}, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

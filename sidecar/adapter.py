@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sidecar.drift import Region
 from sidecar.errors import IntegrityError, ManifestError, QueryError
 from sidecar.manifest import Manifest
 from sidecar.model_file import (
@@ -44,6 +45,7 @@ class Adapter:
     Attributes:
         manifest: What the model says about itself.
         version: First 12 hex digits of the file's SHA-256.
+        region: Where the training queries lie, for a model whose file says so.
         mark: ``NAME@VERSION`` in ASCII, which a request that was adapted carries.
 
     Example:
@@ -56,6 +58,7 @@ class Adapter:
         self.manifest: Manifest = model.manifest
         self.version: str = hashlib.sha256(model.content).hexdigest()[:12]
         self.mark: str = f"{quote(self.manifest.name, safe='/ ')}@{self.version}"
+        self.region: Region | None = Region.from_manifest(model.manifest)
         self._dim_in = model.manifest.dim_in
         self._session = _make_session(model.content)
         self._rows = threading.local()

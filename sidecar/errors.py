@@ -53,9 +53,29 @@ class UnavailableError(UpstreamError):
     """A service could not be reached, or answered with a failure."""
 
 
+class ForbiddenError(UpstreamError):
+    """A service does not answer this caller; another one it may."""
+
+
 class DeadlineError(UpstreamError):
     """A service did not answer in time."""
 
 
 class RefusedError(SidecarError):
     """A policy of the user forbids a request."""
+
+
+class TooLargeError(SidecarError):
+    """A request is larger than a limit allows."""
+
+
+class WorkerEndedError(SidecarError):
+    """A worker's process has ended; another one takes its place."""
+
+
+class OverloadedError(UpstreamError):
+    """Every connection that may be opened to a service is in use."""
+
+
+class NotServedError(SidecarError):
+    """Nobody behind the sidecar answers such a request."""

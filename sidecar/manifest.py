@@ -4,17 +4,23 @@
 the two packages.
 """
 
+import base64
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sidecar.errors import ManifestError
 
 SCHEMA_VERSION = 1
 MAX_DIM = 65536
+MAX_CENTROIDS = 32
 METADATA_KEY = "trimtab.manifest"
 SIMILARITIES = ("cosine", "dot", "euclid")
 USES = ("relevance", "migration")
+_UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,83 @@ class EncoderCard:
 
 
 @dataclass(frozen=True)
+class QueryRegion:
+    """Where the training queries lie, by which ``sidecar.drift`` tells queries far from them.
+
+    Attributes:
+        n_centroids: Number of centroids, 1 to 32.
+        dim: Values in a centroid; those of a query vector.
+        centroids: Unit vectors, row by row: little-endian float16 in base64.
+        threshold: Least cosine similarity with the best centroid that still counts as near.
+        share: Share of queries like the training queries that fall below the threshold.
+    """
+
+    n_centroids: int
+    dim: int
+    centroids: str = field(repr=False)
+    threshold: float
+    share: float
+
+    @classmethod
+    def pack(
+        cls, centroids: NDArray[np.float32], *, threshold: float, share: float
+    ) -> "QueryRegion":
+        """Write down a region, checked as a reader would.
+
+        Args:
+            centroids: Unit vectors, shape ``(n, dim)``; stored as float16.
+            threshold: Cosine similarity, -1 to 1.
+            share: Between 0 and 1.
+
+        Raises:
+            ManifestError: A value is out of its range.
+        """
+        text = base64.b64encode(centroids.astype("<f2").tobytes()).decode("ascii")
+        n_centroids, dim = centroids.shape
+        region = cls(n_centroids, dim, text, threshold, share)
+        region.unpack()
+        return region
+
+    def unpack(self) -> NDArray[np.float32]:
+        """Read the centroids, and check every value.
+
+        Returns:
+            Unit vectors, shape ``(n_centroids, dim)``.
+
+        Raises:
+            ManifestError: A value is out of its range, or the centroids are damaged.
+        """
+        self._check_numbers()
+        try:
+            content = base64.b64decode(self.centroids, validate=True)
+        except ValueError as error:
+            raise _damaged(f"is not base64 ({error})") from error
+        expected = 2 * self.n_centroids * self.dim
+        if len(content) != expected:
+            raise _damaged(f"holds {len(content)} bytes, expected {expected}")
+        with np.errstate(invalid="ignore"):  # a signalling NaN is refused below, like any other
+            rows = np.frombuffer(content, "<f2").reshape(self.n_centroids, -1).astype(np.float32)
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):
+            raise _damaged("holds rows that are not of unit length")
+        unit: NDArray[np.float32] = rows / lengths[:, np.newaxis]
+        return unit
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers out of their range; NaN is in none."""
+        for name, value, low, high in (
+            ("n_centroids", self.n_centroids, 1, MAX_CENTROIDS),
+            ("dim", self.dim, 1, MAX_DIM),
+            ("threshold", self.threshold, -1, 1),
+            ("share", self.share, 0, 1),
+        ):
+            if not low <= value <= high:
+                raise ManifestError(
+                    f"manifest field 'query_region.{name}' is {value}, expected {low} to {high}"
+                )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A model's description of itself.
 
@@ -54,6 +137,7 @@ class Manifest:
         metrics: Base and adapted metrics on the test split, or empty where not measured.
         versions: Versions of the packages that made it.
         created: When, ISO 8601 in UTC.
+        query_region: Where the training queries lie, or None where that is not known.
         schema_version: Layout of this record.
     """
 
@@ -70,6 +154,7 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    query_region: QueryRegion | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -95,7 +180,9 @@ class Manifest:
         if not isinstance(encoder, dict):
             raise ManifestError("manifest field 'encoder' is missing or not an object")
         card = EncoderCard(**_checked(EncoderCard, encoder, "encoder."))
-        manifest = cls(**_checked(cls, {**record, "encoder": card}, ""))
+        region = _read_region(record.get("query_region"))
+        known = _checked(cls, {**record, "encoder": card, "query_region": region}, "")
+        manifest = cls(**known)
         _check_values(manifest)
         return manifest
 
@@ -111,6 +198,24 @@ def _check_schema(version: Any) -> None:
         )
 
 
+def _read_region(record: Any) -> QueryRegion | None:
+    """Read the region of the training queries, which a file may lack."""
+    if record is None:
+        return None
+    if not isinstance(record, dict):
+        raise ManifestError(
+            "manifest field 'query_region' is not an object; export the model again"
+        )
+    return QueryRegion(**_checked(QueryRegion, record, "query_region."))
+
+
+def _damaged(fact: str) -> ManifestError:
+    """Say what is wrong with stored centroids."""
+    return ManifestError(
+        f"manifest field 'query_region.centroids' {fact}; copy or export the model again"
+    )
+
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "dim_in": (int,),
     "dim_out": (int,),
@@ -122,6 +227,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "metrics": (dict,),
     "versions": (dict,),
     "encoder": (EncoderCard,),
+    "query_region": (QueryRegion, type(None)),
+    "n_centroids": (int,),
+    "dim": (int,),
+    "threshold": (float, int),
+    "share": (float, int),
 }
 
 
@@ -157,3 +267,10 @@ def _check_values(manifest: Manifest) -> None:
         raise ManifestError(
             f"manifest dims are {manifest.dim_in} and {manifest.dim_out}, expected 1 to {MAX_DIM}"
         )
+    if manifest.query_region is not None:
+        manifest.query_region.unpack()
+        if manifest.query_region.dim != manifest.dim_in:
+            raise ManifestError(
+                f"manifest field 'query_region.dim' is {manifest.query_region.dim}, "
+                f"expected the model's {manifest.dim_in}"
+            )

@@ -81,6 +81,22 @@ def resolve_model_path(model: str | Path) -> Path:
     return file
 
 
+def read_content(path: Path) -> bytes:
+    """Read a file from disk, unchecked but for its size.
+
+    Raises:
+        ModelError: The file can't be read.
+        IntegrityError: The file is too large.
+    """
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > MAX_SIZE_BYTES:
+            raise IntegrityError(_oversize(size_bytes))
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"can't read {path}: {error.strerror}") from error
+
+
 def read_model_file(path: Path) -> ModelFile:
     """Read a file from disk and check it as :func:`check_model` does.
 
@@ -89,14 +105,7 @@ def read_model_file(path: Path) -> ModelFile:
         IntegrityError: The file is too large, damaged, or holds what an adapter never needs.
         ManifestError: The manifest is missing, from a newer schema, or at odds with the graph.
     """
-    try:
-        size_bytes = path.stat().st_size
-        if size_bytes > MAX_SIZE_BYTES:
-            raise IntegrityError(_oversize(size_bytes))
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"can't read {path}: {error.strerror}") from error
-    return check_model(content)
+    return check_model(read_content(path))
 
 
 def check_model(content: bytes) -> ModelFile:

@@ -13,6 +13,8 @@ MARK_HEADER = "x-trimtab-adapter"
 
 OnError = Literal["passthrough", "refuse"]
 
+Mode = Literal["on", "off", "shadow", "canary"]
+
 RouteTable = Mapping[str | tuple[str, str], Adapter | str | Path]
 """Adapters or model files by collection, or by collection and vector name."""
 
@@ -27,12 +29,17 @@ class Route:
         adapter: The adapter.
         on_error: What to do where the adapter can't transform a query: send the raw one
             (``passthrough``) or ``refuse`` it.
+        mode: ``on``; ``off``; ``shadow``, which answers the raw query and asks the adapted one
+            beside it; ``canary``, which adapts a share of the queries.
+        share: That share, 0 to 1; which queries are in it depends on their values alone.
     """
 
     collection: str
     vector_name: str
     adapter: Adapter
     on_error: OnError
+    mode: Mode = "on"
+    share: float = 1.0
 
     @classmethod
     def make(
@@ -42,6 +49,8 @@ class Route:
         *,
         vector_name: str = "",
         on_error: OnError | None = None,
+        mode: Mode = "on",
+        share: float = 1.0,
     ) -> "Route":
         """Make a route, loading the adapter where a path is given.
 
@@ -52,6 +61,8 @@ class Route:
             on_error: ``passthrough`` or ``refuse``. Unless given, ``passthrough`` for an adapter
                 whose queries come from the index's own encoder, and ``refuse`` for a migration
                 adapter, whose raw queries mean nothing to the index.
+            mode: ``on``, ``off``, ``shadow`` or ``canary``.
+            share: For ``canary``, the share of queries that are adapted, 0 to 1.
 
         Raises:
             ConfigError: The collection's name is empty, or there is no such ``on_error``.
@@ -70,7 +81,12 @@ class Route:
             on_error = "refuse" if adapter.manifest.use == "migration" else "passthrough"
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error is {on_error!r}; expected passthrough or refuse")
-        return cls(collection, vector_name, adapter, on_error)
+        if mode not in get_args(Mode) or not 0 <= share <= 1:
+            raise ConfigError(
+                f"the route of {collection!r} has mode {mode!r} and share {share}; expected on, "
+                "off, shadow or canary, and 0 to 1"
+            )
+        return cls(collection, vector_name, adapter, on_error, mode, share)
 
     @property
     def dims(self) -> tuple[int, int]:

@@ -119,6 +119,11 @@ def _making(manifest: Manifest | None, fit: FitResult) -> str:
             f"- vectors `{record['vectors']}`",
             f"- encoder `{manifest.encoder.fingerprint}`",
         ]
+        if manifest.query_region is not None:
+            lines.append(
+                f"- holds {manifest.query_region.n_centroids} mean directions of training queries, "
+                "by which a server counts queries that are far from all of them"
+            )
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """The demo's data, made once: the built-in dataset, its vectors, and a FAISS index of them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,3 +60,39 @@ def write_faiss_index(embeddings: Embeddings, path: Path) -> None:
     faiss.write_index(index, str(partial))
     write_ids(path.with_suffix(".ids"), embeddings.documents.ids)
     partial.replace(path)
+
+
+def write_sidecar_settings(path: Path, dataset: Dataset, index: Path, model: Path) -> None:
+    """Write settings that serve the demo's index as a Qdrant collection, its queries adapted.
+
+    Args:
+        path: Where to write them; paths in them are relative to its folder.
+        dataset: The built-in set.
+        index: Its FAISS index.
+        model: The model's folder; where it has no adapter, there is no route.
+    """
+    places = {
+        "index": index,
+        "ids": index.with_suffix(".ids"),
+        "payload": dataset.folder / "corpus.jsonl",
+    }
+    lines = [
+        "# trimtab serve -c THIS: the demo's index as a Qdrant collection, without Qdrant",
+        "[listen]",
+        'rest = "127.0.0.1:6333"',
+        "",
+        "[[collection]]",
+        f'name = "{NAME}"',
+        *(f'{key} = "{_relative(place, path.parent)}"' for key, place in places.items()),
+    ]
+    if (model / "adapter.onnx").is_file():
+        lines += ["", "[[route]]", f'collection = "{NAME}"']
+        lines += [f'adapter = "{_relative(model, path.parent)}"']
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Write a path as seen from a folder, with slashes."""
+    return Path(os.path.relpath(path, folder)).as_posix()

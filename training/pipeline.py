@@ -30,6 +30,7 @@ from training.evaluate import Evaluation, evaluate_model
 from training.export import describe_adapter, export_adapter, stamp_manifest
 from training.files import swap_folder, write_whole
 from training.fit import FitResult, FitSettings, fit_adapter
+from training.query_region import find_query_region
 
 Stage = Callable[[str], None]
 """Called with what is about to be done."""
@@ -130,6 +131,9 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         training=training,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        query_region=find_query_region(
+            embeddings.queries, list(dataset.split("train")), seed=options.seed
+        ),
     )
     test_queries = embeddings.queries.take_ids(list(dataset.split("test"))[:_PROVED_QUERIES])
     content = export_adapter(adapter, manifest, queries=test_queries)

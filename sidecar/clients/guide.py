@@ -1,47 +1,24 @@
 """Which routes a call to Qdrant takes, and what its arguments become; no connection of its own.
 
-Looking a collection up takes questions to Qdrant. They are yielded, and answered by whoever holds a
-connection, so that one description serves the blocking client and the asynchronous one.
+One description serves the blocking client and the asynchronous one.
 """
 
-import logging
+import math
 import threading
-import time
 from collections import Counter
-from collections.abc import Generator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sidecar.apply import adapt_places
-from sidecar.collection import check_route, read_vectors
+from sidecar.collection import read_vectors
 from sidecar.errors import MalformedError, QueryError
+from sidecar.facts import CollectionRoutes, Facts, Question, Questions, RouteBook
 from sidecar.rewrite.policies import Policies, Reason
 from sidecar.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
-from sidecar.routes import Route, Routes
-
-logger = logging.getLogger(__name__)
-
-CollectionRoutes = Mapping[str, Route]
-"""Routes of one collection by vector name."""
-
-_NONE: CollectionRoutes = {}
-
-
-class Question(NamedTuple):
-    """A call of the official client whose answer is needed.
-
-    Attributes:
-        method: ``get_collection`` or ``get_aliases``.
-        arguments: By keyword.
-    """
-
-    method: str
-    arguments: dict[str, str]
-
-
-Questions = Generator[Question, Any, CollectionRoutes]
+from sidecar.routes import Routes
 
 
 class Guide:
@@ -65,70 +42,25 @@ class Guide:
         self.routes = routes
         self.policies = policies
         self.decisions: Counter[Reason] = Counter()
-        self._ttl_s = ttl_s
         self._lock = threading.Lock()
-        self._checked: dict[str, CollectionRoutes] = {}
-        self._unchecked_until: dict[str, float] = {}
-        self._aliases: dict[str, str] = {}
-        self._aliases_until = float("-inf")
+        # A collection is asked about once: its vectors can't change under a client's feet.
+        facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=ttl_s)
+        self._book = RouteBook(routes, facts)
 
     def known_routes(self, name: str) -> CollectionRoutes | None:
         """Give the routes of a collection or alias, or None where Qdrant must be asked first."""
-        routes = self._checked.get(name)
-        if routes is not None:
-            return routes
-        if self.routes.of_collection(name):
-            is_due = time.monotonic() >= self._unchecked_until.get(name, float("-inf"))
-            return None if is_due else self.routes.of_collection(name)
-        if time.monotonic() >= self._aliases_until:
-            return None
-        target = self._aliases.get(name)
-        return _NONE if target is None else self.known_routes(target)
+        return self._book.known_routes(name)
 
     def look_up(self, name: str) -> Questions:
         """Ask what is needed to know the routes of a collection or alias.
 
-        A route under the very name that is called wins; otherwise an alias leads to the routes of
-        its collection.
-
         Yields:
-            Calls to make; send their answers back, or throw what they raised.
+            Questions, to be answered by the client; see :func:`read_answer`.
 
         Raises:
             ConfigError: An adapter can't serve its collection.
         """
-        if self.routes.of_collection(name):
-            return (yield from self._check(name))
-        if time.monotonic() >= self._aliases_until:
-            try:
-                answer = yield Question("get_aliases", {})
-                found = {each.alias_name: each.collection_name for each in answer.aliases}
-            except Exception as error:  # as many types as transports; the query will show its own
-                logger.warning("aliases unknown", extra={"cause": _one_line(error)})
-                found = self._aliases
-            self._aliases, self._aliases_until = found, time.monotonic() + self._ttl_s
-        target = self._aliases.get(name)
-        if target is None or not self.routes.of_collection(target):
-            return _NONE
-        return self._checked.get(target) or (yield from self._check(target))
-
-    def _check(self, collection: str) -> Questions:
-        """Hold the routes of a collection against what it says about its vectors."""
-        routes = self.routes.of_collection(collection)
-        try:
-            info = yield Question("get_collection", {"collection_name": collection})
-        except Exception as error:  # as above
-            logger.warning(
-                "collection not checked",
-                extra={"collection": collection, "cause": _one_line(error)},
-            )
-            self._unchecked_until[collection] = time.monotonic() + self._ttl_s
-            return routes
-        vectors = read_vectors(info)
-        for route in routes.values():
-            check_route(route, vectors)
-        self._checked[collection] = routes
-        return routes
+        return self._book.look_up(name)
 
     def adapt(
         self, routes: CollectionRoutes, arguments: Mapping[str, Any]
@@ -211,6 +143,8 @@ def _as_vector(query: Any) -> NDArray[np.float32]:
     return np.array(query, dtype=np.float32)
 
 
-def _one_line(error: Exception) -> str:
-    """Write another library's error on one line, without its traceback."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def read_answer(question: Question, answer: Any) -> Any:
+    """Read what the official client's method of the question's name gave."""
+    if question.method == "get_aliases":
+        return {each.alias_name: each.collection_name for each in answer.aliases}
+    return read_vectors(answer)

@@ -23,8 +23,9 @@ from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.context_headers import get_context_headers, headers
 
-from sidecar.clients.guide import CollectionRoutes, Guide, Questions
+from sidecar.clients.guide import Guide, read_answer
 from sidecar.errors import ConfigError
+from sidecar.facts import CollectionRoutes, Questions
 from sidecar.rewrite.policies import Policies, Reason
 from sidecar.routes import MARK_HEADER, Routes, RouteTable
 
@@ -230,6 +231,7 @@ class _Queries:
             while True:
                 try:
                     answer = self._call(question.method, **question.arguments)
+                    answer = read_answer(question, answer)
                 except Exception as error:  # the guide knows what to make of it
                     question = questions.throw(error)
                 else:
@@ -280,6 +282,7 @@ class _AsyncQueries:
             while True:
                 try:
                     answer = await self._call(question.method, **question.arguments)
+                    answer = read_answer(question, answer)
                 except Exception as error:  # the guide knows what to make of it
                     question = questions.throw(error)
                 else:

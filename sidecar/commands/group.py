@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sidecar.errors import SidecarError
-from sidecar.log import install_handler
+from sidecar.log import LogSettings, install_handler
 
 ENTRY_POINTS = "trimtab.commands"
 _EXTRA_OF_PACKAGE = {
@@ -109,4 +109,4 @@ def main(verbose: bool) -> None:
 
     Start with `trimtab demo`, then `trimtab embed` and `trimtab fit` on your own data.
     """
-    install_handler(verbose=verbose)
+    install_handler(LogSettings(verbose=verbose))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sidecar.log import printable
+from sidecar.manifest import QueryRegion
 from sidecar.model_file import ModelFile, read_model_file, resolve_model_path
 
 
@@ -33,6 +34,7 @@ def inspect(model: str, as_json: bool) -> None:
         "output": ("unit length" if manifest.normalised else "any length")
         + f", compared by {manifest.similarity}",
         "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint})",
+        **_region_line(manifest.query_region),
         "stores queries": "yes" if manifest.stores_queries else "no",
         "ONNX": f"opset {checked.opset}, IR {checked.ir_version}, {', '.join(checked.operators)}",
         "made": manifest.created or "unknown",
@@ -41,6 +43,16 @@ def inspect(model: str, as_json: bool) -> None:
     width = max(map(len, lines))
     for label, value in lines.items():
         click.echo(f"{printable(label):<{width}}  {printable(value)}")
+
+
+def _region_line(region: QueryRegion | None) -> dict[str, str]:
+    """Say how far from the training queries a query may be, where the model knows."""
+    if region is None:
+        return {}
+    return {
+        "query region": f"{region.n_centroids} centroids; far is a cosine under "
+        f"{region.threshold:.3f}, {region.share:.1%} of queries like the training queries"
+    }
 
 
 def _metric_lines(metrics: dict[str, Any]) -> dict[str, str]:
@@ -59,12 +71,18 @@ def _metric_lines(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def describe(model: ModelFile) -> dict[str, Any]:
-    """Gather everything that is known about a checked model, for machines."""
+    """Gather everything that is known about a checked model, for machines.
+
+    The centroids of the query region stay in the file: numbers by the thousand, of no use to read.
+    """
+    manifest = asdict(model.manifest)
+    if manifest["query_region"] is not None:
+        del manifest["query_region"]["centroids"]
     return {
         "version": hashlib.sha256(model.content).hexdigest()[:12],
         "size_bytes": len(model.content),
         "opset": model.opset,
         "ir_version": model.ir_version,
         "operators": list(model.operators),
-        "manifest": asdict(model.manifest),
+        "manifest": manifest,
     }

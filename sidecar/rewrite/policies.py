@@ -9,7 +9,11 @@ from sidecar.rewrite.places import Kind, Place, Role
 
 
 class Reason(StrEnum):
-    """Why a place was adapted, or was not."""
+    """Why a place was adapted, or was not.
+
+    ``off``, ``shadow`` and ``canary`` (outside of its share) are modes of a route; ``unfit`` is an
+    adapter that can't serve its collection; ``encoded`` a body in a coding that is not known here.
+    """
 
     ADAPTED = "adapted"
     ALREADY_ADAPTED = "already_adapted"
@@ -26,6 +30,11 @@ class Reason(StrEnum):
     ADAPTER_ERROR = "adapter_error"
     MALFORMED = "malformed"
     WRITE = "write"
+    OFF = "off"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    UNFIT = "unfit"
+    ENCODED = "encoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +50,9 @@ class Policies:
         unknown_variant: A kind of query that this version does not know: ``pass`` or ``refuse``.
         dims_out_match: A query that has the index's dims and not the adapter's, as from a client
             that still uses the index's own encoder: ``pass`` or ``refuse``.
-        write_guard: Vectors written into a collection that has an adapter: ``pass`` silently,
-            ``warn``, or ``refuse``. They are never adapted.
+        write_guard: Vectors written into a collection that has a migration adapter, and so may be
+            of the new model in an index of the old one: ``pass`` silently, ``warn``, or ``refuse``.
+            They are never adapted.
     """
 
     examples: Literal["never", "always"] = "never"

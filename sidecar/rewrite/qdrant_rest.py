@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidecar.errors import MalformedError
+from sidecar.rewrite.bare_query import find_bare_query
 from sidecar.rewrite.json_spans import (
     FlatArray,
     FloatSpan,
@@ -34,6 +35,7 @@ _QUERIES: dict[tuple[str, ...], str] = {
     ("discover",): "find_discover",
     ("discover", "batch"): "find_discover",
 }
+_PLAIN_QUERIES = {("query",), ("query", "groups")}
 _WRITES = {("PUT", ()), ("PUT", ("vectors",)), ("POST", ("batch",))}
 _WRITING_OPERATIONS = ("upsert", "update_vectors")
 
@@ -53,32 +55,56 @@ class RestEndpoint:
     is_write: bool = False
 
 
+def split_path(path: str | bytes) -> tuple[str, ...] | None:
+    """Give the segments of a path as Qdrant reads them.
+
+    Percent-encoding is undone, and repeated and trailing slashes are ignored (actix
+    ``NormalizePath::trim``), or requests would slip past.
+
+    Args:
+        path: The raw path; a query string behind ``?`` is ignored.
+
+    Returns:
+        The segments, or None where they are not UTF-8.
+    """
+    raw = path.encode() if isinstance(path, str) else path
+    whole = raw.split(b"?", 1)[0]
+    try:
+        if b"%" in whole:
+            return tuple(unquote_to_bytes(part).decode() for part in whole.split(b"/") if part)
+        return tuple([part for part in whole.decode().split("/") if part])
+    except UnicodeDecodeError:
+        return None
+
+
 def match_endpoint(method: str, path: str | bytes) -> RestEndpoint | None:
     """Tell whether a request is one that can carry vectors.
 
-    The path is read as Qdrant reads it: percent-encoding undone, and repeated and trailing slashes
-    ignored (actix ``NormalizePath::trim``), or requests would slip past.
-
     Args:
         method: The HTTP method.
-        path: The raw path; a query string behind ``?`` is ignored.
+        path: The raw path; see :func:`split_path`.
 
     Returns:
         The endpoint, or None for a request that carries none.
     """
-    raw = path.encode() if isinstance(path, str) else path
-    parts = [unquote_to_bytes(part) for part in raw.split(b"?")[0].split(b"/") if part]
-    try:
-        names = [part.decode() for part in parts]
-    except UnicodeDecodeError:
+    parts = split_path(path)
+    return None if parts is None else match_parts(method.upper(), parts)
+
+
+def match_parts(method: str, parts: tuple[str, ...]) -> RestEndpoint | None:
+    """Tell whether a request is one that can carry vectors.
+
+    Args:
+        method: The HTTP method, in capitals.
+        parts: From :func:`split_path`.
+    """
+    if len(parts) < 3 or parts[2] != "points" or parts[0] != "collections":
         return None
-    if len(names) < 3 or names[0] != "collections" or names[2] != "points":
-        return None
-    call = tuple(names[3:])
-    if (method.upper(), call) in _WRITES:
-        return RestEndpoint(names[1], call, is_write=True)
-    if method.upper() == "POST" and call in _QUERIES:
-        return RestEndpoint(names[1], call)
+    call = parts[3:]
+    if (method, call) in _WRITES:
+        return RestEndpoint(parts[1], call, is_write=True)
+    if method == "POST" and call in _QUERIES:
+        return RestEndpoint(parts[1], call)
     return None
 
 
@@ -101,6 +127,11 @@ def find_in_body(endpoint: RestEndpoint, body: bytes) -> list[Place]:
     if endpoint.call[-1] == "batch":
         return list(finder.find_batch(root, find))
     return list(find(root))
+
+
+def find_bare(endpoint: RestEndpoint, body: bytes) -> Place | None:
+    """Find the vector of a request that has one and no other level; None for other requests."""
+    return find_bare_query(body) if endpoint.call in _PLAIN_QUERIES else None
 
 
 def has_vectors_to_write(endpoint: RestEndpoint, body: bytes) -> bool:
@@ -131,6 +162,8 @@ def replace_in_body(body: bytes, changes: Sequence[tuple[Place, NDArray[np.float
     Returns:
         The new body.
     """
+    if len(changes) == 1 and changes[0][0].kind is Kind.DENSE:
+        return write_floats(body, [(changes[0][0].value, changes[0][1])])
     edits: list[tuple[FloatSpan, NDArray[np.float32]]] = []
     for place, adapted in changes:
         if place.kind is Kind.MULTI:

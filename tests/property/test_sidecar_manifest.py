@@ -1,15 +1,15 @@
 """Whatever a manifest holds: written is read, and anything else is one typed error."""
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import ManifestError
-from sidecar.manifest import SIMILARITIES, USES, EncoderCard, Manifest
-from tests.support.onnx_models import MANIFEST, manifest_record
+from sidecar.manifest import SIMILARITIES, USES, EncoderCard, Manifest, QueryRegion
+from tests.support.onnx_models import MANIFEST, manifest_record, queries_of
 
 SOME = settings(max_examples=150, deadline=None)
 texts = st.text(max_size=20)
@@ -44,6 +44,7 @@ manifests = st.builds(
     versions=st.dictionaries(texts, texts, max_size=3),
     created=texts,
 )
+REGION = asdict(QueryRegion.pack(queries_of(2), threshold=0.25, share=0.01))
 KNOWN = {item.name for kind in (Manifest, EncoderCard) for item in fields(kind)}
 unknown = st.dictionaries(texts.filter(lambda name: name not in KNOWN), json_values, max_size=3)
 
@@ -85,6 +86,18 @@ def test_any_value_of_any_field_of_the_encoder_is_read_or_refused(name: str, val
     except ManifestError:
         return
     assert getattr(read.encoder, name) == value
+
+
+@given(st.sampled_from(sorted(REGION)), json_values)
+@SOME
+def test_any_value_of_any_field_of_the_query_region_is_read_or_refused(
+    name: str, value: Any
+) -> None:
+    try:
+        read = Manifest.from_json(json.dumps(manifest_record(query_region=REGION | {name: value})))
+    except ManifestError:
+        return
+    assert getattr(read.query_region, name) == value
 
 
 @given(st.text(max_size=40) | json_values.map(json.dumps))

@@ -41,7 +41,7 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     unchanged document vectors with it. Interrupted, it continues when it is run again.
     """
     from training.commands.screen import progress_bar, results, show_evaluation, talk
-    from training.demo import open_demo_set, write_faiss_index
+    from training.demo import open_demo_set, write_faiss_index, write_sidecar_settings
     from training.demo_set import NAME, ontology_version
     from training.pipeline import BuildOptions, build_model
 
@@ -68,6 +68,8 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     talk.print("3. search the unchanged vectors in FAISS, raw and through the exported adapter")
     index = dataset.folder / "documents.faiss"
     write_faiss_index(embeddings, index)
+    served = dataset.folder.parent / "sidecar.toml"
+    write_sidecar_settings(served, dataset, index, output)
     _show_examples(output, index, dataset, embeddings)
     results.print("\n[bold]All test queries; none of their terms was seen in training[/bold]")
     show_evaluation(built.evaluation.summary)
@@ -81,7 +83,9 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     talk.print("next, on your own data (a BEIR folder; docs/guide.md shows the format):")
     talk.print("  trimtab embed DATASET -o EMB", style="bold")
     talk.print("  trimtab fit DATASET --embeddings EMB -o models/NAME", style="bold")
-    talk.print("or search this one:")
+    talk.print("or serve this one as a Qdrant collection (any Qdrant client, 127.0.0.1:6333):")
+    talk.print(f"  trimtab serve -c {served}", style="bold", soft_wrap=True)
+    talk.print("or search it here:")
     talk.print(
         f'  trimtab search {output} --index {index} --dataset {dataset.folder} --text "runny nose"',
         style="bold",

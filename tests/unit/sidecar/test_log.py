@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.log import PACKAGES, FieldFormatter, install_handler
+from sidecar.log import PACKAGES, FieldFormatter, LogSettings, install_handler
 
 
 def written(event: str = "adapter loaded", level: int = logging.INFO, **fields: object) -> str:
@@ -45,7 +45,7 @@ def test_record_is_one_line_whatever_a_field_holds() -> None:
 def test_handler_writes_what_was_asked_for_on_stderr(
     logger: logging.Logger, capsys: pytest.CaptureFixture[str], verbose: bool, events: list[str]
 ) -> None:
-    install_handler(verbose=verbose)
+    install_handler(LogSettings(verbose=verbose))
     logger.debug("x")
     logger.info("x")
     logger.warning("x")
@@ -57,14 +57,14 @@ def test_handler_writes_what_was_asked_for_on_stderr(
 def test_handler_installed_twice_writes_once(
     logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install_handler(verbose=False)
-    install_handler(verbose=False)
+    install_handler(LogSettings())
+    install_handler(LogSettings())
     logger.warning("x")
     assert capsys.readouterr().err == "warning: x\n"
 
 
 def test_handler_leaves_other_packages_alone(logger: logging.Logger) -> None:
     before = list(logging.getLogger().handlers), logging.getLogger().level
-    install_handler(verbose=True)
+    install_handler(LogSettings(verbose=True))
     assert (list(logging.getLogger().handlers), logging.getLogger().level) == before
     assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)

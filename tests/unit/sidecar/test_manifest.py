@@ -1,16 +1,31 @@
 """The manifest: what is written is read, and what is wrong with it is named."""
 
+import base64
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sidecar.errors import ManifestError
-from sidecar.manifest import SCHEMA_VERSION, EncoderCard, Manifest
-from tests.support.onnx_models import MANIFEST, manifest_record
+from sidecar.manifest import MAX_CENTROIDS, SCHEMA_VERSION, EncoderCard, Manifest, QueryRegion
+from tests.support.onnx_models import DIM_IN, MANIFEST, manifest_record, queries_of
 
 NEEDED = ["name", "kind", "use", "dim_in", "dim_out", "similarity", "normalised", "encoder"]
+
+
+REGION = QueryRegion.pack(queries_of(3), threshold=0.25, share=0.01)
+
+
+def region_record(**changes: Any) -> dict[str, Any]:
+    """Give a manifest with a query region, with changes on top of the region."""
+    return manifest_record(query_region=asdict(REGION) | changes)
+
+
+def encoded(*values: float) -> str:
+    """Write one centroid as a file would, unchecked."""
+    return base64.b64encode(np.array(values, dtype="<f2").tobytes()).decode()
 
 
 def refused(record: Any, because: str) -> None:
@@ -152,3 +167,122 @@ def test_manifest_refuses_widths_that_are_no_widths(dims: tuple[int, int]) -> No
 def test_manifest_is_a_value() -> None:
     with pytest.raises(FrozenInstanceError):
         MANIFEST.name = "other"  # type: ignore[misc]
+
+
+def test_manifest_with_a_query_region_is_read_as_written() -> None:
+    manifest = replace(MANIFEST, query_region=REGION)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_query_region_keeps_centroids_to_half_precision() -> None:
+    unpacked = REGION.unpack()
+    assert unpacked.dtype == np.float32
+    np.testing.assert_allclose(unpacked, queries_of(3), atol=1e-3)  # float16 rounds by 2 ** -11
+    np.testing.assert_allclose(np.linalg.norm(unpacked, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("absent", ["missing", "null"])
+def test_query_region_may_be_absent(absent: str) -> None:
+    record = manifest_record(query_region=None)
+    if absent == "missing":
+        del record["query_region"]
+    assert Manifest.from_json(json.dumps(record)).query_region is None
+
+
+def test_query_region_tolerates_keys_that_later_versions_add() -> None:
+    read = Manifest.from_json(json.dumps(region_record(radius=3)))
+    assert read.query_region == REGION
+
+
+def test_query_region_of_a_large_encoder_stays_small() -> None:
+    most = QueryRegion.pack(queries_of(MAX_CENTROIDS, dim=1536), threshold=0.1, share=0.01)
+    assert len(most.centroids) <= 132_000
+
+
+def test_query_region_keeps_its_centroids_out_of_logs() -> None:
+    assert REGION.centroids not in repr(replace(MANIFEST, query_region=REGION))
+
+
+@pytest.mark.parametrize("region", [[], "text", 1, True, False])
+def test_query_region_must_be_an_object(region: Any) -> None:
+    refused(manifest_record(query_region=region), "'query_region' is not an object")
+
+
+@pytest.mark.parametrize("name", sorted(asdict(REGION)))
+def test_query_region_names_a_missing_field(name: str) -> None:
+    record = region_record()
+    del record["query_region"][name]
+    refused(record, rf"'query_region\.{name}' is missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("n_centroids", 3.0, "int"),
+        ("n_centroids", True, "int"),
+        ("dim", "6", "int"),
+        ("centroids", [1.0], "str"),
+        ("threshold", "0.5", "float or int"),
+        ("threshold", None, "float or int"),
+        ("share", True, "float or int"),
+    ],
+)
+def test_query_region_names_a_field_of_the_wrong_type(name: str, value: Any, expected: str) -> None:
+    found = type(value).__name__
+    refused(
+        region_record(**{name: value}), rf"'query_region\.{name}' is {found}, expected {expected}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_centroids", 0),
+        ("n_centroids", -3),
+        ("n_centroids", MAX_CENTROIDS + 1),
+        ("n_centroids", 10**30),
+        ("dim", 0),
+        ("dim", 2**40),
+        ("threshold", 1.01),
+        ("threshold", -2),
+        ("threshold", float("nan")),
+        ("threshold", float("inf")),
+        ("share", -0.1),
+        ("share", 1.5),
+        ("share", float("nan")),
+    ],
+)
+def test_query_region_refuses_numbers_out_of_range(name: str, value: float) -> None:
+    refused(region_record(**{name: value}), rf"'query_region\.{name}' is {value}, expected")
+
+
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        ("not base64!", "is not base64"),
+        ("AAA", "is not base64"),
+        ("é" * 16, "is not base64"),
+        ("", "holds 0 bytes, expected 12"),
+        (encoded(1, 0, 0), "holds 6 bytes, expected 12"),
+        (encoded(0, 0, 0, 0, 0, 0), "holds rows that are not of unit length"),
+        (encoded(2, 0, 0, 0, 0, 0), "holds rows that are not of unit length"),
+        (encoded(1, float("nan"), 0, 0, 0, 0), "holds rows that are not of unit length"),
+        (encoded(1, float("inf"), 0, 0, 0, 0), "holds rows that are not of unit length"),
+        (
+            base64.b64encode(b"\x01\x7c" * DIM_IN).decode(),
+            "holds rows that are not of unit length",
+        ),  # signalling NaN
+    ],
+)
+def test_query_region_refuses_damaged_centroids(text: str, because: str) -> None:
+    refused(region_record(n_centroids=1, centroids=text), rf"'query_region\.centroids' {because}")
+
+
+def test_query_region_refuses_another_width_than_the_queries_have() -> None:
+    other = QueryRegion.pack(queries_of(3, dim=DIM_IN + 1), threshold=0.25, share=0.01)
+    refused(manifest_record(query_region=asdict(other)), "'query_region.dim' is 7, .* model's 6")
+
+
+def test_query_region_is_checked_before_it_is_written() -> None:
+    with pytest.raises(ManifestError, match="not of unit length"):
+        QueryRegion.pack(2 * queries_of(3), threshold=0.25, share=0.01)

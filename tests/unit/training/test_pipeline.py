@@ -18,6 +18,7 @@ from training.errors import ConfigError, DataError, TrainingError
 from training.evaluate import evaluate_model
 from training.export import export_adapter
 from training.pipeline import BuildOptions, build_model, load_checkpoint
+from training.query_region import find_query_region
 
 QUICK = Recipe(epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2)
 
@@ -80,6 +81,23 @@ def test_card_names_gain_seed_and_use(world: World, tmp_path: Path) -> None:
         "no training q",
     ):
         assert words in card
+
+
+def test_model_knows_where_its_training_queries_lie(world: World, tmp_path: Path) -> None:
+    build(world, tmp_path / "docs", seed=3)
+    manifest = Adapter.load(tmp_path / "docs").manifest
+    queries, train = world.embeddings.queries, list(world.dataset.split("train"))
+    assert manifest.query_region is not None
+    assert manifest.query_region == find_query_region(queries, train, seed=3)
+    assert load_checkpoint(tmp_path / "docs")[1].query_region == manifest.query_region
+    assert "mean directions of training queries" in (tmp_path / "docs" / "README.md").read_text()
+
+
+def test_model_of_few_training_queries_has_no_region(tmp_path: Path) -> None:
+    few = make_world(tmp_path / "few", n_queries=100)
+    build(few, tmp_path / "docs", allow_identity=True)
+    assert Adapter.load(tmp_path / "docs").manifest.query_region is None
+    assert "mean directions" not in (tmp_path / "docs" / "README.md").read_text()
 
 
 def test_user_files_beside_a_model_survive_a_new_build(world: World, tmp_path: Path) -> None:

@@ -11,8 +11,15 @@ from click.testing import CliRunner, Result
 
 from sidecar.commands.group import main
 from sidecar.commands.inspect import describe
+from sidecar.manifest import QueryRegion
 from sidecar.model_file import check_model
-from tests.support.onnx_models import linear_bytes, linear_model, manifest_record, stamp
+from tests.support.onnx_models import (
+    linear_bytes,
+    linear_model,
+    manifest_record,
+    queries_of,
+    stamp,
+)
 
 METRICS = {
     "metrics": {"ndcg@10": {"base": 0.5, "adapted": 0.625, "delta": 0.125, "ci95": [0.1, 0.15]}}
@@ -79,6 +86,20 @@ def test_inspect_gives_machines_one_json_object(model: Path) -> None:
         "manifest": manifest_record(metrics=METRICS, stores_queries=True),
     }
     assert record == describe(check_model(content))
+
+
+def test_inspect_shows_the_query_region_in_one_line_without_its_centroids(tmp_path: Path) -> None:
+    region = QueryRegion.pack(queries_of(3), threshold=0.25, share=0.01)
+    (tmp_path / "adapter.onnx").write_bytes(linear_bytes(query_region=region))
+    shown, record = inspect(tmp_path).stdout, inspect(tmp_path, "--json").stdout
+    assert re.search(r"^query region +3 centroids; .* under 0\.250, 1\.0% of", shown, re.MULTILINE)
+    assert json.loads(record)["manifest"]["query_region"] == {
+        "n_centroids": 3,
+        "dim": 6,
+        "threshold": 0.25,
+        "share": 0.01,
+    }
+    assert region.centroids not in shown + record
 
 
 def test_inspect_takes_a_file_or_its_folder(model: Path) -> None:

@@ -1,0 +1,250 @@
+"""What Qdrant says of its collections and aliases, and which routes therefore apply to a name.
+
+No connection of its own: looking something up takes questions to Qdrant. They are yielded, and
+answered by whoever holds a connection, so that one description serves the blocking client, the
+asynchronous one and the server.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from sidecar.collection import IndexedVector, check_route
+from sidecar.errors import ConfigError, ForbiddenError
+from sidecar.routes import Route, Routes
+
+logger = logging.getLogger(__name__)
+
+CollectionRoutes = Mapping[str, Route]
+"""Routes of one collection by vector name."""
+
+_NONE: CollectionRoutes = {}
+_NEVER = float("-inf")
+
+
+class Question(NamedTuple):
+    """Something that Qdrant must be asked.
+
+    Attributes:
+        method: ``get_collection``, answered by its vectors by name, or ``get_aliases``, answered by
+            the collections by alias.
+        arguments: ``collection_name`` for the first.
+    """
+
+    method: str
+    arguments: dict[str, str]
+
+
+Answer = Mapping[str, IndexedVector] | Mapping[str, str]
+Questions = Generator[Question, Any, CollectionRoutes]
+
+
+class Facts:
+    """What Qdrant said, for as long as it is believed.
+
+    Attributes:
+        version: Grows whenever something is forgotten or learnt.
+    """
+
+    def __init__(
+        self,
+        *,
+        vectors_ttl_s: float,
+        aliases_ttl_s: float,
+        retry_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Know nothing yet.
+
+        Args:
+            vectors_ttl_s: Seconds for which a collection's vectors are believed.
+            aliases_ttl_s: Seconds for which the list of aliases is believed.
+            retry_s: Seconds for which a question that Qdrant did not answer is not asked again;
+                as long as aliases are believed, unless given.
+            clock: Gives seconds.
+        """
+        self.version = 0
+        self._vectors_ttl_s = vectors_ttl_s
+        self._aliases_ttl_s = aliases_ttl_s
+        self._retry_s = aliases_ttl_s if retry_s is None else retry_s
+        self._clock = clock
+        self._vectors: dict[str, tuple[float, Mapping[str, IndexedVector] | None]] = {}
+        self._aliases: Mapping[str, str] = {}
+        self._aliases_until = _NEVER
+
+    def is_known(self, collection: str) -> bool:
+        """Tell whether a collection need not be asked about now."""
+        until, _ = self._vectors.get(collection, (_NEVER, None))
+        return self._clock() < until
+
+    def vectors_of(self, collection: str) -> Mapping[str, IndexedVector] | None:
+        """Give a collection's vectors by name, or None where Qdrant did not say."""
+        return self._vectors.get(collection, (_NEVER, None))[1]
+
+    def are_aliases_known(self) -> bool:
+        """Tell whether aliases need not be asked for now."""
+        return self._clock() < self._aliases_until
+
+    def collection_of(self, alias: str) -> str | None:
+        """Give the collection behind an alias, or None where there is no such alias."""
+        return self._aliases.get(alias)
+
+    def learn_vectors(self, collection: str, vectors: Mapping[str, IndexedVector] | None) -> None:
+        """Believe what was said of a collection; None where nothing was."""
+        ttl_s = self._retry_s if vectors is None else self._vectors_ttl_s
+        self._vectors[collection] = (self._clock() + ttl_s, vectors)
+        self.version += 1
+
+    def learn_aliases(self, aliases: Mapping[str, str] | None) -> None:
+        """Believe a list of aliases; None keeps the last one for another while."""
+        ttl_s = self._retry_s
+        if aliases is not None:
+            self._aliases, ttl_s = aliases, self._aliases_ttl_s
+        self._aliases_until = self._clock() + ttl_s
+        self.version += 1
+
+    def forget(self, collection: str | None = None) -> None:
+        """Forget a collection, or all of them, and who is an alias of what."""
+        if collection is None:
+            self._vectors.clear()
+        else:
+            self._vectors.pop(collection, None)
+        self._aliases_until = _NEVER
+        self.version += 1
+
+
+class RouteBook:
+    """Which routes apply to the name in a request, once held against the facts.
+
+    A route under the very name that is called wins; otherwise an alias leads to the routes of its
+    collection.
+    """
+
+    def __init__(self, routes: Routes, facts: Facts) -> None:
+        """Take both; facts outlive a book, as routes are replaced."""
+        self.routes = routes
+        self.facts = facts
+        self._checked: dict[str, tuple[int, CollectionRoutes | ConfigError]] = {}
+
+    def known_routes(self, name: str) -> CollectionRoutes | None:
+        """Give the routes of a collection or alias, or None where Qdrant must be asked first.
+
+        Raises:
+            ConfigError: An adapter can't serve the collection.
+        """
+        if self.routes.of_collection(name):
+            return self._check(name) if self.facts.is_known(name) else None
+        if not self.facts.are_aliases_known():
+            return None
+        target = self.facts.collection_of(name)
+        if target is None or not self.routes.of_collection(target):
+            return _NONE
+        return self._check(target) if self.facts.is_known(target) else None
+
+    def unchecked_routes(self, name: str) -> CollectionRoutes | None:
+        """Give the routes of a collection or alias, whether or not their adapters can serve it.
+
+        Returns:
+            None where the name may be an alias, and Qdrant must be asked first.
+        """
+        if self.routes.of_collection(name):
+            return self.routes.of_collection(name)
+        if not self.facts.are_aliases_known():
+            return None
+        return self.routes.of_collection(self.facts.collection_of(name) or "")
+
+    def fitting_routes(self, name: str) -> CollectionRoutes:
+        """Give those routes of a collection or alias whose adapters can serve it.
+
+        Raises:
+            ConfigError: One can't, and its route refuses what is not adapted.
+        """
+        target = name if self.routes.of_collection(name) else self.facts.collection_of(name)
+        vectors = self.facts.vectors_of(target or "") or {}
+        fitting = {}
+        for vector_name, route in self.routes.of_collection(target or "").items():
+            try:
+                check_routes([route], vectors)
+            except ConfigError:
+                if route.on_error == "refuse":
+                    raise
+            else:
+                fitting[vector_name] = route
+        return fitting
+
+    def look_up(self, name: str) -> Questions:
+        """Ask what is needed to know the routes of a collection or alias.
+
+        Yields:
+            Questions; send the answers back, or throw what was raised instead.
+
+        Raises:
+            ConfigError: An adapter can't serve the collection.
+        """
+        if self.routes.of_collection(name):
+            return (yield from self._learn(name))
+        if not self.facts.are_aliases_known():
+            try:
+                self.facts.learn_aliases((yield Question("get_aliases", {})))
+            except ForbiddenError:  # says nothing about the next caller
+                logger.debug("aliases not shown to a caller")
+            except Exception as error:  # as many types as transports; the query will show its own
+                logger.warning("aliases unknown", extra={"cause": _one_line(error)})
+                self.facts.learn_aliases(None)
+        target = self.facts.collection_of(name)
+        if target is None or not self.routes.of_collection(target):
+            return _NONE
+        return (yield from self._learn(target))
+
+    def _learn(self, collection: str) -> Questions:
+        """Ask about a collection's vectors, unless they are known."""
+        if not self.facts.is_known(collection):
+            question = Question("get_collection", {"collection_name": collection})
+            try:
+                self.facts.learn_vectors(collection, (yield question))
+            except ForbiddenError:
+                logger.debug("collection not shown to a caller", extra={"collection": collection})
+            except Exception as error:  # as above
+                logger.warning(
+                    "collection not checked",
+                    extra={"collection": collection, "cause": _one_line(error)},
+                )
+                self.facts.learn_vectors(collection, None)
+        return self._check(collection)
+
+    def _check(self, collection: str) -> CollectionRoutes:
+        """Hold the routes of a collection against its vectors, once for each state of the facts."""
+        found = self._checked.get(collection)
+        if found is None or found[0] != self.facts.version:
+            found = self._checked[collection] = (self.facts.version, self._judge(collection))
+        if isinstance(found[1], ConfigError):
+            raise found[1]
+        return found[1]
+
+    def _judge(self, collection: str) -> CollectionRoutes | ConfigError:
+        """Give the routes of a collection, or why they can't serve it."""
+        routes = self.routes.of_collection(collection)
+        vectors = self.facts.vectors_of(collection)
+        try:
+            if vectors is not None:
+                check_routes(routes.values(), vectors)
+        except ConfigError as error:
+            return error
+        return routes
+
+
+def check_routes(routes: Iterable[Route], vectors: Mapping[str, IndexedVector]) -> None:
+    """Hold every route that is in use against a collection's vectors.
+
+    Raises:
+        ConfigError: An adapter can't serve its vector.
+    """
+    for route in routes:
+        if route.mode != "off":
+            check_route(route, vectors)
+
+
+def _one_line(error: Exception) -> str:
+    """Write another library's error on one line, without its traceback."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,251 @@
+"""What all requests of one worker share, and what is decided about each of them.
+
+The protocols' own modules read and write; what happens to a request is decided here, for both.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from sidecar import telemetry as t
+from sidecar.collection import IndexedVector
+from sidecar.errors import ConfigError, ForbiddenError, UpstreamError
+from sidecar.facts import CollectionRoutes, Facts, Question
+from sidecar.http1 import Fields
+from sidecar.requests import Outcome
+from sidecar.rewrite.policies import Reason
+from sidecar.server.heads import MARK, RequestHead
+from sidecar.server.live import Live, Table
+from sidecar.server.plan import Planner
+from sidecar.server.rankings import Ranking, read_rankings
+from sidecar.server.shadow import Shadow
+from sidecar.telemetry import Histogram, Telemetry
+from sidecar.tracing import Tracer
+from sidecar.upstream.asking import Request, ask
+from sidecar.upstream.nodes import Pool
+
+logger = logging.getLogger(__name__)
+
+CREDENTIALS = (b"api-key", b"authorization")
+"""Header fields, or gRPC metadata, that say who asks."""
+
+_TWINS_FIELDS = {*CREDENTIALS, b"x-qdrant-route-affinity"}
+
+Asker = Callable[[Question], Awaitable[Any]]
+"""Answers a question; raises an UpstreamError where Qdrant does not."""
+
+
+class Meter(NamedTuple):
+    """Histograms of one kind of request.
+
+    Attributes:
+        whole: From its head to the end of its answer.
+        upstream: From when it was sent to the head of its answer.
+    """
+
+    whole: Histogram
+    upstream: Histogram
+
+
+class Traffic:
+    """One worker's requests.
+
+    Attributes:
+        live: The route table.
+        facts: What Qdrant said of its collections.
+        telemetry: What is counted.
+        pool: Qdrant's REST addresses; None where there are none.
+        shadow: Compares raw and adapted answers.
+        tracer: Begins spans; None where nobody wants them.
+        settings: What the server was started with; see ``live.FIXED``.
+        own_key: Key for the sidecar's own questions; else the caller's is used.
+        heads: Heads that were read and found good, by their very bytes: clients send few.
+        forget_listeners: Are told what was forgotten, for other workers.
+        is_draining: True once no new connections are taken.
+        n_under_way: Requests under way.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        facts: Facts,
+        pool: Pool | None,
+        telemetry: Telemetry,
+        *,
+        own_key: str | None = None,
+    ) -> None:
+        """Begin."""
+        self.shadow = Shadow(live.current.settings.shadow, telemetry)
+        self.own_key = own_key
+        self.settings = live.current.settings
+        self.live = live
+        self.facts = facts
+        self.pool = pool
+        self.telemetry = telemetry
+        self.tracer: Tracer | None = None
+        self.is_draining = False
+        self.n_under_way = 0
+        self._planner = Planner(live.current, has_upstream=pool is not None)
+        self._meters: dict[str, Meter] = {}
+        self.heads: dict[bytes, RequestHead] = {}
+        self.forget_listeners: list[Callable[[str], None]] = []
+        self._told: set[tuple[int, str, str]] = set()
+        self._asked: dict[tuple[int, str], asyncio.Task[CollectionRoutes]] = {}
+
+    @property
+    def table(self) -> Table:
+        """The table in force; a request asks once and keeps it."""
+        return self.live.current
+
+    def meter(self, kind: str) -> Meter:
+        """Give the histograms of a kind of REST request."""
+        meter = self._meters.get(kind)
+        if meter is None:
+            meter = self._meters[kind] = Meter(
+                self.telemetry.histogram(t.REQUEST_SECONDS, "rest", kind),
+                self.telemetry.histogram(t.UPSTREAM_SECONDS, "rest", kind),
+            )
+        return meter
+
+    @property
+    def planner(self) -> Planner:
+        """Plans for the table in force; a request asks once and keeps the table."""
+        if self._planner.table is not self.live.current:
+            self._planner = Planner(self.live.current, has_upstream=self.pool is not None)
+        return self._planner
+
+    async def look_up(self, table: Table, name: str, asker: Asker) -> CollectionRoutes:
+        """Learn the routes of a collection or alias; those who want the same wait for one answer.
+
+        Raises:
+            ConfigError: An adapter can't serve the collection.
+        """
+        key = (table.number, name)
+        task = self._asked.get(key)
+        if task is None:
+            task = asyncio.create_task(_answer_all(table, name, asker))
+            self._asked[key] = task
+            task.add_done_callback(lambda _: self._asked.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def ask_rest(self, question: Question, credentials: Fields) -> Any:
+        """Answer a question over REST.
+
+        Raises:
+            UpstreamError: Qdrant does not answer, or not with what was asked.
+        """
+        if self.pool is None:
+            raise UpstreamError("no REST address of Qdrant is known")
+        target = b"/aliases"
+        if question.method == "get_collection":
+            target = b"/collections/" + _quoted(question.arguments["collection_name"])
+        request = Request(b"GET", target, tuple(credentials))
+        timeout_s = self.settings.upstream.connect_timeout_s
+        answer = await ask(self.pool, request, timeout_s=timeout_s)
+        if answer.status in {401, 403}:
+            raise ForbiddenError(f"Qdrant answers GET {target.decode()} with {answer.status}")
+        if answer.status != 200:
+            raise UpstreamError(f"Qdrant answers GET {target.decode()} with {answer.status}")
+        try:
+            return read_answer(question, orjson.loads(answer.body)["result"])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UpstreamError(f"Qdrant's answer to GET {target.decode()} is new to us") from error
+
+    async def ask_twin(
+        self, target: bytes, fields: Fields, outcome: Outcome
+    ) -> list[Ranking] | None:
+        """Ask an adapted query over REST, beside its raw one.
+
+        Raises:
+            UpstreamError: Qdrant does not answer it.
+        """
+        if self.pool is None:
+            return None
+        kept = [field for field in fields if field[0].lower() in _TWINS_FIELDS]
+        kept += [(b"content-type", b"application/json"), (MARK, outcome.mark.encode())]
+        request = Request(b"POST", target, tuple(kept), outcome.content)
+        timeout_s = self.settings.upstream.query_timeout_s
+        answer = await ask(self.pool, request, timeout_s=timeout_s)
+        if answer.status != 200:
+            raise UpstreamError(f"Qdrant answers the adapted query with {answer.status}")
+        return read_rankings(orjson.loads(answer.body))
+
+    def count_outcome(self, collection: str, outcome: Outcome, protocol: str) -> None:
+        """Count what was decided about a request's places."""
+        for reason, n in outcome.decisions.items():
+            routed = "" if reason is Reason.NO_ROUTE else collection
+            self.telemetry.count(t.DECISIONS, routed, reason, by=n)
+        if outcome.mark:
+            self.telemetry.observe(t.TRANSFORM_SECONDS, outcome.transform_s, protocol)
+        if outcome.n_judged:
+            self.telemetry.count(t.JUDGED, collection, by=outcome.n_judged)
+            self.telemetry.count(t.FAR, collection, by=outcome.n_far)
+
+    def fitting_routes(self, table: Table, name: str, error: ConfigError) -> CollectionRoutes:
+        """Go on without adapters that can't serve a collection, where their routes allow it.
+
+        Raises:
+            ConfigError: A route that refuses what it can't adapt is among them.
+        """
+        key = (table.number, name, str(error))
+        if key not in self._told:
+            self._told.add(key)
+            logger.error("adapter can't serve its collection", extra={"cause": str(error)})
+        self.telemetry.count(t.DECISIONS, name, Reason.UNFIT)
+        return table.book.fitting_routes(name)
+
+    def forget(self, collection: str) -> None:
+        """Forget what Qdrant said of a collection, or of all where the name is empty."""
+        self.facts.forget(collection or None)
+        for listener in self.forget_listeners:
+            listener(collection)
+
+
+async def _answer_all(table: Table, name: str, asker: Asker) -> CollectionRoutes:
+    """Answer what the table's book asks."""
+    questions = table.book.look_up(name)
+    try:
+        question = next(questions)
+        while True:
+            try:
+                answer = await asker(question)
+            except UpstreamError as error:
+                question = questions.throw(error)
+            else:
+                question = questions.send(answer)
+    except StopIteration as end:
+        routes: CollectionRoutes = end.value
+        return routes
+
+
+def read_answer(question: Question, result: Mapping[str, Any]) -> Any:
+    """Read the JSON that Qdrant answers to a question."""
+    if question.method == "get_aliases":
+        return {each["alias_name"]: each["collection_name"] for each in result["aliases"]}
+    vectors = result["config"]["params"].get("vectors") or {}
+    named = {"": vectors} if isinstance(vectors.get("size"), int) else vectors
+    return {
+        name: IndexedVector(
+            dim=params["size"],
+            distance=str(params["distance"]).lower(),
+            datatype=str(params.get("datatype") or "float32").lower(),
+            is_multi=params.get("multivector_config") is not None,
+        )
+        for name, params in named.items()
+    }
+
+
+def credentials_of(fields: Fields, own_key: str | None) -> Fields:
+    """Give the fields for the sidecar's own questions: its own key, else the caller's."""
+    if own_key:
+        return [(b"api-key", own_key.encode())]
+    return [field for field in fields if field[0].lower() in CREDENTIALS]
+
+
+def _quoted(name: str) -> bytes:
+    """Write a name as one segment of a path."""
+    return quote(name, safe="").encode()

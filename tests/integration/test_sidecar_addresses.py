@@ -1,0 +1,142 @@
+"""Several addresses of one upstream: one dies, hangs, vanishes and returns."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.raw_faults import FAULTS
+from tests.support.raw_http import answer_bytes
+from tests.support.raw_place import (
+    QUERY_TIMEOUT_S,
+    SAFE,
+    UNSAFE,
+    assert_qdrant_error,
+    outcome,
+    query_bytes,
+    running_place,
+)
+from tests.support.raw_upstream import (
+    Answer,
+    RawUpstream,
+    raw_upstream,
+    say,
+)
+
+
+@pytest.fixture
+def pair() -> Iterator[list[RawUpstream]]:
+    with raw_upstream() as first, raw_upstream() as second:
+        yield [first, second]
+
+
+def test_dead_address_costs_no_request(pair: list[RawUpstream], tmp_path: Path) -> None:
+    with running_place(tmp_path, pair) as place:
+        pair[0].stop()
+
+        answers = [place.ask(each) for each in [*SAFE.values(), *UNSAFE.values()] * 3]
+
+        assert {answer.status for answer in answers} == {200}
+        assert len(pair[1].requests) == len(answers)
+
+
+def test_address_dead_from_the_start_costs_no_request(
+    pair: list[RawUpstream], tmp_path: Path
+) -> None:
+    pair[0].stop()
+    with running_place(tmp_path, pair) as place:
+        answers = [place.ask(query_bytes()) for _ in range(10)]
+
+        assert {answer.status for answer in answers} == {200}
+
+
+def test_address_that_returns_is_used_again(pair: list[RawUpstream], tmp_path: Path) -> None:
+    with running_place(tmp_path, pair) as place:
+        pair[0].stop()
+        for _ in range(6):
+            place.ask(query_bytes())
+        place.wait_for(lambda nodes: [node["is_up"] for node in nodes].count(False) == 1)
+        pair[0].start()
+        place.wait_for(lambda nodes: all(node["is_up"] for node in nodes))
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(place.connect()) for _ in range(20)]
+            statuses = {wire.ask(query_bytes()).status for wire in wires}
+
+        assert statuses == {200}
+        assert pair[0].requests
+
+
+def test_hanging_address_is_left_after_few_timeouts(
+    pair: list[RawUpstream], tmp_path: Path
+) -> None:
+    with running_place(tmp_path, pair) as place:
+        FAULTS["accepts and never answers"].inject(pair[0])
+
+        statuses: list[int] = []
+        while place.nodes()[0]["is_up"] and len(statuses) < 100:
+            statuses.append(place.ask(query_bytes()).status)
+        after = {place.ask(query_bytes()).status for _ in range(9)}
+
+        assert statuses.count(504) in {1, 2, 3}
+        assert after == {200}
+        pair[0].recover()
+        pair[0].drop_connections()
+        place.wait_for(lambda nodes: all(node["is_up"] for node in nodes))
+
+
+def test_address_that_never_completes_a_connection_costs_no_request(
+    pair: list[RawUpstream], tmp_path: Path
+) -> None:
+    with (
+        black_hole() as port,
+        running_place(
+            tmp_path, pair[1:], upstream={"rest": [f"http://127.0.0.1:{port}", pair[1].url]}
+        ) as place,
+    ):
+        answers = [place.ask(each) for each in [*SAFE.values(), *UNSAFE.values()]]
+
+        assert {answer.status for answer in answers} == {200}
+
+
+def test_black_hole_alone_ends_with_an_error_in_time(
+    pair: list[RawUpstream], tmp_path: Path
+) -> None:
+    with (
+        black_hole() as port,
+        running_place(tmp_path, pair[1:], upstream={"rest": [f"http://127.0.0.1:{port}"]}) as place,
+    ):
+        for request in (SAFE["list"], query_bytes(), UNSAFE["upsert"]):
+            status, answer = outcome(place, request)
+            assert status in {502, 504}
+            assert_qdrant_error(answer)
+
+
+@pytest.mark.parametrize("answer", [say(answer_bytes(500)), say(answer_bytes(503))])
+def test_address_that_answers_5xx_is_not_taken_for_dead(
+    pair: list[RawUpstream], tmp_path: Path, answer: Answer
+) -> None:
+    with running_place(tmp_path, pair) as place:
+        for upstream in pair:
+            upstream.answer = answer
+        statuses = {place.ask(query_bytes()).status for _ in range(6)}
+
+        assert statuses <= {500, 503}
+        assert sum(len(upstream.requests) for upstream in pair) == 6
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[int]:
+    """Give a port that drops what asks for a connection: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = listener.getsockname()[1]
+        while True:
+            asking = stack.enter_context(socket.socket())
+            asking.settimeout(QUERY_TIMEOUT_S / 2)
+            try:
+                asking.connect(("127.0.0.1", port))
+            except TimeoutError:
+                break
+        yield port

@@ -1,0 +1,231 @@
+"""What Qdrant said, for as long as it is believed, and the routes that follow from it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from sidecar.collection import IndexedVector
+from sidecar.errors import ConfigError, ForbiddenError, UnavailableError
+from sidecar.facts import Facts, Question, RouteBook
+from sidecar.routes import Mode, Route, Routes
+from tests.support.onnx_models import linear_adapter
+
+DIM = 4
+FITS = IndexedVector(DIM, "cosine", "float32", is_multi=False)
+OTHER = IndexedVector(DIM + 1, "cosine", "float32", is_multi=False)
+BYTES = IndexedVector(DIM, "cosine", "uint8", is_multi=False)
+VECTORS_S, ALIASES_S, RETRY_S = 100.0, 10.0, 1.0
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Qdrant:
+    """Answers questions, and counts them."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[str, Mapping[str, IndexedVector]] = {"docs": {"": FITS, "title": FITS}}
+        self.aliases: dict[str, str] = {"alias": "docs"}
+        self.failure: Exception | None = None
+        self.asked: list[Question] = []
+
+    def answer(self, question: Question) -> Any:
+        self.asked.append(question)
+        if self.failure is not None:
+            raise self.failure
+        if question.method == "get_aliases":
+            return dict(self.aliases)
+        try:
+            return self.vectors[question.arguments["collection_name"]]
+        except KeyError as error:
+            raise UnavailableError("no such collection") from error
+
+
+class Book:
+    """A route book, the clock and the Qdrant that it asks."""
+
+    def __init__(self, *routes: Route) -> None:
+        self.clock, self.qdrant = Clock(), Qdrant()
+        self.facts = Facts(
+            vectors_ttl_s=VECTORS_S, aliases_ttl_s=ALIASES_S, retry_s=RETRY_S, clock=self.clock
+        )
+        self.book = RouteBook(Routes(routes), self.facts)
+
+    def look_up(self, name: str) -> dict[str, Route]:
+        """Ask what must be asked; give the routes."""
+        questions = self.book.look_up(name)
+        step: Callable[[], Question] = questions.__next__
+        try:
+            while True:
+                question = step()
+                try:
+                    answer = self.qdrant.answer(question)
+                except Exception as error:
+                    step = lambda e=error: questions.throw(e)  # noqa: E731
+                else:
+                    step = lambda a=answer: questions.send(a)  # noqa: E731
+        except StopIteration as end:
+            return dict(end.value)
+
+    def n_asked(self, method: str) -> int:
+        return sum(question.method == method for question in self.qdrant.asked)
+
+
+def route(collection: str = "docs", vector: str = "", *, mode: Mode = "on", **more: Any) -> Route:
+    adapter = linear_adapter(dim_in=DIM, dim_out=DIM, use=more.pop("use", "relevance"))
+    return Route.make(collection, adapter, vector_name=vector, mode=mode, **more)
+
+
+def test_a_collection_is_asked_about_once_until_it_is_no_longer_believed() -> None:
+    book = Book(route())
+    assert book.book.known_routes("docs") is None
+    assert set(book.look_up("docs")) == {""}
+    assert set(book.book.known_routes("docs") or {}) == {""}
+    assert book.n_asked("get_aliases") == 0
+    book.clock.now += VECTORS_S
+    assert book.book.known_routes("docs") is None
+    book.look_up("docs")
+    assert book.n_asked("get_collection") == 2
+
+
+def test_an_alias_leads_to_its_collection_and_other_names_nowhere() -> None:
+    book = Book(route())
+    assert set(book.look_up("alias")) == {""}
+    assert book.look_up("unknown") == {}
+    assert book.book.known_routes("unknown") == {}
+    assert book.n_asked("get_aliases") == 1
+    book.clock.now += ALIASES_S
+    assert book.book.known_routes("unknown") is None
+    assert book.book.known_routes("alias") is None
+
+
+def test_a_route_under_an_alias_wins_over_its_collections() -> None:
+    alias = route("alias")
+    book = Book(route(), alias)
+    book.qdrant.vectors["alias"] = {"": FITS}  # Qdrant answers for an alias as for a collection
+    assert book.look_up("alias") == {"": alias}
+
+
+def test_what_is_forgotten_is_asked_for_again() -> None:
+    book = Book(route())
+    book.look_up("alias")
+    book.facts.forget("docs")
+    assert book.book.known_routes("docs") is None
+    assert book.book.known_routes("alias") is None
+    book.look_up("alias")
+    book.facts.forget("another")
+    assert set(book.book.known_routes("docs") or {}) == {""}
+    assert book.book.known_routes("alias") is None  # any change may have moved an alias
+    book.facts.forget()
+    assert book.book.known_routes("docs") is None
+
+
+def test_a_switched_alias_is_followed_once_the_old_list_is_not_believed() -> None:
+    other = route("other")
+    book = Book(route(), other)
+    book.qdrant.vectors["other"] = {"": FITS}
+    book.look_up("alias")
+    book.qdrant.aliases["alias"] = "other"
+    book.clock.now += ALIASES_S
+    assert book.look_up("alias") == {"": other}
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"": OTHER}, "vectors of 5 values"),
+        ({"": BYTES}, "uint8"),
+        ({"title": FITS}, "does not exist"),
+        ({}, "none"),
+    ],
+)
+def test_an_adapter_that_cannot_serve_is_an_error_each_time(
+    vectors: Mapping[str, IndexedVector], message: str
+) -> None:
+    book = Book(route())
+    book.qdrant.vectors["docs"] = vectors
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=message):
+            book.look_up("docs")
+        with pytest.raises(ConfigError, match=message):
+            book.book.known_routes("docs")
+    assert book.n_asked("get_collection") == 1
+    book.qdrant.vectors["docs"] = {"": FITS}
+    book.facts.forget("docs")
+    assert set(book.look_up("docs")) == {""}
+
+
+def test_a_route_that_is_off_is_not_held_against_anything() -> None:
+    book = Book(route(mode="off"))
+    book.qdrant.vectors["docs"] = {"": OTHER}
+    assert set(book.look_up("docs")) == {""}
+
+
+def test_where_one_vector_does_not_fit_the_others_are_served() -> None:
+    book = Book(route(), route(vector="title"))
+    book.qdrant.vectors["docs"] = {"": OTHER, "title": FITS}
+    with pytest.raises(ConfigError):
+        book.look_up("docs")
+    assert set(book.book.fitting_routes("docs")) == {"title"}
+    refusing = Book(route(use="migration"), route(vector="title"))
+    refusing.qdrant.vectors["docs"] = {"": OTHER, "title": FITS}
+    with pytest.raises(ConfigError):
+        refusing.look_up("docs")
+    with pytest.raises(ConfigError):
+        refusing.book.fitting_routes("docs")
+
+
+def test_writes_need_no_fitting_adapter() -> None:
+    book = Book(route())
+    book.qdrant.vectors["docs"] = {"": OTHER}
+    assert set(book.book.unchecked_routes("docs") or {}) == {""}
+    assert book.book.unchecked_routes("alias") is None
+    with pytest.raises(ConfigError):
+        book.look_up("alias")
+    assert set(book.book.unchecked_routes("alias") or {}) == {""}
+    assert book.book.unchecked_routes("unknown") == {}
+
+
+def test_without_an_answer_the_adapter_is_trusted_for_a_short_while() -> None:
+    book = Book(route())
+    book.qdrant.failure = UnavailableError("down")
+    assert set(book.look_up("docs")) == {""}
+    assert set(book.book.known_routes("docs") or {}) == {""}
+    book.clock.now += RETRY_S
+    assert book.book.known_routes("docs") is None
+
+
+def test_without_an_answer_the_last_list_of_aliases_is_believed() -> None:
+    book = Book(route())
+    book.look_up("alias")
+    book.qdrant.failure = UnavailableError("down")
+    book.clock.now += ALIASES_S
+    assert set(book.look_up("alias")) == {""}
+    book.clock.now += RETRY_S
+    assert book.book.known_routes("alias") is None
+
+
+def test_what_a_caller_may_not_see_says_nothing_about_the_next_one() -> None:
+    book = Book(route())
+    book.qdrant.failure = ForbiddenError("no key")
+    assert book.look_up("alias") == {}
+    book.look_up("docs")
+    book.qdrant.failure = None
+    assert book.book.known_routes("alias") is None
+    assert book.book.known_routes("docs") is None
+    assert set(book.look_up("alias")) == {""}
+
+
+def test_facts_outlive_a_book() -> None:
+    book = Book(route())
+    book.look_up("docs")
+    newer = RouteBook(Routes([route(vector="title")]), book.facts)
+    assert set(newer.known_routes("docs") or {}) == {"title"}
