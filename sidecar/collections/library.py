@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from sidecar.collection import IndexedVector
 from sidecar.collections.endpoints import Call, find_endpoint
@@ -25,6 +24,7 @@ from sidecar.collections.replies import (
 )
 from sidecar.config import CollectionSettings
 from sidecar.errors import ConfigError
+from sidecar.rewrite.qdrant_rest import split_path
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Collections:
             The reply; None where the request is not about one of these collections.
         """
         started = time.perf_counter()
-        parts = _split(target)
+        parts = split_path(target)
         if parts is None:
             return None
         try:
@@ -184,12 +184,3 @@ class Collections:
                 "[upstream] to have one behind it",
             )
         raise not_found(f"Collection `{parts[1]}` doesn't exist!")
-
-
-def _split(target: bytes) -> tuple[str, ...] | None:
-    """Read the parts of a path; None where it is not UTF-8."""
-    path = target.split(b"?")[0]
-    try:
-        return tuple(unquote_to_bytes(part).decode() for part in path.split(b"/") if part)
-    except UnicodeDecodeError:
-        return None

@@ -16,6 +16,8 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
     NOTHING = "nothing"
 
+    __hash__ = str.__hash__  # an enum's own is Python, and kinds are looked up for every query
+
 
 class Role(StrEnum):
     """What the query does with it.

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     UNFIT = "unfit"
     ENCODED = "encoded"
 
+    __hash__ = str.__hash__  # an enum's own is Python, and reasons are counted for every query
+
 
 @dataclass(frozen=True, slots=True)
 class Policies:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -116,19 +116,32 @@ async def _of_living(calls: Sequence[Awaitable[Result]]) -> list[Result]:
     return [each for each in results if not isinstance(each, BaseException)]
 
 
-async def watch_files(settings: Settings, administration: Administration, read: Read) -> None:
+async def watch_files(
+    settings: Settings,
+    administration: Administration,
+    read: Read,
+    seen: Mapping[Path, tuple[int, int]],
+) -> None:
     """Reload whenever the settings' file, or a file that it names, has changed.
 
     A change counts once it has stood still for one look, so that a file that is being copied is
     not read half. What changes while it is read is seen at the next look.
+
+    Args:
+        settings: As they were read.
+        administration: Reloads.
+        read: Reads the settings anew.
+        seen: :func:`stamp_files` from before anything was read.
     """
-    seen = last = _stamps(settings)
+    last = seen
     while True:
         await asyncio.sleep(settings.reload.interval_s)
-        now = _stamps(settings)
+        now = stamp_files(settings)
         if now != seen and now == last:
             settings = _newest(read, settings)
-            seen = _stamps(settings)  # before they are read: what changes meanwhile is seen next
+            seen = stamp_files(
+                settings
+            )  # before they are read: what changes meanwhile is seen next
             logger.info("files have changed")
             await administration.reload()
         last = now
@@ -142,7 +155,7 @@ def _newest(read: Read, settings: Settings) -> Settings:
         return settings
 
 
-def _stamps(settings: Settings) -> dict[Path, tuple[int, int]]:
+def stamp_files(settings: Settings) -> dict[Path, tuple[int, int]]:
     """Give size and time of change of every file that is watched."""
     paths = [] if settings.source is None else [settings.source]
     for route in settings.routes:

@@ -7,6 +7,7 @@ from sidecar.rewrite.qdrant_rest import RestEndpoint, match_parts, split_path
 from sidecar.server.live import Table
 
 _KEPT_PLANS = 1024
+_KEPT_TARGET_BYTES = 256
 _REPEATABLE_METHODS = {b"GET", b"HEAD", b"OPTIONS"}
 _READING_CALLS = {"query", "search", "recommend", "discover", "scroll", "count"}
 _CHANGING_METHODS = {b"PUT", b"POST", b"PATCH", b"DELETE"}
@@ -66,9 +67,11 @@ class Planner:
         """
         known = self._made.get((method, target))
         if known is None:
-            if len(self._made) >= _KEPT_PLANS:
-                self._made.clear()
-            known = self._made[method, target] = self._make(method, target)
+            known = self._make(method, target)
+            if len(target) <= _KEPT_TARGET_BYTES:
+                if len(self._made) >= _KEPT_PLANS:
+                    self._made.clear()
+                self._made[method, target] = known
         return known
 
     def _make(self, method: bytes, target: bytes) -> Plan:

@@ -20,6 +20,7 @@ HIGH_WATER_BYTES = 256 * 1024
 """Bytes of answers that may wait for a slow client before Qdrant is asked to pause."""
 _PRIMING = b"POST / HTTP/1.1\r\nHost: -\r\n"
 _KEPT_HEADS = 1024
+_KEPT_HEAD_BYTES = 2048
 MAX_WAITING = 1
 """Requests read ahead of the one that is being answered (pipelining)."""
 _LINGER_S = 2.0
@@ -99,7 +100,8 @@ class ClientConnection(asyncio.Protocol):
         if head is None or head.is_chunked or self._receiving is not None or self._head_since:
             return
         end = data.find(b"\r\n\r\n") + 4
-        if len(data) - end == head.length and data.startswith(head.method):
+        is_short = end <= _KEPT_HEAD_BYTES
+        if is_short and len(data) - end == head.length and data.startswith(head.method):
             if len(self._traffic.heads) >= _KEPT_HEADS:
                 self._traffic.heads.clear()
             self._traffic.heads[data[:end]] = head

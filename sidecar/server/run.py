@@ -12,7 +12,7 @@ from sidecar.errors import ConfigError, MissingExtraError
 from sidecar.facts import Facts
 from sidecar.log import LogSettings
 from sidecar.server.admin import AdminServer, make_app
-from sidecar.server.administration import Administration, Control, watch_files
+from sidecar.server.administration import Administration, Control, stamp_files, watch_files
 from sidecar.server.live import Live
 from sidecar.server.supervisor import Supervisor
 from sidecar.server.tls import client_context, server_context
@@ -64,10 +64,15 @@ class _Crew:
 
 
 class _Office:
-    """The administrator's listener, if there is one; opened first, so that it fails first."""
+    """The administrator's listener, if there is one; opened first, so that it fails first.
 
-    def __init__(self, server: AdminServer | None, token: str | None) -> None:
+    Attributes:
+        seen: The files that are watched, as they were before anything was read.
+    """
+
+    def __init__(self, server: AdminServer | None, token: str | None, settings: Settings) -> None:
         """Take an open listener, and what it asks for."""
+        self.seen = stamp_files(settings)
         self._server = server
         self._token = token
 
@@ -79,7 +84,7 @@ class _Office:
             ConfigError: The address can't be had, or the token is not set.
         """
         token, address = read_token(settings), settings.listen.admin
-        return cls(None if address is None else AdminServer(address), token)
+        return cls(None if address is None else AdminServer(address), token, settings)
 
     @property
     def address(self) -> Address | None:
@@ -169,7 +174,7 @@ async def _administer(
     loop.add_signal_handler(signal.SIGHUP, reload)
     watching = None
     if settings.reload.watch:
-        watching = asyncio.create_task(watch_files(settings, administration, read))
+        watching = asyncio.create_task(watch_files(settings, administration, read, office.seen))
     tell()
     await ended.wait()
     if watching is not None:

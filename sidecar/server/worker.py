@@ -1,6 +1,7 @@
 """One worker: its listeners, its route table, and how it begins, reloads and ends."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -85,6 +86,7 @@ class Worker:
         await worker._check_routes(own_key)
         await worker._listen(shares_ports=shares_ports)
         worker._sweeper = asyncio.create_task(worker._sweep())
+        gc.freeze()  # what is loaded stays: no collection need look through it again
         return worker
 
     async def _check_routes(self, own_key: str | None) -> None:

@@ -12,10 +12,10 @@ import pytest
 from sidecar import telemetry as t
 from sidecar.config import ReloadSettings, Settings
 from sidecar.errors import ConfigError, WorkerEndedError
-from sidecar.server.administration import Administration, watch_files
+from sidecar.server.administration import Administration, stamp_files, watch_files
 from sidecar.telemetry import Telemetry
 from tests.support.onnx_models import linear_bytes
-from tests.unit.sidecar.server.support import settings_of
+from tests.support.sidecar_settings import settings_of
 
 WAIT_S = 5
 
@@ -173,7 +173,9 @@ class Watched:
         async def watch() -> None:
             self.worker.called = asyncio.Event()
             administration = administer(self.worker)
-            task = asyncio.create_task(watch_files(self.settings, administration, self.read))
+            task = asyncio.create_task(
+                watch_files(self.settings, administration, self.read, stamp_files(self.settings))
+            )
             await asyncio.sleep(0)
             await what()
             task.cancel()

@@ -13,7 +13,7 @@ from sidecar.facts import Facts
 from sidecar.rewrite.policies import Policies
 from sidecar.server.live import FIXED, Live, stamp
 from tests.support.onnx_models import linear_bytes
-from tests.unit.sidecar.server.support import settings_of
+from tests.support.sidecar_settings import settings_of
 
 
 class Source:

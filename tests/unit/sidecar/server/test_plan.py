@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.config import Settings
 from sidecar.facts import Facts
 from sidecar.rewrite.policies import Policies
 from sidecar.server.live import Live, Table
 from sidecar.server.plan import Plan, Planner, Way
 from tests.support.onnx_models import linear_bytes
-from tests.unit.sidecar.server.support import settings_of
+from tests.support.sidecar_settings import settings_of
 
 
 def table_of(folder: Path, *, use: str = "relevance", routed: bool = True, **more: Any) -> Table:
@@ -147,7 +146,3 @@ def test_a_plan_is_the_same_the_second_time_and_after_many_others(tmp_path: Path
     for number in range(3000):
         planner.plan(b"GET", b"/collections/%d" % number)
     assert planner.plan(b"POST", target) == first
-
-
-def test_defaults_make_no_table_by_themselves() -> None:
-    assert not Settings().routes
