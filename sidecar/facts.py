@@ -44,6 +44,7 @@ class Facts:
     """What Qdrant said, for as long as it is believed.
 
     Attributes:
+        now: Gives seconds.
         version: Grows whenever something is forgotten or learnt.
     """
 
@@ -68,7 +69,7 @@ class Facts:
         self._vectors_ttl_s = vectors_ttl_s
         self._aliases_ttl_s = aliases_ttl_s
         self._retry_s = aliases_ttl_s if retry_s is None else retry_s
-        self._clock = clock
+        self.now = clock
         self._vectors: dict[str, tuple[float, Mapping[str, IndexedVector] | None]] = {}
         self._aliases: Mapping[str, str] = {}
         self._aliases_until = _NEVER
@@ -76,7 +77,11 @@ class Facts:
     def is_known(self, collection: str) -> bool:
         """Tell whether a collection need not be asked about now."""
         until, _ = self._vectors.get(collection, (_NEVER, None))
-        return self._clock() < until
+        return self.now() < until
+
+    def known_until(self, collection: str) -> float:
+        """Give the time until which a collection need not be asked about."""
+        return self._vectors.get(collection, (_NEVER, None))[0]
 
     def vectors_of(self, collection: str) -> Mapping[str, IndexedVector] | None:
         """Give a collection's vectors by name, or None where Qdrant did not say."""
@@ -84,7 +89,7 @@ class Facts:
 
     def are_aliases_known(self) -> bool:
         """Tell whether aliases need not be asked for now."""
-        return self._clock() < self._aliases_until
+        return self.now() < self._aliases_until
 
     def collection_of(self, alias: str) -> str | None:
         """Give the collection behind an alias, or None where there is no such alias."""
@@ -93,7 +98,7 @@ class Facts:
     def learn_vectors(self, collection: str, vectors: Mapping[str, IndexedVector] | None) -> None:
         """Believe what was said of a collection; None where nothing was."""
         ttl_s = self._retry_s if vectors is None else self._vectors_ttl_s
-        self._vectors[collection] = (self._clock() + ttl_s, vectors)
+        self._vectors[collection] = (self.now() + ttl_s, vectors)
         self.version += 1
 
     def learn_aliases(self, aliases: Mapping[str, str] | None) -> None:
@@ -101,7 +106,7 @@ class Facts:
         ttl_s = self._retry_s
         if aliases is not None:
             self._aliases, ttl_s = aliases, self._aliases_ttl_s
-        self._aliases_until = self._clock() + ttl_s
+        self._aliases_until = self.now() + ttl_s
         self.version += 1
 
     def forget(self, collection: str | None = None) -> None:
@@ -126,6 +131,7 @@ class RouteBook:
         self.routes = routes
         self.facts = facts
         self._checked: dict[str, tuple[int, CollectionRoutes | ConfigError]] = {}
+        self._ready: dict[str, tuple[int, float, CollectionRoutes]] = {}
 
     def known_routes(self, name: str) -> CollectionRoutes | None:
         """Give the routes of a collection or alias, or None where Qdrant must be asked first.
@@ -133,8 +139,15 @@ class RouteBook:
         Raises:
             ConfigError: An adapter can't serve the collection.
         """
+        ready = self._ready.get(name)
+        if ready is not None and ready[0] == self.facts.version and self.facts.now() < ready[1]:
+            return ready[2]
         if self.routes.of_collection(name):
-            return self._check(name) if self.facts.is_known(name) else None
+            if not self.facts.is_known(name):
+                return None
+            routes = self._check(name)
+            self._ready[name] = (self.facts.version, self.facts.known_until(name), routes)
+            return routes
         if not self.facts.are_aliases_known():
             return None
         target = self.facts.collection_of(name)

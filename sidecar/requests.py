@@ -22,7 +22,7 @@ RoutesOf = Callable[[str], Mapping[str, Route]]
 """Gives the routes of a collection or alias by vector name; ``Routes.of_collection`` is one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # unfrozen: made for every query
 class Outcome:
     """What to send on, and why.
 

@@ -74,7 +74,7 @@ class FlatArray:
             return FloatSpan(self.start, self.end, np.array(self.items(), dtype=np.float32))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # unfrozen: made for every query
 class FloatSpan:
     """A vector and where it stands in the text.
 

@@ -34,7 +34,7 @@ Path = tuple[str | int, ...]
 """Keys and positions that lead to a value from the root of its request."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # unfrozen: made for every query
 class Place:
     """One place of a request.
 

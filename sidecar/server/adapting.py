@@ -22,7 +22,7 @@ from sidecar.server.shadow import Watch
 from sidecar.server.traffic import Traffic, credentials_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # unfrozen: made for every query
 class Prepared:
     """A request that is ready to be sent.
 
@@ -111,12 +111,9 @@ def _adapt(
     if b"content-encoding" in head.values and routes and plan.way is not Way.SERVE:
         unpacked = _unpack(table, head, body)
         if unpacked is None:
-            outcome = Outcome(body, Counter({Reason.ENCODED: 1}))
-            traffic.count_outcome(endpoint.collection, outcome, "rest")
-            return Prepared(body, outcome=outcome)
+            return Prepared(body, outcome=Outcome(body, Counter({Reason.ENCODED: 1})))
         content = unpacked
     outcome = adapt_body(endpoint, content, routes, table.policies)
-    traffic.count_outcome(endpoint.collection, outcome, "rest")
     if outcome.mark:
         return Prepared(outcome.content, outcome.mark.encode(), outcome=outcome)
     watch = None

@@ -196,6 +196,12 @@ class Exchange(Answering):
             return
         self.mark = prepared.mark
         self.watch = prepared.watch
+        self._send_whole(prepared)
+        if prepared.outcome is not None and self._plan.endpoint is not None:  # once it is sent
+            self._traffic.count_outcome(self._plan.endpoint.collection, prepared.outcome, "rest")
+
+    def _send_whole(self, prepared: Prepared) -> None:
+        """Send a request, its bookkeeping left for later."""
         if self._span is not None:
             self._span.decided(prepared.outcome)
         body, head = prepared.body, self._head
@@ -289,8 +295,9 @@ class Exchange(Answering):
 
     def plain_answer_received(self, head: bytes, body: bytes) -> None:
         """Pass on an answer of 200 that is whole, its head in one piece without its end."""
-        self._traffic.meter(self._plan.kind).upstream.add(time.perf_counter() - self._sent_at)
+        took_s = time.perf_counter() - self._sent_at
         self.give_plain_answer(head, body, keep_alive=self._keeps())
+        self._traffic.meter(self._plan.kind).upstream.add(took_s)
 
     def answer_ended(self) -> None:
         """End."""

@@ -146,6 +146,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what was under way."""
         self._connections.discard(self)
+        del self._parser  # which holds this connection in turn
         exchanges, self._exchanges = self._exchanges, deque()
         for exchange in exchanges:
             exchange.client_gone()

@@ -114,6 +114,7 @@ class Pool:
         self._settings = settings
         self._tls = tls
         self._nodes: dict[tuple[Origin, str], Node] = {}
+        self._only: Node | None = None
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -150,6 +151,8 @@ class Pool:
         """
         now = asyncio.get_running_loop().time()
         max_idle_s = self._settings.idle_timeout_s if is_safe else FRESH_S
+        if self._only is not None:
+            return self._only.take_idle(now, max_idle_s)
         for node in self._by_preference():
             connection = node.take_idle(now, max_idle_s)
             if connection is not None:
@@ -274,6 +277,7 @@ class Pool:
             if key not in found:
                 node.drop_idle(older_than=float("inf"))
         self._nodes = found
+        self._only = next(iter(found.values())) if len(found) == 1 else None
 
     async def _keep_resolving(self) -> None:
         """Look up names from time to time."""

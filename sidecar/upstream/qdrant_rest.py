@@ -208,6 +208,7 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         self.owner.connection_closed(self)
         self._fail(UnavailableError("Qdrant closed the connection before its answer was whole"))
+        del self._parser  # which holds this connection in turn
 
     def pause_writing(self) -> None:
         """Ask for no more of the request's body."""
