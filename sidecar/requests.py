@@ -89,7 +89,7 @@ def adapt_body(
         RefusedError: A policy, or a route whose adapter failed, forbids the request.
     """
     bare = qdrant_rest.find_bare(endpoint, body) if routes else None
-    adapted = None if bare is None else adapt_bare(bare, routes, policies)
+    adapted = None if bare is None else adapt_bare(bare, routes)
     if adapted is not None:
         return _outcome(qdrant_rest.replace_in_body(body, adapted.changes), adapted)
     unread = _unread(routes, shadow=shadow)
@@ -167,7 +167,8 @@ def adapt_message(
         places = qdrant_grpc.find_in_message(method, message)
     except MalformedError:
         return Outcome(content, Counter({Reason.MALFORMED: 1}))
-    adapted = adapt_places(places, routes, policies, shadow=shadow)
+    bare = adapt_bare(places[0], routes) if len(places) == 1 else None
+    adapted = bare or adapt_places(places, routes, policies, shadow=shadow)
     if not adapted.changes:
         return Outcome(content, adapted.decisions)
     for place, vector in adapted.changes:
