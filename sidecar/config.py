@@ -121,8 +121,8 @@ class UpstreamSettings:
         api_key_env: Variable with the key for the sidecar's own questions. Callers' keys are passed
             on whatever it says.
         connect_timeout_s: Seconds until an address counts as unreachable.
-        query_timeout_s: Seconds until a query without an answer ends with 504; other requests may
-            take as long as their caller waits.
+        query_timeout_s: Seconds until a REST query without an answer ends with 504; other requests,
+            and gRPC calls, may take as long as their caller waits.
         max_connections: REST connections to one address, at most.
         idle_timeout_s: Seconds after which an unused connection is closed; Qdrant closes its own
             after 5.
