@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SHARED ?= ../shared/data
+TEST_WORKERS ?= 2
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
@@ -15,7 +16,7 @@ demo: .venv/.demo  ## the main job on real data, end to end
 	$(BIN)/trimtab demo
 
 test: .venv/.test  ## every test; fails below 90 % branch coverage
-	$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --cov --cov-report=term:skip-covered
 
 test-fast: .venv/.test  ## unit tests only
 	$(BIN)/python -m pytest -q tests/unit
