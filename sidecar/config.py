@@ -99,6 +99,8 @@ class ListenSettings:
         admin: For ``/trimtab/*``; keep it off public networks.
         certificate: PEM file with the listener's certificate chain; TLS for ``rest`` and ``grpc``.
         key: PEM file with its private key.
+        busy_poll_us: Microseconds that a worker stays awake for what comes next over REST, where
+            its last waits were mostly shorter; 0 to sleep at once.
     """
 
     rest: Address | None = Address("127.0.0.1", 6333)
@@ -106,6 +108,7 @@ class ListenSettings:
     admin: Address | None = Address("127.0.0.1", 6340)
     certificate: Path | None = None
     key: Path | None = None
+    busy_poll_us: int = 100
 
 
 @dataclass(frozen=True, slots=True)

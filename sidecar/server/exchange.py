@@ -28,6 +28,7 @@ from sidecar.http1 import (
 from sidecar.rewrite.policies import Reason
 from sidecar.server.adapting import Prepared, answer_from_index, prepare, prepare_at_once
 from sidecar.server.answering import Answering, Client
+from sidecar.server.busy_poll import FOR_ANSWER, FOR_REQUEST
 from sidecar.server.heads import MARK, RequestHead
 from sidecar.server.live import Table
 from sidecar.server.plan import Plan, Way
@@ -88,6 +89,7 @@ class Exchange(Answering):
         self._started_at = time.perf_counter()
         traffic = self._traffic
         traffic.n_under_way += 1
+        traffic.busy_poll.arrived(self._started_at)
         planner, head = traffic.planner, self._head
         self._table: Table = planner.table
         plan = self._plan = planner.plan(head.method, head.target)
@@ -263,6 +265,7 @@ class Exchange(Answering):
         if connection.is_tls:
             request = self._head.renamed(request, connection.host_field)
         connection.send(request, self, is_head_request=self._head.method == b"HEAD")
+        self._traffic.busy_poll.wait(FOR_ANSWER, self._sent_at)
         if not self._client.is_writable:
             connection.pause_answer()
         if not self._is_whole:
@@ -290,14 +293,17 @@ class Exchange(Answering):
 
     def head_received(self, head: AnswerHead) -> None:
         """Pass on the answer's head."""
-        self._traffic.meter(self._plan.kind).upstream.add(time.perf_counter() - self._sent_at)
+        now = time.perf_counter()
+        self._traffic.busy_poll.arrived(now)
+        self._traffic.meter(self._plan.kind).upstream.add(now - self._sent_at)
         self.begin_answer(head, keep_alive=self._keeps())
 
     def plain_answer_received(self, head: bytes, body: bytes) -> None:
         """Pass on an answer of 200 that is whole, its head in one piece without its end."""
-        took_s = time.perf_counter() - self._sent_at
+        now = time.perf_counter()
         self.give_plain_answer(head, body, keep_alive=self._keeps())
-        self._traffic.meter(self._plan.kind).upstream.add(took_s)
+        self._traffic.busy_poll.arrived(now)
+        self._traffic.meter(self._plan.kind).upstream.add(now - self._sent_at)
 
     def answer_ended(self) -> None:
         """End."""
@@ -354,7 +360,9 @@ class Exchange(Answering):
         traffic, kind = self._traffic, self._plan.kind
         traffic.n_under_way -= 1
         traffic.telemetry.count(t.REQUESTS, "rest", kind, status)
-        traffic.meter(kind).whole.add(time.perf_counter() - self._started_at)
+        now = time.perf_counter()
+        traffic.meter(kind).whole.add(now - self._started_at)
+        traffic.busy_poll.wait(FOR_REQUEST, now)
         if self._span is not None:
             self._span.end(status)
 

@@ -18,6 +18,7 @@ from sidecar.facts import CollectionRoutes, Facts, Question
 from sidecar.http1 import Fields
 from sidecar.requests import Outcome
 from sidecar.rewrite.policies import Reason
+from sidecar.server.busy_poll import BusyPoll
 from sidecar.server.heads import MARK, RequestHead
 from sidecar.server.live import Live, Table
 from sidecar.server.plan import Planner
@@ -60,6 +61,7 @@ class Traffic:
         telemetry: What is counted.
         pool: Qdrant's REST addresses; None where there are none.
         shadow: Compares raw and adapted answers.
+        busy_poll: Keeps the worker awake through short waits.
         tracer: Begins spans; None where nobody wants them.
         settings: What the server was started with; see ``live.FIXED``.
         own_key: Key for the sidecar's own questions; else the caller's is used.
@@ -86,6 +88,7 @@ class Traffic:
         self.facts = facts
         self.pool = pool
         self.telemetry = telemetry
+        self.busy_poll = BusyPoll(self.settings.listen.busy_poll_us)
         self.tracer: Tracer | None = None
         self.is_draining = False
         self.n_under_way = 0
