@@ -7,7 +7,7 @@ TEST_WORKERS ?= 2
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-proxy bench-soak bench-faults bench-hostile
+	bench-drift bench-approximate bench-proxy bench-soak bench-faults bench-hostile
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -62,11 +62,14 @@ bench-import: .venv/.test  ## import time and memory of the runtime
 bench-scale: .venv/.test  ## a fit on a million documents, in bounded memory
 	$(BIN)/python benchmarks/scale/run.py
 
-bench-quality: .venv/.test  ## default fits on every dataset in SHARED
+bench-quality: .venv/.test  ## every rival and Trimtab on every dataset in SHARED; hours, resumes
 	$(BIN)/python benchmarks/quality/run.py --data $(SHARED)
 
 bench-drift: .venv/.test  ## queries far from the training queries: a set's own against others'
 	$(BIN)/python benchmarks/drift/run.py --data $(SHARED)
+
+bench-approximate: .venv/.test  ## recall of HNSW and IVF for raw and for adapted queries
+	$(BIN)/python benchmarks/approximate/run.py --data $(SHARED)
 
 bench-proxy: .venv/.test  ## what the sidecar adds, beside nginx and Envoy; half an hour, alone
 	$(PIP) -r benchmarks/proxy/requirements.txt

@@ -7,7 +7,13 @@ from training.evaluate import Evaluation
 from training.fit import FitResult
 
 
-def write_card(name: str, manifest: Manifest | None, evaluation: Evaluation, fit: FitResult) -> str:
+def write_card(
+    name: str,
+    manifest: Manifest | None,
+    evaluation: Evaluation,
+    fit: FitResult,
+    verdict: dict[str, Any],
+) -> str:
     """Write the card of a model, or of the finding that none is needed.
 
     Args:
@@ -15,10 +21,12 @@ def write_card(name: str, manifest: Manifest | None, evaluation: Evaluation, fit
         manifest: The manifest of the model, or None where no adapter helps.
         evaluation: What it does to the test split.
         fit: How it came about.
+        verdict: Whether to ship it: ``training.verdict.decide``.
     """
     summary = evaluation.summary
     parts = [
         f"# {name}",
+        f"**{verdict['sentence']}** [report.html](report.html) shows why.",
         _opening(manifest, fit),
         "## Does it help?",
         f"Measured on {summary['n_queries']} {summary['split']} queries of "

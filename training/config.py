@@ -20,19 +20,27 @@ class Recipe:
     """Everything that decides the outcome of a fit, beside the data and the seed.
 
     Attributes:
-        adapter: Adapter kind: ``linear``, ``low_rank``, ``two_layer``, or ``module:Class`` for a
-            subclass of :class:`training.Adapter`.
-        adapter_options: Keyword arguments of the adapter's class.
+        adapter: ``auto``, which fits several families and composes an adapter of those that
+            validation prefers; else one kind: ``linear``, ``low_rank``, ``two_layer``, or
+            ``module:Class`` for a subclass of :class:`training.Adapter`.
+        adapter_options: Keyword arguments of the adapter's class; ``auto`` has none.
+        hidden: For ``auto``, hidden units of each two-layer fit; the refits' stand side by side.
+        prototypes: For ``auto``, most prototypes, each with a shift of its own.
+        queries_per_prototype: For ``auto``, training queries for each prototype, on average.
+        gated: For ``auto``, whether queries far from all training queries are left alone.
         similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``.
         unlabelled_weights: Weights to try, in the softmax over candidates, of documents without a
             training query: 1 is the softmax over the whole corpus, 0 over labelled documents
             alone; validation chooses.
-        anchors: Weights of the document anchor to try; validation chooses.
+        anchors: Weights of the document anchor to try: the first with every unlabelled weight, the
+            others with the one that validation has chosen.
         blends: Shares of the learned change to try, 1 is all of it; validation chooses. 0, the
             raw query, is always among them.
         temperature: Divides the scores inside the softmax.
         learning_rate: Step size of AdamW at the full batch size; smaller in proportion for sets
             too small to fill it.
+        averaging: Share of the running mean of the weights that a step leaves in place; the mean is
+            what is validated and kept. 0 keeps the last weights.
         weight_decay: Pull towards the identity, per unit of learning rate.
         batch_size: Most queries a step; small sets take smaller steps (see ``step_size``).
         epochs: Most passes over the training queries.
@@ -49,22 +57,27 @@ class Recipe:
             ``query``.
     """
 
-    adapter: str = "linear"
+    adapter: str = "auto"
     adapter_options: dict[str, Any] = field(default_factory=dict)
+    hidden: int = 448
+    prototypes: int = 512
+    queries_per_prototype: float = 2.0
+    gated: bool = True
     similarity: str = "cosine"
     unlabelled_weights: tuple[float, ...] = (1.0, 0.0)
     anchors: tuple[float, ...] = (1.0,)
     blends: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     temperature: float = 0.03
     learning_rate: float = 2e-3
+    averaging: float = 0.97
     weight_decay: float = 0.01
     batch_size: int = 256
     epochs: int = 40
-    patience: int = 4
+    patience: int = 6
     folds: int = 5
     compared_queries: int = 800
     max_held_out: int = 2000
-    refits: int = 3
+    refits: int = 4
     sampled_documents: int = 2048
     max_validated: int = 50000
     anchor_batch: int = 256
@@ -86,12 +99,23 @@ class Recipe:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
         if max(self.blends) > 1:
             raise ConfigError(f"recipe key 'blends' is {self.blends}; shares lie from 0 to 1")
+        self._check_numbers()
+        if self.adapter == "auto" and self.adapter_options:
+            raise ConfigError(
+                "recipe key 'adapter_options' goes with a kind of adapter; for 'auto', set "
+                "'hidden', 'prototypes', 'queries_per_prototype' and 'gated'"
+            )
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers out of their range."""
         for key in _POSITIVE:
             if not 0 < getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be above 0")
         for key in ("weight_decay", "min_gain"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
+        if not 0 <= self.averaging < 1:
+            raise ConfigError(f"recipe key 'averaging' is {self.averaging}; must be under 1")
         if self.folds < 2:
             raise ConfigError(f"recipe key 'folds' is {self.folds}; cross-fitting needs 2 or more")
 
@@ -104,6 +128,9 @@ class Recipe:
 
 
 _POSITIVE = (
+    "hidden",
+    "prototypes",
+    "queries_per_prototype",
     "temperature",
     "learning_rate",
     "batch_size",

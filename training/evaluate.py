@@ -3,6 +3,7 @@
 What is measured is the exported file, through the code that serves it, never the torch module.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidecar.adapter import Adapter
+from training.changes import HEADLINE, TIE, PerQuery, Searched, count_changes, most_changed
 from training.dataset import Dataset, relevant
 from training.embeddings import Embeddings
 from training.errors import DataError
 from training.folds import has_seen_document
+from training.latency import measure_latency
 from training.metrics import DEPTH, METRICS, measure
 from training.search import Ranking, search
 from training.significance import compare_paired
 
-HEADLINE = "ndcg@10"
-TIE = 1e-9
-_N_REGRESSIONS = 10
-_N_SHOWN = 3
 _SCORE_RANKS = (1, 10)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SEED = 0
@@ -37,27 +36,48 @@ class Evaluation:
         summary: The object of ``evaluate --json``: metrics with base, adapted, delta, interval
             and p-value; slices by seen and unseen documents; wins, losses, ties.
         score_shift: Quantiles of the scores of the first and tenth document, raw and adapted.
+        changes: Counts of queries by how far they moved.
         regressions: The queries that lost most, with texts.
+        improvements: The queries that gained most, in the same form.
         notes: What a reader must know to read the numbers right.
+        latency: What a transform costs on this machine, or None where it was not timed.
+        approximate: Recall of an approximate index with raw and with adapted queries, or None.
     """
 
     summary: dict[str, Any]
     score_shift: dict[str, Any]
+    changes: dict[str, Any]
     regressions: list[dict[str, Any]] = field(default_factory=list)
+    improvements: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    latency: dict[str, Any] | None = None
+    approximate: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as one JSON object, the summary's keys on top."""
+        """Give everything as one JSON object, the summary's keys on top.
+
+        What was not measured has no key.
+        """
+        measured = {"latency": self.latency, "approximate": self.approximate}
         return {
             **self.summary,
             "score_shift": self.score_shift,
+            "changes": self.changes,
             "regressions": self.regressions,
+            "improvements": self.improvements,
             "notes": self.notes,
+            **{key: value for key, value in measured.items() if value is not None},
         }
 
 
 def evaluate_model(
-    model: bytes | str | Path, dataset: Dataset, embeddings: Embeddings, *, split: str = "test"
+    model: bytes | str | Path,
+    dataset: Dataset,
+    embeddings: Embeddings,
+    *,
+    split: str = "test",
+    index: str | None = None,
+    timed: bool = False,
 ) -> Evaluation:
     """Search with raw and with adapted queries, exactly, and compare.
 
@@ -68,10 +88,13 @@ def evaluate_model(
         dataset: Labels and texts.
         embeddings: Vectors of every labelled query and document.
         split: Which labels to measure on.
+        index: ``faiss:PATH`` of an approximate index over the same documents, to measure its
+            recall of exact search with raw and with adapted queries.
+        timed: Whether to time the transform, too.
 
     Raises:
-        DataError: The split is missing, a label has no vector, or the model does not fit the
-            vectors.
+        DataError: The split is missing, a label has no vector, or the model or the index does not
+            fit the vectors.
         sidecar.errors.ModelError: The model can't be loaded.
     """
     adapter = Adapter.from_bytes(model) if isinstance(model, bytes) else Adapter.load(model)
@@ -85,34 +108,32 @@ def evaluate_model(
         {rows_of[doc_id]: grade for doc_id, grade in relevant(labels).items()}
         for labels in qrels.values()
     ]
-    adapted = _search(adapter.transform(queries), embeddings, adapter)
+    adapted_queries = adapter.transform(queries)
+    adapted = _search(adapted_queries, embeddings, adapter)
     comparable = adapter.dim_in == adapter.dim_out
     base = _search(queries, embeddings, adapter) if comparable else _found_nothing(len(queries))
     scores = {
         "base": measure(base[0], relevant_rows),
         "adapted": measure(adapted[0], relevant_rows),
     }
-    delta = scores["adapted"][HEADLINE] - scores["base"][HEADLINE]
+    searched = Searched(query_ids, relevant_rows, embeddings.documents.ids, base, adapted)
     is_seen = has_seen_document(qrels, dataset.splits.get("train", {}))
-    summary = {
-        "dataset": dataset.name,
-        "split": split,
-        "n_queries": len(query_ids),
-        "adapter": adapter.manifest.name,
-        "metrics": _metrics(scores, np.ones(len(query_ids), dtype=bool)),
-        "slices": {
-            "seen_documents": _slice(scores, is_seen),
-            "unseen_documents": _slice(scores, ~is_seen),
-        },
-        "wins": int((delta > TIE).sum()),
-        "losses": int((delta < -TIE).sum()),
-        "ties": int((np.abs(delta) <= TIE).sum()),
-    }
+    regressions, improvements = most_changed(searched, dataset, scores["base"], scores["adapted"])
     return Evaluation(
-        summary,
+        {
+            "dataset": dataset.name,
+            "split": split,
+            "n_queries": len(query_ids),
+            "adapter": adapter.manifest.name,
+            **_compare(scores, is_seen),
+        },
         _score_shift(base if comparable else None, adapted),
-        _regressions(dataset, embeddings, query_ids, relevant_rows, (base, adapted), scores),
+        count_changes(scores["base"], scores["adapted"]),
+        regressions,
+        improvements,
         _notes(relevant_rows, comparable=comparable),
+        measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
+        _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
     )
 
 
@@ -120,6 +141,12 @@ def split_made_for(model: str | Path) -> str:
     """Say how the test split was made when a model was trained on data without one."""
     record = Adapter.load(model).manifest.training
     return str(record.get("made_splits") or record.get("recipe", {}).get("split_by", "document"))
+
+
+def read_manifest(model: str | Path) -> dict[str, Any]:
+    """Give what a model says about itself, as plain JSON."""
+    manifest: dict[str, Any] = json.loads(Adapter.load(model).manifest.to_json())
+    return manifest
 
 
 def _check_fit(adapter: Adapter, embeddings: Embeddings) -> None:
@@ -154,9 +181,35 @@ def _found_nothing(n_queries: int) -> Ranking:
     return np.full((n_queries, 1), -1), np.zeros((n_queries, 1), dtype=np.float32)
 
 
-def _metrics(
-    scores: dict[str, dict[str, NDArray[np.float64]]], chosen: NDArray[np.bool_]
+def _sweep(
+    index: str,
+    queries: NDArray[np.float32],
+    adapted: NDArray[np.float32],
+    embeddings: Embeddings,
+    adapter: Adapter,
 ) -> dict[str, Any]:
+    """Measure the index as it is served; FAISS is loaded only for whoever asks."""
+    from training.approximate import sweep_index
+
+    return sweep_index(index, queries, adapted, embeddings.documents, adapter.manifest.similarity)
+
+
+def _compare(scores: dict[str, PerQuery], is_seen: NDArray[np.bool_]) -> dict[str, Any]:
+    """Compare overall, by slice, and by the count of queries better and worse."""
+    delta = scores["adapted"][HEADLINE] - scores["base"][HEADLINE]
+    return {
+        "metrics": _metrics(scores, np.ones(len(delta), dtype=bool)),
+        "slices": {
+            "seen_documents": _slice(scores, is_seen),
+            "unseen_documents": _slice(scores, ~is_seen),
+        },
+        "wins": int((delta > TIE).sum()),
+        "losses": int((delta < -TIE).sum()),
+        "ties": int((np.abs(delta) <= TIE).sum()),
+    }
+
+
+def _metrics(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> dict[str, Any]:
     """Compare base and adapted on every metric over some queries."""
     table = {}
     for name in METRICS:
@@ -172,9 +225,7 @@ def _metrics(
     return table
 
 
-def _slice(
-    scores: dict[str, dict[str, NDArray[np.float64]]], chosen: NDArray[np.bool_]
-) -> dict[str, Any]:
+def _slice(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> dict[str, Any]:
     """Compare on a part of the queries; an empty part has no metrics."""
     n_queries = int(chosen.sum())
     return {"n_queries": n_queries, "metrics": _metrics(scores, chosen) if n_queries else None}
@@ -199,46 +250,6 @@ def _score_shift(base: Ranking | None, adapted: Ranking) -> dict[str, Any]:
             if ranking is not None
         }
     return shift
-
-
-def _regressions(
-    dataset: Dataset,
-    embeddings: Embeddings,
-    query_ids: Sequence[str],
-    relevant_rows: Sequence[dict[int, float]],
-    rankings: tuple[Ranking, Ranking],
-    scores: dict[str, dict[str, NDArray[np.float64]]],
-) -> list[dict[str, Any]]:
-    """Name the queries that lost most, with what was wanted and what was found."""
-    delta = scores["adapted"][HEADLINE] - scores["base"][HEADLINE]
-    worst = [
-        place for place in np.argsort(delta, kind="stable")[:_N_REGRESSIONS] if delta[place] < -TIE
-    ]
-    ids = embeddings.documents.ids
-    shown = {
-        place: {
-            "relevant": [ids[row] for row in list(relevant_rows[place])[:_N_SHOWN]],
-            "found_before": [ids[row] for row in rankings[0][0][place][:_N_SHOWN]],
-            "found_after": [ids[row] for row in rankings[1][0][place][:_N_SHOWN]],
-        }
-        for place in worst
-    }
-    wanted = {doc_id for lists in shown.values() for found in lists.values() for doc_id in found}
-    texts = dataset.document_texts(wanted)
-    queries = dataset.query_texts([query_ids[place] for place in worst])
-    return [
-        {
-            "query_id": query_ids[place],
-            "query": queries.get(query_ids[place], ""),
-            "base": float(scores["base"][HEADLINE][place]),
-            "adapted": float(scores["adapted"][HEADLINE][place]),
-            **{
-                name: [{"doc_id": doc_id, "text": texts.get(doc_id, "")} for doc_id in found]
-                for name, found in lists.items()
-            },
-        }
-        for place, lists in shown.items()
-    ]
 
 
 def _notes(relevant_rows: Sequence[dict[int, float]], *, comparable: bool) -> list[str]:

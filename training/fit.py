@@ -1,17 +1,16 @@
-"""Fit an adapter: try, cross-validate, choose, and say so where nothing helps.
+"""Fit an adapter: try families, cross-validate, choose, and say so where nothing helps.
 
 Every trial leaves one fold of the training queries out and stops by it (or by the dev split, where
 the data has one), so no query is scored by an adapter that has seen it. The choice among trials,
 the share of the change that is kept, and the choice of no adapter at all are made on those
-held-out scores. The chosen weights are then fitted on all training queries. Test queries are
-never looked at.
+held-out scores. The chosen families are then fitted on all training queries, several times, and
+composed into one adapter. Test queries are never looked at.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +20,25 @@ import torch
 from training.adapters import Adapter
 from training.checkpoint import Resume, State, Workspace
 from training.config import Recipe
-from training.dataset import Dataset, Qrels, relevant, relevant_documents, unit_hash
+from training.dataset import Dataset, Qrels, relevant, relevant_documents
 from training.device import find_device, seeded
 from training.embeddings import Embeddings
 from training.errors import DataError
 from training.folds import Fold, make_folds
 from training.judgement import (
     HeldOut,
-    Scores,
     best_blend,
+    choose,
     describe,
+    flattery,
     honest_scores,
-    join,
     judge,
     objective,
 )
-from training.start import copy_adapter, digest_of, start_adapter
+from training.referee import Referee, held_out_labels
+from training.start import Families, Starts, can_merge, combinations, digest_of, merge
 from training.trial import TrainedTrial, Trial, Weights
-from training.validation import DocumentPool, ValidationSet, validation_rows
+from training.validation import ValidationSet
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ class FitResult:
         adapter: The chosen adapter, or None where no adapter helps.
         verdict: One sentence: what was chosen and why.
         weights: The loss weights that were chosen.
+        families: Families of adapters that it is composed of.
+        stores_queries: True where it holds the direction of a single training query.
         blend: The share of the learned change that was chosen.
         validation: Held-out nDCG@10: base, adapted, gains by slice, and by trial.
         curves: Training loss and validation objective of each chosen trial, by epoch.
@@ -86,12 +88,42 @@ class FitResult:
     adapter: Adapter | None
     verdict: str
     weights: Weights
+    families: Families
+    stores_queries: bool
     blend: float
     validation: dict[str, Any]
     curves: list[list[dict[str, float]]]
     seconds: float
     seed: int
     recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One family trained with one choice of weights on every fold.
+
+    Attributes:
+        family: The family.
+        weights: The loss weights.
+        trials: One trial a fold.
+        adapters: What each has trained.
+        scores: Scores of each on what it has not seen.
+    """
+
+    family: str
+    weights: Weights
+    trials: list[TrainedTrial]
+    adapters: list[Adapter]
+    scores: HeldOut
+
+    def as_dict(self) -> dict[str, Any]:
+        """Write down how it did."""
+        return {
+            "family": self.family,
+            "unlabelled_weight": self.weights.unlabelled,
+            "anchor": self.weights.anchor,
+            "objective": objective(self.scores),
+        }
 
 
 def fit_adapter(
@@ -159,69 +191,116 @@ class _Fit:
             },
             resume=settings.resume,
         )
+        self.starts = Starts(recipe, self.train, embeddings, settings.start_from, settings.seed)
         self.folds = self._make_folds()
-        held_out = [self._held_out_labels(fold) for fold in self.folds]
-        rows = validation_rows(embeddings, held_out, recipe, np.random.default_rng(settings.seed))
-        if len(rows) < len(embeddings.documents):
-            logger.warning(
-                "too many documents to validate on; ranking hard and random ones",
-                extra={"ranked": len(rows), "documents": len(embeddings.documents)},
-            )
-        self.pool = DocumentPool(embeddings.documents, rows, recipe.similarity).to(self.device)
-        self.validations = [
-            ValidationSet.make(labels, fold.train, embeddings, self.pool)
-            for labels, fold in zip(held_out, self.folds, strict=True)
-        ]
+        self.referee = Referee(
+            self.folds, self.dev, embeddings, recipe, seed=settings.seed, device=self.device
+        )
 
     def run(self) -> FitResult:
-        """Compare trials on some folds, finish the winner on all, then choose what to keep."""
+        """Compare trials on some folds, finish the winners on all, then choose what to keep."""
         started = time.monotonic()
-        choices = [
-            Weights(unlabelled, anchor)
-            for unlabelled, anchor in product(self.recipe.unlabelled_weights, self.recipe.anchors)
-        ]
-        n_folds = len(self.folds)
-        self._n_trials = len(choices) * n_folds + self._n_refits()
-        finished = {
-            choice: [self._trial(choice, fold) for fold in range(n_folds)] for choice in choices
-        }
-        held_out = {choice: self._held_out(trials) for choice, trials in finished.items()}
-        winner = max(choices, key=lambda choice: objective(held_out[choice]))
-        trials = finished[winner]
-        adapter = self._refit(winner, trials)
+        first, *others = self.starts.families
+        n_weights = len(self.recipe.unlabelled_weights) + len(self.recipe.anchors) - 1
+        self._n_trials = (n_weights + len(others)) * len(self.folds)
+        tried = self._try_weights(first)
+        weights = max(tried, key=lambda each: objective(tried[each].scores))
+        families = {first: tried[weights], **{name: self._try(name, weights) for name in others}}
+        rated = {names: self._rate(names, families) for names in combinations(tuple(families))}
+        chosen = choose({names: self.referee.join(parts) for names, parts in rated.items()})
+        adapter = self._refit(weights, {name: families[name].trials for name in chosen})
         # What may be shipped is scored itself on dev; else its folds on what they left out.
-        evidence = self._scores(adapter, self.validations[0]) if self.dev else held_out[winner]
+        evidence = self.referee.score(adapter) if self.dev else self.referee.join(rated[chosen])
         blend = best_blend(evidence)
-        histories = {
-            choice: [trial.history for trial in tried] for choice, tried in finished.items()
-        }
-        honest = self._join(honest_scores(histories, [part.is_seen for part in self.validations]))
-        verdict = judge(evidence, blend, honest, held_out[winner].base, self.recipe.min_gain)
+        flattered = self._choice_flattery(rated, chosen) + float(
+            np.mean(
+                [
+                    self._epoch_flattery(
+                        list(tried.values()) if name == first else [families[name]]
+                    )
+                    for name in chosen
+                ]
+            )
+        )
+        verdict = judge(evidence, blend, flattered, self.recipe.min_gain)
         with torch.no_grad():
             adapter.blend.fill_(blend)
-        rated = [
-            {
-                "unlabelled_weight": choice.unlabelled,
-                "anchor": choice.anchor,
-                "objective": objective(scores),
-            }
-            for choice, scores in held_out.items()
-        ]
         logger.info("fit finished", extra={"verdict": verdict.text})
+        attempts = [*tried.values(), *(families[name] for name in others)]
         return FitResult(
             adapter=adapter.cpu().eval() if verdict.helps else None,
             verdict=verdict.text,
-            weights=winner,
+            weights=weights,
+            families=chosen,
+            stores_queries="prototypes" in chosen
+            and self.starts.locality(self.train).holds_queries,
             blend=blend,
             validation={
-                "on": "dev split" if self.dev else f"{n_folds} cross-fitted folds",
-                **describe(evidence, verdict, blend, rated),
+                "on": "dev split" if self.dev else f"{len(self.folds)} cross-fitted folds",
+                "families": {
+                    "+".join(names): objective(self.referee.join(parts))
+                    for names, parts in rated.items()
+                },
+                **describe(evidence, verdict, blend, [attempt.as_dict() for attempt in attempts]),
             },
-            curves=[trial.curve for trial in trials],
+            curves=[trial.curve for name in chosen for trial in families[name].trials],
             seconds=time.monotonic() - started,
             seed=self.settings.seed,
             recipe=self.recipe,
         )
+
+    def _try_weights(self, family: str) -> dict[Weights, Attempt]:
+        """Try one loss weight after the other: what is best of the first goes with the second."""
+        tried: dict[Weights, Attempt] = {}
+        anchor, *more = self.recipe.anchors
+        for unlabelled in self.recipe.unlabelled_weights:
+            weights = Weights(unlabelled, anchor)
+            tried[weights] = self._try(family, weights)
+        best = max(tried, key=lambda each: objective(tried[each].scores))
+        for anchor in more:
+            weights = Weights(best.unlabelled, anchor)
+            tried[weights] = self._try(family, weights)
+        return tried
+
+    def _try(self, family: str, weights: Weights) -> Attempt:
+        """Train one family on all folds but what each leaves out, and score it there."""
+        trials = [self._trial(family, weights, fold) for fold in range(len(self.folds))]
+        adapters = [
+            self._restore(family, fold.train, trial.state)
+            for fold, trial in zip(self.folds, trials, strict=True)
+        ]
+        parts = [self.referee.score(adapter, fold) for fold, adapter in enumerate(adapters)]
+        return Attempt(family, weights, trials, adapters, self.referee.join(parts))
+
+    def _rate(self, names: Families, families: Mapping[str, Attempt]) -> list[HeldOut]:
+        """Score the mean of some families on each fold."""
+        return [
+            self.referee.score(
+                merge([families[name].adapters[fold] for name in names]).to(self.device), fold
+            )
+            for fold in range(len(self.folds))
+        ]
+
+    def _epoch_flattery(self, attempts: Sequence[Attempt]) -> float:
+        """Tell by how much scores are too good because the queries chose epoch and weights."""
+        histories = {
+            attempt.weights: [trial.history for trial in attempt.trials] for attempt in attempts
+        }
+        best = max((attempt.scores for attempt in attempts), key=objective).adapted[1.0]
+        honest = self.referee.join_scores(honest_scores(histories, self.referee.is_seen))
+        return flattery(best, honest, self.referee.joined_is_seen)
+
+    def _choice_flattery(
+        self, rated: Mapping[Families, Sequence[HeldOut]], chosen: Families
+    ) -> float:
+        """Tell by how much scores are too good because the queries chose the families."""
+        ends = {
+            names: [part.adapted[1.0][np.newaxis] for part in parts]
+            for names, parts in rated.items()
+        }
+        honest = self.referee.join_scores(honest_scores(ends, self.referee.is_seen))
+        best = self.referee.join(rated[chosen]).adapted[1.0]
+        return flattery(best, honest, self.referee.joined_is_seen)
 
     def _make_folds(self) -> list[Fold]:
         """Make the folds that it takes to hold out enough queries; usually fewer than all."""
@@ -232,29 +311,19 @@ class _Fit:
             unlabelled_share=1 - len(relevant_documents(self.train)) / n_documents,
             seed=self.settings.seed,
         )
-        sizes = np.cumsum([len(self._held_out_labels(fold)) for fold in folds])
+        sizes = np.cumsum([len(held_out_labels(fold, self.dev, self.recipe)) for fold in folds])
         return folds[: 1 + int(np.searchsorted(sizes, self.recipe.compared_queries))]
 
-    def _held_out_labels(self, fold: Fold) -> Qrels:
-        """Give what a fold's trial stops by: the dev split, else what the fold leaves out."""
-        labels = self.dev or fold.held_out
-        chosen = sorted(labels, key=lambda query: unit_hash(query, "held out"))
-        return {query: labels[query] for query in chosen[: self.recipe.max_held_out]}
-
-    def _make_adapter(self) -> Adapter:
-        """Make an untrained adapter, or a copy of the one to start from."""
-        given = self.settings.start_from
-        return (
-            copy_adapter(given)
-            if given
-            else start_adapter(self.recipe, self.train, self.embeddings)
-        )
-
-    def _trial(self, weights: Weights, fold: int) -> TrainedTrial:
+    def _trial(self, family: str, weights: Weights, fold: int) -> TrainedTrial:
         """Train on all but one fold."""
-        name = f"u{weights.unlabelled:g}-a{weights.anchor:g}-fold{fold}"
+        name = f"{_file_name(family)}-u{weights.unlabelled:g}-a{weights.anchor:g}-fold{fold}"
         trained = self._run(
-            name, weights, self.folds[fold].train, self.validations[fold], self.recipe.epochs, fold
+            name,
+            (family, weights),
+            self.folds[fold].train,
+            self.referee.validations[fold],
+            self.recipe.epochs,
+            fold,
         )
         logger.info(
             "trial finished",
@@ -265,17 +334,18 @@ class _Fit:
     def _run(
         self,
         name: str,
-        weights: Weights,
+        what: tuple[str, Weights],
         train: Qrels,
         validation: ValidationSet | None,
         epochs: int,
         offset: int,
     ) -> TrainedTrial:
         """Run one trial under its own seed."""
+        family, weights = what
         with seeded(self.settings.seed * 1009 + offset, self.device):
             trial = Trial(
                 name,
-                self._make_adapter(),
+                self.starts.make(family, train),
                 weights,
                 train=train,
                 validation=validation,
@@ -292,81 +362,63 @@ class _Fit:
         self._progress(self._done, self._n_trials)
         return trained
 
-    def _untrained(self) -> Adapter:
+    def _untrained(self, family: str, train: Qrels) -> Adapter:
         """Make an adapter where training starts."""
         with seeded(self.settings.seed, self.device):
-            return self._make_adapter().to(self.device).eval()
+            return self.starts.make(family, train).to(self.device).eval()
 
-    def _restore(self, state: State) -> Adapter:
+    def _restore(self, family: str, train: Qrels, state: State) -> Adapter:
         """Make an adapter with a trial's state."""
-        adapter = self._untrained()
+        adapter = self._untrained(family, train)
         adapter.load_state_dict(state)
         return adapter
 
-    def _n_refits(self) -> int:
-        """Count the fits on all queries: several where their mean is an adapter of the kind."""
-        return self.recipe.refits if self._untrained().averages else 1
+    def _refit(self, weights: Weights, chosen: Mapping[str, Sequence[TrainedTrial]]) -> Adapter:
+        """Fit the chosen families on all queries, for as many steps as the folds did best with.
 
-    def _refit(self, weights: Weights, trials: list[TrainedTrial]) -> Adapter:
-        """Fit on all queries, for as many steps as the folds did best with.
-
-        The mean of linear maps is one linear map, so fits under several seeds are averaged into
-        one at no cost at query time.
+        Fits under several seeds are merged into one adapter, where the kind allows it.
         """
         share = float(np.mean([len(fold.train) for fold in self.folds])) / len(self.train)
-        epochs = round(share * float(np.mean([trial.epoch for trial in trials])))
-        if epochs == 0:
-            return self._untrained()
-        states = [
-            self._run(
-                f"u{weights.unlabelled:g}-a{weights.anchor:g}-all{number}",
-                weights,
-                self.train,
-                None,
-                epochs,
-                len(self.folds) + number,
-            ).state
-            for number in range(self._n_refits())
+        epochs = {
+            family: round(share * float(np.mean([trial.epoch for trial in trials])))
+            for family, trials in chosen.items()
+        }
+        numbers = {
+            family: range(self._n_refits(family)) if epochs[family] else range(0)
+            for family in chosen
+        }
+        self._n_trials += sum(len(each) for each in numbers.values())
+        fitted = [
+            self._restore(
+                family, self.train, self._run_all(family, weights, number, epochs[family])
+            )
+            for family in chosen
+            for number in numbers[family]
         ]
-        return self._restore(
-            {key: torch.stack([state[key] for state in states]).mean(dim=0) for key in states[0]}
-        )
+        adapter = merge(fitted) if fitted else self._untrained(next(iter(chosen)), self.train)
+        return adapter.to(self.device).eval()
 
-    @torch.no_grad()
-    def _scores(self, adapter: Adapter, validation: ValidationSet) -> HeldOut:
-        """Score one adapter at every blend on one validation set."""
-        base = self._base_scores(validation)
-        scores = {0.0: base} if adapter.dim_in == adapter.dim_out else {}
-        for blend in sorted({*self.recipe.blends, 1.0} - {0.0}):
-            adapter.blend.fill_(blend)
-            scores[blend] = validation.ndcg(adapter(validation.queries.to(self.device)))
-        return HeldOut(base, scores, validation.is_seen, self.recipe.blends)
+    def _n_refits(self, family: str) -> int:
+        """Count a family's fits on all queries: several where they can be merged."""
+        adapter = self._untrained(family, self.train)
+        is_fresh = self.settings.start_from is None
+        return self.recipe.refits if can_merge(adapter, is_fresh=is_fresh) else 1
 
-    def _held_out(self, trials: list[TrainedTrial]) -> HeldOut:
-        """Join the scores of each fold's adapter on what it has not seen."""
-        parts = [
-            self._scores(self._restore(trial.state), validation)
-            for trial, validation in zip(trials, self.validations, strict=True)
-        ]
-        return HeldOut(
-            self._join([part.base for part in parts]),
-            {
-                blend: self._join([part.adapted[blend] for part in parts])
-                for blend in parts[0].adapted
-            },
-            parts[0].is_seen if self.dev else np.concatenate([part.is_seen for part in parts]),
-            self.recipe.blends,
-        )
+    def _run_all(self, family: str, weights: Weights, number: int, epochs: int) -> State:
+        """Fit one family on all queries."""
+        return self._run(
+            f"{_file_name(family)}-u{weights.unlabelled:g}-a{weights.anchor:g}-all{number}",
+            (family, weights),
+            self.train,
+            None,
+            epochs,
+            len(self.folds) + number,
+        ).state
 
-    def _join(self, parts: Sequence[Scores]) -> Scores:
-        """Put the folds' scores together; with a dev split, all scored the same queries."""
-        return join(parts, same_queries=bool(self.dev))
 
-    def _base_scores(self, validation: ValidationSet) -> Scores:
-        """Score the raw queries; those of another width than the documents find nothing."""
-        if self.embeddings.queries.dim != self.embeddings.documents.dim:
-            return np.zeros(len(validation.queries))
-        return validation.ndcg(validation.queries.to(self.device))
+def _file_name(family: str) -> str:
+    """Write a family as a part of a file's name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in family)
 
 
 def _usable(qrels: Qrels) -> Qrels:

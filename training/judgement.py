@@ -127,21 +127,51 @@ def honest_scores(
     return honest
 
 
-def judge(
-    evidence: HeldOut, blend: float, honest: Scores, honest_base: Scores, min_gain: float
-) -> Verdict:
+def choose(rated: Mapping[Choice, HeldOut]) -> Choice:
+    """Choose the first of several candidates that is not clearly worse than the best.
+
+    Clearly: by more than 1.645 standard errors of the paired difference. So a candidate that stands
+    early because it is expected to generalise better wins unless the scores speak against it.
+
+    Args:
+        rated: Held-out scores of each candidate, the most trusted first.
+
+    Source:
+        After the one-standard-error rule: Breiman et al. (1984), Classification and Regression
+        Trees, section 3.4.3.
+    """
+    best = rated[max(rated, key=lambda choice: objective(rated[choice]))]
+    best_scores = best.adapted[best_blend(best)]
+    for choice, scores in rated.items():
+        difference = best_scores - scores.adapted[best_blend(scores)]
+        error = _standard_error(difference, best.is_seen)
+        if slice_mean(difference, best.is_seen) <= STANDARD_ERRORS * error:
+            return choice
+    raise AssertionError("the best is not worse than itself")
+
+
+def flattery(best: Scores, honest: Scores, is_seen: NDArray[np.bool_]) -> float:
+    """Tell by how much scores are too good because their own queries chose.
+
+    Args:
+        best: Scores where the same queries chose.
+        honest: Scores where other queries chose: :func:`honest_scores`.
+        is_seen: Which slice each query belongs to.
+    """
+    return max(0.0, slice_mean(best - honest, is_seen))
+
+
+def judge(evidence: HeldOut, blend: float, flattered: float, min_gain: float) -> Verdict:
     """Decide between an adapter and none.
 
     Args:
         evidence: Scores of what would be shipped.
         blend: The share of the change that was chosen.
-        honest: Scores of the full change, chosen by other queries: :func:`honest_scores`.
-        honest_base: Base scores of the same queries.
+        flattered: By how much the full change's scores are too good: :func:`flattery`.
         min_gain: Least gain worth an adapter.
     """
     is_seen = evidence.is_seen
-    flattery = evidence.gain(1.0) - slice_mean(honest - honest_base, is_seen)
-    gain = evidence.gain(blend) - blend * max(0.0, flattery)
+    gain = evidence.gain(blend) - blend * flattered
     error = _standard_error(evidence.adapted[blend] - evidence.base, is_seen)
     numbers = (
         f"nDCG@10 {gain:+.4f} expected from {len(is_seen)} held-out queries, "

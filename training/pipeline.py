@@ -8,14 +8,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import onnx
-import onnxruntime
-import torch
 
 from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
@@ -30,7 +24,18 @@ from training.evaluate import Evaluation, evaluate_model
 from training.export import describe_adapter, export_adapter, stamp_manifest
 from training.files import swap_folder, write_whole
 from training.fit import FitResult, FitSettings, fit_adapter
+from training.origin import (
+    describe_file,
+    describe_fit,
+    describe_training,
+    versions,
+    write_command,
+)
 from training.query_region import find_query_region
+from training.record import EVALUATION, encode_record
+from training.report import require_packages, write_report
+from training.size_curve import measure_size_curve
+from training.verdict import decide
 
 Stage = Callable[[str], None]
 """Called with what is about to be done."""
@@ -38,7 +43,9 @@ Stage = Callable[[str], None]
 MODEL_FILE = "adapter.onnx"
 CHECKPOINT = "checkpoint"
 _PROVED_QUERIES = 33
-_OURS = {MODEL_FILE, CHECKPOINT, "evaluation.json", "README.md", "report.html"}
+_TRIED_QUERIES = 5
+REPORT = "report.html"
+_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT}
 
 
 @dataclass(frozen=True)
@@ -48,14 +55,18 @@ class BuiltModel:
     Attributes:
         folder: The model's folder.
         file: The model file, or None where no adapter helps and none was asked for.
+        report: The page that shows all of this.
         evaluation: What it does to the test split.
         fit: How it came about.
+        verdict: Whether to ship it, as ``training.verdict.decide`` puts it.
     """
 
     folder: Path
     file: Path | None
+    report: Path
     evaluation: Evaluation
     fit: FitResult
+    verdict: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,14 +78,32 @@ class BuildOptions:
         device: Where to compute: ``cpu``, ``cuda`` or ``mps``.
         resume: Whether to continue an interrupted build: ``never``, ``if_same`` or ``must_match``.
         start_from: A trained adapter to start from instead of the identity.
+        start_name: Where ``start_from`` stands, for whoever wants to do the same again.
         allow_identity: Where no adapter helps, write a model that changes nothing.
+        index: ``faiss:PATH`` of the approximate index that will be searched, to be measured, too.
+        size_curve: Whether to fit with fewer training queries, too, and show what they give.
     """
 
     seed: int = 0
     device: str = "cpu"
     resume: Resume = "never"
     start_from: Adapter | None = None
+    start_name: str = ""
     allow_identity: bool = False
+    index: str | None = None
+    size_curve: bool = False
+
+    def command(self, dataset: Dataset, embeddings: Embeddings, folder: Path) -> str:
+        """Write the command that does the same again, its recipe being in ``recipe.toml``."""
+        options = {
+            "--seed": str(self.seed),
+            "--device": self.device if self.device != "cpu" else None,
+            "--from": self.start_name,
+            "--allow-identity": self.allow_identity,
+            "--index": self.index,
+            "--size-curve": self.size_curve,
+        }
+        return write_command(dataset, embeddings, folder, options)
 
 
 def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
@@ -103,58 +132,54 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
             was before.
     """
     recipe, options = recipe or Recipe(), options or BuildOptions()
+    require_packages()
     _check_target(folder)
+    if options.index:
+        on_stage("index")
+        _check_index(options.index, dataset, embeddings, recipe)
     work = folder.with_name(f".{folder.name}.partial")
+    settings = FitSettings(
+        seed=options.seed,
+        device=options.device,
+        workspace=work / "fit",
+        resume=options.resume,
+        start_from=options.start_from,
+    )
     on_stage("fitting")
-    fit = fit_adapter(
-        dataset,
-        embeddings,
-        recipe,
-        FitSettings(
-            seed=options.seed,
-            device=options.device,
-            workspace=work / "fit",
-            resume=options.resume,
-            start_from=options.start_from,
-        ),
-        progress=progress,
-    )
+    fit = fit_adapter(dataset, embeddings, recipe, settings, progress=progress)
     on_stage("evaluating")
+    training = describe_training(dataset, embeddings, fit)
     adapter = fit.adapter or _identity(embeddings, recipe, fit)
-    is_written = fit.adapter is not None or options.allow_identity
-    training = _training_record(dataset, embeddings, fit)
-    manifest = describe_adapter(
-        adapter,
-        embeddings.encoder,
-        name=folder.name,
-        similarity=recipe.similarity,
-        training=training,
-        versions=_versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        query_region=find_query_region(
-            embeddings.queries, list(dataset.split("train")), seed=options.seed
-        ),
+    exported = _export(adapter, folder.name, dataset, embeddings, training)
+    evaluation = evaluate_model(
+        exported.content, dataset, embeddings, index=options.index, timed=True
     )
-    test_queries = embeddings.queries.take_ids(list(dataset.split("test"))[:_PROVED_QUERIES])
-    content = export_adapter(adapter, manifest, queries=test_queries)
-    evaluation = evaluate_model(content, dataset, embeddings)
-    new = work / "model"
-    if new.exists():
-        shutil.rmtree(new)
-    new.mkdir(parents=True)
-    if is_written:
-        stamped = replace(manifest, metrics=_measured(evaluation))
-        write_whole(new / MODEL_FILE, stamp_manifest(content, stamped))
-        save_adapter(adapter, new / CHECKPOINT, manifest=json.loads(stamped.to_json()))
-    record = {**evaluation.as_dict(), "fit": _fit_record(fit, training)}
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    write_whole(new / "evaluation.json", text.encode())
-    card = write_card(folder.name, manifest if is_written else None, evaluation, fit)
-    write_whole(new / "README.md", card.encode())
+    is_written = fit.adapter is not None or options.allow_identity
+    stamped = exported.stamp(evaluation) if is_written else None
+    record = {
+        **evaluation.as_dict(),
+        "fit": describe_fit(fit, exported.manifest, options.command(dataset, embeddings, folder)),
+    }
+    if options.size_curve:
+        record["size_curve"] = measure_size_curve(
+            dataset,
+            embeddings,
+            recipe,
+            settings,
+            (evaluation, fit.adapter is not None),
+            progress=lambda size, _all: on_stage(f"fit on {size}"),
+        )
+    new = _empty(work / "model")
+    if stamped:
+        record["model"] = describe_file(stamped.content, MODEL_FILE)
+        _write_model(new, adapter, stamped)
+    record["verdict"] = decide(record)
+    _write_papers(new, folder.name, record, stamped.manifest if stamped else None, fit, evaluation)
     _keep_others(folder, new)
     swap_folder(new, folder)
     shutil.rmtree(work)
-    return BuiltModel(folder, folder / MODEL_FILE if is_written else None, evaluation, fit)
+    file = folder / MODEL_FILE if stamped else None
+    return BuiltModel(folder, file, folder / REPORT, evaluation, fit, record["verdict"])
 
 
 def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
@@ -187,6 +212,14 @@ def _check_target(folder: Path) -> None:
         raise ConfigError(f"can't make {folder.parent}: {error.strerror}") from error
 
 
+def _check_index(index: str, dataset: Dataset, embeddings: Embeddings, recipe: Recipe) -> None:
+    """Refuse an index that can't be measured before hours are spent: sweep it with few queries."""
+    from training.approximate import sweep_index
+
+    queries = embeddings.queries.take_ids(list(dataset.split("test"))[:_TRIED_QUERIES])
+    sweep_index(index, queries, queries, embeddings.documents, recipe.similarity)
+
+
 def _identity(embeddings: Embeddings, recipe: Recipe, fit: FitResult) -> Adapter:
     """Make the model that changes nothing, to be measured where no adapter helps."""
     dim = embeddings.documents.dim
@@ -197,53 +230,79 @@ def _identity(embeddings: Embeddings, recipe: Recipe, fit: FitResult) -> Adapter
     return adapter.eval()
 
 
-def _training_record(dataset: Dataset, embeddings: Embeddings, fit: FitResult) -> dict[str, Any]:
-    """Write down what the manifest says about training."""
-    return {
-        "dataset": dataset.name,
-        "labels": dataset.content_hash(),
-        "vectors": embeddings.content_hash(),
-        **{f"n_{split}": len(qrels) for split, qrels in sorted(dataset.splits.items())},
-        "n_documents": len(embeddings.documents),
-        "made_splits": dataset.made_splits,
-        "seed": fit.seed,
-        "recipe": fit.recipe.as_dict(),
-        "unlabelled_weight": fit.weights.unlabelled,
-        "anchor": fit.weights.anchor,
-        "blend": fit.blend,
-    }
+@dataclass(frozen=True)
+class _Exported:
+    """The bytes of a model, and the manifest in them."""
+
+    content: bytes
+    manifest: Manifest
+
+    def stamp(self, evaluation: Evaluation) -> "_Exported":
+        """Write what was measured into the manifest."""
+        manifest = replace(self.manifest, metrics=_measured(evaluation))
+        return _Exported(stamp_manifest(self.content, manifest), manifest)
+
+
+def _export(
+    adapter: Adapter,
+    name: str,
+    dataset: Dataset,
+    embeddings: Embeddings,
+    training: dict[str, Any],
+) -> _Exported:
+    """Make the model file in memory, proved on real queries."""
+    manifest = describe_adapter(
+        adapter,
+        embeddings.encoder,
+        name=name,
+        similarity=training["recipe"]["similarity"],
+        stores_queries=training["stores_queries"],
+        training=training,
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        query_region=find_query_region(
+            embeddings.queries, list(dataset.split("train")), seed=training["seed"]
+        ),
+    )
+    test_queries = embeddings.queries.take_ids(list(dataset.split("test"))[:_PROVED_QUERIES])
+    return _Exported(export_adapter(adapter, manifest, queries=test_queries), manifest)
+
+
+def _empty(folder: Path) -> Path:
+    """Make a folder, without what an interrupted build left in it."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _write_model(folder: Path, adapter: Adapter, stamped: _Exported) -> None:
+    """Write the model file, and the trained adapter behind it."""
+    write_whole(folder / MODEL_FILE, stamped.content)
+    manifest = json.loads(stamped.manifest.to_json())
+    save_adapter(adapter, folder / CHECKPOINT, manifest=manifest)
+
+
+def _write_papers(
+    folder: Path,
+    name: str,
+    record: dict[str, Any],
+    manifest: Manifest | None,
+    fit: FitResult,
+    evaluation: Evaluation,
+) -> None:
+    """Write what people read: the figures, the report and the model card."""
+    write_whole(folder / EVALUATION, encode_record(record))
+    described = json.loads(manifest.to_json()) if manifest else None
+    write_whole(folder / REPORT, write_report(record, described).encode())
+    card = write_card(name, manifest, evaluation, fit, record["verdict"])
+    write_whole(folder / "README.md", card.encode())
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:
     """Pick what the manifest says about quality."""
     keys = ("dataset", "split", "n_queries", "metrics")
     return {key: evaluation.summary[key] for key in keys}
-
-
-def _fit_record(fit: FitResult, training: dict[str, Any]) -> dict[str, Any]:
-    """Write down the choice and what it rests on."""
-    return {
-        "verdict": fit.verdict,
-        "helps": fit.adapter is not None,
-        "unlabelled_weight": fit.weights.unlabelled,
-        "anchor": fit.weights.anchor,
-        "blend": fit.blend,
-        "validation": fit.validation,
-        "curves": fit.curves,
-        "seconds": round(fit.seconds, 1),
-        **{key: training[key] for key in ("labels", "vectors", "seed", "recipe")},
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Name the packages that decide the outcome."""
-    return {
-        "trimtab": version("trimtab"),
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-    }
 
 
 def _keep_others(folder: Path, new: Path) -> None:

@@ -56,29 +56,44 @@ def find_query_region(
     chosen = rng.permutation(len(query_ids))[:_MAX_QUERIES]
     vectors = queries.take_ids([query_ids[row] for row in chosen])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    threshold = np.quantile(_cross_fitted(vectors, rng), SHARE, method="weibull")
+    threshold = np.quantile(cross_fitted_similarities(vectors, rng), SHARE, method="weibull")
     return QueryRegion.pack(
-        _find_centroids(vectors, rng),
+        find_centroids(vectors, rng),
         threshold=min(float(threshold), _MAX_THRESHOLD),
         share=SHARE,
     )
 
 
-def _cross_fitted(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Give each vector's similarity with the best centroid of folds that lack it."""
+def cross_fitted_similarities(
+    vectors: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Give each vector's similarity with the best centroid of folds that lack it.
+
+    Args:
+        vectors: Unit vectors in random order, shape ``(n, dim)``.
+        rng: Seeds every k-means.
+    """
     fold_of = np.arange(len(vectors)) % _FOLDS  # the vectors come in random order
     similarities = np.empty(len(vectors), dtype=np.float32)
     for fold in range(_FOLDS):
-        centroids = _find_centroids(vectors[fold_of != fold], rng)
+        centroids = find_centroids(vectors[fold_of != fold], rng)
         similarities[fold_of == fold] = (vectors[fold_of == fold] @ centroids.T).max(axis=1)
     return similarities
 
 
-def _find_centroids(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Find unit centroids of unit vectors, without those of a few vectors only."""
+def find_centroids(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Find unit centroids of unit vectors, without those of a few vectors only.
+
+    Args:
+        vectors: Unit vectors, shape ``(n, dim)``.
+        rng: Seeds the k-means.
+
+    Returns:
+        Unit vectors, shape ``(centroids, dim)``: up to one for every 16 vectors, at most 16.
+    """
     import faiss
 
-    n_centroids = min(_MAX_CENTROIDS, len(vectors) // _QUERIES_PER_CENTROID)
+    n_centroids = max(1, min(_MAX_CENTROIDS, len(vectors) // _QUERIES_PER_CENTROID))
     kmeans = faiss.Kmeans(
         vectors.shape[1],
         n_centroids,

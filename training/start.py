@@ -1,33 +1,128 @@
 """Where training starts: the identity, a closed form, or an adapter that is there already."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from training.adapters import Adapter, kind_of
+from training.adapters import Adapter, ComposedAdapter, compose, kind_of
 from training.adapters.registry import make_adapter
 from training.config import Recipe
 from training.dataset import Qrels, relevant
 from training.embeddings import Embeddings
+from training.locality import Locality, find_locality
 
 _PENALTY = 1.0
 
 
-def start_adapter(recipe: Recipe, train: Qrels, embeddings: Embeddings) -> Adapter:
-    """Make the recipe's adapter, untrained: the identity, or ridge where widths differ.
+Families = tuple[str, ...]
 
-    Raises:
-        ConfigError: The adapter or one of its options is unknown.
+FAMILIES = ("linear", "two_layer", "prototypes")
+"""What ``auto`` fits: the linear part alone, and with either of the others beside it."""
+
+
+class Starts:
+    """Makes the untrained adapters of one fit."""
+
+    def __init__(
+        self, recipe: Recipe, train: Qrels, embeddings: Embeddings, given: Adapter | None, seed: int
+    ) -> None:
+        """Keep what adapters are made of.
+
+        Args:
+            recipe: The knobs.
+            train: All training queries.
+            embeddings: The vectors.
+            given: A trained adapter to start from instead, or None.
+            seed: Seed of prototypes and gate.
+        """
+        self._recipe, self._train, self._embeddings = recipe, train, embeddings
+        self._given, self._seed = given, seed
+        self._localities: dict[int, Locality] = {}
+        is_auto = recipe.adapter == "auto" and given is None
+        self.families = FAMILIES if is_auto else (kind_of(given) if given else recipe.adapter,)
+
+    def make(self, family: str, train: Qrels) -> Adapter:
+        """Make an untrained adapter, or a copy of the given one.
+
+        Args:
+            family: One of ``families``.
+            train: The queries that it will be trained on; they alone make prototypes and gate.
+
+        Raises:
+            ConfigError: The adapter or one of its options is unknown.
+        """
+        if self._given is not None:
+            return copy_adapter(self._given)
+        recipe, embeddings = self._recipe, self._embeddings
+        dim_in, dim_out = embeddings.queries.dim, embeddings.documents.dim
+        adapter: Adapter
+        if family in FAMILIES and recipe.adapter == "auto":
+            adapter = self.locality(train).make_adapter(
+                dim_out,
+                hidden=recipe.hidden if family == "two_layer" else 0,
+                has_prototypes=family == "prototypes",
+            )
+        else:
+            adapter = make_adapter(family, dim_in, dim_out, recipe.adapter_options)
+        adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
+        if dim_in != dim_out:
+            adapter.start_from(ridge_map(self._train, embeddings))
+        return adapter
+
+    def locality(self, train: Qrels) -> Locality:
+        """Look at where some training queries lie, once for each such set."""
+        found = self._localities.get(id(train))
+        if found is None:
+            found = find_locality(train, self._embeddings, self._recipe, self._seed)
+            self._localities[id(train)] = found
+        return found
+
+
+def combinations(families: Families) -> list[Families]:
+    """Give what may be composed, the most trusted first.
+
+    A mean of several families varies less than any of them, so means come first.
     """
-    dim_in, dim_out = embeddings.queries.dim, embeddings.documents.dim
-    adapter = make_adapter(recipe.adapter, dim_in, dim_out, recipe.adapter_options)
-    adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
-    if dim_in != dim_out:
-        adapter.start_from(ridge_map(train, embeddings))
-    return adapter
+    if families != FAMILIES:
+        return [families]
+    return [
+        ("two_layer", "prototypes"),
+        ("linear", "two_layer"),
+        ("prototypes",),
+        ("two_layer",),
+        ("linear",),
+    ]
+
+
+def can_merge(adapter: Adapter, *, is_fresh: bool) -> bool:
+    """Tell whether several trained copies of an adapter should become one.
+
+    Args:
+        adapter: One of them.
+        is_fresh: False where they go on from a trained one: its hidden units would stand side by
+            side with their own copies.
+    """
+    return adapter.averages or (is_fresh and isinstance(adapter, ComposedAdapter))
+
+
+def merge(adapters: Sequence[Adapter]) -> Adapter:
+    """Make one adapter of several of one kind, whose change is the mean of theirs."""
+    first = adapters[0]
+    if len(adapters) == 1:
+        return first
+    composed = [each for each in adapters if isinstance(each, ComposedAdapter)]
+    if len(composed) == len(adapters):
+        return compose(composed)
+    merged = copy_adapter(first)
+    states = [each.state_dict() for each in adapters]
+    merged.load_state_dict(
+        {key: torch.stack([s[key] for s in states]).mean(dim=0) for key in states[0]}
+    )
+    return merged
 
 
 def copy_adapter(adapter: Adapter) -> Adapter:

@@ -1,5 +1,6 @@
 """The only training loop: one adapter, one share of the queries, one choice of loss weights."""
 
+import copy
 import logging
 import math
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from training.search import normalise, prepare_documents
 from training.validation import ValidationSet, slice_mean
 
 logger = logging.getLogger(__name__)
+
+_WARM_UP_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,8 @@ class Trial:
         """
         self.name = name
         self.adapter = adapter.to(device)
+        self._mean = copy.deepcopy(self.adapter)  # of the weights at the last steps: what is kept
+        self._n_steps = 0
         self._weights = weights
         self._validation = validation
         self._recipe = recipe
@@ -188,7 +193,7 @@ class Trial:
         self._optimiser = torch.optim.AdamW(
             self.adapter.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay
         )
-        self._best = _copy(adapter.state_dict())
+        self._best = _copy(self._mean.state_dict())
         self._best_epoch = 0
         self._best_score = -np.inf
         self._curve: list[dict[str, float]] = []
@@ -219,7 +224,7 @@ class Trial:
             score = self._score()
             self._curve.append({"loss": loss, "validation": score})
             if score > self._best_score or self._validation is None:
-                self._best, self._best_epoch = _copy(self.adapter.state_dict()), len(self._curve)
+                self._best, self._best_epoch = _copy(self._mean.state_dict()), len(self._curve)
                 self._best_score = score
             self._keep(workspace)
             on_epoch()
@@ -244,6 +249,7 @@ class Trial:
             self._optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self._optimiser.step()
+            self._average()
             total += loss.item() * len(chosen)
         if not np.isfinite(total):
             raise DivergedError(
@@ -251,6 +257,20 @@ class Trial:
                 "lower learning_rate or raise temperature in the recipe"
             )
         return total / len(order)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Take a step's weights into the running mean, which forgets its first steps sooner.
+
+        Source:
+            Polyak & Juditsky (1992), doi:10.1137/0330046, with exponential weights.
+        """
+        self._n_steps += 1
+        decay = min(self._recipe.averaging, self._n_steps / (self._n_steps + _WARM_UP_STEPS))
+        for mean, value in zip(self._mean.parameters(), self.adapter.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+        for kept, buffer in zip(self._mean.buffers(), self.adapter.buffers(), strict=True):
+            kept.copy_(buffer)
 
     def _loss(self, chosen: Tensor, candidates: Tensor, addition: Tensor) -> Tensor:
         """Give the loss of one batch: softmax over candidates, and the document anchor."""
@@ -272,8 +292,8 @@ class Trial:
         if self._validation is None:
             self._history.append(torch.empty(0))
             return float("nan")
-        self.adapter.eval()
-        adapted = self.adapter(self._validation.queries.to(self._device))
+        self._mean.eval()
+        adapted = self._mean(self._validation.queries.to(self._device))
         scores = self._validation.ndcg(adapted)
         self._history.append(torch.from_numpy(scores).float())
         return slice_mean(scores, self._validation.is_seen)
@@ -281,6 +301,7 @@ class Trial:
     def _keep(self, workspace: Workspace) -> None:
         """Save everything that the next epoch depends on."""
         state = {f"adapter.{key}": value for key, value in self.adapter.state_dict().items()}
+        state |= {f"mean.{key}": value for key, value in self._mean.state_dict().items()}
         state |= {f"best.{key}": value for key, value in self._best.items()}
         for number, entry in self._optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{number}.{key}": value for key, value in entry.items()}
@@ -288,7 +309,12 @@ class Trial:
         state["random"] = torch.get_rng_state()
         if self._device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self._device)
-        record = {"epoch": self._best_epoch, "score": self._best_score, "curve": self._curve}
+        record = {
+            "epoch": self._best_epoch,
+            "score": self._best_score,
+            "curve": self._curve,
+            "steps": self._n_steps,
+        }
         workspace.save(self.name, state, record)
 
     def _restore(self, workspace: Workspace) -> None:
@@ -298,6 +324,7 @@ class Trial:
             return
         state, record = found
         self.adapter.load_state_dict(_under(state, "adapter."))
+        self._mean.load_state_dict(_under(state, "mean."))
         self._best = _under(state, "best.")
         optimiser = self._optimiser.state_dict()
         entries: dict[int, dict[str, Tensor]] = {}
@@ -310,7 +337,7 @@ class Trial:
         if "random.cuda" in state and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["random.cuda"], self._device)
         self._best_epoch, self._best_score = record["epoch"], record["score"]
-        self._curve = record["curve"]
+        self._curve, self._n_steps = record["curve"], record["steps"]
         self._history = list(state["history"])
 
 

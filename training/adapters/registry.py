@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from training.adapters.base import Adapter
+from training.adapters.composed import ComposedAdapter
 from training.adapters.identity import IdentityAdapter
 from training.adapters.linear import LinearAdapter
 from training.adapters.low_rank import LowRankAdapter
@@ -17,6 +18,7 @@ from training.adapters.two_layer import TwoLayerAdapter
 from training.errors import ConfigError, DataError
 
 _BUILT_IN: dict[str, type[Adapter]] = {
+    "composed": ComposedAdapter,
     "identity": IdentityAdapter,
     "linear": LinearAdapter,
     "low_rank": LowRankAdapter,
@@ -34,7 +36,9 @@ def adapter_class(kind: str) -> type[Adapter]:
         return _BUILT_IN[kind]
     module_name, _, class_name = kind.partition(":")
     if not class_name:
-        raise ConfigError(f"adapter is {kind!r}; expected {', '.join(_BUILT_IN)}, or module:Class")
+        raise ConfigError(
+            f"adapter is {kind!r}; expected auto, linear, low_rank, two_layer, or module:Class"
+        )
     sys.path.append(str(Path.cwd()))  # a user's module usually lies where the command is run
     try:
         found = getattr(importlib.import_module(module_name), class_name)

@@ -1,7 +1,7 @@
 """`trimtab evaluate MODEL DATASET --embeddings EMB`: raw against adapted queries."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,44 +13,122 @@ from training.commands.options import PATH
 @click.argument("dataset", type=PATH)
 @click.option("--embeddings", type=PATH, required=True, help="Embeddings folder of the dataset.")
 @click.option("--split", default="test", show_default=True, help="train, dev or test.")
+@click.option(
+    "--index", metavar="faiss:PATH", help="Approximate index that is searched: report its recall."
+)
+@click.option("--report", type=PATH, metavar="FILE", help="Write the proof, an HTML page, to FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(model: str, dataset: Path, embeddings: Path, split: str, as_json: bool) -> None:
+def evaluate(
+    model: str, dataset: Path, embeddings: Path, report: Path | None, as_json: bool, **options: Any
+) -> None:
     """Compare raw and adapted queries on a split of DATASET.
 
     Searches exactly, through the exported MODEL, and tells the difference from chance.
     """
-    from training.commands.screen import results, show_evaluation, talk
+    from training.commands.screen import show_evaluation, show_verdict, talk
     from training.dataset import Dataset
     from training.embeddings import Embeddings
-    from training.evaluate import evaluate_model, split_made_for
+    from training.evaluate import evaluate_model, read_manifest, split_made_for
+    from training.record import encode_record, record_beside
+    from training.verdict import decide
 
+    if report:
+        _check_place(report)
     data = Dataset.load(dataset, split_by=split_made_for(model))
     with talk.status("searching with raw and with adapted queries"):
-        evaluation = evaluate_model(model, data, Embeddings.open(embeddings), split=split)
+        evaluation = evaluate_model(model, data, Embeddings.open(embeddings), timed=True, **options)
+    manifest = read_manifest(model)
+    record = evaluation.as_dict()
+    of_the_fit = record_beside(model, manifest["training"])
+    record["verdict"] = decide({**record, **of_the_fit})
+    if report:
+        _write(report, {**record, **of_the_fit}, manifest)
+        talk.print(f"made {report}")
     if as_json:
-        click.echo(json.dumps(evaluation.summary, indent=1, ensure_ascii=False))
+        click.echo(encode_record(record), nl=False)
         return
     show_evaluation(evaluation.summary)
-    for rank, shift in evaluation.score_shift.items():
+    show_verdict(record["verdict"])
+    _show_details(record)
+
+
+def _check_place(report: Path) -> None:
+    """Refuse a place where no file can be, before the work is done."""
+    from training.errors import ConfigError
+
+    if report.is_dir():
+        raise ConfigError(f"{report} is a folder; --report wants a file such as report.html")
+    if not report.parent.is_dir():
+        raise ConfigError(f"no folder {report.parent} for --report {report.name}; make it first")
+
+
+def _write(report: Path, record: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """Write the page."""
+    from training.errors import ConfigError
+    from training.files import write_whole
+    from training.report import write_report
+
+    page = write_report(record, manifest)
+    try:
+        write_whole(report, page.encode())
+    except OSError as error:
+        raise ConfigError(f"can't write {report}: {error.strerror}") from error
+
+
+def _show_details(record: dict[str, Any]) -> None:
+    """Print what the table does not show."""
+    from training.commands.screen import results
+
+    for rank, shift in record["score_shift"].items():
         if "base" in shift:
             results.print(
                 f"mean score at {rank.replace('_', ' ')}: {shift['base']['mean']:.4f} raw, "
                 f"{shift['adapted']['mean']:.4f} adapted"
             )
-    for note in evaluation.notes:
+    latency = record["latency"]
+    results.print(
+        f"one transform: {latency['transform_us']['p50']:.1f} µs (p99 "
+        f"{latency['transform_us']['p99']:.1f}); numpy's matrix-vector product "
+        f"{latency['numpy_matvec_us']['p50']:.1f} µs"
+    )
+    if "approximate" in record:
+        _show_sweep(record["approximate"])
+    for note in record["notes"]:
         results.print(f"note: {note}")
-    if evaluation.regressions:
-        results.print("\n[bold]worst regressions[/bold]")
-    for loss in evaluation.regressions:
+    for title in ("regressions", "improvements"):
+        if record[title]:
+            word = "worst" if title == "regressions" else "best"
+            results.print(f"\n[bold]{word} {title}[/bold]")
+        for example in record[title]:
+            _show_example(example)
+
+
+def _show_sweep(sweep: dict[str, Any]) -> None:
+    """Print recall of the approximate index, value by value."""
+    from training.commands.screen import results
+
+    results.print(f"recall@10 of {sweep['index']} ({sweep['kind']}) against exact search")
+    for point in sweep["points"]:
+        served = " (as served)" if point["value"] == sweep["served_value"] else ""
         results.print(
-            f"  {loss['base']:.2f} -> {loss['adapted']:.2f}  {loss['query_id']}  "
-            f"{_short(loss['query'])}",
-            markup=False,
+            f"  {sweep['parameter']} {point['value']:>5}: {point['raw']['recall@10']:.4f} raw, "
+            f"{point['adapted']['recall@10']:.4f} adapted{served}"
         )
-        for label in ("relevant", "found_before", "found_after"):
-            found = loss[label][:1]
-            text = f"{found[0]['doc_id']}  {_short(found[0]['text'])}" if found else "nothing"
-            results.print(f"      {label.replace('_', ' '):<13} {text}", markup=False)
+
+
+def _show_example(example: dict[str, Any]) -> None:
+    """Print one query: what was wanted and the first document found, before and after."""
+    from training.commands.screen import results
+
+    results.print(
+        f"  {example['base']:.2f} -> {example['adapted']:.2f}  {example['query_id']}  "
+        f"{_short(example['query'])}",
+        markup=False,
+    )
+    for label in ("relevant", "found_before", "found_after"):
+        found = example[label][:1]
+        text = f"{found[0]['doc_id']}  {_short(found[0]['text'])}" if found else "nothing"
+        results.print(f"      {label.replace('_', ' '):<13} {text}", markup=False)
 
 
 def _short(text: str, length: int = 90) -> str:

@@ -24,6 +24,12 @@ from training.commands.options import PATH
 @click.option(
     "--allow-identity", is_flag=True, help="Where no adapter helps, write one that does nothing."
 )
+@click.option(
+    "--index", metavar="faiss:PATH", help="Approximate index that is searched: report its recall."
+)
+@click.option(
+    "--size-curve", is_flag=True, help="Fit with fewer training queries, too, and report the gains."
+)
 def fit(
     dataset: Path,
     embeddings: Path,
@@ -37,7 +43,13 @@ def fit(
 
     Where no adapter helps, says so and writes no model.
     """
-    from training.commands.screen import progress_bar, results, show_evaluation, talk
+    from training.commands.screen import (
+        progress_bar,
+        results,
+        show_evaluation,
+        show_verdict,
+        talk,
+    )
     from training.config import Recipe, load_recipe
     from training.dataset import Dataset
     from training.embeddings import Embeddings
@@ -56,15 +68,22 @@ def fit(
             vectors,
             output,
             knobs,
-            BuildOptions(start_from=started, resume="must_match" if resume else "never", **options),
+            BuildOptions(
+                start_from=started,
+                start_name=str(start_from or ""),
+                resume="must_match" if resume else "never",
+                **options,
+            ),
             on_stage=lambda stage: show(stage, 0, None),
             progress=lambda done, total: show("fitting", done, total),
         )
     talk.print(built.fit.verdict)
     show_evaluation(built.evaluation.summary)
+    show_verdict(built.verdict)
     if built.file is None:
-        results.print(f"no model written; {output / 'README.md'} says why")
+        results.print(f"no model written; {built.report} says why")
         return
     size = built.file.stat().st_size / 1e6
     results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
+    results.print(f"made {built.report}: the proof, to read in a browser and to show")
     talk.print(f"next: trimtab inspect {output}", style="bold")

@@ -93,6 +93,11 @@ def show_evaluation(summary: dict[str, Any]) -> None:
     )
 
 
+def show_verdict(verdict: dict[str, Any]) -> None:
+    """Print the one sentence that says whether to ship."""
+    results.print(verdict["sentence"], style="bold", markup=False)
+
+
 def side_by_side(
     found: BothWays, names: dict[str, str], wanted: Collection[str] = (), n_shown: int | None = None
 ) -> Table:

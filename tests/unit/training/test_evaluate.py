@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -39,6 +40,15 @@ def identity(world: World) -> bytes:
 def spoiled(world: World) -> bytes:
     adapter = LinearAdapter(16)
     adapter.difference.data = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+    return model_of(world, adapter)
+
+
+@pytest.fixture(scope="module")
+def shaken(world: World) -> bytes:
+    """Moves queries a little, so that some gain and some lose."""
+    adapter = LinearAdapter(16)
+    noise = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    adapter.difference.data = 0.2 * noise
     return model_of(world, adapter)
 
 
@@ -93,6 +103,49 @@ def test_worse_is_reported_as_worse_with_the_worst_named(world: World, spoiled: 
     assert worst["query"] == f"query {worst['query_id']}"
     for found in (worst["relevant"], worst["found_before"], worst["found_after"]):
         assert found[0]["text"] == f"document {found[0]['doc_id']}"
+
+
+def test_better_is_reported_with_the_best_named(world: World, shaken: bytes) -> None:
+    evaluation = evaluate_model(shaken, world.dataset, world.embeddings)
+    assert evaluation.summary["wins"] > 0
+    gains = [one["adapted"] - one["base"] for one in evaluation.improvements]
+    assert gains == sorted(gains, reverse=True)
+    assert all(gain > 0 for gain in gains)
+    assert len(gains) == min(10, evaluation.summary["wins"])
+    assert set(evaluation.improvements[0]) == set(evaluation.regressions[0])
+
+
+def test_changes_count_every_query(world: World, shaken: bytes) -> None:
+    evaluation = evaluate_model(shaken, world.dataset, world.embeddings)
+    changes, summary = evaluation.changes, evaluation.summary
+    middle = len(changes["counts"]) // 2
+    assert sum(changes["counts"][:middle]) == summary["losses"]
+    assert sum(changes["counts"][middle:]) == summary["wins"]
+    assert changes["unchanged"] == summary["ties"]
+    assert sum(changes["found"].values()) == summary["n_queries"]
+
+
+def test_record_holds_what_was_measured_and_no_more(world: World, identity: bytes) -> None:
+    plain = evaluate_model(identity, world.dataset, world.embeddings).as_dict()
+    assert not {"latency", "approximate"} & set(plain)
+    timed = evaluate_model(identity, world.dataset, world.embeddings, timed=True).as_dict()
+    assert timed["latency"]["dim_in"] == 16
+    assert {key: timed[key] for key in plain} == plain
+    json.dumps(timed, allow_nan=False)
+
+
+def test_approximate_index_is_measured_with_raw_and_adapted_queries(
+    world: World, spoiled: bytes, tmp_path: Path
+) -> None:
+    documents = world.embeddings.documents
+    index = faiss.index_factory(documents.dim, "HNSW8,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.add(documents.take(np.arange(len(documents))))
+    faiss.write_index(index, str(tmp_path / "docs.faiss"))
+    (tmp_path / "docs.ids").write_text("".join(f"{one}\n" for one in documents.ids))
+    source = f"faiss:{tmp_path / 'docs.faiss'}?ids={tmp_path / 'docs.ids'}"
+    record = evaluate_model(spoiled, world.dataset, world.embeddings, index=source).as_dict()
+    assert record["approximate"]["kind"] == "HNSW"
+    assert record["approximate"]["n_queries"] == record["n_queries"]
 
 
 def test_query_that_finds_nothing_relevant_counts_as_zero(world: World, identity: bytes) -> None:

@@ -96,7 +96,7 @@ class StopAfter:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("kind", ["linear", "two_layer"])
+@pytest.mark.parametrize("kind", ["auto", "linear", "two_layer"])
 @pytest.mark.parametrize("calls", [1, 9, 40])
 def test_resumed_fit_gives_same_bytes_as_uninterrupted(
     world: World, tmp_path: Path, kind: str, calls: int
@@ -113,12 +113,13 @@ def test_resumed_fit_gives_same_bytes_as_uninterrupted(
 
 def test_resume_repeats_no_finished_epoch(world: World, tmp_path: Path) -> None:
     settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
-    fit_adapter(world.dataset, world.embeddings, QUICK, settings)
+    recipe = replace(QUICK, adapter="linear")
+    fit_adapter(world.dataset, world.embeddings, recipe, settings)
     calls: list[tuple[int, int]] = []
     fit_adapter(
         world.dataset,
         world.embeddings,
-        QUICK,
+        recipe,
         settings,
         progress=lambda done, total: calls.append((done, total)),
     )
@@ -207,7 +208,7 @@ def test_fit_continues_from_a_given_adapter(world: World) -> None:
     result = fit_adapter(
         world.dataset,
         world.embeddings,
-        replace(QUICK, epochs=1, learning_rate=1e-9),
+        replace(QUICK, epochs=1, learning_rate=1e-9, blends=(1.0,)),
         FitSettings(start_from=first),
     )
     assert result.adapter is not None

@@ -6,6 +6,8 @@ import pytest
 from training.judgement import (
     HeldOut,
     best_blend,
+    choose,
+    flattery,
     honest_scores,
     join,
     judge,
@@ -80,33 +82,57 @@ def test_single_held_out_query_is_scored_without_others() -> None:
 
 def test_verdict_takes_flattery_off_the_gain() -> None:
     scores = held_out(b100=[0.9, 0.9, 0.9, 0.9])
-    verdict = judge(scores, 1.0, honest=BASE + 0.1, honest_base=BASE, min_gain=0.002)
-    assert verdict.gain == pytest.approx(0.1)
+    gain = scores.gain(1.0)
+    verdict = judge(scores, 1.0, flattered=0.1, min_gain=0.002)
+    assert verdict.gain == pytest.approx(gain - 0.1)
     assert verdict.helps
 
 
 @pytest.mark.parametrize(
-    ("honest_gain", "min_gain", "helps"), [(0.1, 0.002, True), (0.1, 0.2, False), (0.0, 0.0, False)]
+    ("left", "min_gain", "helps"), [(0.1, 0.002, True), (0.1, 0.2, False), (0.0, 0.0, False)]
 )
 def test_verdict_wants_more_than_noise_and_more_than_the_least_gain(
-    honest_gain: float, min_gain: float, helps: bool
+    left: float, min_gain: float, helps: bool
 ) -> None:
     scores = held_out(b100=[0.8, 0.9, 0.8, 0.9])
-    verdict = judge(scores, 1.0, BASE + honest_gain, BASE, min_gain)
+    verdict = judge(scores, 1.0, scores.gain(1.0) - left, min_gain)
     assert verdict.helps is helps
     assert ("No adapter helps" in verdict.text) is not helps
 
 
 def test_verdict_on_blend_zero_is_no() -> None:
-    assert not judge(held_out(b100=[0.9] * 4), 0.0, BASE + 1, BASE, 0.0).helps
+    assert not judge(held_out(b100=[0.9] * 4), 0.0, 0.0, 0.0).helps
 
 
 def test_one_query_proves_nothing() -> None:
     one = HeldOut(np.zeros(1), {0.0: np.zeros(1), 1.0: np.ones(1)}, np.array([True]))
-    assert not judge(one, 1.0, np.ones(1), np.zeros(1), 0.0).helps
+    assert not judge(one, 1.0, 0.0, 0.0).helps
 
 
 def test_join_averages_repeated_queries_and_chains_others() -> None:
     parts = [np.array([0.0, 1.0]), np.array([1.0, 1.0])]
     assert join(parts, same_queries=True).tolist() == [0.5, 1.0]
     assert join(parts, same_queries=False).tolist() == [0.0, 1.0, 1.0, 1.0]
+
+
+def rated(**means: float) -> dict[str, HeldOut]:
+    """Candidates whose gains over 0 scatter by .1 over 400 queries, each alike."""
+    noise = np.random.default_rng(0).normal(scale=0.1, size=400)
+    noise -= noise.mean()
+    base = np.zeros(400)
+    return {
+        name: HeldOut(base, {0.0: base, 1.0: mean + sign * noise}, np.zeros(400, dtype=bool))
+        for sign, (name, mean) in zip((1, -1, 1), means.items(), strict=False)
+    }
+
+
+def test_the_first_candidate_wins_unless_it_is_clearly_worse() -> None:
+    # Their difference scatters by .2 over 400 queries: its standard error is .01.
+    assert choose(rated(trusted=0.500, best=0.510)) == "trusted"
+    assert choose(rated(trusted=0.500, best=0.540)) == "best"
+
+
+def test_flattery_is_never_praise() -> None:
+    is_seen = np.zeros(2, dtype=bool)
+    assert flattery(np.array([0.5, 0.7]), np.array([0.4, 0.6]), is_seen) == pytest.approx(0.1)
+    assert flattery(np.array([0.4, 0.6]), np.array([0.5, 0.7]), is_seen) == 0.0

@@ -1,5 +1,6 @@
 """A build: a whole model folder, or the folder that was there before."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from training.evaluate import evaluate_model
 from training.export import export_adapter
 from training.pipeline import BuildOptions, build_model, load_checkpoint
 from training.query_region import find_query_region
+from training.verdict import decide
 
 QUICK = Recipe(epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2)
 
@@ -52,7 +54,7 @@ def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_pat
     built = build(world, tmp_path / "docs")
     assert built.file == tmp_path / "docs" / "adapter.onnx"
     assert {item.name for item in (tmp_path / "docs").iterdir()} == {
-        "adapter.onnx", "evaluation.json", "README.md", "checkpoint"
+        "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint"
     }  # fmt: skip
     assert [item.name for item in tmp_path.iterdir()] == ["docs"]
 
@@ -68,6 +70,68 @@ def test_metrics_agree_in_manifest_evaluation_and_a_second_look(
     assert {key: record[key] for key in again} == again
     assert manifest.training["seed"] == 0
     assert manifest.training["labels"] == world.dataset.content_hash()
+
+
+def test_verdict_is_one_in_record_card_report_and_result(world: World, tmp_path: Path) -> None:
+    built = build(world, tmp_path / "docs")
+    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+    assert record["verdict"] == built.verdict == decide(record)
+    assert built.report == tmp_path / "docs" / "report.html"
+    assert built.verdict["sentence"] in (tmp_path / "docs" / "README.md").read_text()
+    assert built.verdict["decision"].capitalize() in built.report.read_text()
+
+
+def test_record_names_file_command_versions_and_the_cost_of_a_query(
+    world: World, tmp_path: Path
+) -> None:
+    built = build(world, tmp_path / "docs", seed=3)
+    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+    assert built.file is not None
+    digest = hashlib.sha256(built.file.read_bytes()).hexdigest()
+    assert record["model"]["sha256"] == f"sha256:{digest}"
+    assert record["fit"]["command"].endswith("--recipe recipe.toml --seed 3")
+    assert record["fit"]["encoder"]["fingerprint"] == "sha256:toy"
+    assert {"trimtab", "torch", "numpy"} <= set(record["fit"]["versions"])
+    assert record["latency"]["dim_out"] == 16
+
+
+def test_index_that_can_not_be_measured_is_refused_before_training(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "fit_adapter", None)
+    with pytest.raises(DataError):
+        build(world, tmp_path / "docs", index=f"faiss:{tmp_path / 'none.faiss'}")
+    assert not (tmp_path / "docs").exists()
+
+
+def test_missing_package_of_the_report_is_said_before_training(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "fit_adapter", None)
+    monkeypatch.setattr("training.report.page.find_spec", lambda _name: None)
+    with pytest.raises(ModuleNotFoundError):
+        build(world, tmp_path / "docs")
+
+
+def test_size_curve_is_kept_where_it_is_asked_for(world: World, tmp_path: Path) -> None:
+    build(world, tmp_path / "docs", size_curve=True)
+    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+    curve = record["size_curve"]
+    assert curve["sizes"] == [50, 100, 120]
+    assert curve["points"][-1]["adapted"] == record["metrics"]["ndcg@10"]["adapted"]
+
+
+def test_texts_that_utf8_can_not_hold_do_not_stop_a_build(tmp_path: Path) -> None:
+    odd = make_world(tmp_path / "odd")
+    lines = [
+        json.dumps({"_id": f"q{row}", "text": "half \ud83d <script>alert(1)</script> \x00"})
+        for row in range(160)
+    ]
+    (odd.folder / "queries.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    build(odd, tmp_path / "docs")
+    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+    assert "\ud83d" in record["improvements"][0]["query"]
+    assert "<script>alert" not in (tmp_path / "docs" / "report.html").read_text()
 
 
 def test_card_names_gain_seed_and_use(world: World, tmp_path: Path) -> None:
@@ -133,11 +197,15 @@ def test_where_no_adapter_helps_there_is_no_model_but_the_reason(
     build(world, tmp_path / "docs")
     built = build(noise, tmp_path / "docs")
     assert built.file is None
-    assert {item.name for item in (tmp_path / "docs").iterdir()} == {"evaluation.json", "README.md"}
+    assert {item.name for item in (tmp_path / "docs").iterdir()} == {
+        "evaluation.json", "report.html", "README.md"
+    }  # fmt: skip
     record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
     assert record["fit"]["helps"] is False
     assert record["metrics"]["ndcg@10"]["delta"] == 0
     assert "No adapter" in (tmp_path / "docs" / "README.md").read_text()
+    assert built.verdict["decision"] == "do not ship"
+    assert "Do not ship" in (tmp_path / "docs" / "report.html").read_text()
 
 
 def test_identity_is_written_where_it_is_allowed(noise: World, tmp_path: Path) -> None:
@@ -201,7 +269,7 @@ def test_own_adapter_is_trained_saved_and_opened_by_name(
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("nothing", {}, "expected identity, linear, low_rank, two_layer, or module:Class"),
+        ("nothing", {}, "expected auto, linear, low_rank, two_layer, or module:Class"),
         ("no_such_module:Adapter", {}, "can't import"),
         ("json:JSONDecoder", {}, "not a subclass of training.Adapter"),
         ("linear", {"rank": 3}, "can't take options"),

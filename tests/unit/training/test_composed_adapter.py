@@ -1,0 +1,107 @@
+"""The composed adapter: what it starts as, what its gate does, and that composing is averaging."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from training.adapters import ComposedAdapter, Gate, compose
+from training.adapters.base import Affine
+from training.errors import ConfigError
+
+DIM, SAME = 6, 1e-5
+
+
+def unit(rows: int, seed: int) -> Tensor:
+    vectors = torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+def trained(seed: int, *, hidden: int = 0, has_prototypes: bool = False) -> ComposedAdapter:
+    """An adapter with parameters of chance, over prototypes and a gate that all share."""
+    torch.manual_seed(seed)
+    adapter = ComposedAdapter(
+        DIM, hidden=hidden, prototypes=5 if has_prototypes else 0, centroids=2
+    )
+    if has_prototypes:
+        adapter.set_prototypes(unit(5, seed=100).T)
+    adapter.set_gate(Gate(unit(2, seed=101).T, threshold=0.3, width=0.1))
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return adapter
+
+
+def test_that_it_starts_as_the_identity() -> None:
+    adapter = ComposedAdapter(DIM, hidden=4, prototypes=3, centroids=2)
+    queries = unit(7, seed=0)
+    assert torch.allclose(adapter(queries), queries, atol=SAME)
+
+
+def test_that_a_far_query_is_left_alone_and_a_near_one_is_not() -> None:
+    adapter = trained(0, hidden=4, has_prototypes=True)
+    near = adapter.gate_centroids[:, 0]
+    far = -adapter.gate_centroids.sum(dim=1)
+    far = far / far.norm()
+    with torch.no_grad():
+        changes = adapter.change(torch.stack([near, far])).norm(dim=1)
+    assert changes[0] > 1.0
+    assert changes[1] < 0.05
+
+
+def test_that_half_of_the_change_is_left_at_the_threshold() -> None:
+    gated = ComposedAdapter(2, centroids=1)
+    gated.set_gate(Gate(torch.tensor([[1.0], [0.0]]), threshold=0.6, width=0.1))
+    with torch.no_grad():
+        gated.bias.fill_(1.0)
+        change = gated.change(torch.tensor([[0.6, 0.8], [0.7, 0.51**0.5]]))
+    assert change[0].tolist() == pytest.approx([0.5, 0.5])
+    assert change[1].tolist() == pytest.approx([1 / (1 + np.exp(-1))] * 2)
+
+
+@pytest.mark.parametrize("length", [1e-3, 1.0, 1e3])
+def test_that_the_gate_and_the_prototypes_do_not_ask_for_length(length: float) -> None:
+    adapter = trained(3, has_prototypes=True)
+    with torch.no_grad():
+        adapter.difference.zero_()
+        queries = unit(4, seed=1)
+        assert torch.allclose(adapter.change(length * queries), adapter.change(queries), atol=SAME)
+
+
+def test_that_composing_is_averaging_the_changes() -> None:
+    parts = [
+        trained(1),
+        trained(2, hidden=3),
+        trained(3, hidden=4),
+        trained(4, has_prototypes=True),
+        trained(5, has_prototypes=True),
+    ]
+    composed = compose(parts)
+    queries = unit(9, seed=2)
+    with torch.no_grad():
+        wanted = torch.stack([part.change(queries) for part in parts]).mean(dim=0)
+        assert torch.allclose(composed.change(queries), wanted, atol=1e-4)
+    assert composed.options == {"hidden": 7, "prototypes": 5, "centroids": 2}
+
+
+def test_that_composing_one_changes_nothing() -> None:
+    part = trained(6, hidden=3, has_prototypes=True)
+    queries = unit(9, seed=3)
+    with torch.no_grad():
+        assert torch.allclose(compose([part])(queries), part(queries), atol=SAME)
+
+
+def test_that_a_linear_one_without_a_gate_is_exported_as_one_matrix() -> None:
+    adapter = ComposedAdapter(DIM)
+    with torch.no_grad():
+        adapter.difference.copy_(torch.randn(DIM, DIM))
+        adapter.blend.fill_(0.5)
+    exported = adapter.for_export()
+    queries = unit(4, seed=4)
+    assert isinstance(exported, Affine)
+    assert torch.allclose(exported(queries), adapter(queries), atol=SAME)
+
+
+def test_that_sizes_below_zero_are_refused() -> None:
+    with pytest.raises(ConfigError, match="must be 0 or more"):
+        ComposedAdapter(DIM, hidden=-1)

@@ -1,0 +1,176 @@
+"""The adapter that a default fit makes: linear, two-layer and local parts behind one gate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from training.adapters.base import Adapter, Affine
+from training.errors import ConfigError
+from training.search import normalise
+
+TEMPERATURE = 0.05
+"""Divides a query's cosines with the prototypes: the nearest few share its local shift."""
+
+_STEP = 3.0
+"""Adam moves all parameters alike; shifts are to move so many times faster than the matrices."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Where the change is applied: near the training queries.
+
+    Attributes:
+        centroids: Unit vectors, shape ``(dim_in, centroids)``.
+        threshold: Cosine with the best centroid at which half of the change is left.
+        width: How much more or less it takes to go from a half to 73 % or 27 %.
+    """
+
+    centroids: Float[Tensor, "dim_in centroids"]
+    threshold: float
+    width: float
+
+
+class ComposedAdapter(Adapter):
+    """``q + g(q) (D q + b + W2 relu(W1 q + b1) + V softmax(P q / t))``; any part may be missing.
+
+    ``D`` and ``b`` shift all queries alike, the hidden layer bends, and every prototype (a row of
+    ``P``: the mean direction of a few training queries) has a learned shift of its own in ``V``,
+    for the queries around it. The gate ``g`` falls from 1 to 0 where a query is far from all
+    training queries, since nothing is known of such queries.
+
+    Prototypes and gate are set, not trained (:meth:`set_prototypes`, :meth:`set_gate`), so the
+    mean of several trained ones over the same prototypes is one of the same size but for its
+    hidden layers, which stand side by side in it.
+
+    Source:
+        Softmax over prototypes: a normalised radial basis network, Moody & Darken (1989), Neural
+        Computation 1(2), eq. 2.3, doi:10.1162/neco.1989.1.2.281.
+    """
+
+    prototypes: Tensor
+    gate_centroids: Tensor
+    gate_bounds: Tensor
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int | None = None,
+        *,
+        hidden: int = 0,
+        prototypes: int = 0,
+        centroids: int = 0,
+    ) -> None:
+        """Start as the identity: difference, second layer and shifts are zero.
+
+        Raises:
+            ConfigError: A size is negative.
+        """
+        super().__init__(dim_in, dim_out)
+        if min(hidden, prototypes, centroids) < 0:
+            raise ConfigError(
+                f"sizes are {hidden}, {prototypes} and {centroids}; must be 0 or more"
+            )
+        self.hidden, self.n_prototypes, self.n_centroids = hidden, prototypes, centroids
+        self.difference = nn.Parameter(torch.zeros(self.dim_in, self.dim_out))
+        self.bias = nn.Parameter(torch.zeros(self.dim_out))
+        self.weight_in = nn.Parameter(torch.randn(self.dim_in, hidden) * (2 / self.dim_in) ** 0.5)
+        self.bias_in = nn.Parameter(torch.zeros(hidden))
+        self.weight_out = nn.Parameter(torch.zeros(hidden, self.dim_out))
+        self.shifts = nn.Parameter(torch.zeros(prototypes, self.dim_out))
+        self.register_buffer("prototypes", torch.zeros(self.dim_in, prototypes))
+        self.register_buffer("gate_centroids", torch.zeros(self.dim_in, centroids))
+        self.register_buffer("gate_bounds", torch.tensor([0.0, 1.0]))
+
+    @property
+    def averages(self) -> bool:  # type: ignore[override]
+        """Tell whether parameters may be averaged: all but a hidden layer's."""
+        return self.hidden == 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The sizes of the parts."""
+        return {
+            "hidden": self.hidden,
+            "prototypes": self.n_prototypes,
+            "centroids": self.n_centroids,
+        }
+
+    def set_prototypes(self, prototypes: Float[Tensor, "dim_in prototypes"]) -> None:
+        """Take prototypes: unit vectors, as columns."""
+        self.prototypes.copy_(prototypes)
+
+    def set_gate(self, gate: Gate) -> None:
+        """Take a gate."""
+        self.gate_centroids.copy_(gate.centroids)
+        self.gate_bounds.copy_(torch.tensor([gate.threshold, gate.width]))
+
+    def change(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
+        """Give the parts' sum, as much of it as the gate lets through."""
+        change = queries @ self.difference + self.bias
+        if self.hidden:
+            change = change + torch.relu(queries @ self.weight_in + self.bias_in) @ self.weight_out
+        if not self.n_prototypes and not self.n_centroids:
+            return change
+        directions = normalise(queries)
+        if self.n_prototypes:
+            near = torch.softmax(directions @ self.prototypes / TEMPERATURE, dim=-1)
+            change = change + near @ (_STEP * self.shifts)
+        if self.n_centroids:
+            change = change * self._gate(directions)
+        return change
+
+    def _gate(self, directions: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n 1"]:
+        """Give the share of the change that is applied to each query."""
+        nearest = torch.amax(directions @ self.gate_centroids, dim=-1, keepdim=True)
+        return torch.sigmoid((nearest - self.gate_bounds[0]) / self.gate_bounds[1])
+
+    def for_export(self) -> nn.Module:
+        """Fold a gateless linear map into one matrix; give anything else as it is."""
+        if self.hidden or self.n_prototypes or self.n_centroids:
+            return self
+        start = self.start if self.dim_in != self.dim_out else torch.eye(self.dim_in)
+        weight = start.to(self.difference) + self.blend * self.difference
+        return Affine(
+            weight.detach().clone(),
+            (self.blend * self.bias).detach().clone(),
+            normalised=self.normalised,
+        )
+
+
+def compose(adapters: Sequence[ComposedAdapter]) -> ComposedAdapter:
+    """Make one adapter whose change is the mean of several adapters' changes.
+
+    Linear parts are averaged, hidden layers stand side by side, and shifts of prototypes are
+    averaged over all adapters, those without prototypes counting as shifts of zero.
+
+    Args:
+        adapters: Trained adapters under one gate; all that have prototypes have the same.
+    """
+    first, n = adapters[0], len(adapters)
+    local = [each for each in adapters if each.n_prototypes]
+    with torch.random.fork_rng(devices=[]):  # its random start is overwritten at once
+        composed = ComposedAdapter(
+            first.dim_in,
+            first.dim_out,
+            hidden=sum(each.hidden for each in adapters),
+            prototypes=local[0].n_prototypes if local else 0,
+            centroids=first.n_centroids,
+        )
+    composed.normalised = first.normalised
+    with torch.no_grad():
+        composed.start.copy_(first.start)
+        composed.gate_centroids.copy_(first.gate_centroids)
+        composed.gate_bounds.copy_(first.gate_bounds)
+        composed.difference.copy_(torch.stack([each.difference for each in adapters]).mean(dim=0))
+        composed.bias.copy_(torch.stack([each.bias for each in adapters]).mean(dim=0))
+        composed.weight_in.copy_(torch.cat([each.weight_in for each in adapters], dim=1))
+        composed.bias_in.copy_(torch.cat([each.bias_in for each in adapters]))
+        composed.weight_out.copy_(torch.cat([each.weight_out for each in adapters]) / n)
+        if local:
+            composed.prototypes.copy_(local[0].prototypes)
+            composed.shifts.copy_(torch.stack([each.shifts for each in local]).sum(dim=0) / n)
+    return composed

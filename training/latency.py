@@ -1,0 +1,107 @@
+"""What one transform costs on this machine, beside the least that its weights allow."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Transform = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+_WARM_UP = 20
+_MAX_CALLS = 2000
+_MAX_SECONDS = 0.3
+_BATCH = 256
+_CALLS_BETWEEN_LOOKS = 10
+
+
+def measure_latency(
+    transform: Transform, queries: NDArray[np.float32], dim_out: int
+) -> dict[str, Any]:
+    """Time single queries and batches.
+
+    Each call is timed alone, in turn with numpy's product of a matrix of the same widths and the
+    query, so that both meet the same machine. Takes under a second.
+
+    Args:
+        transform: Adapts a query of shape ``(dim_in,)`` or a batch ``(n, dim_in)``.
+        queries: Queries to use, float32, shape ``(n, dim_in)``, at least one.
+        dim_out: Values in an adapted query.
+
+    Returns:
+        ``transform_us`` and ``numpy_matvec_us``, each with ``p50`` and ``p99`` in microseconds;
+        ``n_calls``; ``batch`` with its ``size`` and ``queries_per_s``; widths and machine.
+    """
+    shape = dim_out, queries.shape[1]
+    matrix = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    rows = [np.ascontiguousarray(row) for row in queries[:_BATCH]]
+    for _ in range(_WARM_UP):
+        transform(rows[0])
+        matrix @ rows[0]
+    ours, theirs = _time_in_turn(transform, matrix.__matmul__, rows)
+    return {
+        "dim_in": queries.shape[1],
+        "dim_out": dim_out,
+        "n_calls": len(ours),
+        "transform_us": _quantiles(ours),
+        "numpy_matvec_us": _quantiles(theirs),
+        "batch": {"size": _BATCH, "queries_per_s": _throughput(transform, queries)},
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+    }
+
+
+def _time_in_turn(
+    one: Transform, other: Transform, rows: list[NDArray[np.float32]]
+) -> tuple[list[int], list[int]]:
+    """Time two functions on the same queries, one call of each at a time; nanoseconds."""
+    clock = time.perf_counter_ns
+    ones: list[int] = []
+    others: list[int] = []
+    end = clock() + int(_MAX_SECONDS * 1e9)
+    for call in range(_MAX_CALLS):
+        row = rows[call % len(rows)]
+        start = clock()
+        one(row)
+        between = clock()
+        other(row)
+        ones.append(between - start)
+        others.append(clock() - between)
+        if call % _CALLS_BETWEEN_LOOKS == 0 and clock() > end:
+            break
+    return ones, others
+
+
+def _throughput(transform: Transform, queries: NDArray[np.float32]) -> int:
+    """Count the queries that batches get through in a second."""
+    batch = np.ascontiguousarray(np.resize(queries, (_BATCH, queries.shape[1])))
+    transform(batch)
+    n_batches, start = 0, time.perf_counter()
+    while (taken := time.perf_counter() - start) < _MAX_SECONDS / 2 or n_batches == 0:
+        transform(batch)
+        n_batches += 1
+    return round(n_batches * _BATCH / taken) if taken else 0
+
+
+def _quantiles(nanoseconds: list[int]) -> dict[str, float]:
+    """Median and 99th percentile in microseconds."""
+    p50, p99 = np.quantile(nanoseconds, [0.5, 0.99]) / 1000
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+
+
+def _processor() -> str:
+    """Name the processor as the system does."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - not a user's file
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,218 @@
+"""Numbers of an evaluation to drawings.
+
+Raw and adapted, loss and gain differ in shape as well as in colour.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from training.report.drawing import (
+    ADAPTED,
+    INK,
+    LOSS,
+    PAPER,
+    QUIET,
+    RAW,
+    Plot,
+    draw_figure,
+    finish_figure,
+)
+from training.verdict import difference, signed
+
+_MIN_RATIO = 1.3  # sizes closer than this would have their numbers overlap
+
+
+def plot_differences(rows: Sequence[tuple[str, dict[str, Any]]]) -> Plot:
+    """Draw the difference that the adapter makes, with 95 % intervals, one row a comparison.
+
+    Args:
+        rows: Label, and a metric with ``delta`` and ``ci95``; the first is drawn on top.
+    """
+    with draw_figure(0.9 + 0.34 * len(rows)) as (figure, axes):
+        for place, (_, metric) in enumerate(rows):
+            low, high = metric["ci95"]
+            colour = LOSS if high < 0 else ADAPTED if low > 0 else QUIET
+            axes.plot([low, high], [place, place], color=colour, solid_capstyle="butt")
+            axes.plot(
+                metric["delta"], place, "o", color=colour, markersize=7,
+                markerfacecolor=PAPER if low <= 0 <= high else colour, markeredgewidth=1.6,
+            )  # fmt: skip
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("adapted minus base (points of the metric; line: 95 % interval)")
+    said = "; ".join(f"{label} {difference(metric)}" for label, metric in rows)
+    return finish_figure(
+        figure, "differences", "The difference that the adapter makes",
+        "Right of 0, adapted queries are better. Where a point is hollow, chance could explain it.",
+        f"{said}.",
+    )  # fmt: skip
+
+
+def plot_changes(changes: dict[str, Any]) -> Plot:
+    """Draw how many queries moved by how much.
+
+    Args:
+        changes: As ``count_changes`` gives them.
+    """
+    edges, counts = changes["edges"], changes["counts"]
+    middle = len(counts) // 2
+    with draw_figure(2.7) as (figure, axes):
+        for part, colour, hatch, label in (
+            (slice(0, middle), LOSS, "////", "worse"),
+            (slice(middle, None), ADAPTED, None, "better"),
+        ):
+            axes.bar(
+                edges[:-1][part], counts[part], width=edges[1] - edges[0], align="edge",
+                color=colour, hatch=hatch, edgecolor=PAPER, linewidth=0.8,
+                label=f"{label}: {sum(counts[part]):,}",
+            )  # fmt: skip
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set_xlim(-1.02, 1.02)
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("change of a query's nDCG@10, adapted minus base")
+        axes.set_ylabel("queries")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="upper left")
+    said = ", ".join(
+        f"{count:,} from {low:+.1f} to {low + edges[1] - edges[0]:+.1f}"
+        for low, count in zip(edges, counts, strict=False)
+        if count
+    )
+    return finish_figure(
+        figure, "changes", "How far each query moved",
+        f"{changes['unchanged']:,} queries did not change and are not drawn.",
+        f"Queries by change: {said}.",
+    )  # fmt: skip
+
+
+def plot_curves(curves: Sequence[Sequence[dict[str, Any]]]) -> Plot:
+    """Draw training loss and validation by epoch, one line a trial.
+
+    Args:
+        curves: For each trial, for each epoch, ``loss`` and ``validation``.
+    """
+    with draw_figure(2.7, columns=2) as (figure, panels):
+        for axes, key, label in zip(
+            panels,
+            ("loss", "validation"),
+            ("training loss (nats a query)", "validation nDCG@10"),
+            strict=True,
+        ):
+            for curve in curves:
+                values = [_number(epoch.get(key)) for epoch in curve]
+                best = _best_epoch(curve)
+                axes.plot(range(1, len(values) + 1), values, color=ADAPTED, linewidth=1.2)
+                axes.plot(best, values[best - 1], "o", color=ADAPTED, markersize=4.5)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(label)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    kept = [(_best_epoch(curve), curve) for curve in curves]
+    said = "; ".join(
+        f"best epoch {best} of {len(curve)}, loss {_number(curve[best - 1].get('loss')):.3f}, "
+        f"validation {_number(curve[best - 1].get('validation')):.3f}"
+        for best, curve in kept
+    )
+    return finish_figure(
+        figure, "curves", "Training and validation",
+        "One line for each trial of what was chosen; the point is its best epoch. "
+        "In the validation figure, queries about seen and about unseen documents count the same.",
+        f"{len(curves)} trials: {said}.",
+    )  # fmt: skip
+
+
+def plot_sizes(size_curve: dict[str, Any]) -> Plot:
+    """Draw nDCG@10 on the test split by the number of training queries.
+
+    Args:
+        size_curve: As ``measure_size_curve`` gives it.
+    """
+    points = size_curve["points"]
+    sizes = [point["n_train"] for point in points]
+    with draw_figure(2.9) as (figure, axes):
+        lows = [point["delta"] - point["ci95"][0] for point in points]
+        highs = [point["ci95"][1] - point["delta"] for point in points]
+        axes.plot(sizes, [point["base"] for point in points], "--", color=RAW, label="base")
+        adapted = [point["adapted"] for point in points]
+        axes.errorbar(
+            sizes, adapted, yerr=[lows, highs], color=ADAPTED, marker="o", capsize=3,
+            elinewidth=1.2, label="adapted, 95 % interval of the difference",
+        )  # fmt: skip
+        axes.set_xscale("log")
+        _tick(
+            axes,
+            [
+                size
+                for size, after in zip(sizes, [*sizes[1:], None], strict=True)
+                if after is None or after > _MIN_RATIO * size
+            ],
+        )
+        axes.set_xlabel("training queries (log scale)")
+        axes.set_ylabel("nDCG@10 on the test split")
+        axes.legend(loc="best")
+    said = "; ".join(
+        f"{point['n_train']:,} queries {signed(point['delta'])}"
+        + ("" if point["helps"] else " (no adapter helps)")
+        for point in points
+    )
+    return finish_figure(
+        figure, "sizes", "Gain by the number of training queries",
+        "Each point is a fit of its own; where none helped, the raw queries stay.",
+        f"{said}.",
+    )  # fmt: skip
+
+
+def plot_recall(sweep: dict[str, Any]) -> Plot:
+    """Draw recall of an approximate index over its search parameter, raw and adapted.
+
+    Args:
+        sweep: The ``approximate`` part of an evaluation.
+    """
+    values = [point["value"] for point in sweep["points"]]
+    sides = {
+        side: [point[side]["recall@10"] for point in sweep["points"]] for side in ("raw", "adapted")
+    }
+    with draw_figure(2.9) as (figure, axes):
+        axes.plot(
+            values, sides["raw"], "s--", color=RAW, markerfacecolor=PAPER, label="raw queries"
+        )
+        axes.plot(values, sides["adapted"], "o-", color=ADAPTED, label="adapted queries")
+        axes.axvline(
+            sweep["served_value"], color=INK, linewidth=1, linestyle=":",
+            label=f"as served: {sweep['served_value']}",
+        )  # fmt: skip
+        axes.set_xscale("log", base=2)
+        _tick(axes, [value for value in values if value.bit_count() == 1] or values)
+        axes.set_xlabel(f"{sweep['parameter']} (log scale)")
+        axes.set_ylabel("recall@10 of exact search")
+        axes.legend(loc="lower right")
+    return finish_figure(
+        figure, "recall", f"Recall of the {sweep['kind']} index",
+        f"At {sweep['parameter']} {sweep['served_value']}, as served: "
+        f"{sweep['raw_recall_at_served']:.3f} with raw queries, "
+        f"{sweep['adapted_recall_at_served']:.3f} with adapted ones.",
+        "; ".join(
+            f"{sweep['parameter']} {value}: raw {raw:.3f}, adapted {adapted:.3f}"
+            for value, raw, adapted in zip(values, sides["raw"], sides["adapted"], strict=True)
+        )
+        + ".",
+    )  # fmt: skip
+
+
+def _best_epoch(curve: Sequence[dict[str, Any]]) -> int:
+    """Give the number of the epoch with the best validation, the first being 1."""
+    scores = [epoch.get("validation") for epoch in curve]
+    known = [(score, -place) for place, score in enumerate(scores, start=1) if score is not None]
+    return -max(known)[1] if known else len(curve)
+
+
+def _tick(axes: Any, values: Sequence[int]) -> None:
+    """Mark whole numbers on a logarithmic axis, and nothing between them."""
+    axes.set_xticks(values, [f"{value:,}" for value in values])
+    axes.set_xticks([], minor=True)
+
+
+def _number(value: Any) -> float:
+    """Read a number that may be absent."""
+    return float("nan") if value is None else float(value)
