@@ -212,12 +212,11 @@ class _Fit:
         # What may be shipped is scored itself on dev; else its folds on what they left out.
         evidence = self.referee.score(adapter) if self.dev else self.referee.join(rated[chosen])
         blend = best_blend(evidence)
-        flattered = self._choice_flattery(rated, chosen) + float(
+        # The rule of choice among families looks for no best one, so it flatters little.
+        flattered = float(
             np.mean(
                 [
-                    self._epoch_flattery(
-                        list(tried.values()) if name == first else [families[name]]
-                    )
+                    self._flattery(list(tried.values()) if name == first else [families[name]])
                     for name in chosen
                 ]
             )
@@ -281,25 +280,13 @@ class _Fit:
             for fold in range(len(self.folds))
         ]
 
-    def _epoch_flattery(self, attempts: Sequence[Attempt]) -> float:
+    def _flattery(self, attempts: Sequence[Attempt]) -> float:
         """Tell by how much scores are too good because the queries chose epoch and weights."""
         histories = {
             attempt.weights: [trial.history for trial in attempt.trials] for attempt in attempts
         }
         best = max((attempt.scores for attempt in attempts), key=objective).adapted[1.0]
         honest = self.referee.join_scores(honest_scores(histories, self.referee.is_seen))
-        return flattery(best, honest, self.referee.joined_is_seen)
-
-    def _choice_flattery(
-        self, rated: Mapping[Families, Sequence[HeldOut]], chosen: Families
-    ) -> float:
-        """Tell by how much scores are too good because the queries chose the families."""
-        ends = {
-            names: [part.adapted[1.0][np.newaxis] for part in parts]
-            for names, parts in rated.items()
-        }
-        honest = self.referee.join_scores(honest_scores(ends, self.referee.is_seen))
-        best = self.referee.join(rated[chosen]).adapted[1.0]
         return flattery(best, honest, self.referee.joined_is_seen)
 
     def _make_folds(self) -> list[Fold]:

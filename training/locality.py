@@ -17,11 +17,11 @@ from training.query_region import cross_fitted_similarities, find_centroids
 MIN_GATED = 32
 """Training queries that it takes to tell near from far: two centroids' worth."""
 
-_HALF_AT = 0.01
-_OPEN_AT = 0.10
+_HALF_AT = 0.03
+_OPEN_AT = 0.15
 _OPEN = 3.0
-"""The gate lets half of the change through for the least similar 1 % of queries like the training
-queries, and 95 % of it (the logistic function at 3) for the least similar 10 %."""
+"""The gate lets half of the change through for the least similar 3 % of queries like the training
+queries, and 95 % of it (the logistic function at 3) for the least similar 15 %."""
 _MIN_WIDTH = 1e-3
 _MAX_QUERIES = 20_000
 _ITERATIONS = 15

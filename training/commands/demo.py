@@ -79,7 +79,9 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
         f"fit, export and evaluation; {size:.2f} MB model; "
         f"{time.monotonic() - started:.0f} s in all"
     )
-    results.print(f"made {output}/adapter.onnx, evaluation.json and README.md (its model card)")
+    results.print(
+        f"made {output}/adapter.onnx, report.html (the proof), evaluation.json and README.md (its card)"
+    )
     talk.print("next, on your own data (a BEIR folder; docs/guide.md shows the format):")
     talk.print("  trimtab embed DATASET -o EMB", style="bold")
     talk.print("  trimtab fit DATASET --embeddings EMB -o models/NAME", style="bold")

@@ -18,7 +18,9 @@ from training.fit import FitSettings, fit_adapter
 from training.metrics import measure
 from training.search import search
 
-QUICK = Recipe(epochs=25, folds=3, learning_rate=0.02, batch_size=64, refits=2)
+QUICK = Recipe(
+    epochs=25, folds=3, learning_rate=0.02, batch_size=64, refits=2, hidden=16, prototypes=16
+)
 
 
 @pytest.fixture(scope="module")

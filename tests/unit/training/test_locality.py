@@ -36,7 +36,7 @@ def test_that_the_gate_is_open_to_queries_like_the_training_queries(tmp_path: Pa
     found = locality(tmp_path, queries_around(0, 400, seed=0))
     alike = gate_of(found, queries_around(0, 2000, seed=1))
     assert np.median(alike) > 0.95
-    assert (alike < 0.5).mean() < 0.04  # 1 % is meant; a small sample misses by some
+    assert (alike < 0.5).mean() < 0.08  # 3 % is meant; a small sample misses by some
 
 
 def test_that_the_gate_is_shut_to_queries_about_something_else(tmp_path: Path) -> None:

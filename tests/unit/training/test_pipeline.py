@@ -22,7 +22,9 @@ from training.pipeline import BuildOptions, build_model, load_checkpoint
 from training.query_region import find_query_region
 from training.verdict import decide
 
-QUICK = Recipe(epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2)
+QUICK = Recipe(
+    epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2, hidden=16, prototypes=16
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,9 @@ from training.export import describe_adapter, export_adapter
 from training.fit import FitSettings, fit_adapter
 from training.size_curve import draw_nested, measure_size_curve
 
-QUICK = Recipe(epochs=12, folds=2, learning_rate=0.02, batch_size=64, refits=1)
+QUICK = Recipe(
+    epochs=12, folds=2, learning_rate=0.02, batch_size=64, refits=1, hidden=16, prototypes=16
+)
 
 
 @pytest.fixture(scope="module")
