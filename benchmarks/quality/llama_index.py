@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.closed_form import Matrix, Transform
+from benchmarks.quality.keys import source_digest
 from benchmarks.quality.scoring import Task, mean_ndcg
 from benchmarks.record import run_measured
 from training.dataset import Qrels, relevant, unit_hash
@@ -67,9 +68,9 @@ def choose_setting(task: Task, work: Path) -> dict[str, Any]:
     train, held_out = fold.train, fold.held_out
     kept = sorted(train, key=lambda query: unit_hash(query, "compared"))[:MOST_COMPARED]
     train = {query: train[query] for query in kept}
-    key = hashlib.sha256(
-        json.dumps([task.dataset.content_hash(), task.embeddings.content_hash(), BEST_OF]).encode()
-    ).hexdigest()
+    data = [task.dataset.content_hash(), task.embeddings.content_hash()]
+    code = source_digest(("benchmarks.quality.llama_index", "benchmarks.quality.llama_index_fit"))
+    key = hashlib.sha256(json.dumps([*data, code]).encode()).hexdigest()
     path = WORK / f"choice-{task.name}.json"
     if path.exists() and (found := json.loads(path.read_text()))["key"] == key:
         return found["chosen"]

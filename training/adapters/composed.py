@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.adapters.base import Adapter, Affine
+from training.adapters.base import Adapter
 from training.errors import ConfigError
 from training.search import normalise
 
@@ -108,6 +108,10 @@ class ComposedAdapter(Adapter):
         self.gate_centroids.copy_(gate.centroids)
         self.gate_bounds.copy_(torch.tensor([gate.threshold, gate.width]))
 
+    def forward(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
+        """Adapt queries; where lengths mean nothing to the index, they mean nothing here."""
+        return super().forward(normalise(queries) if self.normalised else queries)
+
     def change(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
         """Give the parts' sum, as much of it as the gate lets through."""
         change = queries @ self.difference + self.bias
@@ -127,18 +131,6 @@ class ComposedAdapter(Adapter):
         """Give the share of the change that is applied to each query."""
         nearest = torch.amax(directions @ self.gate_centroids, dim=-1, keepdim=True)
         return torch.sigmoid((nearest - self.gate_bounds[0]) / self.gate_bounds[1])
-
-    def for_export(self) -> nn.Module:
-        """Fold a gateless linear map into one matrix; give anything else as it is."""
-        if self.hidden or self.n_prototypes or self.n_centroids:
-            return self
-        start = self.start if self.dim_in != self.dim_out else torch.eye(self.dim_in)
-        weight = start.to(self.difference) + self.blend * self.difference
-        return Affine(
-            weight.detach().clone(),
-            (self.blend * self.bias).detach().clone(),
-            normalised=self.normalised,
-        )
 
 
 def compose(adapters: Sequence[ComposedAdapter]) -> ComposedAdapter:

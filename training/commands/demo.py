@@ -80,7 +80,7 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
         f"{time.monotonic() - started:.0f} s in all"
     )
     results.print(
-        f"made {output}/adapter.onnx, report.html (the proof), evaluation.json and README.md (its card)"
+        f"made {output}/adapter.onnx, report.html (the proof), evaluation.json and README.md"
     )
     talk.print("next, on your own data (a BEIR folder; docs/guide.md shows the format):")
     talk.print("  trimtab embed DATASET -o EMB", style="bold")

@@ -5,11 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from sidecar.adapter import Adapter as ServedAdapter
 from training.adapters import ComposedAdapter, Gate, compose
-from training.adapters.base import Affine
+from training.embeddings import EncoderInfo
 from training.errors import ConfigError
+from training.export import describe_adapter, export_adapter
 
 DIM, SAME = 6, 1e-5
+ENCODER = EncoderInfo("toy", "sha256:toy", DIM, normalised=True)
 
 
 def unit(rows: int, seed: int) -> Tensor:
@@ -91,15 +94,31 @@ def test_that_composing_one_changes_nothing() -> None:
         assert torch.allclose(compose([part])(queries), part(queries), atol=SAME)
 
 
-def test_that_a_linear_one_without_a_gate_is_exported_as_one_matrix() -> None:
-    adapter = ComposedAdapter(DIM)
+@pytest.mark.parametrize("length", [1e-6, 1e6])
+def test_that_a_query_s_length_means_nothing_to_a_cosine_index(length: float) -> None:
+    adapter = trained(7, hidden=3, has_prototypes=True)
+    queries = unit(9, seed=5)
     with torch.no_grad():
-        adapter.difference.copy_(torch.randn(DIM, DIM))
-        adapter.blend.fill_(0.5)
-    exported = adapter.for_export()
-    queries = unit(4, seed=4)
-    assert isinstance(exported, Affine)
-    assert torch.allclose(exported(queries), adapter(queries), atol=SAME)
+        assert torch.allclose(adapter(length * queries), adapter(queries), atol=SAME)
+
+
+def test_that_a_query_s_length_counts_where_the_index_looks_at_it() -> None:
+    adapter = trained(7, hidden=3)
+    adapter.normalised = False
+    queries = unit(9, seed=5)
+    with torch.no_grad():
+        assert not torch.allclose(adapter(3 * queries), adapter(queries), atol=0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_that_the_export_gives_the_same_far_from_the_gate_and_for_any_length(seed: int) -> None:
+    adapter = trained(seed, hidden=3, has_prototypes=True)
+    manifest = describe_adapter(adapter, ENCODER, name="docs", similarity="cosine")
+    served = ServedAdapter.from_bytes(export_adapter(adapter, manifest))
+    queries = np.concatenate([unit(20, seed=6).numpy() * size for size in (1e-6, 1.0, 1e6)])
+    with torch.no_grad():
+        wanted = adapter(torch.from_numpy(queries)).numpy()
+    np.testing.assert_allclose(served.transform(queries), wanted, atol=SAME)
 
 
 def test_that_sizes_below_zero_are_refused() -> None:
