@@ -30,6 +30,12 @@ from training.search import search
 HERE = Path(__file__).resolve().parent
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
+    "linear alone": {"adapter": "linear"},
+    "no gate": {"gated": False},
+    "no running mean": {"averaging": 0.0},
+    "8 queries a prototype": {"queries_per_prototype": 8.0},
+    "128 hidden units": {"hidden": 128},
+    "patience 4": {"patience": 4},
     "temperature .02": {"temperature": 0.02},
     "temperature .05": {"temperature": 0.05},
     "temperature .1": {"temperature": 0.1},
@@ -51,7 +57,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "batch 64": {"batch_size": 64, "learning_rate": 5e-4},
     "batch 1024": {"batch_size": 1024, "learning_rate": 8e-3},
     "full change only": {"blends": [1.0]},
-    "two-layer": {"adapter": "two_layer"},
+    "two-layer alone": {"adapter": "two_layer"},
     "low rank 64": {"adapter": "low_rank"},
 }
 
@@ -97,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of dataset folders")
     parser.add_argument("--only", action="append", help="name of a set; may be repeated")
+    parser.add_argument("--variant", action="append", help="a row; may be repeated")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1)
@@ -109,7 +116,7 @@ def main() -> None:
     cells = {
         (variant, path.name, seed): options.work / f"{variant}-{path.name}-{seed}.json"
         for seed in range(options.seeds)
-        for variant in VARIANTS
+        for variant in options.variant or VARIANTS
         for path in sets
     }
     started = time.monotonic()
