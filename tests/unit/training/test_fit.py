@@ -19,8 +19,9 @@ from training.metrics import measure
 from training.search import search
 
 QUICK = Recipe(
-    epochs=25, folds=3, learning_rate=0.02, batch_size=64, refits=2, hidden=16, prototypes=16
+    adapter="linear", epochs=25, folds=3, learning_rate=0.02, batch_size=64, refits=2, patience=4
 )
+AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16, prototypes=16)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,16 @@ def state_of(adapter: torch.nn.Module | None) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("linear", {}), ("low_rank", {"rank": 16}), ("two_layer", {"hidden": 64})]
+    ("kind", "options"),
+    [
+        ("auto", {}),
+        ("linear", {}),
+        ("low_rank", {"rank": 16}),
+        ("two_layer", {"hidden": 64}),
+    ],
 )
 def test_fit_ranks_unseen_queries_better(world: World, kind: str, options: dict[str, int]) -> None:
-    recipe = replace(QUICK, adapter=kind, adapter_options=options)
+    recipe = AUTO if kind == "auto" else replace(QUICK, adapter=kind, adapter_options=options)
     result = fit_adapter(world.dataset, world.embeddings, recipe)
     assert result.adapter is not None, result.verdict
     assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
@@ -57,7 +64,7 @@ def test_fit_ranks_unseen_queries_better(world: World, kind: str, options: dict[
 
 def test_fit_says_no_where_labels_are_noise(tmp_path: Path) -> None:
     world = make_world(tmp_path, useful=False)
-    result = fit_adapter(world.dataset, world.embeddings, QUICK)
+    result = fit_adapter(world.dataset, world.embeddings, AUTO)
     assert result.adapter is None
     assert "No adapter helps" in result.verdict
 
@@ -72,7 +79,7 @@ def test_fit_never_looks_at_test_labels(world: World, tmp_path: Path) -> None:
 
 def test_fit_gives_same_bytes_for_same_seed_and_others_for_another(world: World) -> None:
     first, second, third = (
-        fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(seed=seed)).adapter
+        fit_adapter(world.dataset, world.embeddings, AUTO, FitSettings(seed=seed)).adapter
         for seed in (7, 7, 8)
     )
     assert state_of(first) == state_of(second)
@@ -82,7 +89,7 @@ def test_fit_gives_same_bytes_for_same_seed_and_others_for_another(world: World)
 def test_fit_leaves_global_random_state_alone(world: World) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    fit_adapter(world.dataset, world.embeddings, replace(QUICK, epochs=1))
+    fit_adapter(world.dataset, world.embeddings, replace(AUTO, epochs=1))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -103,7 +110,7 @@ class StopAfter:
 def test_resumed_fit_gives_same_bytes_as_uninterrupted(
     world: World, tmp_path: Path, kind: str, calls: int
 ) -> None:
-    recipe = replace(QUICK, adapter=kind)
+    recipe = AUTO if kind == "auto" else replace(QUICK, adapter=kind)
     whole = fit_adapter(world.dataset, world.embeddings, recipe)
     settings = FitSettings(workspace=tmp_path / "work", resume="must_match")
     with pytest.raises(KeyboardInterrupt):
@@ -198,14 +205,14 @@ def test_dev_split_decides_where_there_is_one(tmp_path: Path) -> None:
 
 def test_widths_may_differ_and_start_from_ridge(tmp_path: Path) -> None:
     world = make_world(tmp_path, dim_query=24, n_queries=400)
-    result = fit_adapter(world.dataset, world.embeddings, QUICK)
+    result = fit_adapter(world.dataset, world.embeddings, AUTO)
     assert result.adapter is not None
     assert (result.adapter.dim_in, result.adapter.dim_out) == (24, 16)
     assert ndcg_of(world, result.adapter) > 0.5
 
 
 def test_fit_continues_from_a_given_adapter(world: World) -> None:
-    first = fit_adapter(world.dataset, world.embeddings, QUICK).adapter
+    first = fit_adapter(world.dataset, world.embeddings, AUTO).adapter
     assert first is not None
     result = fit_adapter(
         world.dataset,

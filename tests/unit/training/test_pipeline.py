@@ -23,7 +23,7 @@ from training.query_region import find_query_region
 from training.verdict import decide
 
 QUICK = Recipe(
-    epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2, hidden=16, prototypes=16
+    adapter="linear", epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2, patience=4
 )
 
 
@@ -59,6 +59,16 @@ def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_pat
         "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint"
     }  # fmt: skip
     assert [item.name for item in tmp_path.iterdir()] == ["docs"]
+
+
+def test_default_recipe_s_model_says_what_it_is_composed_of(world: World, tmp_path: Path) -> None:
+    recipe = replace(QUICK, adapter="auto", epochs=6, hidden=8, prototypes=8)
+    built = build_model(world.dataset, world.embeddings, tmp_path / "docs", recipe)
+    manifest = Adapter.load(tmp_path / "docs").manifest
+    assert manifest.kind == "composed"
+    assert manifest.training["families"] == list(built.fit.families)
+    assert manifest.stores_queries is built.fit.stores_queries
+    assert load_checkpoint(tmp_path / "docs")[0].options["centroids"] > 0
 
 
 def test_metrics_agree_in_manifest_evaluation_and_a_second_look(
