@@ -204,7 +204,7 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(
         f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n'
-        "[fit]\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\n"
+        "[fit]\nadapter = 'linear'\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\n"
     )
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
     assert (folder / "adapter.onnx").exists()
@@ -217,7 +217,9 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
 
 def test_interrupted_fit_resumes_to_the_same_model(world: World, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text("epochs = 60\nfolds = 5\npatience = 60\nlearning_rate = 0.02\n")
+    recipe.write_text(
+        'adapter = "linear"\nepochs = 60\nfolds = 5\npatience = 60\nlearning_rate = 0.02\n'
+    )
     words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", recipe, "-o"]
     trimtab(*words, "whole", cwd=tmp_path)
     running = subprocess.Popen(
@@ -253,10 +255,11 @@ def test_embed_copies_stored_vectors_and_search_shows_both(tmp_path: Path) -> No
         cwd=tmp_path,
     )  # fmt: skip
     assert "next: trimtab fit" in done.stderr
+    (tmp_path / "recipe.toml").write_text('adapter = "linear"\nepochs = 8\n')
     np.testing.assert_array_equal(np.load(tmp_path / "vectors" / "documents.npy"), rows)
     trimtab(
         "fit", world.folder, "--embeddings", "vectors", "-o", "models/docs", "--allow-identity",
-        cwd=tmp_path,
+        "--recipe", "recipe.toml", cwd=tmp_path,
     )  # fmt: skip
     done = trimtab(
         "search", "models/docs", "--index", "docs.faiss", "--dataset", world.folder, "-k", "2",
