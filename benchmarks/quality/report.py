@@ -45,7 +45,11 @@ def all_tables(summary: Mapping[str, Any]) -> list[str]:
     if OURS in summary["other_sets"]:
         parts += ["### On the queries of other sets", elsewhere_table(summary["other_sets"][OURS])]
     if OURS in summary["curves"]:
-        parts += ["### By number of training queries", curve_table(summary["curves"])]
+        parts += [
+            "### By number of training queries",
+            "![Gain in nDCG@10 by number of training queries](size-curve.svg)",
+            curve_table(summary["curves"]),
+        ]
     return parts
 
 
@@ -67,7 +71,7 @@ def set_table(found: Mapping[str, Any], elsewhere: Mapping[str, Any], name: str)
             (
                 method.label,
                 f"{row['metrics']['ndcg@10']:.4f}",
-                spread(row, is_seeded=method.is_seeded),
+                spread(row, is_seeded=method.is_seeded or method.sets is not None),
                 "" if is_base else with_interval(row["delta"]),
                 "" if is_base else with_interval(row["slices"]["unseen_documents"]),
                 "" if method.name == OURS else with_interval(row.get("ours_less_it")),
