@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 OURS, RIVAL, GREY = "#0b6e4f", "#c4591b", "#5b6470"
+TICKS = (50, 250, 1000, 10_000)
 STYLE = {
     "svg.hashsalt": "trimtab",  # the same numbers give the same file
     "svg.fonttype": "none",
@@ -69,6 +70,9 @@ def draw_curves(summary: Mapping[str, Any], labels: Mapping[str, str], folder: P
                 colour = OURS if method == "ours" else RIVAL
                 _draw_curve(axes, by_set.get(name, []), colour, labels[method])
             axes.set_xscale("log")
+            ticks = [tick for tick in TICKS if tick <= axes.get_xlim()[1]]
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.set_xticks([], minor=True)
             axes.set_title(name)
         panels[0][0].set_ylabel("gain in nDCG@10")
         panels[0][0].legend(frameon=False, fontsize=8)
