@@ -207,10 +207,10 @@ class _Fit:
         weights = max(tried, key=lambda each: objective(tried[each].scores))
         families = {first: tried[weights], **{name: self._try(name, weights) for name in others}}
         rated = {names: self._rate(names, families) for names in combinations(tuple(families))}
-        chosen = choose({names: self.referee.join(parts) for names, parts in rated.items()})
+        chosen = choose(rated)
         adapter = self._refit(weights, {name: families[name].trials for name in chosen})
         # What may be shipped is scored itself on dev; else its folds on what they left out.
-        evidence = self.referee.score(adapter) if self.dev else self.referee.join(rated[chosen])
+        evidence = self.referee.score(adapter) if self.dev else rated[chosen]
         blend = best_blend(evidence)
         # The rule of choice among families looks for no best one, so it flatters little.
         flattered = float(
@@ -236,10 +236,7 @@ class _Fit:
             blend=blend,
             validation={
                 "on": "dev split" if self.dev else f"{len(self.folds)} cross-fitted folds",
-                "families": {
-                    "+".join(names): objective(self.referee.join(parts))
-                    for names, parts in rated.items()
-                },
+                "families": {"+".join(names): objective(rated[names]) for names in rated},
                 **describe(evidence, verdict, blend, [attempt.as_dict() for attempt in attempts]),
             },
             curves=[trial.curve for name in chosen for trial in families[name].trials],
@@ -271,14 +268,18 @@ class _Fit:
         parts = [self.referee.score(adapter, fold) for fold, adapter in enumerate(adapters)]
         return Attempt(family, weights, trials, adapters, self.referee.join(parts))
 
-    def _rate(self, names: Families, families: Mapping[str, Attempt]) -> list[HeldOut]:
-        """Score the mean of some families on each fold."""
-        return [
-            self.referee.score(
-                merge([families[name].adapters[fold] for name in names]).to(self.device), fold
-            )
-            for fold in range(len(self.folds))
-        ]
+    def _rate(self, names: Families, families: Mapping[str, Attempt]) -> HeldOut:
+        """Score the mean of some families on every fold; one alone has its scores already."""
+        if len(names) == 1:
+            return families[names[0]].scores
+        return self.referee.join(
+            [
+                self.referee.score(
+                    merge([families[name].adapters[fold] for name in names]).to(self.device), fold
+                )
+                for fold in range(len(self.folds))
+            ]
+        )
 
     def _flattery(self, attempts: Sequence[Attempt]) -> float:
         """Tell by how much scores are too good because the queries chose epoch and weights."""
