@@ -116,10 +116,16 @@ def _making(manifest: Manifest | None, fit: FitResult) -> str:
         f"({validation['n_queries']} queries): nDCG@10 {validation['base_ndcg@10']:.4f} to "
         f"{validation['adapted_ndcg@10']:.4f}",
         f"- chosen: weight of unlabelled documents {fit.weights.unlabelled:g}, document anchor "
-        f"{fit.weights.anchor:g}, {fit.blend:.0%} of the learned change",
+        f"{fit.weights.anchor:g}, temperature {fit.weights.temperature:g}, "
+        f"{fit.blend:.0%} of the learned change",
     ]
     if manifest is not None:
         record = manifest.training
+        if record["n_synthetic"].get("train"):
+            lines.append(
+                f"- {record['n_synthetic']['train']} of the training queries were written by an "
+                f"LLM; each counts {fit.weights.synthetic:g} of a real one"
+            )
         lines += [
             f"- {record['n_train']} training queries, {record['n_documents']} documents of "
             f"`{record['dataset']}`",

@@ -31,12 +31,17 @@ class Recipe:
         similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``.
         unlabelled_weights: Weights to try, in the softmax over candidates, of documents without a
             training query: 1 is the softmax over the whole corpus, 0 over labelled documents
-            alone; validation chooses.
+            alone; a smaller one wins unless validation finds it clearly worse.
         anchors: Weights of the document anchor to try: the first with every unlabelled weight, the
             others with the one that validation has chosen.
+        synthetic_weights: Weights to try, in the loss, of training queries that an LLM wrote, where
+            there are real ones beside them, which count 1: the first with every other weight, the
+            others with those that real held-out queries have chosen. 0 leaves them out.
         blends: Shares of the learned change to try, 1 is all of it; validation chooses. 0, the
             raw query, is always among them.
-        temperature: Divides the scores inside the softmax.
+        temperatures: Values to try of what divides the scores inside the softmax, for an encoder
+            whose best document leads the average one by .5, and in proportion for others: the
+            first with every unlabelled weight, the others with the one chosen.
         learning_rate: Step size of AdamW at the full batch size; smaller in proportion for sets
             too small to fill it.
         averaging: Share of the running mean of the weights that a step leaves in place; the mean is
@@ -66,8 +71,9 @@ class Recipe:
     similarity: str = "cosine"
     unlabelled_weights: tuple[float, ...] = (1.0, 0.0)
     anchors: tuple[float, ...] = (1.0,)
+    synthetic_weights: tuple[float, ...] = (1.0, 0.3, 0.0)
     blends: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    temperature: float = 0.03
+    temperatures: tuple[float, ...] = (0.03, 0.05)
     learning_rate: float = 2e-3
     averaging: float = 0.97
     weight_decay: float = 0.01
@@ -92,11 +98,13 @@ class Recipe:
         """
         _one_of("similarity", self.similarity, SIMILARITIES)
         _one_of("split_by", self.split_by, SPLIT_BY)
-        for key in ("unlabelled_weights", "anchors", "blends"):
+        for key in _LISTS:
             if not getattr(self, key):
                 raise ConfigError(f"recipe key '{key}' is empty; give at least one value")
             if not all(0 <= value < math.inf for value in getattr(self, key)):
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
+        if min(self.temperatures) == 0:
+            raise ConfigError(f"recipe key 'temperatures' is {self.temperatures}; must be above 0")
         if max(self.blends) > 1:
             raise ConfigError(f"recipe key 'blends' is {self.blends}; shares lie from 0 to 1")
         self._check_numbers()
@@ -127,11 +135,11 @@ class Recipe:
         }
 
 
+_LISTS = ("unlabelled_weights", "anchors", "synthetic_weights", "temperatures", "blends")
 _POSITIVE = (
     "hidden",
     "prototypes",
     "queries_per_prototype",
-    "temperature",
     "learning_rate",
     "batch_size",
     "epochs",

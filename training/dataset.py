@@ -32,12 +32,15 @@ class Dataset:
         folder: Where ``corpus.jsonl`` and ``queries.jsonl`` are.
         splits: Relevance labels by split: ``train``, ``test`` and perhaps ``dev``.
         made_splits: How the test split was made, or None where the data brought one.
+        synthetic: Ids of queries that an LLM wrote: those with ``metadata.synthetic`` in
+            ``queries.jsonl``.
     """
 
     name: str
     folder: Path
     splits: dict[str, Qrels]
     made_splits: str | None = None
+    synthetic: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, folder: str | Path, *, split_by: str = "document") -> "Dataset":
@@ -63,7 +66,7 @@ class Dataset:
             splits = {**splits, **split_qrels(merged, by=split_by)}
             made_splits = split_by
         _refuse_shared_queries(splits)
-        return cls(path.resolve().name, path, splits, made_splits)
+        return cls(path.resolve().name, path, splits, made_splits, _find_synthetic(path))
 
     def split(self, name: str) -> Qrels:
         """Give one split's labels.
@@ -95,10 +98,12 @@ class Dataset:
         return _pick(self.folder / "queries.jsonl", self.iter_queries, query_ids)
 
     def content_hash(self) -> str:
-        """Digest the labels of every split, whatever the order of their lines."""
+        """Digest the labels of every split and which queries are synthetic, in any order."""
         digest = hashlib.sha256()
         for name, qrels in sorted(self.splits.items()):
             digest.update(json.dumps([name, qrels], sort_keys=True).encode())
+        if self.synthetic:
+            digest.update(json.dumps(sorted(self.synthetic)).encode())
         return f"sha256:{digest.hexdigest()}"
 
 
@@ -222,6 +227,18 @@ def _load_splits(folder: Path) -> dict[str, Qrels]:
     if "train" not in splits and "test" not in splits:
         raise DataError(f"no labels in {folder}; expected train.tsv, and test.tsv if there is one")
     return splits
+
+
+def _find_synthetic(folder: Path) -> frozenset[str]:
+    """Name the queries that are marked as written by an LLM; without a query file, none."""
+    path = folder / "queries.jsonl"
+    if not path.exists():
+        return frozenset()
+    return frozenset(
+        record["_id"]
+        for record in _read_jsonl(path)
+        if isinstance(record.get("metadata"), dict) and record["metadata"].get("synthetic") is True
+    )
 
 
 def _refuse_shared_queries(splits: dict[str, Qrels]) -> None:

@@ -42,6 +42,7 @@ class Evaluation:
         notes: What a reader must know to read the numbers right.
         latency: What a transform costs on this machine, or None where it was not timed.
         approximate: Recall of an approximate index with raw and with adapted queries, or None.
+        n_synthetic: How many of the queries an LLM wrote.
     """
 
     summary: dict[str, Any]
@@ -52,6 +53,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     latency: dict[str, Any] | None = None
     approximate: dict[str, Any] | None = None
+    n_synthetic: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as one JSON object, the summary's keys on top.
@@ -66,6 +68,7 @@ class Evaluation:
             "regressions": self.regressions,
             "improvements": self.improvements,
             "notes": self.notes,
+            "n_synthetic": self.n_synthetic,
             **{key: value for key, value in measured.items() if value is not None},
         }
 
@@ -134,6 +137,7 @@ def evaluate_model(
         _notes(relevant_rows, comparable=comparable),
         measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
         _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
+        len(dataset.synthetic & set(qrels)),
     )
 
 

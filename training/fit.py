@@ -9,8 +9,8 @@ composed into one adapter. Test queries are never looked at.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ import numpy as np
 import torch
 
 from training.adapters import Adapter
-from training.checkpoint import Resume, State, Workspace
+from training.checkpoint import Resume, Workspace
 from training.config import Recipe
-from training.dataset import Dataset, Qrels, relevant, relevant_documents
-from training.device import find_device, seeded
+from training.dataset import Dataset, Qrels
+from training.device import find_device
 from training.embeddings import Embeddings
-from training.errors import DataError
-from training.folds import Fold, make_folds
+from training.folds import Fold
 from training.judgement import (
     HeldOut,
     best_blend,
@@ -36,16 +35,12 @@ from training.judgement import (
     objective,
 )
 from training.referee import Referee, held_out_labels
+from training.roles import assign_roles
+from training.runner import Bench, Progress, Runner
 from training.start import Families, Starts, can_merge, combinations, digest_of, merge
-from training.trial import TrainedTrial, Trial, Weights
-from training.validation import ValidationSet
+from training.trial import TrainedTrial, Weights
 
 logger = logging.getLogger(__name__)
-
-MIN_QUERIES = 2
-
-Progress = Callable[[int, int], None]
-"""Called with the number of trials finished and of all trials, after every epoch."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +117,8 @@ class Attempt:
             "family": self.family,
             "unlabelled_weight": self.weights.unlabelled,
             "anchor": self.weights.anchor,
+            "temperature": self.weights.temperature,
+            "synthetic_weight": self.weights.synthetic,
             "objective": objective(self.scores),
         }
 
@@ -167,20 +164,11 @@ class _Fit:
         progress: Progress,
     ) -> None:
         """Look at the data and open the workspace."""
-        self.recipe, self.settings, self.embeddings = recipe, settings, embeddings
+        self.recipe, self.settings = recipe, settings
         embeddings.require(dataset.splits)
-        self.train = _usable(dataset.split("train"))
-        if len(self.train) < MIN_QUERIES:
-            raise DataError(
-                f"dataset {dataset.name} has {len(self.train)} training queries with a relevant "
-                f"document; a fit needs at least {MIN_QUERIES}, and pays from a few hundred"
-            )
-        self.dev = _usable(dataset.splits.get("dev", {}))
-        self.device = find_device(settings.device)
-        self._progress = progress
-        self._done = 0
-        self._n_trials = 0
-        self.workspace = Workspace(
+        self.roles = assign_roles(dataset)
+        device = find_device(settings.device)
+        workspace = Workspace(
             settings.workspace,
             {
                 "recipe": recipe.as_dict(),
@@ -191,26 +179,39 @@ class _Fit:
             },
             resume=settings.resume,
         )
-        self.starts = Starts(recipe, self.train, embeddings, settings.start_from, settings.seed)
-        self.folds = self._make_folds()
+        self.starts = Starts(
+            recipe, self.roles.train, embeddings, settings.start_from, settings.seed
+        )
+        self.folds = self._choose_folds(embeddings)
         self.referee = Referee(
-            self.folds, self.dev, embeddings, recipe, seed=settings.seed, device=self.device
+            self.folds, self.roles.dev, embeddings, recipe, seed=settings.seed, device=device
+        )
+        self.runner = Runner(
+            Bench(
+                self.roles,
+                self.folds,
+                embeddings,
+                recipe,
+                self.starts,
+                workspace,
+                settings.seed,
+                device,
+            ),
+            progress,
         )
 
     def run(self) -> FitResult:
         """Compare trials on some folds, finish the winners on all, then choose what to keep."""
         started = time.monotonic()
         first, *others = self.starts.families
-        n_weights = len(self.recipe.unlabelled_weights) + len(self.recipe.anchors) - 1
-        self._n_trials = (n_weights + len(others)) * len(self.folds)
-        tried = self._try_weights(first)
-        weights = max(tried, key=lambda each: objective(tried[each].scores))
+        self._plan_trials(len(others))
+        tried, weights = self._try_weights(first)
         families = {first: tried[weights], **{name: self._try(name, weights) for name in others}}
         rated = {names: self._rate(names, families) for names in combinations(tuple(families))}
         chosen = choose(rated)
         adapter = self._refit(weights, {name: families[name].trials for name in chosen})
         # What may be shipped is scored itself on dev; else its folds on what they left out.
-        evidence = self.referee.score(adapter) if self.dev else rated[chosen]
+        evidence = self.referee.score(adapter) if self.roles.dev else rated[chosen]
         blend = best_blend(evidence)
         # The rule of choice among families looks for no best one, so it flatters little.
         flattered = float(
@@ -232,10 +233,11 @@ class _Fit:
             weights=weights,
             families=chosen,
             stores_queries="prototypes" in chosen
-            and self.starts.locality(self.train).holds_queries,
+            and self.starts.locality(self.runner.queries(weights)).holds_queries,
             blend=blend,
             validation={
-                "on": "dev split" if self.dev else f"{len(self.folds)} cross-fitted folds",
+                "on": "dev split" if self.roles.dev else f"{len(self.folds)} cross-fitted folds",
+                "judges": self.roles.judges,
                 "families": {"+".join(names): objective(rated[names]) for names in rated},
                 **describe(evidence, verdict, blend, [attempt.as_dict() for attempt in attempts]),
             },
@@ -245,25 +247,49 @@ class _Fit:
             recipe=self.recipe,
         )
 
-    def _try_weights(self, family: str) -> dict[Weights, Attempt]:
-        """Try one loss weight after the other: what is best of the first goes with the second."""
-        tried: dict[Weights, Attempt] = {}
-        anchor, *more = self.recipe.anchors
-        for unlabelled in self.recipe.unlabelled_weights:
-            weights = Weights(unlabelled, anchor)
-            tried[weights] = self._try(family, weights)
-        best = max(tried, key=lambda each: objective(tried[each].scores))
-        for anchor in more:
-            weights = Weights(best.unlabelled, anchor)
-            tried[weights] = self._try(family, weights)
-        return tried
+    def _plan_trials(self, n_others: int) -> None:
+        """Tell the runner how many trials come before the refits."""
+        knobs = [self.recipe.unlabelled_weights, self.recipe.temperatures, self.recipe.anchors]
+        knobs += [self.recipe.synthetic_weights] if self.roles.is_mixed else []
+        n_weights = 1 + sum(len(values) - 1 for values in knobs)
+        self.runner.n_planned = (n_weights + n_others) * len(self.folds)
+
+    def _try_weights(self, family: str) -> tuple[dict[Weights, Attempt], Weights]:
+        """Try one loss weight after the other; what is chosen of the first goes with the next.
+
+        The softmax over the whole corpus drives queries away from documents that nobody has asked
+        for yet. So a smaller weight of unlabelled documents wins unless it is clearly worse.
+        """
+        recipe = self.recipe
+        synthetic = recipe.synthetic_weights if self.roles.is_mixed else (1.0,)
+        best = Weights(
+            recipe.unlabelled_weights[0], recipe.anchors[0], recipe.temperatures[0], synthetic[0]
+        )
+        tried = {best: self._try(family, best)}
+        for key, values in (
+            ("unlabelled", sorted(recipe.unlabelled_weights)),
+            ("temperature", recipe.temperatures),
+            ("anchor", recipe.anchors),
+            ("synthetic", synthetic),
+        ):
+            rivals = [replace(best, **{key: value}) for value in values]
+            for weights in rivals:
+                tried[weights] = tried.get(weights) or self._try(family, weights)
+            if key == "unlabelled":
+                best = choose({weights: tried[weights].scores for weights in rivals})
+            else:
+                best = max(rivals, key=lambda each: objective(tried[each].scores))
+        return tried, best
 
     def _try(self, family: str, weights: Weights) -> Attempt:
         """Train one family on all folds but what each leaves out, and score it there."""
-        trials = [self._trial(family, weights, fold) for fold in range(len(self.folds))]
+        trials = [
+            self.runner.hold_out(family, weights, fold, self.referee.validations[fold])
+            for fold in range(len(self.folds))
+        ]
         adapters = [
-            self._restore(family, fold.train, trial.state)
-            for fold, trial in zip(self.folds, trials, strict=True)
+            self.runner.restore(family, self.runner.queries(weights, fold), trial.state)
+            for fold, trial in enumerate(trials)
         ]
         parts = [self.referee.score(adapter, fold) for fold, adapter in enumerate(adapters)]
         return Attempt(family, weights, trials, adapters, self.referee.join(parts))
@@ -274,9 +300,7 @@ class _Fit:
             return families[names[0]].scores
         return self.referee.join(
             [
-                self.referee.score(
-                    merge([families[name].adapters[fold] for name in names]).to(self.device), fold
-                )
+                self.referee.score(merge([families[name].adapters[fold] for name in names]), fold)
                 for fold in range(len(self.folds))
             ]
         )
@@ -290,125 +314,40 @@ class _Fit:
         honest = self.referee.join_scores(honest_scores(histories, self.referee.is_seen))
         return flattery(best, honest, self.referee.joined_is_seen)
 
-    def _make_folds(self) -> list[Fold]:
+    def _choose_folds(self, embeddings: Embeddings) -> list[Fold]:
         """Make the folds that it takes to hold out enough queries; usually fewer than all."""
-        n_documents = len(self.embeddings.documents)
-        folds = make_folds(
-            self.train,
-            n_folds=self.recipe.folds,
-            unlabelled_share=1 - len(relevant_documents(self.train)) / n_documents,
-            seed=self.settings.seed,
+        folds = self.roles.make_folds(embeddings, self.recipe, self.settings.seed)
+        sizes = np.cumsum(
+            [len(held_out_labels(fold, self.roles.dev, self.recipe)) for fold in folds]
         )
-        sizes = np.cumsum([len(held_out_labels(fold, self.dev, self.recipe)) for fold in folds])
         return folds[: 1 + int(np.searchsorted(sizes, self.recipe.compared_queries))]
-
-    def _trial(self, family: str, weights: Weights, fold: int) -> TrainedTrial:
-        """Train on all but one fold."""
-        name = f"{_file_name(family)}-u{weights.unlabelled:g}-a{weights.anchor:g}-fold{fold}"
-        trained = self._run(
-            name,
-            (family, weights),
-            self.folds[fold].train,
-            self.referee.validations[fold],
-            self.recipe.epochs,
-            fold,
-        )
-        logger.info(
-            "trial finished",
-            extra={"trial": name, "epoch": trained.epoch, "validation": round(trained.score, 4)},
-        )
-        return trained
-
-    def _run(
-        self,
-        name: str,
-        what: tuple[str, Weights],
-        train: Qrels,
-        validation: ValidationSet | None,
-        epochs: int,
-        offset: int,
-    ) -> TrainedTrial:
-        """Run one trial under its own seed."""
-        family, weights = what
-        with seeded(self.settings.seed * 1009 + offset, self.device):
-            trial = Trial(
-                name,
-                self.starts.make(family, train),
-                weights,
-                train=train,
-                validation=validation,
-                embeddings=self.embeddings,
-                recipe=self.recipe,
-                device=self.device,
-            )
-            trained = trial.run(
-                self.workspace,
-                epochs=epochs,
-                on_epoch=lambda: self._progress(self._done, self._n_trials),
-            )
-        self._done += 1
-        self._progress(self._done, self._n_trials)
-        return trained
-
-    def _untrained(self, family: str, train: Qrels) -> Adapter:
-        """Make an adapter where training starts."""
-        with seeded(self.settings.seed, self.device):
-            return self.starts.make(family, train).to(self.device).eval()
-
-    def _restore(self, family: str, train: Qrels, state: State) -> Adapter:
-        """Make an adapter with a trial's state."""
-        adapter = self._untrained(family, train)
-        adapter.load_state_dict(state)
-        return adapter
 
     def _refit(self, weights: Weights, chosen: Mapping[str, Sequence[TrainedTrial]]) -> Adapter:
         """Fit the chosen families on all queries, for as many steps as the folds did best with.
 
         Fits under several seeds are merged into one adapter, where the kind allows it.
         """
-        share = float(np.mean([len(fold.train) for fold in self.folds])) / len(self.train)
+        train = self.runner.queries(weights)
+        sizes = [len(self.runner.queries(weights, fold)) for fold in range(len(self.folds))]
+        share = float(np.mean(sizes)) / len(train)
         epochs = {
             family: round(share * float(np.mean([trial.epoch for trial in trials])))
             for family, trials in chosen.items()
         }
         numbers = {
-            family: range(self._n_refits(family)) if epochs[family] else range(0)
+            family: range(self._n_refits(family, train)) if epochs[family] else range(0)
             for family in chosen
         }
-        self._n_trials += sum(len(each) for each in numbers.values())
+        self.runner.n_planned += sum(len(each) for each in numbers.values())
         fitted = [
-            self._restore(
-                family, self.train, self._run_all(family, weights, number, epochs[family])
-            )
+            self.runner.fit_all(family, weights, number, epochs[family])
             for family in chosen
             for number in numbers[family]
         ]
-        adapter = merge(fitted) if fitted else self._untrained(next(iter(chosen)), self.train)
-        return adapter.to(self.device).eval()
+        return merge(fitted or [self.runner.untrained(next(iter(chosen)), train)]).eval()
 
-    def _n_refits(self, family: str) -> int:
+    def _n_refits(self, family: str, train: Qrels) -> int:
         """Count a family's fits on all queries: several where they can be merged."""
-        adapter = self._untrained(family, self.train)
         is_fresh = self.settings.start_from is None
-        return self.recipe.refits if can_merge(adapter, is_fresh=is_fresh) else 1
-
-    def _run_all(self, family: str, weights: Weights, number: int, epochs: int) -> State:
-        """Fit one family on all queries."""
-        return self._run(
-            f"{_file_name(family)}-u{weights.unlabelled:g}-a{weights.anchor:g}-all{number}",
-            (family, weights),
-            self.train,
-            None,
-            epochs,
-            len(self.folds) + number,
-        ).state
-
-
-def _file_name(family: str) -> str:
-    """Write a family as a part of a file's name."""
-    return "".join(letter if letter.isalnum() else "_" for letter in family)
-
-
-def _usable(qrels: Qrels) -> Qrels:
-    """Keep queries that have a relevant document; the others can teach nothing."""
-    return {query: labels for query, labels in qrels.items() if relevant(labels)}
+        can = can_merge(self.runner.untrained(family, train), is_fresh=is_fresh)
+        return self.recipe.refits if can else 1

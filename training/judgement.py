@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from training.validation import slice_mean, slices
+from training.validation import FULL_SLICE, slice_mean, slice_shares, slices
 
 Choice = TypeVar("Choice")
 Scores = NDArray[np.float64]
@@ -43,13 +43,14 @@ class HeldOut:
     blends: Sequence[float] = (0.25, 0.5, 0.75, 1.0)
 
     def gain(self, blend: float) -> float:
-        """Mean gain over base, slices counting the same."""
+        """Mean gain over base: :func:`~training.validation.slice_mean`."""
         return slice_mean(self.adapted[blend] - self.base, self.is_seen)
 
     def worst_slice(self, blend: float) -> float:
-        """Gain on the slice that fares worst."""
-        parts = slices(self.adapted[blend] - self.base, self.is_seen)
-        return float(min(part.mean() for part in parts))
+        """Gain on the slice that fares worst, among those with enough queries to tell."""
+        gains = self.adapted[blend] - self.base
+        parts = [part for part in slices(gains, self.is_seen) if len(part) >= FULL_SLICE]
+        return float(min(part.mean() for part in parts or [gains]))
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Verdict:
 
     Attributes:
         helps: True where it should be shipped.
-        gain: Expected gain in nDCG@10, slices counting the same.
+        gain: Expected gain in nDCG@10, large slices counting the same.
         error: Standard error of that gain.
         text: The same in one sentence.
     """
@@ -77,11 +78,15 @@ def join(parts: Sequence[Scores], *, same_queries: bool) -> Scores:
 def best_blend(scores: HeldOut) -> float:
     """Choose the share of the change with the best gain among those that harm no slice.
 
-    Where every share harms a slice, the smallest does.
+    A larger share within one standard error of it wins: what is shipped is the mean of several fits
+    on all queries, so it strays less than the single fits on fewer queries that are scored here,
+    and needs less shrinking. Where every share harms a slice, the smallest does.
     """
     shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
     harmless = [share for share in shares if scores.worst_slice(share) >= -HARM]
-    return max(harmless or shares[:1], key=scores.gain)
+    best = max(harmless or shares[:1], key=scores.gain)
+    larger = [share for share in harmless if share > best > 0]
+    return max((share for share in larger if not _is_worse(scores, share, best)), default=best)
 
 
 def objective(scores: HeldOut) -> float:
@@ -222,12 +227,18 @@ def _at_best_epoch(
     return chosen
 
 
+def _is_worse(scores: HeldOut, share: float, best: float) -> bool:
+    """Tell whether one share of the change is worse than another by more than a standard error."""
+    difference = scores.adapted[best] - scores.adapted[share]
+    return slice_mean(difference, scores.is_seen) > _standard_error(difference, scores.is_seen)
+
+
 def _standard_error(differences: Scores, is_seen: NDArray[np.bool_]) -> float:
-    """Standard error of a mean over slices that count the same."""
-    parts = slices(differences, is_seen)
-    if min(len(part) for part in parts) < 2:
-        parts = [differences]
-    if len(parts[0]) < 2:
+    """Standard error of :func:`slice_mean`; a slice of one query varies as all of them do."""
+    if len(differences) < 2:
         return float("inf")
-    variances = [part.var(ddof=1) / len(part) for part in parts]
-    return float(np.sqrt(np.sum(variances)) / len(parts))
+    variances = [
+        (part if len(part) > 1 else differences).var(ddof=1) / len(part)
+        for part in slices(differences, is_seen)
+    ]
+    return float(np.sqrt(np.dot(np.square(slice_shares(is_seen)), variances)))

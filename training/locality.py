@@ -23,6 +23,10 @@ _OPEN = 3.0
 """The gate lets half of the change through for the least similar 3 % of queries like the training
 queries, and 95 % of it (the logistic function at 3) for the least similar 15 %."""
 _MIN_WIDTH = 1e-3
+_TEMPERATURE = 0.06
+"""Of the softmax over prototypes, for queries in all directions; smaller in proportion where they
+crowd together, as those of encoders do that keep all cosines high."""
+_MIN_SPREAD = 1e-3
 _MAX_QUERIES = 20_000
 _ITERATIONS = 15
 
@@ -33,11 +37,13 @@ class Locality:
 
     Attributes:
         prototypes: Unit vectors, shape ``(dim_in, prototypes)``.
+        temperature: What divides cosines with prototypes.
         holds_queries: True where a prototype is a single query's direction.
         gate: The gate, or None where there are too few queries for one.
     """
 
     prototypes: Float[Tensor, "dim_in prototypes"]
+    temperature: float
     holds_queries: bool
     gate: Gate | None
 
@@ -52,7 +58,7 @@ class Locality:
             centroids=self.gate.centroids.shape[1] if self.gate else 0,
         )
         if has_prototypes:
-            adapter.set_prototypes(self.prototypes)
+            adapter.set_prototypes(self.prototypes, self.temperature)
         if self.gate:
             adapter.set_gate(self.gate)
         return adapter
@@ -74,7 +80,13 @@ def find_locality(train: Qrels, embeddings: Embeddings, recipe: Recipe, seed: in
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     prototypes, holds_queries = _find_prototypes(vectors, recipe, rng)
     gate = _find_gate(vectors, rng) if recipe.gated and len(vectors) >= MIN_GATED else None
-    return Locality(torch.from_numpy(prototypes.T.copy()), holds_queries, gate)
+    spread = 1 - float(np.square(vectors.mean(axis=0)).sum())  # 1 less the mean cosine
+    return Locality(
+        torch.from_numpy(prototypes.T.copy()),
+        _TEMPERATURE * max(spread, _MIN_SPREAD),
+        holds_queries,
+        gate,
+    )
 
 
 def _find_prototypes(

@@ -10,6 +10,7 @@ def softmax_loss(
     target_queries: Int[Tensor, " targets"],
     target_candidates: Int[Tensor, " targets"],
     target_weights: Float[Tensor, " targets"],
+    query_weights: Float[Tensor, " queries"],
 ) -> Float[Tensor, ""]:
     """Cross-entropy between the softmax over candidates and each query's relevant documents.
 
@@ -20,16 +21,19 @@ def softmax_loss(
         target_queries: Row of the query of each relevant pair.
         target_candidates: Column of its document.
         target_weights: Its share among the query's relevant documents; they sum to 1 a query.
+        query_weights: What each query counts for; 1 on average over the training set.
 
     Returns:
-        Mean over queries.
+        Weighted sum over queries, divided by their number.
 
     Source:
         The listwise softmax cross-entropy of Cao et al. (2007), ICML, eq. 5, doi:10.1145/
         1273496.1273513, its target the normalised grades.
     """
-    hits = logits[target_queries, target_candidates] * target_weights
-    return torch.logsumexp(logits, dim=1).mean() - hits.sum() / len(logits)
+    hits = (
+        logits[target_queries, target_candidates] * target_weights * query_weights[target_queries]
+    )
+    return (torch.logsumexp(logits, dim=1) * query_weights).mean() - hits.sum() / len(logits)
 
 
 def anchor_loss(

@@ -24,12 +24,18 @@ def describe_training(dataset: Dataset, embeddings: Embeddings, fit: FitResult) 
         "labels": dataset.content_hash(),
         "vectors": embeddings.content_hash(),
         **{f"n_{split}": len(qrels) for split, qrels in sorted(dataset.splits.items())},
+        "n_synthetic": {
+            split: len(dataset.synthetic & set(qrels))
+            for split, qrels in sorted(dataset.splits.items())
+        },
         "n_documents": len(embeddings.documents),
         "made_splits": dataset.made_splits,
         "seed": fit.seed,
         "recipe": fit.recipe.as_dict(),
         "unlabelled_weight": fit.weights.unlabelled,
         "anchor": fit.weights.anchor,
+        "temperature": fit.weights.temperature,
+        "synthetic_weight": fit.weights.synthetic,
         "families": list(fit.families),
         "stores_queries": fit.stores_queries and fit.adapter is not None,
         "blend": fit.blend,

@@ -85,11 +85,12 @@ class Starts:
 def combinations(families: Families) -> list[Families]:
     """Give what may be composed, the most trusted first.
 
-    A mean of several families varies less than any of them, so means come first.
+    A mean of several families varies less than any of them, so the larger mean comes first.
     """
     if families != FAMILIES:
         return [families]
     return [
+        FAMILIES,
         ("two_layer", "prototypes"),
         ("linear", "two_layer"),
         ("prototypes",),
@@ -116,8 +117,8 @@ def merge(adapters: Sequence[Adapter]) -> Adapter:
         return first
     composed = [each for each in adapters if isinstance(each, ComposedAdapter)]
     if len(composed) == len(adapters):
-        return compose(composed)
-    merged = copy_adapter(first)
+        return compose(composed).to(first.blend.device)
+    merged = copy_adapter(first).to(first.blend.device)
     states = [each.state_dict() for each in adapters]
     merged.load_state_dict(
         {key: torch.stack([s[key] for s in states]).mean(dim=0) for key in states[0]}

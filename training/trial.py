@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,13 @@ from training.validation import ValidationSet, slice_mean
 
 logger = logging.getLogger(__name__)
 
+MIN_STEPS = int(__import__("os").environ.get("MIN_STEPS", "16"))
 _WARM_UP_STEPS = 10
+_SCALE_DOCUMENTS = 4096
+_SCALE_QUERIES = 512
+_USUAL_LEAD = 0.5
+"""Of MiniLM's unit vectors: from .45 to .54 on the five sets of docs/quality.md."""
+_LEAST_LEAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,20 @@ class Weights:
         unlabelled: Weight in the softmax of documents without a training query: 1 is the exact
             softmax over the whole corpus, 0 the one over labelled documents alone.
         anchor: Weight of the document anchor.
+        temperature: Divides scores inside the softmax, in units of :func:`score_unit`.
+        synthetic: Weight in the loss of a query that an LLM wrote, where a real one has 1.
     """
 
     unlabelled: float
     anchor: float
+    temperature: float
+    synthetic: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Write them as a part of a file's name."""
+        name = f"u{self.unlabelled:g}-a{self.anchor:g}-t{self.temperature:g}"
+        return name if self.synthetic == 1 else f"{name}-s{self.synthetic:g}"
 
 
 @dataclass(frozen=True)
@@ -70,12 +86,14 @@ class Targets:
         starts: Where each query's documents start in ``columns``; one entry more than queries.
         columns: Place of each relevant document among the labelled ones.
         shares: Share of each among its query's relevant documents, in proportion to grade.
+        weights: What each query counts for in the loss; 1 on average.
     """
 
     queries: Float[Tensor, "queries dim"]
     starts: Int[Tensor, " bounds"]
     columns: Int[Tensor, " targets"]
     shares: Float[Tensor, " targets"]
+    weights: Float[Tensor, " queries"]
 
     def batch(
         self, chosen: Int[Tensor, " batch"]
@@ -159,6 +177,7 @@ class Trial:
         weights: Weights,
         *,
         train: Qrels,
+        synthetic: Collection[str],
         validation: ValidationSet | None,
         embeddings: Embeddings,
         recipe: Recipe,
@@ -171,6 +190,7 @@ class Trial:
             adapter: Untrained adapter; trained in place.
             weights: What this trial tries.
             train: Labels to train on.
+            synthetic: Queries among them that the trial's weight for synthetic ones applies to.
             validation: Queries that stop the trial, or None to run all epochs.
             embeddings: The vectors.
             recipe: The knobs.
@@ -186,9 +206,12 @@ class Trial:
         self._device = device
         self._documents = embeddings.documents
         labelled = _labelled_rows(train, embeddings)
-        self._targets = _make_targets(train, embeddings, labelled)
+        self._targets = _make_targets(
+            train, embeddings, labelled, {query: weights.synthetic for query in synthetic}
+        )
         self._pool = CandidatePool(embeddings, labelled, recipe, weights.unlabelled)
-        self._scale = recipe.temperature * _score_scale(self._targets.queries, embeddings, recipe)
+        self._unit = score_unit(self.adapter, self._targets.queries, embeddings, recipe)
+        self._scale = weights.temperature * self._unit
         self._batch_size, learning_rate = step_size(len(train), recipe)
         self._optimiser = torch.optim.AdamW(
             self.adapter.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay
@@ -242,21 +265,28 @@ class Trial:
         candidates = self._pool.draw(self._device)
         addition = candidates.offsets / self._scale + candidates.log_weights
         self.adapter.train()
-        total = 0.0
-        order = torch.randperm(len(self._targets.queries))
-        for chosen in torch.split(order, self._batch_size):
+        total, n_queries = 0.0, 0
+        for chosen in self._batches():
             loss = self._loss(chosen, candidates.vectors, addition)
             self._optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self._optimiser.step()
             self._average()
             total += loss.item() * len(chosen)
+            n_queries += len(chosen)
         if not np.isfinite(total):
             raise DivergedError(
                 f"the loss of {self.name} is {total} in epoch {len(self._curve) + 1}; "
-                "lower learning_rate or raise temperature in the recipe"
+                "lower learning_rate or raise temperatures in the recipe"
             )
-        return total / len(order)
+        return total / n_queries
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Give an epoch's batches: one pass over the queries, or as many as make enough steps."""
+        n_queries = len(self._targets.queries)
+        n_passes = math.ceil(MIN_STEPS / math.ceil(n_queries / self._batch_size))
+        for _ in range(n_passes):
+            yield from torch.split(torch.randperm(n_queries), self._batch_size)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -277,14 +307,16 @@ class Trial:
         adapted = self.adapter(self._targets.queries[chosen].to(self._device))
         logits = torch.addmm(addition, adapted, candidates.T, alpha=1 / self._scale)
         rows, columns, shares = (part.to(self._device) for part in self._targets.batch(chosen))
-        loss = softmax_loss(logits, rows, columns, shares)
+        query_weights = self._targets.weights[chosen].to(self._device)
+        loss = softmax_loss(logits, rows, columns, shares, query_weights)
         if self._weights.anchor == 0 or self.adapter.dim_in != self.adapter.dim_out:
             return loss
         drawn = torch.randint(len(self._documents), (self._recipe.anchor_batch,))
         anchors = torch.from_numpy(self._documents.take(drawn.numpy())).to(self._device)
         if self.adapter.normalised:
             anchors = normalise(anchors)
-        return loss + self._weights.anchor * anchor_loss(self.adapter(anchors), anchors)
+        anchor = anchor_loss(self.adapter(anchors), anchors) / self._unit**2
+        return loss + self._weights.anchor * anchor
 
     @torch.no_grad()
     def _score(self) -> float:
@@ -356,7 +388,9 @@ def _labelled_rows(train: Qrels, embeddings: Embeddings) -> list[int]:
     return sorted({rows[doc_id] for labels in train.values() for doc_id in labels})
 
 
-def _make_targets(train: Qrels, embeddings: Embeddings, labelled: list[int]) -> Targets:
+def _make_targets(
+    train: Qrels, embeddings: Embeddings, labelled: list[int], weight_of: Mapping[str, float]
+) -> Targets:
     """Lay out training queries and their relevant documents as flat arrays."""
     column_of = {row: column for column, row in enumerate(labelled)}
     starts, columns, shares = [0], [], []
@@ -366,22 +400,48 @@ def _make_targets(train: Qrels, embeddings: Embeddings, labelled: list[int]) -> 
         columns += [column_of[embeddings.documents.rows[doc_id]] for doc_id in wanted]
         shares += [grade / total for grade in wanted.values()]
         starts.append(len(columns))
+    weights = torch.tensor([weight_of.get(query, 1.0) for query in train], dtype=torch.float32)
     return Targets(
         torch.from_numpy(embeddings.queries.take_ids(list(train))),
         torch.tensor(starts),
         torch.tensor(columns),
         torch.tensor(shares, dtype=torch.float32),
+        weights / weights.mean(),
     )
 
 
-def _score_scale(queries: Tensor, embeddings: Embeddings, recipe: Recipe) -> float:
-    """Size of a typical score, so that one temperature fits unit vectors and others."""
-    if recipe.similarity == "cosine" or embeddings.unit_documents:
-        return 1.0
-    some = embeddings.documents.take(np.arange(min(1024, len(embeddings.documents))))
-    document_length = float(np.linalg.norm(some, axis=1).mean())
-    query_length = float(torch.linalg.vector_norm(queries, dim=1).mean())
-    return document_length * max(query_length, document_length)
+@torch.no_grad()
+def score_unit(
+    adapter: Adapter,
+    queries: Float[Tensor, "queries dim"],
+    embeddings: Embeddings,
+    recipe: Recipe,
+) -> float:
+    """Tell how far scores of this encoder lie apart, so that one temperature fits all encoders.
+
+    Some encoders spread cosines over the whole range, others keep them all between .7 and .9.
+
+    Args:
+        adapter: The untrained adapter.
+        queries: Training queries.
+        embeddings: The vectors.
+        recipe: Names the similarity.
+
+    Returns:
+        The mean lead of a query's best document over its average one, among 4,096 documents drawn
+        by chance, in units of the lead that the defaults were measured with.
+    """
+    rng = np.random.default_rng(0)
+    n_documents = len(embeddings.documents)
+    chosen = np.sort(rng.permutation(n_documents)[:_SCALE_DOCUMENTS])
+    some = torch.from_numpy(np.sort(rng.permutation(len(queries))[:_SCALE_QUERIES]))
+    vectors, offsets = prepare_documents(
+        torch.from_numpy(embeddings.documents.take(chosen)), recipe.similarity
+    )
+    adapted = adapter.eval()(queries[some].to(adapter.blend.device)).cpu()
+    scores = torch.addmm(offsets, adapted, vectors.T)
+    lead = float((scores.amax(dim=1) - scores.mean(dim=1)).mean())
+    return max(lead, _LEAST_LEAD) / _USUAL_LEAD
 
 
 def _copy(state: dict[str, Any]) -> State:

@@ -17,6 +17,9 @@ from training.metrics import grades_of, ndcg
 from training.search import best_of, normalise, prepare_documents, search
 
 K = 10
+FULL_SLICE = 50
+"""Queries from which on a slice counts in full."""
+
 _HARD_DEPTH = 100
 _QUERIES_AT_ONCE = 512
 
@@ -113,11 +116,23 @@ class ValidationSet:
 
 
 def slice_mean(scores: NDArray[np.float64], is_seen: NDArray[np.bool_]) -> float:
-    """Mean over the slices that exist, each counting the same whatever its size.
+    """Mean over the slices that exist, large ones counting the same: :func:`slice_shares`."""
+    shares = slice_shares(is_seen)
+    return float(
+        sum(
+            share * part.mean() for share, part in zip(shares, slices(scores, is_seen), strict=True)
+        )
+    )
 
-    A mean over queries would let a large slice of seen documents pay for harm to the others.
+
+def slice_shares(is_seen: NDArray[np.bool_]) -> list[float]:
+    """Tell what each slice counts for: the same from 50 queries on, below that by its queries.
+
+    A mean over queries would let a large slice of seen documents pay for harm to the others; a mean
+    over slices would let the chance in a handful of queries decide.
     """
-    return float(np.mean([part.mean() for part in slices(scores, is_seen)]))
+    counts = [min(len(part), FULL_SLICE) for part in slices(np.empty(len(is_seen)), is_seen)]
+    return [count / sum(counts) for count in counts]
 
 
 def slices(scores: NDArray[np.float64], is_seen: NDArray[np.bool_]) -> list[NDArray[np.float64]]:

@@ -120,6 +120,13 @@ def _from_split(record: dict[str, Any]) -> Iterator[Reason]:
         yield _reason("care", "these are the queries it was trained on, which prove nothing")
     if record["split"] == "dev":
         yield _reason("care", "these are the queries it was chosen by, which flatter it")
+    n_synthetic = record.get("n_synthetic", 0)
+    if n_synthetic:
+        yield _reason(
+            "care",
+            f"an LLM wrote {n_synthetic:,} of the {record['n_queries']:,} {record['split']} "
+            "queries: scores on these are not scores on real ones",
+        )
 
 
 def _from_gain(record: dict[str, Any]) -> Iterator[Reason]:

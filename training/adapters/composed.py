@@ -12,9 +12,6 @@ from training.adapters.base import Adapter
 from training.errors import ConfigError
 from training.search import normalise
 
-TEMPERATURE = 0.05
-"""Divides a query's cosines with the prototypes: the nearest few share its local shift."""
-
 _STEP = 3.0
 """Adam moves all parameters alike; shifts are to move so many times faster than the matrices."""
 
@@ -52,6 +49,7 @@ class ComposedAdapter(Adapter):
     """
 
     prototypes: Tensor
+    temperature: Tensor
     gate_centroids: Tensor
     gate_bounds: Tensor
 
@@ -82,6 +80,7 @@ class ComposedAdapter(Adapter):
         self.weight_out = nn.Parameter(torch.zeros(hidden, self.dim_out))
         self.shifts = nn.Parameter(torch.zeros(prototypes, self.dim_out))
         self.register_buffer("prototypes", torch.zeros(self.dim_in, prototypes))
+        self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("gate_centroids", torch.zeros(self.dim_in, centroids))
         self.register_buffer("gate_bounds", torch.tensor([0.0, 1.0]))
 
@@ -99,9 +98,12 @@ class ComposedAdapter(Adapter):
             "centroids": self.n_centroids,
         }
 
-    def set_prototypes(self, prototypes: Float[Tensor, "dim_in prototypes"]) -> None:
-        """Take prototypes: unit vectors, as columns."""
+    def set_prototypes(
+        self, prototypes: Float[Tensor, "dim_in prototypes"], temperature: float
+    ) -> None:
+        """Take prototypes, unit vectors as columns, and what divides cosines with them."""
         self.prototypes.copy_(prototypes)
+        self.temperature.fill_(temperature)
 
     def set_gate(self, gate: Gate) -> None:
         """Take a gate."""
@@ -121,7 +123,7 @@ class ComposedAdapter(Adapter):
             return change
         directions = normalise(queries)
         if self.n_prototypes:
-            near = torch.softmax(directions @ self.prototypes / TEMPERATURE, dim=-1)
+            near = torch.softmax(directions @ self.prototypes / self.temperature, dim=-1)
             change = change + near @ (_STEP * self.shifts)
         if self.n_centroids:
             change = change * self._gate(directions)
@@ -163,6 +165,6 @@ def compose(adapters: Sequence[ComposedAdapter]) -> ComposedAdapter:
         composed.bias_in.copy_(torch.cat([each.bias_in for each in adapters]))
         composed.weight_out.copy_(torch.cat([each.weight_out for each in adapters]) / n)
         if local:
-            composed.prototypes.copy_(local[0].prototypes)
+            composed.set_prototypes(local[0].prototypes, float(local[0].temperature))
             composed.shifts.copy_(torch.stack([each.shifts for each in local]).sum(dim=0) / n)
     return composed

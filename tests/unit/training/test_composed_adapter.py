@@ -27,7 +27,7 @@ def trained(seed: int, *, hidden: int = 0, has_prototypes: bool = False) -> Comp
         DIM, hidden=hidden, prototypes=5 if has_prototypes else 0, centroids=2
     )
     if has_prototypes:
-        adapter.set_prototypes(unit(5, seed=100).T)
+        adapter.set_prototypes(unit(5, seed=100).T, temperature=0.05)
     adapter.set_gate(Gate(unit(2, seed=101).T, threshold=0.3, width=0.1))
     with torch.no_grad():
         for parameter in adapter.parameters():

@@ -50,8 +50,8 @@ def test_unknown_key_is_refused_and_known_ones_are_named() -> None:
         ("epochs", 4.0, "int"),
         ("epochs", "4", "int"),
         ("epochs", True, "int"),
-        ("temperature", "0.1", "float"),
-        ("temperature", False, "float"),
+        ("temperatures", "0.1", "float"),
+        ("learning_rate", False, "float"),
         ("anchors", ["1"], "float"),
         ("blends", True, "float"),
         ("similarity", ["cosine"], "str"),
@@ -76,7 +76,7 @@ def test_value_of_another_type_is_refused_by_name(key: str, value: Any, expected
         ("blends", []),
         ("blends", [0.5, 1.1]),
         ("blends", [-0.5]),
-        ("temperature", 0.0),
+        ("temperatures", (0.0,)),
         ("learning_rate", -1e-3),
         ("weight_decay", -0.1),
         ("batch_size", 0),
@@ -97,7 +97,7 @@ def test_value_out_of_range_is_refused_by_name(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
-@pytest.mark.parametrize("key", ["temperature", "learning_rate", "weight_decay", "min_gain"])
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "min_gain"])
 def test_number_that_is_not_finite_is_refused_by_name(
     tmp_path: Path, key: str, number: str
 ) -> None:
@@ -113,9 +113,10 @@ def test_value_at_the_edge_of_its_range_is_taken(key: str, value: Any) -> None:
 
 
 def test_whole_number_will_do_for_a_fraction() -> None:
-    recipe = parse_recipe({"temperature": 1, "anchors": [0, 2]}, "mine.toml")
-    assert (recipe.temperature, recipe.anchors) == (1.0, (0.0, 2.0))
-    assert type(recipe.temperature) is float
+    recipe = parse_recipe({"learning_rate": 1, "anchors": [0, 2], "temperatures": 1}, "mine.toml")
+    assert (recipe.learning_rate, recipe.anchors) == (1.0, (0.0, 2.0))
+    assert type(recipe.learning_rate) is float
+    assert recipe.temperatures == (1.0,)
 
 
 def test_single_number_will_do_for_a_list() -> None:

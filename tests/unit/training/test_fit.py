@@ -132,8 +132,8 @@ def test_resume_repeats_no_finished_epoch(world: World, tmp_path: Path) -> None:
         settings,
         progress=lambda done, total: calls.append((done, total)),
     )
-    # One call a finished trial, none an epoch: 2 weights x 3 folds and 2 refits.
-    assert [done for done, _ in calls] == list(range(1, 9))
+    # One call a finished trial, none an epoch: 3 weights x 3 folds and 2 refits.
+    assert [done for done, _ in calls] == list(range(1, 12))
 
 
 def test_resume_refuses_another_seed_and_names_it(world: World, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_large_corpora_are_sampled_and_still_learnt(tmp_path: Path) -> None:
 
 
 def test_diverging_fit_says_what_to_change(world: World) -> None:
-    recipe = replace(QUICK, temperature=1e-38)
+    recipe = replace(QUICK, temperatures=(1e-38,))
     with pytest.raises(DivergedError, match="lower learning_rate"):
         fit_adapter(world.dataset, world.embeddings, recipe)
 

@@ -14,13 +14,16 @@ from training.judgement import (
     objective,
 )
 
-BASE = np.array([0.5, 0.5, 0.5, 0.5])
-SEEN = np.array([True, True, False, False])
+EACH = 50
+"""Queries that each written score stands for, so that every slice is large enough to tell."""
+
+BASE = np.full(4 * EACH, 0.5)
+SEEN = np.repeat([True, True, False, False], EACH)
 
 
 def held_out(**adapted: list[float]) -> HeldOut:
     """Scores by blend, written as b50=[...]."""
-    by_blend = {int(name[1:]) / 100: np.array(scores) for name, scores in adapted.items()}
+    by_blend = {int(name[1:]) / 100: np.repeat(scores, EACH) for name, scores in adapted.items()}
     return HeldOut(BASE, {0.0: BASE, **by_blend}, SEEN)
 
 
@@ -45,9 +48,17 @@ def test_blend_that_the_recipe_leaves_out_is_never_chosen() -> None:
 
 
 def test_slices_count_the_same_whatever_their_size() -> None:
-    is_seen = np.array([True, False, False, False])
-    scores = HeldOut(np.zeros(4), {1.0: np.array([0.4, 0.0, 0.0, 0.0])}, is_seen)
+    is_seen = np.arange(400) < 100
+    scores = HeldOut(np.zeros(400), {1.0: np.where(is_seen, 0.4, 0.0)}, is_seen)
     assert scores.gain(1.0) == pytest.approx(0.2)
+
+
+def test_a_handful_of_queries_is_no_slice_to_be_harmed() -> None:
+    is_seen = np.arange(60) < 57
+    scores = HeldOut(np.zeros(60), {0.0: np.zeros(60), 1.0: np.where(is_seen, 0.4, -0.4)}, is_seen)
+    assert best_blend(scores) == 1.0
+    verdict = judge(scores, 1.0, flattered=0.0, min_gain=0.002)
+    assert verdict.gain == pytest.approx((50 * 0.4 - 3 * 0.4) / 53)
 
 
 def test_honest_scores_come_from_the_epoch_that_others_chose() -> None:

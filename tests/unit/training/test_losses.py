@@ -10,9 +10,9 @@ from training.losses import anchor_loss, softmax_loss
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # float32 keeps seven digits
 
 
-def soft_targets(targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def soft_targets(targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows, columns = torch.nonzero(targets, as_tuple=True)
-    return rows, columns, targets[rows, columns]
+    return rows, columns, targets[rows, columns], torch.ones(len(targets))
 
 
 def made_up(seed: int, n_queries: int = 7, n_candidates: int = 30) -> tuple[Tensor, Tensor]:
@@ -45,8 +45,8 @@ def test_softmax_loss_is_zero_where_the_relevant_document_is_certain() -> None:
     logits = torch.tensor([[0.0, 200.0], [200.0, 0.0]])
     one = torch.ones(2)
     rows = torch.arange(2)
-    assert softmax_loss(logits, rows, torch.tensor([1, 0]), one) == 0
-    assert softmax_loss(logits, rows, torch.tensor([0, 1]), one) == 200
+    assert softmax_loss(logits, rows, torch.tensor([1, 0]), one, one) == 0
+    assert softmax_loss(logits, rows, torch.tensor([0, 1]), one, one) == 200
 
 
 def test_softmax_loss_leaves_out_candidates_of_weight_zero() -> None:
@@ -54,6 +54,15 @@ def test_softmax_loss_leaves_out_candidates_of_weight_zero() -> None:
     without = torch.cat([logits, torch.full((7, 4), float("-inf"))], dim=1)
     found = softmax_loss(without, *soft_targets(targets))
     torch.testing.assert_close(found, cross_entropy(logits, targets), **CLOSE)
+
+
+def test_softmax_loss_counts_a_query_by_its_weight() -> None:
+    logits, targets = made_up(3)
+    weights = torch.tensor([2.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0])
+    rows, columns, shares, _ = soft_targets(targets)
+    each = cross_entropy(logits, targets, reduction="none")
+    found = softmax_loss(logits, rows, columns, shares, weights)
+    torch.testing.assert_close(found, (each * weights).mean(), **CLOSE)
 
 
 def test_softmax_loss_stays_finite_for_large_scores() -> None:

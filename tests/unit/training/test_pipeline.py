@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("noise"), useful=False)
+    return make_world(tmp_path_factory.mktemp("noise"), useful=False, seed=1)
 
 
 def build(world: World, folder: Path, **options: object) -> pipeline.BuiltModel:

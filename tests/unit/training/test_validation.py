@@ -135,9 +135,12 @@ def test_perfectly_adapted_queries_score_one(embeddings: Embeddings) -> None:
 # Slices
 
 
-def test_slices_weigh_the_same_whatever_their_size() -> None:
-    scores = np.array([1.0] * 90 + [0.0] * 10)
-    assert slice_mean(scores, np.arange(100) < 90) == 0.5
+@pytest.mark.parametrize(("n_seen", "n_unseen", "mean"), [(950, 50, 0.5), (90, 10, 50 / 60)])
+def test_slices_weigh_the_same_from_fifty_queries_on(
+    n_seen: int, n_unseen: int, mean: float
+) -> None:
+    is_seen = np.arange(n_seen + n_unseen) < n_seen
+    assert slice_mean(is_seen.astype(float), is_seen) == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("is_seen", [True, False])

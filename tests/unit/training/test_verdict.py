@@ -165,6 +165,13 @@ def test_queries_that_made_the_model_prove_nothing(split: str, words: str) -> No
     assert words in verdict["sentence"]
 
 
+def test_queries_that_an_llm_wrote_prove_little() -> None:
+    verdict = decide(record(n_synthetic=200))
+    assert verdict["decision"] == "ship with care"
+    assert "an LLM wrote 200 of" in verdict["sentence"]
+    assert decide(record(n_synthetic=0))["decision"] == "ship"
+
+
 def test_gain_over_a_query_that_can_not_be_searched_with_is_no_proof() -> None:
     verdict = decide(record(0.6, 0.02, score_shift={"rank_1": {"adapted": {}}}))
     assert verdict["decision"] == "ship with care"
