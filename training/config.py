@@ -48,8 +48,9 @@ class Recipe:
             what is validated and kept. 0 keeps the last weights.
         weight_decay: Pull towards the identity, per unit of learning rate.
         batch_size: Most queries a step; small sets take smaller steps (see ``step_size``).
-        epochs: Most passes over the training queries.
-        patience: Passes without a better validation score before a fit stops.
+        min_steps: Least steps an epoch: few queries are passed several times in one.
+        epochs: Most epochs: passes over the training queries.
+        patience: Epochs without a better validation score before a fit stops.
         folds: Shares for cross-fitting; each trial leaves one out and validates on it.
         compared_queries: As many folds are run as it takes to hold out so many queries.
         max_held_out: Most queries that a fold validates on.
@@ -78,6 +79,7 @@ class Recipe:
     averaging: float = 0.97
     weight_decay: float = 0.01
     batch_size: int = 256
+    min_steps: int = 16
     epochs: int = 40
     patience: int = 6
     folds: int = 5
@@ -142,6 +144,7 @@ _POSITIVE = (
     "queries_per_prototype",
     "learning_rate",
     "batch_size",
+    "min_steps",
     "epochs",
     "patience",
     "compared_queries",

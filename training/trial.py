@@ -25,7 +25,6 @@ from training.validation import ValidationSet, slice_mean
 
 logger = logging.getLogger(__name__)
 
-MIN_STEPS = int(__import__("os").environ.get("MIN_STEPS", "16"))
 _WARM_UP_STEPS = 10
 _SCALE_DOCUMENTS = 4096
 _SCALE_QUERIES = 512
@@ -284,7 +283,7 @@ class Trial:
     def _batches(self) -> Iterator[Tensor]:
         """Give an epoch's batches: one pass over the queries, or as many as make enough steps."""
         n_queries = len(self._targets.queries)
-        n_passes = math.ceil(MIN_STEPS / math.ceil(n_queries / self._batch_size))
+        n_passes = math.ceil(self._recipe.min_steps / math.ceil(n_queries / self._batch_size))
         for _ in range(n_passes):
             yield from torch.split(torch.randperm(n_queries), self._batch_size)
 

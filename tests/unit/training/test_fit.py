@@ -19,7 +19,15 @@ from training.metrics import measure
 from training.search import search
 
 QUICK = Recipe(
-    adapter="linear", epochs=25, folds=3, learning_rate=0.02, batch_size=64, refits=2, patience=4
+    adapter="linear",
+    epochs=25,
+    folds=3,
+    learning_rate=0.02,
+    batch_size=64,
+    refits=2,
+    patience=4,
+    min_steps=1,
+    temperatures=(0.03,),
 )
 AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16, prototypes=16)
 
@@ -132,8 +140,8 @@ def test_resume_repeats_no_finished_epoch(world: World, tmp_path: Path) -> None:
         settings,
         progress=lambda done, total: calls.append((done, total)),
     )
-    # One call a finished trial, none an epoch: 3 weights x 3 folds and 2 refits.
-    assert [done for done, _ in calls] == list(range(1, 12))
+    # One call a finished trial, none an epoch: 2 weights x 3 folds and 2 refits.
+    assert [done for done, _ in calls] == list(range(1, 9))
 
 
 def test_resume_refuses_another_seed_and_names_it(world: World, tmp_path: Path) -> None:
@@ -191,6 +199,20 @@ def test_judged_non_relevant_documents_are_candidates(tmp_path: Path) -> None:
     splits["train"] = {**splits["train"], first: judged}
     other = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, recipe)
     assert plain.curves[0] != other.curves[0]
+
+
+def test_temperature_is_chosen_by_held_out_queries(world: World) -> None:
+    recipe = replace(QUICK, temperatures=(1000.0, 0.03), unlabelled_weights=(1.0,))
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.weights.temperature == 0.03
+    rated = {each["temperature"]: each["objective"] for each in result.validation["trials"]}
+    assert rated[0.03] > rated[1000.0]
+
+
+def test_whole_corpus_must_be_clearly_better_to_be_the_candidates(world: World) -> None:
+    recipe = replace(QUICK, unlabelled_weights=(1.0, 0.999))
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.weights.unlabelled == 0.999
 
 
 def test_dev_split_decides_where_there_is_one(tmp_path: Path) -> None:

@@ -23,7 +23,15 @@ from training.query_region import find_query_region
 from training.verdict import decide
 
 QUICK = Recipe(
-    adapter="linear", epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=2, patience=4
+    adapter="linear",
+    epochs=12,
+    folds=3,
+    learning_rate=0.02,
+    batch_size=64,
+    refits=2,
+    patience=4,
+    min_steps=1,
+    temperatures=(0.03,),
 )
 
 

@@ -16,7 +16,15 @@ from training.roles import assign_roles
 from training.trial import Weights
 
 QUICK = Recipe(
-    adapter="linear", epochs=12, folds=3, learning_rate=0.02, batch_size=64, refits=1, patience=4
+    adapter="linear",
+    epochs=12,
+    folds=3,
+    learning_rate=0.02,
+    batch_size=64,
+    refits=1,
+    patience=4,
+    min_steps=1,
+    temperatures=(0.03,),
 )
 
 
@@ -96,7 +104,8 @@ def test_no_fold_holds_out_a_synthetic_query_and_all_train_on_them(world: World)
 
 
 def test_useless_synthetic_queries_are_left_out(world: World) -> None:
-    result = fit_adapter(spoil(mark(world, 0.5)), world.embeddings, QUICK)
+    all_or_none = replace(QUICK, synthetic_weights=(1.0, 0.0))
+    result = fit_adapter(spoil(mark(world, 0.5)), world.embeddings, all_or_none)
     assert result.weights.synthetic == 0.0
     real_only = mark(world, 0.5)
     train = {q: x for q, x in real_only.split("train").items() if q not in real_only.synthetic}

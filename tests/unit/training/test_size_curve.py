@@ -14,7 +14,15 @@ from training.fit import FitSettings, fit_adapter
 from training.size_curve import draw_nested, measure_size_curve
 
 QUICK = Recipe(
-    adapter="linear", epochs=12, folds=2, learning_rate=0.02, batch_size=64, refits=1, patience=4
+    adapter="linear",
+    epochs=12,
+    folds=2,
+    learning_rate=0.02,
+    batch_size=64,
+    refits=1,
+    patience=4,
+    min_steps=1,
+    temperatures=(0.03,),
 )
 
 

@@ -11,7 +11,7 @@ from tests.support.worlds import World, make_world, unit, write_vectors
 from training.adapters import LinearAdapter
 from training.checkpoint import Workspace
 from training.config import Recipe
-from training.trial import MIN_STEPS, Trial, Weights, score_unit, step_size
+from training.trial import Trial, Weights, score_unit, step_size
 
 
 @pytest.fixture
@@ -81,4 +81,4 @@ def test_an_epoch_of_few_queries_has_as_many_steps_as_one_of_many(
     trial.run(Workspace(None, {}, resume="never"), epochs=1)
     batch_size, _ = step_size(n_train, recipe)
     a_pass = -(-n_train // batch_size)
-    assert MIN_STEPS <= steps < MIN_STEPS + a_pass
+    assert recipe.min_steps <= steps < recipe.min_steps + a_pass
