@@ -236,8 +236,7 @@ class _Fit:
             and self.starts.locality(self.runner.queries(weights)).holds_queries,
             blend=blend,
             validation={
-                "on": "dev split" if self.roles.dev else f"{len(self.folds)} cross-fitted folds",
-                "judges": self.roles.judges,
+                "on": self._judges(),
                 "families": {"+".join(names): objective(rated[names]) for names in rated},
                 **describe(evidence, verdict, blend, [attempt.as_dict() for attempt in attempts]),
             },
@@ -246,6 +245,11 @@ class _Fit:
             seed=self.settings.seed,
             recipe=self.recipe,
         )
+
+    def _judges(self) -> str:
+        """Say whose scores decided."""
+        what = "dev split" if self.roles.dev else f"{len(self.folds)} cross-fitted folds"
+        return what if self.roles.judges == "real" else f"{what} of {self.roles.judges} queries"
 
     def _plan_trials(self, n_others: int) -> None:
         """Tell the runner how many trials come before the refits."""

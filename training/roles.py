@@ -25,7 +25,7 @@ class Roles:
         real: Those that may be held out to judge: the real ones, or all where there is one kind.
         dev: Dev queries with a relevant document; only real ones where there are any.
         synthetic: Training queries that only teach: an LLM wrote them, and there are real ones.
-        judges: Whose queries judge, in words: ``real``, ``synthetic`` or ``mixed``.
+        judges: Whose queries judge: ``real``, ``synthetic`` or ``mixed``.
     """
 
     train: Qrels

@@ -129,6 +129,12 @@ def test_weights_name_states_apart() -> None:
     assert len(names) == 3
 
 
+def test_a_fit_that_synthetic_queries_judged_says_so(world: World) -> None:
+    everything = mark(world, 1.0)
+    result = fit_adapter(everything, world.embeddings, replace(QUICK, epochs=1))
+    assert result.validation["on"].endswith("of synthetic queries")
+
+
 # Which queries are synthetic
 
 
