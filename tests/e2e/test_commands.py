@@ -33,7 +33,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("fitted")
-    (place / "recipe.toml").write_text("epochs = 12\nfolds = 2\nlearning_rate = 0.02\n")
+    (place / "recipe.toml").write_text(
+        "epochs = 12\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\nhidden = 64\n"
+    )
     done = trimtab(
         "fit", world.folder, "--embeddings", world.vectors, "-o", "models/docs",
         "--recipe", "recipe.toml", cwd=place,
@@ -204,7 +206,7 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(
         f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n'
-        "[fit]\nadapter = 'linear'\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\n"
+        "[fit]\nadapter = 'linear'\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\n"
     )
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
     assert (folder / "adapter.onnx").exists()
@@ -219,6 +221,7 @@ def test_interrupted_fit_resumes_to_the_same_model(world: World, tmp_path: Path)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         'adapter = "linear"\nepochs = 60\nfolds = 5\npatience = 60\nlearning_rate = 0.02\n'
+        "min_steps = 1\n"
     )
     words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", recipe, "-o"]
     trimtab(*words, "whole", cwd=tmp_path)
@@ -255,7 +258,7 @@ def test_embed_copies_stored_vectors_and_search_shows_both(tmp_path: Path) -> No
         cwd=tmp_path,
     )  # fmt: skip
     assert "next: trimtab fit" in done.stderr
-    (tmp_path / "recipe.toml").write_text('adapter = "linear"\nepochs = 8\n')
+    (tmp_path / "recipe.toml").write_text('adapter = "linear"\nepochs = 8\nmin_steps = 1\n')
     np.testing.assert_array_equal(np.load(tmp_path / "vectors" / "documents.npy"), rows)
     trimtab(
         "fit", world.folder, "--embeddings", "vectors", "-o", "models/docs", "--allow-identity",
