@@ -204,7 +204,7 @@ class _Fit:
         """Compare trials on some folds, finish the winners on all, then choose what to keep."""
         started = time.monotonic()
         first, *others = self.starts.families
-        self._plan_trials(len(others))
+        self.runner.expect(self._count_trials(first, others))
         tried, weights = self._try_weights(first)
         families = {first: tried[weights], **{name: self._try(name, weights) for name in others}}
         rated = {names: self._rate(names, families) for names in combinations(tuple(families))}
@@ -251,12 +251,13 @@ class _Fit:
         what = "dev split" if self.roles.dev else f"{len(self.folds)} cross-fitted folds"
         return what if self.roles.judges == "real" else f"{what} of {self.roles.judges} queries"
 
-    def _plan_trials(self, n_others: int) -> None:
-        """Tell the runner how many trials come before the refits."""
+    def _count_trials(self, first: str, others: Sequence[str]) -> int:
+        """Count the trials of this fit, at most: which families are fitted again shows later."""
         knobs = [self.recipe.unlabelled_weights, self.recipe.temperatures, self.recipe.anchors]
         knobs += [self.recipe.synthetic_weights] if self.roles.is_mixed else []
         n_weights = 1 + sum(len(values) - 1 for values in knobs)
-        self.runner.n_planned = (n_weights + n_others) * len(self.folds)
+        n_refits = sum(self._n_refits(name, self.roles.train) for name in (first, *others))
+        return (n_weights + len(others)) * len(self.folds) + n_refits
 
     def _try_weights(self, family: str) -> tuple[dict[Weights, Attempt], Weights]:
         """Try one loss weight after the other; what is chosen of the first goes with the next.
@@ -342,7 +343,7 @@ class _Fit:
             family: range(self._n_refits(family, train)) if epochs[family] else range(0)
             for family in chosen
         }
-        self.runner.n_planned += sum(len(each) for each in numbers.values())
+        self.runner.expect(sum(len(each) for each in numbers.values()))
         fitted = [
             self.runner.fit_all(family, weights, number, epochs[family])
             for family in chosen

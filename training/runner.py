@@ -50,23 +50,23 @@ class Bench:
 
 
 class Runner:
-    """Runs trials and counts them.
-
-    Attributes:
-        n_planned: Trials that are known to come, for a progress bar.
-    """
+    """Runs trials and counts them."""
 
     def __init__(self, bench: Bench, progress: Progress) -> None:
         """Take what trials share; nothing runs yet."""
         self._bench = bench
         self._progress = progress
         self._done = 0
-        self.n_planned = 0
+        self._n_trials = 0
         self._fold_trains = [fold.train for fold in bench.folds]
         self._all = bench.roles.train
         if bench.roles.is_mixed:  # made once: what is known of some queries is kept by their object
             self._real_fold_trains = [bench.roles.only_real(train) for train in self._fold_trains]
             self._all_real = bench.roles.only_real(self._all)
+
+    def expect(self, n_trials: int) -> None:
+        """Say how many trials are to come, for a progress bar."""
+        self._n_trials = self._done + n_trials
 
     def hold_out(
         self, family: str, weights: Weights, fold: int, validation: ValidationSet
@@ -135,10 +135,10 @@ class Runner:
             trained = trial.run(
                 bench.workspace,
                 epochs=epochs,
-                on_epoch=lambda: self._progress(self._done, self.n_planned),
+                on_epoch=lambda: self._progress(self._done, self._n_trials),
             )
         self._done += 1
-        self._progress(self._done, self.n_planned)
+        self._progress(self._done, self._n_trials)
         return trained
 
 

@@ -169,9 +169,11 @@ def _too_few(metric: dict[str, Any], n_queries: int) -> str:
 
 
 def _from_slices(record: dict[str, Any]) -> Iterator[Reason]:
-    """Judge each slice that has queries enough to tell."""
+    """Judge each slice that has queries enough to tell; one that is the whole was judged before."""
     for key, part in record["slices"].items():
         name, n_queries = slice_name(key), part["n_queries"]
+        if n_queries == record["n_queries"]:
+            continue
         if n_queries < MIN_SLICE:
             yield _reason("note", f"{n_queries or 'no'} queries about {name}: too few to judge")
             continue
@@ -233,7 +235,8 @@ def _sentence(decision: Decision, record: dict[str, Any], reasons: list[Reason])
         return f"{word}: {'; '.join(heaviest)}; keep the raw queries."
     gain = _gain(record)
     if decision == "ship":
-        is_judged = any(part["n_queries"] >= MIN_SLICE for part in record["slices"].values())
+        sizes = [part["n_queries"] for part in record["slices"].values()]
+        is_judged = any(MIN_SLICE <= size < record["n_queries"] for size in sizes)
         return f"{word}: {gain}{', and no slice shows a loss' if is_judged else ''}."
     return f"{word}: {gain}, but {'; '.join(heaviest)}."
 
