@@ -1,0 +1,71 @@
+"""A source of labels, in one of the formats, to a dataset folder."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from training.errors import ConfigError
+from training.importers.beir import import_beir
+from training.importers.llama_index import import_llama_index
+from training.importers.pairs import import_pairs, import_triplets
+from training.importers.settings import ImportSettings
+from training.importers.tally import Progress, Tally
+from training.importers.trec import import_trec
+from training.importers.writer import DatasetWriter
+
+Importer = Callable[[Path, DatasetWriter, ImportSettings], dict[str, Any] | None]
+
+FORMATS: dict[str, Importer] = {
+    "beir": import_beir,
+    "trec": import_trec,
+    "llama-index": import_llama_index,
+    "pairs": import_pairs,
+    "triplets": import_triplets,
+}
+
+
+def import_labels(
+    format_: str,
+    source: Path,
+    output: Path,
+    settings: ImportSettings | None = None,
+    *,
+    progress: Progress = lambda _what, _done, _all: None,
+) -> dict[str, Any]:
+    """Read a source and write a BEIR folder; nothing is written unless all of it is.
+
+    Args:
+        format_: One of ``FORMATS``.
+        source: A file or a folder.
+        output: The folder to make; an earlier import's is replaced, and what else is in it stays.
+        settings: What the user says about the source.
+        progress: Told how much is read.
+
+    Returns:
+        What ``import.json`` says: rows, what was dropped and why, and what was written.
+
+    Raises:
+        ConfigError: The format, a column or a setting is unknown.
+        DataError: The source can't be read, too much of it can't be used, or something stands at
+            the output.
+    """
+    if format_ not in FORMATS:
+        raise ConfigError(f"unknown format {format_!r}; expected {', '.join(FORMATS)}")
+    settings = settings or ImportSettings()
+    tally = Tally(settings.max_dropped, progress)
+    with DatasetWriter(output, tally, force=settings.force) as writer:
+        more = FORMATS[format_](source, writer, settings) or {}
+
+        def describe(written: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "format": format_,
+                "source": str(source),
+                "trimtab": version("trimtab"),
+                "options": settings.as_dict(),
+                **tally.as_dict(),
+                "written": written,
+                **more,
+            }
+
+        return writer.finish(describe, split_by=settings.split_by, keep_last=format_ != "clicks")
