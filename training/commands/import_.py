@@ -1,6 +1,7 @@
 """`trimtab import FORMAT SOURCE -o DATASET`: labels that exist already, into a dataset folder."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,73 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
     metavar="SHARE",
     help="Share of rows that may be unusable; beyond it nothing is written.",
 )
+@click.option(
+    "--estimate",
+    type=click.Choice(("examined", "ips", "pairwise")),
+    default="examined",
+    show_default=True,
+    help="Clicks: over expected examinations, by inverse propensity, or compared in a search.",
+)
+@click.option(
+    "--propensities",
+    type=PATH,
+    metavar="FILE",
+    help="Clicks: JSON array of how likely ranks 1, 2, ... are looked at.  [default: from the log]",
+)
+@click.option(
+    "--clip",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Clicks: least propensity used, so that no click weighs more than its inverse.",
+)
+@click.option(
+    "--min-clicks",
+    type=click.FloatRange(1),
+    default=2,
+    show_default=True,
+    help="Clicks that a relevant document has at least.",
+)
+@click.option(
+    "--min-examined",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    help="Clicks: expected examinations before a document is judged non-relevant.",
+)
+@click.option(
+    "--relevant-share",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Clicks: least estimate of a relevant document, as a share of the query's best.",
+)
+@click.option(
+    "--min-dwell",
+    type=click.FloatRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Clicks that were left sooner count as none.",
+)
+@click.option(
+    "--dev-share",
+    type=click.FloatRange(0, 0.5),
+    default=0.1,
+    show_default=True,
+    help="Clicks: share of the searches in the dev split, before the test split.",
+)
+@click.option(
+    "--test-share",
+    type=click.FloatRange(0, 0.5),
+    default=0.2,
+    show_default=True,
+    help="Clicks: share of the searches in the test split, the latest.",
+)
+@click.option(
+    "--train-until", metavar="TIME", help="Clicks: end of the train split, instead of the shares."
+)
+@click.option("--dev-until", metavar="TIME", help="Clicks: end of the dev split.")
 @click.option("--force", is_flag=True, help="Write into a folder that no import made.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_(format_: str, source: Path, output: Path, as_json: bool, **options: Any) -> None:
@@ -69,11 +137,15 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
     Streams, so that size does not matter; says what was dropped and why, also in import.json.
     """
     from training.commands.screen import progress_bar
-    from training.importers import ImportSettings, import_labels
+    from training.importers import ClickSettings, ImportSettings, import_labels
 
     columns = _parse_columns(options.pop("columns"))
     header = not options.pop("no_header")
-    settings = ImportSettings(columns=columns, header=header, **options)
+    for name in ("train_until", "dev_until"):
+        options[name] = _parse_time(name, options[name])
+    names = {one.name for one in fields(ClickSettings)}
+    clicks = ClickSettings(**{name: options.pop(name) for name in names})
+    settings = ImportSettings(columns=columns, header=header, clicks=clicks, **options)
     with progress_bar() as show:
         record = import_labels(format_, source, output, settings, progress=show)
     if as_json:
@@ -91,6 +163,21 @@ def _parse_columns(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
             raise click.UsageError(f"--column {one}: expected ROLE=NAME, such as query=anchor")
         columns[role] = (*columns.get(role, ()), name)
     return columns
+
+
+def _parse_time(name: str, text: str | None) -> float | None:
+    """Take a moment as the log's times are written."""
+    from training.importers.click_log import as_time
+    from training.importers.texts import Unusable
+
+    if text is None:
+        return None
+    try:
+        return as_time(text)
+    except Unusable as error:
+        raise click.UsageError(
+            f"--{name.replace('_', '-')} {text}: expected ISO 8601, such as 2025-03-01T00:00"
+        ) from error
 
 
 def _show(record: dict[str, Any], output: Path) -> None:

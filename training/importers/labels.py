@@ -1,11 +1,13 @@
 """Labels by the million: five numbers each, and what must hold of them once all are there."""
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.dataset import SPLITS, unit_hash
 from training.importers.tally import Tally
 
 Flags = NDArray[np.bool_]
@@ -105,25 +107,30 @@ def merge_repeated(labels: Labels, tally: Tally) -> Labels:
     return rows.take(is_first)
 
 
-def keep_one_split(labels: Labels, tally: Tally, *, last: bool) -> Labels:
+def keep_one_split(
+    labels: Labels, tally: Tally, names: Sequence[str], shares: Sequence[float] | None = None
+) -> Labels:
     """Leave every query in one split, so that none is trained on and tested.
 
     Args:
         labels: All labels.
         tally: Counts what is left out.
-        last: Keep a query where it is tested (test, then dev, then train); else where it is
-            trained on.
+        names: Every query's id, by number.
+        shares: Draw the split of a query that stands in several by a hash of its id, with these
+            shares for train, dev and test. Without, it stays where it is tested: in test, else
+            in dev.
     """
     if not len(labels):
         return labels
-    home = np.full(int(labels.query.max()) + 1, -1 if last else 3, dtype=np.int8)
-    (np.maximum if last else np.minimum).at(home, labels.query, labels.split)
+    stands = np.zeros((int(labels.query.max()) + 1, len(SPLITS)), dtype=bool)
+    stands[labels.query, labels.split] = True
+    home = len(SPLITS) - 1 - stands[:, ::-1].argmax(axis=1)
+    if shares is not None:
+        for query in np.flatnonzero(stands.sum(axis=1) > 1).tolist():
+            reach = np.cumsum(np.asarray(shares) * stands[query])
+            home[query] = np.searchsorted(reach, unit_hash(names[query], "split") * reach[-1])
     stays = labels.split == home[labels.query]
     if not stays.all():
-        where = "a later split" if last else "an earlier split"
-        tally.leave_out(
-            f"query stands in {where}",
-            int(labels.place[~stays].min()),
-            int((~stays).sum()),
-        )
+        first = int(labels.place[~stays].min())
+        tally.leave_out("query has labels in another split", first, int((~stays).sum()))
     return labels.take(stays)

@@ -7,6 +7,7 @@ from typing import Any
 
 from training.errors import ConfigError
 from training.importers.beir import import_beir
+from training.importers.clicks import import_clicks
 from training.importers.llama_index import import_llama_index
 from training.importers.pairs import import_pairs, import_triplets
 from training.importers.settings import ImportSettings
@@ -18,6 +19,7 @@ Importer = Callable[[Path, DatasetWriter, ImportSettings], dict[str, Any] | None
 
 FORMATS: dict[str, Importer] = {
     "beir": import_beir,
+    "clicks": import_clicks,
     "trec": import_trec,
     "llama-index": import_llama_index,
     "pairs": import_pairs,
@@ -68,4 +70,4 @@ def import_labels(
                 **more,
             }
 
-        return writer.finish(describe, split_by=settings.split_by, keep_last=format_ != "clicks")
+        return writer.finish(describe, split_by=settings.split_by)

@@ -1,8 +1,42 @@
 """How an import is to be done."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class ClickSettings:
+    """How clicks become labels.
+
+    Attributes:
+        estimate: ``examined``: clicks over expected examinations, shrunk; ``ips``: inverse
+            propensity scores; ``pairwise``: comparisons within a search.
+        propensities: JSON array, rank 1 first, where they are known; else the log tells.
+        clip: Least propensity, from 0 to 1.
+        min_clicks: Clicks that a relevant document has at least (pairwise: comparisons won).
+        min_examined: Expected examinations (pairwise: comparisons) that a document has at least to
+            be judged non-relevant.
+        relevant_share: Estimate that a relevant document has at least, as a share of the query's
+            best.
+        min_dwell: Seconds; shorter clicks count as none.
+        dev_share: Share of the searches, by time, of the dev split.
+        test_share: The same of the test split: the last.
+        train_until: End of the train split, in seconds since 1970, instead of the shares.
+        dev_until: End of the dev split; without it there is none.
+    """
+
+    estimate: str = "examined"
+    propensities: Path | None = None
+    clip: float = 0.1
+    min_clicks: float = 2
+    min_examined: float = 10
+    relevant_share: float = 0.1
+    min_dwell: float = 0.0
+    dev_share: float = 0.1
+    test_share: float = 0.2
+    train_until: float | None = None
+    dev_until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -18,6 +52,7 @@ class ImportSettings:
         header: Whether the first line of CSV and TSV names the columns.
         relevant_from: Scores below it are judged non-relevant (grade 0).
         max_dropped: Share of rows that may be dropped, from 0 to 1.
+        clicks: How clicks become labels.
         force: Replace a folder that no import made.
     """
 
@@ -29,16 +64,22 @@ class ImportSettings:
     header: bool = True
     relevant_from: float | None = None
     max_dropped: float = 0.1
+    clicks: ClickSettings = field(default_factory=ClickSettings)
     force: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Give what differs from the defaults, as JSON."""
-        defaults = ImportSettings()
-        chosen = {
-            name: getattr(self, name)
-            for name in self.__dataclass_fields__
-            if getattr(self, name) != getattr(defaults, name)
-        }
-        return {
-            name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()
-        }
+        changed = {**_changed(self, ImportSettings()), **_changed(self.clicks, ClickSettings())}
+        changed.pop("clicks", None)
+        return changed
+
+
+def _changed(settings: Any, defaults: Any) -> dict[str, Any]:
+    """Give the fields that differ."""
+    names = [one.name for one in fields(settings)]
+    values = {name: getattr(settings, name) for name in names}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in values.items()
+        if value != getattr(defaults, name)
+    }

@@ -3,7 +3,7 @@
 import json
 import shutil
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
 from types import TracebackType
@@ -120,6 +120,8 @@ class DatasetWriter:
         documents: The documents.
         labels: The labels.
         tally: What was dropped.
+        shares: Of train, dev and test, where a query with labels in several is drawn to one of
+            them; None: it stays where it is tested.
     """
 
     def __init__(self, output: Path, tally: Tally, *, force: bool = False) -> None:
@@ -132,6 +134,7 @@ class DatasetWriter:
         _check_place(self._output, output, force=force)
         self._work = self._output.with_name(f".{self._output.name}.partial")
         self.tally = tally
+        self.shares: Sequence[float] | None = None
         self.labels = LabelTable()
         self.queries = TextTable(self._work / "queries.jsonl", "q")
         self.documents = TextTable(self._work / "corpus.jsonl", "d")
@@ -178,14 +181,12 @@ class DatasetWriter:
         describe: Callable[[dict[str, Any]], dict[str, Any]],
         *,
         split_by: str | None = None,
-        keep_last: bool = True,
     ) -> dict[str, Any]:
         """Settle the labels, write them, and put the folder in its place.
 
         Args:
             describe: Makes ``import.json`` of the counts of what is written.
             split_by: Make a test split, by ``document`` or ``query``, where there is none.
-            keep_last: Leave a query of several splits in the last; else in the first.
 
         Returns:
             What ``import.json`` says.
@@ -195,7 +196,7 @@ class DatasetWriter:
         """
         self.queries.close()
         self.documents.close()
-        splits = self._settle(keep_last=keep_last, split_by=split_by)
+        splits = self._settle(split_by)
         counts = {
             "queries": self.queries.n_texts,
             "documents": self.documents.n_texts,
@@ -208,7 +209,7 @@ class DatasetWriter:
         swap_folder(self._work, self._output)
         return record
 
-    def _settle(self, *, keep_last: bool, split_by: str | None) -> Labels:
+    def _settle(self, split_by: str | None) -> Labels:
         """Bring the labels into the state that a dataset must have."""
         labels = self.labels.columns()
         for what, table in (("query", self.queries), ("document", self.documents)):
@@ -216,7 +217,7 @@ class DatasetWriter:
                 labels = keep_known(labels, table.known(), what, self.tally)
         self.tally.check()
         labels = merge_repeated(labels, self.tally)
-        labels = keep_one_split(labels, self.tally, last=keep_last)
+        labels = keep_one_split(labels, self.tally, self.queries.names(), self.shares)
         if not (labels.grade > 0).any():
             raise DataError(_explain_nothing(self.tally))
         if not (labels.split != 1).any():
