@@ -53,6 +53,11 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
     help="Write a test split, a fifth, where there is none.  [default: left to `trimtab fit`]",
 )
 @click.option(
+    "--merge-queries",
+    is_flag=True,
+    help="Join queries of one text, blind to case and outer punctuation, under the first's id.",
+)
+@click.option(
     "--max-dropped",
     type=click.FloatRange(0, 1),
     default=0.1,

@@ -70,4 +70,6 @@ def import_labels(
                 **more,
             }
 
-        return writer.finish(describe, split_by=settings.split_by)
+        return writer.finish(
+            describe, split_by=settings.split_by, merge_queries=settings.merge_queries
+        )

@@ -48,6 +48,7 @@ class ImportSettings:
         queries: Queries with ids, where the source has none.
         split: Split of a source that is one file: ``train``, ``dev`` or ``test``.
         split_by: Make a test split by ``document`` or ``query`` where there is none.
+        merge_queries: Join queries of one text, whatever its case and outer punctuation.
         columns: Names of columns by role, where the usual names do not tell.
         header: Whether the first line of CSV and TSV names the columns.
         relevant_from: Scores below it are judged non-relevant (grade 0).
@@ -60,6 +61,7 @@ class ImportSettings:
     queries: Path | None = None
     split: str = "train"
     split_by: str | None = None
+    merge_queries: bool = False
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     header: bool = True
     relevant_from: float | None = None

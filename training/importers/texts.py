@@ -7,6 +7,7 @@ from typing import Any
 
 _ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
 _TEXT_NAMES = ("text", "contents", "content", "body", "passage")
+_OUTER_MARKS = " .,;:!?\"'"
 _DIGEST_BYTES = 10  # at 10 million texts, two share an id by chance with probability 4e-11
 
 
@@ -38,6 +39,13 @@ def text_key(text: str) -> int:
     """Digest a text, blind to Unicode's composition and to the kind and number of blanks."""
     plain = text if text.isascii() else unicodedata.normalize("NFC", text)
     digest = hashlib.blake2b(" ".join(plain.split()).encode(), digest_size=_DIGEST_BYTES)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def question_key(text: str) -> int:
+    """Digest a text, blind to what does not change a question: case, width, outer marks too."""
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_OUTER_MARKS)
+    digest = hashlib.blake2b(plain.encode(errors="replace"), digest_size=8)
     return int.from_bytes(digest.digest(), "big")
 
 

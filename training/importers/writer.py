@@ -4,15 +4,17 @@ import json
 import shutil
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.dataset import SPLITS, Qrels, split_qrels
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 from training.files import swap_folder
 from training.importers.labels import (
     Flags,
@@ -23,7 +25,7 @@ from training.importers.labels import (
     merge_repeated,
 )
 from training.importers.tally import Tally
-from training.importers.texts import Text, text_key
+from training.importers.texts import Text, question_key, text_key
 
 RECORD = "import.json"
 _OWN = ("corpus.jsonl", "queries.jsonl", "qrels", RECORD)
@@ -90,6 +92,15 @@ class TextTable:
         """Say of every number whether its text has come."""
         return np.array(self._digests, np.uint64).astype(np.bool_)
 
+    def same(self) -> NDArray[np.int64]:
+        """Give for every number the first with the same text, or itself."""
+        first: dict[int, int] = {}
+        numbers = np.arange(len(self._numbers))
+        with self._path.open(encoding="utf-8") as lines:
+            for number, line in zip(self._written, lines, strict=True):
+                numbers[number] = first.setdefault(question_key(json.loads(line)["text"]), number)
+        return numbers
+
     def prune(self, wanted: Flags) -> int:
         """Take out of the file what is not wanted; say how many texts that was.
 
@@ -135,6 +146,7 @@ class DatasetWriter:
         self._work = self._output.with_name(f".{self._output.name}.partial")
         self.tally = tally
         self.shares: Sequence[float] | None = None
+        self._n_joined = 0
         self.labels = LabelTable()
         self.queries = TextTable(self._work / "queries.jsonl", "q")
         self.documents = TextTable(self._work / "corpus.jsonl", "d")
@@ -181,12 +193,15 @@ class DatasetWriter:
         describe: Callable[[dict[str, Any]], dict[str, Any]],
         *,
         split_by: str | None = None,
+        merge_queries: bool = False,
     ) -> dict[str, Any]:
         """Settle the labels, write them, and put the folder in its place.
 
         Args:
             describe: Makes ``import.json`` of the counts of what is written.
             split_by: Make a test split, by ``document`` or ``query``, where there is none.
+
+            merge_queries: Join queries of one text under the first one's id.
 
         Returns:
             What ``import.json`` says.
@@ -196,7 +211,7 @@ class DatasetWriter:
         """
         self.queries.close()
         self.documents.close()
-        splits = self._settle(split_by)
+        splits = self._settle(split_by, merge_queries=merge_queries)
         counts = {
             "queries": self.queries.n_texts,
             "documents": self.documents.n_texts,
@@ -209,13 +224,15 @@ class DatasetWriter:
         swap_folder(self._work, self._output)
         return record
 
-    def _settle(self, split_by: str | None) -> Labels:
+    def _settle(self, split_by: str | None, *, merge_queries: bool) -> Labels:
         """Bring the labels into the state that a dataset must have."""
         labels = self.labels.columns()
         for what, table in (("query", self.queries), ("document", self.documents)):
             if table.n_texts:
                 labels = keep_known(labels, table.known(), what, self.tally)
         self.tally.check()
+        if merge_queries:
+            labels = self._merge_queries(labels)
         labels = merge_repeated(labels, self.tally)
         labels = keep_one_split(labels, self.tally, self.queries.names(), self.shares)
         if not (labels.grade > 0).any():
@@ -225,12 +242,25 @@ class DatasetWriter:
         self._prune_queries(labels)
         return self._made_split(labels, split_by) if split_by else labels
 
+    def _merge_queries(self, labels: Labels) -> Labels:
+        """Give the labels of queries with one text to the first of them."""
+        if not self.queries.n_texts:
+            raise ConfigError("--merge-queries needs the queries' texts: --queries FILE")
+        joined = replace(labels, query=self.queries.same()[labels.query])
+        moved = joined.query != labels.query
+        if moved.any():
+            first = int(labels.place[moved].min())
+            n_queries = len(np.unique(labels.query[moved]))
+            self.tally.leave_out("query joined with one of the same text", first, n_queries)
+            self._n_joined = n_queries
+        return joined
+
     def _prune_queries(self, labels: Labels) -> None:
         """Leave out queries without labels: nobody needs their vectors."""
         wanted = np.zeros(len(self.queries.known()), dtype=bool)
         wanted[labels.query] = True
-        without = self.queries.prune(wanted)
-        if without:
+        without = self.queries.prune(wanted) - self._n_joined
+        if without > 0:
             self.tally.leave_out("a query without labels", -1, without)
 
     def _made_split(self, labels: Labels, split_by: str) -> Labels:
