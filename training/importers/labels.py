@@ -1,7 +1,7 @@
 """Labels by the million: five numbers each, and what must hold of them once all are there."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from training.dataset import SPLITS, unit_hash
 from training.importers.tally import Tally
 
 Flags = NDArray[np.bool_]
+Names = Callable[[int], str]
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class LabelTable:
         self._place.append(place)
 
     def columns(self) -> Labels:
-        """Give all labels so far."""
+        """Look at all labels; nothing can be added while somebody does."""
         return Labels(
-            np.array(self._split, np.int8),
-            np.array(self._query, np.int64),
-            np.array(self._document, np.int64),
-            np.array(self._grade, np.float64),
-            np.array(self._place, np.int64),
+            np.frombuffer(self._split, np.int8),
+            np.frombuffer(self._query, np.int64),
+            np.frombuffer(self._document, np.int64),
+            np.frombuffer(self._grade, np.float64),
+            np.frombuffer(self._place, np.int64),
         )
 
 
@@ -78,9 +79,10 @@ def keep_known(labels: Labels, known: Flags, what: str, tally: Tally) -> Labels:
     """
     numbers = labels.query if what == "query" else labels.document
     is_known = known[numbers]
-    if not is_known.all():
-        first = int(labels.place[~is_known].min())
-        tally.drop(f"the label's {what} has no text", first, int((~is_known).sum()))
+    if is_known.all():
+        return labels
+    first = int(labels.place[~is_known].min())
+    tally.drop(f"the label's {what} has no text", first, int((~is_known).sum()))
     return labels.take(is_known)
 
 
@@ -108,14 +110,14 @@ def merge_repeated(labels: Labels, tally: Tally) -> Labels:
 
 
 def keep_one_split(
-    labels: Labels, tally: Tally, names: Sequence[str], shares: Sequence[float] | None = None
+    labels: Labels, tally: Tally, names: Names, shares: Sequence[float] | None = None
 ) -> Labels:
     """Leave every query in one split, so that none is trained on and tested.
 
     Args:
         labels: All labels.
         tally: Counts what is left out.
-        names: Every query's id, by number.
+        names: Gives a query's id for its number.
         shares: Draw the split of a query that stands in several by a hash of its id, with these
             shares for train, dev and test. Without, it stays where it is tested: in test, else
             in dev.
@@ -128,9 +130,10 @@ def keep_one_split(
     if shares is not None:
         for query in np.flatnonzero(stands.sum(axis=1) > 1).tolist():
             reach = np.cumsum(np.asarray(shares) * stands[query])
-            home[query] = np.searchsorted(reach, unit_hash(names[query], "split") * reach[-1])
+            home[query] = np.searchsorted(reach, unit_hash(names(query), "split") * reach[-1])
     stays = labels.split == home[labels.query]
-    if not stays.all():
-        first = int(labels.place[~stays].min())
-        tally.leave_out("query has labels in another split", first, int((~stays).sum()))
+    if stays.all():
+        return labels
+    first = int(labels.place[~stays].min())
+    tally.leave_out("query has labels in another split", first, int((~stays).sum()))
     return labels.take(stays)

@@ -29,8 +29,8 @@ class ClickSettings:
     estimate: str = "examined"
     propensities: Path | None = None
     clip: float = 0.1
-    min_clicks: float = 2
-    min_examined: float = 10
+    min_clicks: float = 2.0
+    min_examined: float = 10.0
     relevant_share: float = 0.1
     min_dwell: float = 0.0
     dev_share: float = 0.1

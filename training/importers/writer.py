@@ -20,6 +20,7 @@ from training.importers.labels import (
     Flags,
     Labels,
     LabelTable,
+    Names,
     keep_known,
     keep_one_split,
     merge_repeated,
@@ -84,9 +85,10 @@ class TextTable:
         """Write a key as an id."""
         return key if isinstance(key, str) else f"{self._letter}-{key:020x}"
 
-    def names(self) -> list[str]:
-        """Give every id by number."""
-        return [self._name_of(key) for key in self._numbers]
+    def namer(self) -> Names:
+        """Give the function from numbers to ids."""
+        keys = list(self._numbers)
+        return lambda number: self._name_of(keys[number])
 
     def known(self) -> Flags:
         """Say of every number whether its text has come."""
@@ -217,11 +219,11 @@ class DatasetWriter:
             "documents": self.documents.n_texts,
             "splits": self._write_labels(splits),
         }
-        record = describe(counts)
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(describe(counts), indent=1, ensure_ascii=False) + "\n"
         (self._work / RECORD).write_text(text, encoding="utf-8")
         self._carry_over()
         swap_folder(self._work, self._output)
+        record: dict[str, Any] = json.loads(text)
         return record
 
     def _settle(self, split_by: str | None, *, merge_queries: bool) -> Labels:
@@ -234,7 +236,7 @@ class DatasetWriter:
         if merge_queries:
             labels = self._merge_queries(labels)
         labels = merge_repeated(labels, self.tally)
-        labels = keep_one_split(labels, self.tally, self.queries.names(), self.shares)
+        labels = keep_one_split(labels, self.tally, self.queries.namer(), self.shares)
         if not (labels.grade > 0).any():
             raise DataError(_explain_nothing(self.tally))
         if not (labels.split != 1).any():
@@ -267,20 +269,20 @@ class DatasetWriter:
         """Make the test split that ``Dataset.load`` would make."""
         if {0, 2} <= set(np.unique(labels.split).tolist()):
             raise DataError("the data has a train and a test split; leave --split-by out")
-        names, documents = self.queries.names(), self.documents.names()
+        names, documents = self.queries.namer(), self.documents.namer()
         qrels: Qrels = {}
         for query, document, grade in zip(
             labels.query.tolist(), labels.document.tolist(), labels.grade.tolist(), strict=True
         ):
-            qrels.setdefault(names[query], {})[documents[document]] = grade
+            qrels.setdefault(names(query), {})[documents(document)] = grade
         test = split_qrels(qrels, by=split_by)["test"]
-        is_test = np.array([names[query] in test for query in labels.query.tolist()])
+        is_test = np.array([names(query) in test for query in labels.query.tolist()])
         split = np.where(labels.split == 1, 1, np.where(is_test, 2, 0)).astype(np.int8)
         return Labels(split, labels.query, labels.document, labels.grade, labels.place)
 
     def _write_labels(self, labels: Labels) -> dict[str, dict[str, int]]:
         """Write one file a split; count what is in it."""
-        queries, documents = self.queries.names(), self.documents.names()
+        queries, documents = self.queries.namer(), self.documents.namer()
         (self._work / "qrels").mkdir()
         counts = {}
         for number, name in enumerate(SPLITS):
@@ -295,7 +297,7 @@ class DatasetWriter:
             with (self._work / "qrels" / f"{name}.tsv").open("w", encoding="utf-8") as file:
                 file.write(_HEADER)
                 file.writelines(
-                    f"{queries[query]}\t{documents[document]}\t{_write_grade(grade)}\n"
+                    f"{queries(query)}\t{documents(document)}\t{_write_grade(grade)}\n"
                     for query, document, grade in zip(
                         rows.query.tolist(),
                         rows.document.tolist(),
