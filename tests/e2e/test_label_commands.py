@@ -7,14 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from sidecar.commands.group import main
 from tests.support.clicks import make_clicks
 from tests.support.label_files import write_llama_index, write_rows, write_trec
-from tests.support.sets import write_dataset, write_jsonl
-from tests.support.worlds import make_world
+from tests.support.sets import write_dataset, write_embeddings, write_jsonl
+from training.dataset import Dataset
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "labels.md"
@@ -96,12 +97,21 @@ def write_sources(folder: Path) -> None:
     write_rows(folder / "pairs.jsonl", ROWS)
     write_rows(folder / "faq.csv", [{"frage": r["anchor"], "antwort": r["positive"]} for r in ROWS])
     write_rows(folder / "triplets.parquet", [{**row, "negative": "other"} for row in ROWS])
-    (folder / "beir" / "corpus.jsonl").rename(folder / "corpus.jsonl")
-    (folder / "corpus.jsonl").rename(folder / "beir" / "corpus.jsonl")
     write_jsonl(folder / "corpus.jsonl", [{"_id": k, "text": v} for k, v in documents.items()])
     make_clicks(1_500, n_queries=30).write_whole(folder / "log.jsonl")
-    world = make_world(folder / "docs")
-    world.vectors.rename(folder / "docs" / "embeddings")
+
+
+def embed(folder: Path) -> None:
+    """Write vectors for an imported set of pairs: a query's is its document's."""
+    dataset = Dataset.load(folder)
+    vectors = np.random.default_rng(0).standard_normal((len(ROWS), 4)).astype(np.float32)
+    write_embeddings(
+        folder / "embeddings",
+        documents=vectors,
+        queries=vectors,
+        document_ids=[name for name, _ in dataset.iter_documents()],
+        query_ids=[name for name, _ in dataset.iter_queries()],
+    )
 
 
 def test_documented_calls_do_what_the_page_says(
@@ -112,5 +122,7 @@ def test_documented_calls_do_what_the_page_says(
     calls = documented_calls()
     assert len(calls) >= 8
     for call in calls:
+        if "--embeddings" in call:
+            embed(tmp_path / "docs")
         done = CliRunner().invoke(main, shlex.split(call, comments=True))
         assert done.exit_code == 0, f"{call}: {done.stderr}"
