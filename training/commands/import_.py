@@ -9,6 +9,7 @@ import click
 
 from training.commands.options import PATH
 
+_N_RANKS = 10
 _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 
 
@@ -202,11 +203,28 @@ def _show(record: dict[str, Any], output: Path) -> None:
         f"{record['rows']:,} rows"
     )
     results.print(table)
+    for line in _about_clicks(record.get("clicks")):
+        results.print(line, markup=False)
     for title, key in (("dropped", "dropped"), ("left out, though readable", "left_out")):
         if record[key]:
             _show_counts(title, record[key])
     results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)
     talk.print(f"next: trimtab doctor {output}", style="bold", markup=False)
+
+
+def _about_clicks(facts: dict[str, Any] | None) -> list[str]:
+    """Write what a click log said about itself."""
+    if facts is None:
+        return []
+    lines = [f"{facts['clicks']:,} clicks in {facts['searches']:,} searches"]
+    if facts["splits_begin"]:
+        dev, test = (time or "never" for time in facts["splits_begin"])
+        lines.append(f"dev begins {dev}, test {test}")
+    if "propensities" in facts:
+        shown = ["?" if one is None else f"{one:.2f}" for one in facts["propensities"]]
+        shown = shown[:_N_RANKS]
+        lines.append(f"ranks 1 to {len(shown)} are looked at with {' '.join(shown)}")
+    return lines
 
 
 def _show_counts(title: str, counts: list[dict[str, Any]]) -> None:

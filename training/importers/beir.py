@@ -25,7 +25,8 @@ def import_beir(source: Path, writer: DatasetWriter, settings: ImportSettings) -
                 f"no {what}.jsonl in {source}; expected BEIR's layout, or {option} FILE"
             )
     qrels = source / "qrels"
-    add_labels(qrels_by_split(qrels if qrels.is_dir() else source, 0), writer)
+    files = qrels_by_split(qrels if qrels.is_dir() else source, 0)
+    add_labels(files, writer, settings.relevant_from)
     if queries is not None and corpus is not None:
         add_queries(queries, writer)
         add_corpus(corpus, writer)

@@ -21,7 +21,7 @@ from training.importers.columns import (
     value_of,
 )
 from training.importers.sources import files_by_split, read_rows
-from training.importers.tally import Tally
+from training.importers.tally import Progress, Tally
 from training.importers.texts import Text, Unusable, as_filled_text, as_name
 
 _IDS = ("id", "_id", "doc_id", "docid", "document_id", "document")
@@ -81,10 +81,11 @@ class ClickLog:
                     f"--min-dwell, and {path.name} has no dwell column; --column dwell=NAME"
                 )
 
-    def times(self) -> Iterator[float]:
+    def times(self, progress: Progress) -> Iterator[float]:
         """Yield the time of every row that has one."""
+        tally = Tally(progress=progress)
         for path, columns in self._columns.items():
-            for _, record in read_rows(path, Tally(), header=self._header):
+            for _, record in read_rows(path, tally, header=self._header):
                 try:
                     yield as_time(value_of(record, columns, "time"))
                 except Unusable:

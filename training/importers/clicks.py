@@ -1,8 +1,10 @@
 """Click logs to labels: position bias taken out, pairs without support left out, split by time."""
 
 import json
+import math
 from array import array
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from training.importers.propensity import (
     shrink,
 )
 from training.importers.settings import ClickSettings, ImportSettings
+from training.importers.tally import Progress
 from training.importers.writer import DatasetWriter
 
 MAX_RANK = 100
@@ -44,10 +47,15 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
         log.require_dwell()
     if settings.corpus is not None:
         add_corpus(settings.corpus, writer)
-    cuts = _time_cuts(log, chosen)
+    cuts = _time_cuts(log, chosen, writer.tally.progress)
     table = ExposureTable()
-    facts: dict[str, Any] = {"estimate": chosen.estimate, "cuts": cuts}
+    facts: dict[str, Any] = {"estimate": chosen.estimate}
+    facts |= {"splits_begin": [_write_time(cut) for cut in cuts]}
     facts |= _read(log, writer, table, cuts, settings)
+    if settings.split == "train" and facts["searches"] and not facts["searches_by_split"][0]:
+        raise DataError(
+            "no search is before the dev split: the log's times do not part it; give --train-until"
+        )
     writer.shares = [count / max(facts["searches"], 1) for count in facts["searches_by_split"]]
     propensities = _propensities(table, chosen, facts)
     for split in range(len(SPLITS)):
@@ -162,7 +170,12 @@ def _judge_clicks(search: Search, writer: DatasetWriter, place: int, min_dwell: 
             del search.clicked[name]
 
 
-def _time_cuts(log: ClickLog, chosen: ClickSettings) -> list[float]:
+def _write_time(cut: float) -> str | None:
+    """Write a moment in UTC."""
+    return datetime.fromtimestamp(cut, UTC).isoformat() if math.isfinite(cut) else None
+
+
+def _time_cuts(log: ClickLog, chosen: ClickSettings, progress: Progress) -> list[float]:
     """Find the times at which dev and test begin, in seconds since 1970; none without times."""
     if not log.has_times:
         if chosen.train_until or chosen.dev_until:
@@ -170,11 +183,14 @@ def _time_cuts(log: ClickLog, chosen: ClickSettings) -> list[float]:
         return []
     if chosen.train_until is not None:
         return sorted([chosen.train_until, chosen.dev_until or chosen.train_until])
-    times = np.fromiter(log.times(), np.float64)
+    times = np.fromiter(log.times(progress), np.float64)
     if not len(times):
         return []
     test = 1 - chosen.test_share
-    return [float(np.quantile(times, share)) for share in (test - chosen.dev_share, test)]
+    return [
+        float(np.quantile(times, share)) if share < 1 else math.inf
+        for share in (test - chosen.dev_share, test)
+    ]
 
 
 def _propensities(

@@ -15,12 +15,10 @@ from training.importers.columns import (
     values_of,
 )
 from training.importers.corpora import add_corpus
-from training.importers.settings import ImportSettings
+from training.importers.settings import JUDGED_OTHERWISE, ImportSettings, grade_from
 from training.importers.sources import files_by_split, read_rows
 from training.importers.texts import Text, Unusable, as_document, as_filled_text, as_name, text_key
 from training.importers.writer import DatasetWriter
-
-JUDGED_OTHERWISE = 0.0  # the grade of an explicit negative
 
 
 def import_pairs(source: Path, writer: DatasetWriter, settings: ImportSettings) -> None:
@@ -99,8 +97,7 @@ class _PairReader:
         if "score" not in columns:
             return 1.0
         grade = as_number(value_of(record, columns, "score"), "score")
-        least = self._settings.relevant_from
-        return grade if least is None or grade >= least else JUDGED_OTHERWISE
+        return grade_from(grade, self._settings.relevant_from)
 
     def _documents(self, record: Mapping[str, Any], columns: Columns) -> list[Text]:
         """Take a row's documents, under the id that the row gives if there is one document."""

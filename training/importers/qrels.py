@@ -5,6 +5,7 @@ from pathlib import Path
 
 from training.errors import DataError
 from training.importers.columns import as_number
+from training.importers.settings import grade_from
 from training.importers.sources import SPLIT_OF_STEM, read_lines
 from training.importers.tally import Tally
 from training.importers.texts import Unusable, as_name
@@ -39,13 +40,14 @@ def qrels_by_split(source: Path, split: int) -> list[tuple[int, Path]]:
     return sorted(found, key=lambda item: item[0])
 
 
-def add_labels(files: list[tuple[int, Path]], writer: DatasetWriter) -> None:
+def add_labels(
+    files: list[tuple[int, Path]], writer: DatasetWriter, relevant_from: float | None
+) -> None:
     """Read labels by id; the texts may come later."""
     for split, path in files:
         for place, query, document, grade in read_qrels(path, writer.tally):
-            writer.labels.add(
-                split, writer.queries.number(query), writer.documents.number(document), grade, place
-            )
+            names = writer.queries.number(query), writer.documents.number(document)
+            writer.labels.add(split, *names, grade_from(grade, relevant_from), place)
 
 
 def read_qrels(path: Path, tally: Tally) -> Iterator[tuple[int, str, str, float]]:

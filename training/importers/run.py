@@ -1,6 +1,7 @@
 """A source of labels, in one of the formats, to a dataset folder."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from training.importers.beir import import_beir
 from training.importers.clicks import import_clicks
 from training.importers.llama_index import import_llama_index
 from training.importers.pairs import import_pairs, import_triplets
-from training.importers.settings import ImportSettings
+from training.importers.settings import ClickSettings, ImportSettings
 from training.importers.tally import Progress, Tally
 from training.importers.trec import import_trec
 from training.importers.writer import DatasetWriter
@@ -24,6 +25,16 @@ FORMATS: dict[str, Importer] = {
     "llama-index": import_llama_index,
     "pairs": import_pairs,
     "triplets": import_triplets,
+}
+
+_CLICKS = {one.name for one in fields(ClickSettings)}
+_OPTIONS = {"columns": "--column", "header": "--no-header"}
+_USED_BY = {
+    "columns": ("clicks", "pairs", "trec", "triplets"),
+    "corpus": ("beir", "clicks", "pairs", "trec", "triplets"),
+    "header": ("clicks", "pairs", "triplets"),
+    "queries": ("beir", "trec"),
+    "relevant_from": ("beir", "pairs", "trec", "triplets"),
 }
 
 
@@ -55,6 +66,7 @@ def import_labels(
     if format_ not in FORMATS:
         raise ConfigError(f"unknown format {format_!r}; expected {', '.join(FORMATS)}")
     settings = settings or ImportSettings()
+    _refuse_unused(format_, settings)
     tally = Tally(settings.max_dropped, progress)
     with DatasetWriter(output, tally, force=settings.force) as writer:
         more = FORMATS[format_](source, writer, settings) or {}
@@ -73,3 +85,14 @@ def import_labels(
         return writer.finish(
             describe, split_by=settings.split_by, merge_queries=settings.merge_queries
         )
+
+
+def _refuse_unused(format_: str, settings: ImportSettings) -> None:
+    """Refuse what the format has no use for: silently ignored, it would mislead."""
+    for name in settings.as_dict():
+        formats = _USED_BY.get(name, ("clicks",) if name in _CLICKS else tuple(FORMATS))
+        if format_ not in formats:
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            raise ConfigError(
+                f"{option} says nothing about {format_}; it is for {', '.join(formats)}"
+            )

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+JUDGED_OTHERWISE = 0.0  # the grade of a document that was judged, and not relevant
+
 
 @dataclass(frozen=True)
 class ClickSettings:
@@ -70,10 +72,15 @@ class ImportSettings:
     force: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what differs from the defaults, as JSON."""
+        """Give what differs from the defaults, clicks' settings among the others, as JSON."""
         changed = {**_changed(self, ImportSettings()), **_changed(self.clicks, ClickSettings())}
         changed.pop("clicks", None)
         return changed
+
+
+def grade_from(grade: float, relevant_from: float | None) -> float:
+    """Give a grade, or 0 where it is below what counts as relevant."""
+    return grade if relevant_from is None or grade >= relevant_from else JUDGED_OTHERWISE
 
 
 def _changed(settings: Any, defaults: Any) -> dict[str, Any]:

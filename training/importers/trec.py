@@ -14,7 +14,7 @@ def import_trec(source: Path, writer: DatasetWriter, settings: ImportSettings) -
 
     Without texts, the dataset holds labels alone: enough for vectors that exist already.
     """
-    add_labels(qrels_by_split(source, SPLITS.index(settings.split)), writer)
+    add_labels(qrels_by_split(source, SPLITS.index(settings.split)), writer, settings.relevant_from)
     if settings.queries is not None:
         tags = settings.columns.get("query")
         add_queries(settings.queries, writer, {"text": tags} if tags else None)

@@ -191,6 +191,16 @@ def test_log_without_times_is_one_split(tmp_path: Path) -> None:
         imported(tmp_path, source, estimate="pairwise", train_until=5.0)
 
 
+def test_log_whose_times_do_not_part_it_is_refused(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": ["a", "b"], "clicked": ["b"], "time": "2025-03-01"}] * 9
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match="give --train-until"):
+        imported(tmp_path, source, estimate="pairwise")
+    splits, record = imported(tmp_path, source, estimate="pairwise", dev_share=0.0, test_share=0.0)
+    assert set(splits) == {"train"}
+    assert record["clicks"]["splits_begin"] == [None, None]
+
+
 def test_log_that_does_not_tell_bias_from_relevance_is_refused(tmp_path: Path) -> None:
     rows = [{"query": "q", "shown": ["a", "b"], "clicked": ["b"]}] * 50
     source = write_jsonl(tmp_path / "log.jsonl", rows)

@@ -11,7 +11,7 @@ from tests.support.label_files import write_llama_index, write_rows, write_trec
 from tests.support.sets import write_dataset, write_jsonl
 from training.dataset import Dataset, Qrels
 from training.errors import ConfigError, DataError
-from training.importers import FORMATS, ImportSettings, import_labels
+from training.importers import FORMATS, ClickSettings, ImportSettings, import_labels
 from training.importers.columns import PAIR_ROLES, find_columns
 
 PAIRS = [
@@ -292,6 +292,26 @@ def test_negative_columns_are_not_taken_for_others() -> None:
     assert found["negative"] == ("negative_10",)
 
 
+@pytest.mark.parametrize(
+    ("format_", "settings", "message"),
+    [
+        (
+            "pairs",
+            {"queries": Path("q")},
+            "--queries says nothing about pairs; it is for beir, trec",
+        ),
+        ("beir", {"header": False}, "--no-header says nothing about beir"),
+        ("trec", {"clicks": ClickSettings(clip=0.2)}, "--clip says nothing about trec; .* clicks"),
+        ("clicks", {"relevant_from": 2.0}, "--relevant-from says nothing about clicks"),
+    ],
+)
+def test_option_without_a_use_is_refused(
+    tmp_path: Path, format_: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        imported(tmp_path, format_, tmp_path, **settings)
+
+
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"expected {', '.join(FORMATS)}"):
         import_labels("xml", tmp_path, tmp_path / "out")
@@ -431,6 +451,8 @@ def test_trec_reads_tagged_topics_and_collections(tmp_path: Path) -> None:
     assert dict(dataset.iter_queries()) == QUERIES
     assert dict(dataset.iter_documents()) == DOCUMENTS
     assert record["dropped"] == []
+    dataset, _ = imported(tmp_path, "trec", tmp_path / "trec", relevant_from=2.0)
+    assert dataset.split("train") == {"q1": {"d1": 2.0, "d2": 0.0}}
 
 
 @pytest.mark.parametrize(
