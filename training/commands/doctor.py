@@ -123,8 +123,8 @@ def _figures(found: "Diagnosis") -> list[str]:
     if found.power:
         power = found.power
         lines.append(
-            f"a test can tell a difference of {power.detectable:.4f} from chance "
-            f"(80 % power; spread {power.spread:.2f}, {power.source})"
+            f"smallest difference that the test split can tell: {power.detectable:.4f} (80 % power; "
+            f"spread {power.spread:.2f}, {power.source})"
         )
     return lines
 

@@ -198,14 +198,12 @@ def _show(record: dict[str, Any], output: Path) -> None:
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, counts in written["splits"].items():
         table.add_row(split, *(f"{counts[name]:,}" for name in ("queries", "labels", "relevant")))
-    results.print(
-        f"{written['documents']:,} documents, {written['queries']:,} queries from "
-        f"{record['rows']:,} rows"
-    )
+    documents = f"{written['documents']:,} documents" if written["documents"] else "no documents"
+    results.print(f"{documents}, {written['queries']:,} queries from {record['rows']:,} rows")
     results.print(table)
     for line in _about_clicks(record.get("clicks")):
         results.print(line, markup=False)
-    for title, key in (("dropped", "dropped"), ("left out, though readable", "left_out")):
+    for title, key in (("dropped", "dropped"), ("left out", "left_out")):
         if record[key]:
             _show_counts(title, record[key])
     results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)

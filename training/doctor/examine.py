@@ -239,7 +239,7 @@ def _power(test: Qrels, base: BaseScore | None, model: Path | None, difference: 
         return power_of(len(test), spread, f"as {model} changed its test queries", difference)
     if base is not None:
         spread = spread_of_differences(base.spread)
-        return power_of(len(test), spread, "guessed from the base scores' spread", difference)
+        return power_of(len(test), spread, "guessed from the base", difference)
     spread = spread_of_differences(ASSUMED_BASE_SPREAD)
     return power_of(len(test), spread, "guessed from other sets", difference)
 
