@@ -123,7 +123,7 @@ def _figures(found: "Diagnosis") -> list[str]:
     if found.power:
         power = found.power
         lines.append(
-            f"smallest difference that the test split can tell: {power.detectable:.4f} (80 % power; "
+            f"smallest difference that the test split tells: {power.detectable:.4f} (80 % power; "
             f"spread {power.spread:.2f}, {power.source})"
         )
     return lines
