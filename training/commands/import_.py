@@ -1,0 +1,240 @@
+"""`trimtab import FORMAT SOURCE -o DATASET`: labels that exist already, into a dataset folder."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.commands.options import PATH
+
+_N_RANKS = 10
+_FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
+
+
+@click.command("import")
+@click.argument("format_", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The dataset folder to make.")
+@click.option(
+    "--corpus",
+    type=PATH,
+    metavar="FILE",
+    help="Documents with ids: what trec and clicks name; pairs and triplets are mapped onto it.",
+)
+@click.option(
+    "--queries", "--topics", type=PATH, metavar="FILE", help="Queries with ids, for trec and beir."
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="ROLE=NAME",
+    help="Which column holds what, where its name does not tell: query, document, negative, score, "
+    "query_id, document_id; docs/labels.md lists all. May be repeated.",
+)
+@click.option("--no-header", is_flag=True, help="CSV or TSV without names: columns are 1, 2, ...")
+@click.option(
+    "--relevant-from",
+    type=float,
+    metavar="SCORE",
+    help="Scores below are judged non-relevant, grade 0.  [default: 0 and below]",
+)
+@click.option(
+    "--split",
+    type=click.Choice(("train", "dev", "test")),
+    default="train",
+    show_default=True,
+    help="Split of a SOURCE that is one file.",
+)
+@click.option(
+    "--split-by",
+    type=click.Choice(("document", "query")),
+    help="Write a test split, a fifth, where there is none.  [default: left to `trimtab fit`]",
+)
+@click.option(
+    "--merge-queries",
+    is_flag=True,
+    help="Join queries of one text, blind to case and outer punctuation, under the first's id.",
+)
+@click.option(
+    "--max-dropped",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of rows that may be unusable; beyond it nothing is written.",
+)
+@click.option(
+    "--estimate",
+    type=click.Choice(("examined", "ips", "pairwise")),
+    default="examined",
+    show_default=True,
+    help="Clicks: over expected examinations, by inverse propensity, or compared in a search.",
+)
+@click.option(
+    "--propensities",
+    type=PATH,
+    metavar="FILE",
+    help="Clicks: JSON array of how likely ranks 1, 2, ... are looked at.  [default: from the log]",
+)
+@click.option(
+    "--clip",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Clicks: least propensity used, so that no click weighs more than its inverse.",
+)
+@click.option(
+    "--min-clicks",
+    type=click.FloatRange(1),
+    default=2,
+    show_default=True,
+    help="Clicks that a relevant document has at least.",
+)
+@click.option(
+    "--min-examined",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    help="Clicks: expected examinations before a document is judged non-relevant.",
+)
+@click.option(
+    "--relevant-share",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Clicks: least estimate of a relevant document, as a share of the query's best.",
+)
+@click.option(
+    "--min-dwell",
+    type=click.FloatRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Clicks that were left sooner count as none.",
+)
+@click.option(
+    "--dev-share",
+    type=click.FloatRange(0, 0.5),
+    default=0.1,
+    show_default=True,
+    help="Clicks: share of the searches in the dev split, before the test split.",
+)
+@click.option(
+    "--test-share",
+    type=click.FloatRange(0, 0.5),
+    default=0.2,
+    show_default=True,
+    help="Clicks: share of the searches in the test split, the latest.",
+)
+@click.option(
+    "--train-until", metavar="TIME", help="Clicks: end of the train split, instead of the shares."
+)
+@click.option("--dev-until", metavar="TIME", help="Clicks: end of the dev split.")
+@click.option("--force", is_flag=True, help="Write into a folder that no import made.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def import_(format_: str, source: Path, output: Path, as_json: bool, **options: Any) -> None:
+    """Make a dataset of labels that exist: pairs, judgements, clicks.
+
+    FORMAT says what SOURCE, a file or a folder, holds: `beir`, `trec`, `llama-index` (its QA
+    dataset JSON), `pairs`, `triplets` (JSON Lines, CSV, TSV, Parquet), or `clicks` (a search log).
+    Streams, so that size does not matter; says what was dropped and why, also in import.json.
+    """
+    from training.commands.screen import progress_bar
+    from training.importers import ClickSettings, ImportSettings, import_labels
+
+    columns = _parse_columns(options.pop("columns"))
+    header = not options.pop("no_header")
+    for name in ("train_until", "dev_until"):
+        options[name] = _parse_time(name, options[name])
+    names = {one.name for one in fields(ClickSettings)}
+    clicks = ClickSettings(**{name: options.pop(name) for name in names})
+    settings = ImportSettings(columns=columns, header=header, clicks=clicks, **options)
+    with progress_bar() as show:
+        record = import_labels(format_, source, output, settings, progress=show)
+    if as_json:
+        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    _show(record, output)
+
+
+def _parse_columns(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Take ROLE=NAME apart."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for one in given:
+        role, mark, name = one.partition("=")
+        if not mark or not role or not name:
+            raise click.UsageError(f"--column {one}: expected ROLE=NAME, such as query=anchor")
+        columns[role] = (*columns.get(role, ()), name)
+    return columns
+
+
+def _parse_time(name: str, text: str | None) -> float | None:
+    """Take a moment as the log's times are written."""
+    from training.importers.click_log import as_time
+    from training.importers.texts import Unusable
+
+    if text is None:
+        return None
+    try:
+        return as_time(text)
+    except Unusable as error:
+        raise click.UsageError(
+            f"--{name.replace('_', '-')} {text}: expected ISO 8601, such as 2025-03-01T00:00"
+        ) from error
+
+
+def _show(record: dict[str, Any], output: Path) -> None:
+    """Print what was kept and what was not."""
+    from rich.table import Table
+
+    from training.commands.screen import results, talk
+
+    written = record["written"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("split", "queries", "labels", "relevant"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split, counts in written["splits"].items():
+        table.add_row(split, *(f"{counts[name]:,}" for name in ("queries", "labels", "relevant")))
+    documents = f"{written['documents']:,} documents" if written["documents"] else "no documents"
+    results.print(f"{documents}, {written['queries']:,} queries from {record['rows']:,} rows")
+    results.print(table)
+    for line in _about_clicks(record.get("clicks")):
+        results.print(line, markup=False)
+    for title, key in (("dropped", "dropped"), ("left out", "left_out")):
+        if record[key]:
+            _show_counts(title, record[key])
+    results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)
+    talk.print(f"next: trimtab doctor {output}", style="bold", markup=False)
+
+
+def _about_clicks(facts: dict[str, Any] | None) -> list[str]:
+    """Write what a click log said about itself."""
+    if facts is None:
+        return []
+    lines = [f"{facts['clicks']:,} clicks in {facts['searches']:,} searches"]
+    if facts["splits_begin"]:
+        dev, test = (time or "never" for time in facts["splits_begin"])
+        lines.append(f"dev begins {dev}, test {test}")
+    if "propensities" in facts:
+        shown = ["?" if one is None else f"{one:.2f}" for one in facts["propensities"]]
+        shown = shown[:_N_RANKS]
+        lines.append(f"ranks 1 to {len(shown)} are looked at with {' '.join(shown)}")
+    return lines
+
+
+def _show_counts(title: str, counts: list[dict[str, Any]]) -> None:
+    """Print reasons, most frequent first."""
+    from rich.table import Table
+
+    from training.commands.screen import results
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(title, justify="right")
+    table.add_column("why")
+    table.add_column("first at")
+    for one in counts:
+        table.add_row(f"{one['count']:,}", one["reason"], one["first"])
+    results.print(table)

@@ -1,0 +1,71 @@
+"""LlamaIndex's QA datasets: one JSON object of queries, corpus and relevant documents.
+
+Source:
+    run-llama/llama_index, ``EmbeddingQAFinetuneDataset.save_json`` in
+    llama_index/finetuning/embeddings/common.py.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from training.dataset import SPLITS
+from training.errors import DataError
+from training.importers.settings import ImportSettings
+from training.importers.sources import files_by_split, load_json
+from training.importers.texts import Text, Unusable, as_filled_text, as_name
+from training.importers.writer import DatasetWriter
+
+_PARTS = ("queries", "corpus", "relevant_docs")
+
+
+def import_llama_index(source: Path, writer: DatasetWriter, settings: ImportSettings) -> None:
+    """Read one file, or a folder of train, val and test files; places count a file's entries.
+
+    Raises:
+        DataError: A file is not such a dataset.
+    """
+    for split, path in files_by_split(source, SPLITS.index(settings.split)):
+        parts = _load(path)
+        place = writer.tally.open(path)
+        for what in ("corpus", "queries"):
+            for number, (name, text) in enumerate(parts[what].items(), start=1):
+                _add_text(writer, what, name, text, place + number)
+        for number, (name, wanted) in enumerate(parts["relevant_docs"].items(), start=1):
+            _add_labels(writer, split, name, wanted, place + number)
+
+
+def _load(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a file and check its parts."""
+    value = load_json(path)
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in _PARTS):
+        raise DataError(
+            f"{path} is not a LlamaIndex QA dataset; expected a JSON object with "
+            f"{', '.join(_PARTS)}, each an object"
+        )
+    return value
+
+
+def _add_text(writer: DatasetWriter, what: str, name: str, value: Any, place: int) -> None:
+    """Keep one query or document."""
+    writer.tally.row()
+    word = "query" if what == "queries" else "document"
+    try:
+        text = Text(as_filled_text(value, word), "", as_name(name, f"{word} id"))
+        (writer.add_query if word == "query" else writer.add_document)(text, place)
+    except Unusable as reason:
+        writer.tally.drop(str(reason), place)
+
+
+def _add_labels(writer: DatasetWriter, split: int, name: str, wanted: Any, place: int) -> None:
+    """Keep the relevant documents of one query."""
+    writer.tally.row()
+    if not isinstance(wanted, list):
+        writer.tally.drop("relevant_docs of a query is not a list", place)
+        return
+    try:
+        query = writer.queries.number(as_name(name, "query id"))
+        for doc in wanted:
+            document = writer.documents.number(as_name(doc, "document id"))
+            writer.labels.add(split, query, document, 1.0, place)
+    except Unusable as reason:
+        writer.tally.drop(str(reason), place)

@@ -1,0 +1,98 @@
+"""A source of labels, in one of the formats, to a dataset folder."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from training.errors import ConfigError
+from training.importers.beir import import_beir
+from training.importers.clicks import import_clicks
+from training.importers.llama_index import import_llama_index
+from training.importers.pairs import import_pairs, import_triplets
+from training.importers.settings import ClickSettings, ImportSettings
+from training.importers.tally import Progress, Tally
+from training.importers.trec import import_trec
+from training.importers.writer import DatasetWriter
+
+Importer = Callable[[Path, DatasetWriter, ImportSettings], dict[str, Any] | None]
+
+FORMATS: dict[str, Importer] = {
+    "beir": import_beir,
+    "clicks": import_clicks,
+    "trec": import_trec,
+    "llama-index": import_llama_index,
+    "pairs": import_pairs,
+    "triplets": import_triplets,
+}
+
+_CLICKS = {one.name for one in fields(ClickSettings)}
+_OPTIONS = {"columns": "--column", "header": "--no-header"}
+_USED_BY = {
+    "columns": ("clicks", "pairs", "trec", "triplets"),
+    "corpus": ("beir", "clicks", "pairs", "trec", "triplets"),
+    "header": ("clicks", "pairs", "triplets"),
+    "queries": ("beir", "trec"),
+    "relevant_from": ("beir", "pairs", "trec", "triplets"),
+}
+
+
+def import_labels(
+    format_: str,
+    source: Path,
+    output: Path,
+    settings: ImportSettings | None = None,
+    *,
+    progress: Progress = lambda _what, _done, _all: None,
+) -> dict[str, Any]:
+    """Read a source and write a BEIR folder; nothing is written unless all of it is.
+
+    Args:
+        format_: One of ``FORMATS``.
+        source: A file or a folder.
+        output: The folder to make; an earlier import's is replaced, and what else is in it stays.
+        settings: What the user says about the source.
+        progress: Told how much is read.
+
+    Returns:
+        What ``import.json`` says: rows, what was dropped and why, and what was written.
+
+    Raises:
+        ConfigError: The format, a column or a setting is unknown.
+        DataError: The source can't be read, too much of it can't be used, or something stands at
+            the output.
+    """
+    if format_ not in FORMATS:
+        raise ConfigError(f"unknown format {format_!r}; expected {', '.join(FORMATS)}")
+    settings = settings or ImportSettings()
+    _refuse_unused(format_, settings)
+    tally = Tally(settings.max_dropped, progress)
+    with DatasetWriter(output, tally, force=settings.force) as writer:
+        more = FORMATS[format_](source, writer, settings) or {}
+
+        def describe(written: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "format": format_,
+                "source": str(source),
+                "trimtab": version("trimtab"),
+                "options": settings.as_dict(),
+                **tally.as_dict(),
+                "written": written,
+                **more,
+            }
+
+        return writer.finish(
+            describe, split_by=settings.split_by, merge_queries=settings.merge_queries
+        )
+
+
+def _refuse_unused(format_: str, settings: ImportSettings) -> None:
+    """Refuse what the format has no use for: silently ignored, it would mislead."""
+    for name in settings.as_dict():
+        formats = _USED_BY.get(name, ("clicks",) if name in _CLICKS else tuple(FORMATS))
+        if format_ not in formats:
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            raise ConfigError(
+                f"{option} says nothing about {format_}; it is for {', '.join(formats)}"
+            )

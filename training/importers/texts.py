@@ -1,0 +1,116 @@
+"""Texts and ids as they come, made fit for a dataset; ids of texts that have none."""
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+_ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
+_TEXT_NAMES = ("text", "contents", "content", "body", "passage")
+_OUTER_MARKS = " .,;:!?\"'"
+_DIGEST_BYTES = 10  # at 10 million texts, two share an id by chance with probability 4e-11
+
+
+class Unusable(ValueError):
+    """A value that no dataset can hold; the message is the reason to drop its row."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A document, or whatever stands for one.
+
+    Attributes:
+        text: Its text, perhaps empty.
+        title: Its title, perhaps empty.
+        name: Its id, or None where it has none.
+    """
+
+    text: str
+    title: str = ""
+    name: str | None = None
+
+    @property
+    def joined(self) -> str:
+        """Title and text as encoders see them."""
+        return f"{self.title} {self.text}".strip()
+
+
+def text_key(text: str) -> int:
+    """Digest a text, blind to Unicode's composition and to the kind and number of blanks."""
+    plain = text if text.isascii() else unicodedata.normalize("NFC", text)
+    digest = hashlib.blake2b(" ".join(plain.split()).encode(), digest_size=_DIGEST_BYTES)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def question_key(text: str) -> int:
+    """Digest a text, blind to what does not change a question: case, width, outer marks too."""
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_OUTER_MARKS)
+    digest = hashlib.blake2b(plain.encode(errors="replace"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def as_text(value: Any, what: str) -> str:
+    """Take a text as it came, less blanks around it.
+
+    Raises:
+        Unusable: It is no text, or holds what UTF-8 can't write.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Unusable(f"{what} is not a text")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise Unusable(f"{what} holds bytes that are not UTF-8") from error
+    return value.strip()
+
+
+def as_filled_text(value: Any, what: str) -> str:
+    """Take a text that says something.
+
+    Raises:
+        Unusable: It is no text, or empty.
+    """
+    text = as_text(value, what)
+    if not text:
+        raise Unusable(f"empty {what}")
+    return text
+
+
+def as_name(value: Any, what: str) -> str:
+    """Take an id: a text or a whole number.
+
+    Raises:
+        Unusable: It is neither, is empty, or holds a tab or a line break.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    name = as_text(value, what)
+    if not name:
+        raise Unusable(f"{what} is empty")
+    if not name.isprintable() and any(mark in name for mark in "\t\n\r"):
+        raise Unusable(f"{what} holds a tab or a line break")
+    return name
+
+
+def as_document(value: Any) -> Text:
+    """Take a document: a text, or an object with text and perhaps title and id.
+
+    Raises:
+        Unusable: It is neither, or has no text at all.
+    """
+    if isinstance(value, dict):
+        name = next((value[key] for key in _ID_NAMES if value.get(key) is not None), None)
+        body = next((value[key] for key in _TEXT_NAMES if value.get(key) is not None), None)
+        document = Text(
+            as_text(body, "document"),
+            as_text(value.get("title"), "title"),
+            None if name is None else as_name(name, "document id"),
+        )
+    else:
+        document = Text(as_text(value, "document"))
+    if not document.joined and document.name is None:
+        raise Unusable("empty document")
+    return document
