@@ -10,7 +10,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from sidecar.adapter import Adapter
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, QueryError
 
 AdapterOrPath = Adapter | str | Path
 """An adapter, or the path of a model: the ONNX file or its folder."""
@@ -46,10 +46,14 @@ class LoadedAdapter:
         """Adapt one query, shape ``(dim_in,)``, to the list of numbers that frameworks pass on.
 
         Raises:
-            QueryError: The query can't be transformed; see :meth:`Adapter.transform`.
+            QueryError: The query can't be transformed (see :meth:`Adapter.transform`), or is no
+                single vector.
         """
-        adapted: list[float] = self.adapter.transform(query).tolist()
-        return adapted
+        adapted = self.adapter.transform(query)
+        if adapted.ndim != 1:
+            raise QueryError(f"one query was embedded as {len(adapted)} rows; expected one vector")
+        numbers: list[float] = adapted.tolist()
+        return numbers
 
     def saved_path(self) -> str:
         """Give the path by which the adapter is loaded again.

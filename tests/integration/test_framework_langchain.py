@@ -13,7 +13,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_qdrant import QdrantVectorStore, RetrievalMode, SparseEmbeddings, SparseVector
 from qdrant_client import QdrantClient, models
 
-from sidecar.errors import ConfigError, DimensionError, ModelError
+from sidecar.errors import ConfigError, DimensionError, ModelError, QueryError
 from sidecar.integrations.langchain import AdaptedEmbeddings
 from tests.support.frameworks import (
     ANSWER,
@@ -146,16 +146,21 @@ def test_qdrant_hybrid_store_fuses_the_adapted_query_with_the_sparse_one(
     assert places[1] < places[0]
 
 
-@pytest.mark.parametrize("strategy", ["EUCLIDEAN_DISTANCE", "MAX_INNER_PRODUCT", "COSINE"])
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize(
+    ("strategy", "normalise"),
+    [
+        ("EUCLIDEAN_DISTANCE", False),
+        ("EUCLIDEAN_DISTANCE", True),
+        ("MAX_INNER_PRODUCT", False),
+        ("COSINE", False),
+    ],
+)
 def test_faiss_store_ranks_unit_vectors_alike_by_every_strategy(
     adapted: AdaptedEmbeddings, strategy: str, normalise: bool
 ) -> None:
     from langchain_community.vectorstores import FAISS
     from langchain_community.vectorstores.utils import DistanceStrategy
 
-    if normalise and strategy != "EUCLIDEAN_DISTANCE":
-        pytest.skip("LangChain warns that it has no effect there")
     store = FAISS.from_texts(
         DOCUMENTS,
         adapted,
@@ -219,6 +224,15 @@ def test_threads_share_it(adapted: AdaptedEmbeddings) -> None:
 def test_an_encoder_of_another_width_is_one_clear_line(model: Path) -> None:
     with pytest.raises(DimensionError, match=r"query has 8 values; the adapter wants 384"):
         AdaptedEmbeddings(DeterministicFakeEmbedding(size=8), model).embed_query(QUESTION)
+
+
+def test_an_embedding_that_is_no_vector_is_one_clear_line(model: Path) -> None:
+    class Batch(Words):
+        def embed_query(self, text: str) -> list[float]:
+            return [embed(text)]  # type: ignore[list-item]
+
+    with pytest.raises(QueryError, match="embedded as 1 rows; expected one vector"):
+        AdaptedEmbeddings(Batch(), model).embed_query(QUESTION)
 
 
 def test_what_can_not_be_wrapped_is_refused(adapted: AdaptedEmbeddings, tmp_path: Path) -> None:

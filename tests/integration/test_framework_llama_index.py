@@ -163,9 +163,15 @@ def test_callbacks_see_one_event_a_call_and_the_adapter(model: Path) -> None:
     base = Words(callback_manager=CallbackManager([events]))
     adapted = AdaptedEmbedding(base, model)
     adapted.get_query_embedding(QUESTION)
+    asyncio.run(adapted.aget_query_embedding(QUESTION))
+    adapted.get_text_embedding(QUESTION)
+    asyncio.run(adapted.aget_text_embedding(QUESTION))
+    adapted.get_text_embedding_batch(DOCUMENTS)
+    asyncio.run(adapted.aget_text_embedding_batch(DOCUMENTS))
     pairs = events.get_event_pairs(CBEventType.EMBEDDING)
-    assert len(pairs) == 1
-    assert pairs[0][0].payload["serialized"]["adapter"] == adapted.adapter.mark
+    assert len(pairs) == 6
+    said = {start.payload["serialized"]["adapter"] for start, _ in pairs}
+    assert said == {adapted.adapter.mark}
 
 
 def test_a_cache_of_the_base_model_keeps_raw_embeddings(model: Path) -> None:

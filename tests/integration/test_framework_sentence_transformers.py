@@ -17,6 +17,8 @@ from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from sidecar import Adapter as ServedAdapter
+from sidecar.errors import ConfigError as ServedConfigError
+from sidecar.integrations.loaded import refuse_adapted
 from tests.support.frameworks import example
 from tests.support.onnx_models import CARD, MANIFEST, linear_bytes
 from training.adapters import LowRankAdapter, save_adapter
@@ -183,6 +185,17 @@ def test_the_trained_query_prefix_is_put_before_queries(
         adapt_queries(
             SentenceTransformer(modules=[*encoder], prompts=model.prompts, device="cpu"), folder
         )
+
+
+def test_other_wrappers_refuse_to_adapt_it_again(adapted: Any, folder: Path) -> None:
+    class HuggingFaceEmbeddings:
+        """Holds the model as LangChain's class of this name does."""
+
+        def __init__(self, model: Any) -> None:
+            self._client = model
+
+    with pytest.raises(ServedConfigError, match=r"adapts its queries already \(QueryAdapter\)"):
+        refuse_adapted(HuggingFaceEmbeddings(adapted))
 
 
 def test_what_does_not_fit_is_one_clear_line(
