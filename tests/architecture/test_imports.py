@@ -9,10 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.errors import MissingExtraError
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120
 HEAVY = {"torch", "transformers", "sklearn", "pandas", "sentence_transformers"}
-ONLY_WHEN_USED = {"faiss", "qdrant_client", "grpc", "onnx", "onnxscript", "httpx", "rich"}
+FRAMEWORKS = {"fastembed", "haystack", "langchain_core", "llama_index"}
+ONLY_WHEN_USED = FRAMEWORKS | {
+    "faiss",
+    "qdrant_client",
+    "grpc",
+    "onnx",
+    "onnxscript",
+    "httpx",
+    "rich",
+}
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -45,6 +56,42 @@ def test_loaded_by_sees_what_is_loaded() -> None:
 )
 def test_sidecar_loads_nothing_heavy_and_no_training(statement: str) -> None:
     assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"training"})
+
+
+def test_frameworks_bring_no_torch_into_the_sidecar() -> None:
+    loaded = loaded_by(
+        "import sys; sys.modules['torch'] = None  # Haystack imports it where it is installed\n"
+        "import sidecar.integrations.fastembed, sidecar.integrations.haystack\n"
+        "import sidecar.integrations.langchain, sidecar.integrations.llama_index\n"
+        "del sys.modules['torch']"
+    )
+    assert loaded >= FRAMEWORKS
+    assert not loaded & (HEAVY | {"training"})
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("sidecar.integrations.fastembed", "fastembed", "fastembed"),
+        ("sidecar.integrations.haystack", "haystack", "haystack"),
+        ("sidecar.integrations.langchain", "langchain_core", "langchain"),
+        ("sidecar.integrations.llama_index", "llama_index", "llama-index"),
+        (
+            "training.integrations.sentence_transformers",
+            "sentence_transformers",
+            "sentence-transformers",
+        ),
+    ],
+)
+def test_a_framework_that_is_not_installed_is_named_with_its_extra(
+    module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = [name for name in sys.modules if name.partition(".")[0] == package]
+    for name in {package, *hidden}:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'trimtab\[{extra}\]'$"):
+        import_module(module)
 
 
 def test_every_public_name_of_the_sidecar_does_without_training_and_torch() -> None:
