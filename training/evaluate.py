@@ -131,7 +131,7 @@ def evaluate_model(
         count_changes(scores["base"], scores["adapted"]),
         regressions,
         improvements,
-        _notes(relevant_rows, comparable=comparable),
+        _notes(relevant_rows, adapter, comparable=comparable),
         measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
         _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
     )
@@ -161,7 +161,7 @@ def _check_fit(adapter: Adapter, embeddings: Embeddings) -> None:
                 f"the model wants {what} of {wanted} values, {embeddings.folder} has {found}; "
                 "use the embeddings that it was fitted for"
             )
-    if manifest.encoder.fingerprint != embeddings.encoder.fingerprint:
+    if manifest.encoder.fingerprint not in {"", embeddings.encoder.fingerprint}:
         raise DataError(
             f"the model was fitted on queries of {manifest.encoder.name} "
             f"({manifest.encoder.fingerprint[:23]}), {embeddings.folder} holds those of "
@@ -252,7 +252,9 @@ def _score_shift(base: Ranking | None, adapted: Ranking) -> dict[str, Any]:
     return shift
 
 
-def _notes(relevant_rows: Sequence[dict[int, float]], *, comparable: bool) -> list[str]:
+def _notes(
+    relevant_rows: Sequence[dict[int, float]], adapter: Adapter, *, comparable: bool
+) -> list[str]:
     """Say what a reader must know to read the numbers right."""
     notes = []
     without = sum(not rows for rows in relevant_rows)
@@ -260,4 +262,9 @@ def _notes(relevant_rows: Sequence[dict[int, float]], *, comparable: bool) -> li
         notes.append(f"{without} queries have no relevant document and count as 0 on both sides")
     if not comparable:
         notes.append("raw queries have another width than the documents: base counts as 0")
+    if not adapter.manifest.encoder.fingerprint:
+        notes.append(
+            "the model does not say which encoder its queries come from; that it is the one of "
+            "these vectors is taken on trust"
+        )
     return notes

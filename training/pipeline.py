@@ -133,7 +133,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     """
     recipe, options = recipe or Recipe(), options or BuildOptions()
     require_packages()
-    _check_target(folder)
+    check_target(folder)
     if options.index:
         on_stage("index")
         _check_index(options.index, dataset, embeddings, recipe)
@@ -143,7 +143,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         device=options.device,
         workspace=work / "fit",
         resume=options.resume,
-        start_from=options.start_from,
+        start_from=_as_start(options.start_from, embeddings, recipe),
     )
     on_stage("fitting")
     fit = fit_adapter(dataset, embeddings, recipe, settings, progress=progress)
@@ -172,10 +172,10 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     new = _empty(work / "model")
     if stamped:
         record["model"] = describe_file(stamped.content, MODEL_FILE)
-        _write_model(new, adapter, stamped)
+        write_model(new, adapter, stamped.content, stamped.manifest)
     record["verdict"] = decide(record)
     _write_papers(new, folder.name, record, stamped.manifest if stamped else None, fit, evaluation)
-    _keep_others(folder, new)
+    keep_others(folder, new)
     swap_folder(new, folder)
     shutil.rmtree(work)
     file = folder / MODEL_FILE if stamped else None
@@ -200,7 +200,17 @@ def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
         raise DataError(f"{folder}/adapter.json: {error}") from error
 
 
-def _check_target(folder: Path) -> None:
+def _as_start(adapter: Adapter | None, embeddings: Embeddings, recipe: Recipe) -> Adapter | None:
+    """Give a start unit length where the index sees directions alone; its ranking stays the same.
+
+    A converted adapter may give any length, which the loss's temperature is not made for.
+    """
+    if adapter is not None and (recipe.similarity == "cosine" or embeddings.unit_documents):
+        adapter.normalised = True
+    return adapter
+
+
+def check_target(folder: Path) -> None:
     """Refuse a place where no folder can be, before hours are spent on what would go there."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; -o wants a folder such as models/docs")
@@ -276,11 +286,10 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def _write_model(folder: Path, adapter: Adapter, stamped: _Exported) -> None:
+def write_model(folder: Path, adapter: Adapter, content: bytes, manifest: Manifest) -> None:
     """Write the model file, and the trained adapter behind it."""
-    write_whole(folder / MODEL_FILE, stamped.content)
-    manifest = json.loads(stamped.manifest.to_json())
-    save_adapter(adapter, folder / CHECKPOINT, manifest=manifest)
+    write_whole(folder / MODEL_FILE, content)
+    save_adapter(adapter, folder / CHECKPOINT, manifest=json.loads(manifest.to_json()))
 
 
 def _write_papers(
@@ -305,7 +314,7 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     return {key: evaluation.summary[key] for key in keys}
 
 
-def _keep_others(folder: Path, new: Path) -> None:
+def keep_others(folder: Path, new: Path) -> None:
     """Carry over what the user keeps beside a model, such as its recipe."""
     for item in folder.iterdir() if folder.is_dir() else []:
         if item.name in _OURS:

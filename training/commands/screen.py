@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from training.compare import BothWays, Found
+from training.both_ways import BothWays, Found
 
 talk = Console(stderr=True, highlight=False)
 results = Console(highlight=False, soft_wrap=True)
