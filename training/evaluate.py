@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sidecar.adapter import Adapter
 from training.changes import HEADLINE, TIE, PerQuery, Searched, count_changes, most_changed
-from training.dataset import Dataset, relevant
+from training.dataset import Dataset, Qrels, relevant
 from training.embeddings import Embeddings
 from training.errors import DataError
 from training.folds import has_seen_document
@@ -100,18 +100,14 @@ def evaluate_model(
     adapter = Adapter.from_bytes(model) if isinstance(model, bytes) else Adapter.load(model)
     qrels = dataset.split(split)
     embeddings.require({split: qrels})
-    _check_fit(adapter, embeddings)
+    check_fit(adapter, embeddings)
     query_ids = list(qrels)
     queries = embeddings.queries.take_ids(query_ids)
-    rows_of = embeddings.documents.rows
-    relevant_rows = [
-        {rows_of[doc_id]: grade for doc_id, grade in relevant(labels).items()}
-        for labels in qrels.values()
-    ]
+    relevant_rows = find_relevant_rows(qrels, embeddings)
     adapted_queries = adapter.transform(queries)
     adapted = _search(adapted_queries, embeddings, adapter)
     comparable = adapter.dim_in == adapter.dim_out
-    base = _search(queries, embeddings, adapter) if comparable else _found_nothing(len(queries))
+    base = _search(queries, embeddings, adapter) if comparable else found_nothing(len(queries))
     scores = {
         "base": measure(base[0], relevant_rows),
         "adapted": measure(adapted[0], relevant_rows),
@@ -137,6 +133,15 @@ def evaluate_model(
     )
 
 
+def find_relevant_rows(qrels: Qrels, embeddings: Embeddings) -> list[dict[int, float]]:
+    """Give for each query the grade of each relevant document, by its row."""
+    rows_of = embeddings.documents.rows
+    return [
+        {rows_of[doc_id]: grade for doc_id, grade in relevant(labels).items()}
+        for labels in qrels.values()
+    ]
+
+
 def split_made_for(model: str | Path) -> str:
     """Say how the test split was made when a model was trained on data without one."""
     record = Adapter.load(model).manifest.training
@@ -149,8 +154,17 @@ def read_manifest(model: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_fit(adapter: Adapter, embeddings: Embeddings) -> None:
-    """Refuse a model made for other vectors."""
+def check_fit(adapter: Adapter, embeddings: Embeddings, name: str = "the model") -> None:
+    """Refuse a model made for other vectors.
+
+    Args:
+        adapter: The model.
+        embeddings: The vectors that it is to be measured with.
+        name: What to call the model.
+
+    Raises:
+        DataError: Its widths or its encoder are others.
+    """
     manifest = adapter.manifest
     for what, wanted, found in (
         ("queries", manifest.dim_in, embeddings.queries.dim),
@@ -158,12 +172,12 @@ def _check_fit(adapter: Adapter, embeddings: Embeddings) -> None:
     ):
         if wanted != found:
             raise DataError(
-                f"the model wants {what} of {wanted} values, {embeddings.folder} has {found}; "
+                f"{name} wants {what} of {wanted} values, {embeddings.folder} has {found}; "
                 "use the embeddings that it was fitted for"
             )
     if manifest.encoder.fingerprint not in {"", embeddings.encoder.fingerprint}:
         raise DataError(
-            f"the model was fitted on queries of {manifest.encoder.name} "
+            f"{name} was fitted on queries of {manifest.encoder.name} "
             f"({manifest.encoder.fingerprint[:23]}), {embeddings.folder} holds those of "
             f"{embeddings.encoder.name} ({embeddings.encoder.fingerprint[:23]}); "
             "embed the queries with the model's encoder"
@@ -176,7 +190,7 @@ def _search(queries: NDArray[np.float32], embeddings: Embeddings, adapter: Adapt
     return search(queries, embeddings.documents, depth=DEPTH, similarity=similarity)
 
 
-def _found_nothing(n_queries: int) -> Ranking:
+def found_nothing(n_queries: int) -> Ranking:
     """Give the ranking of queries that can't be searched with at all."""
     return np.full((n_queries, 1), -1), np.zeros((n_queries, 1), dtype=np.float32)
 

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
 from training.adapters import Adapter, IdentityAdapter, load_adapter, save_adapter
@@ -35,6 +37,7 @@ from training.query_region import find_query_region
 from training.record import EVALUATION, encode_record
 from training.report import require_packages, write_report
 from training.size_curve import measure_size_curve
+from training.trained_on import TRAINED_ON, TrainedOn
 from training.verdict import decide
 
 Stage = Callable[[str], None]
@@ -45,7 +48,7 @@ CHECKPOINT = "checkpoint"
 _PROVED_QUERIES = 33
 _TRIED_QUERIES = 5
 REPORT = "report.html"
-_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT}
+_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT, TRAINED_ON}
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class BuildOptions:
         resume: Whether to continue an interrupted build: ``never``, ``if_same`` or ``must_match``.
         start_from: A trained adapter to start from instead of the identity.
         start_name: Where ``start_from`` stands, for whoever wants to do the same again.
+        start_trained_on: What ``start_from`` was trained on, as far as that is known.
         allow_identity: Where no adapter helps, write a model that changes nothing.
         index: ``faiss:PATH`` of the approximate index that will be searched, to be measured, too.
         size_curve: Whether to fit with fewer training queries, too, and show what they give.
@@ -89,6 +93,7 @@ class BuildOptions:
     resume: Resume = "never"
     start_from: Adapter | None = None
     start_name: str = ""
+    start_trained_on: TrainedOn | None = None
     allow_identity: bool = False
     index: str | None = None
     size_curve: bool = False
@@ -173,6 +178,8 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     if stamped:
         record["model"] = describe_file(stamped.content, MODEL_FILE)
         write_model(new, adapter, stamped.content, stamped.manifest)
+        trained_on = TrainedOn.of(dataset, _trained_before(options))
+        write_whole(new / TRAINED_ON, trained_on.encode(training))
     record["verdict"] = decide(record)
     _write_papers(new, folder.name, record, stamped.manifest if stamped else None, fit, evaluation)
     keep_others(folder, new)
@@ -208,6 +215,15 @@ def _as_start(adapter: Adapter | None, embeddings: Embeddings, recipe: Recipe) -
     if adapter is not None and (recipe.similarity == "cosine" or embeddings.unit_documents):
         adapter.normalised = True
     return adapter
+
+
+def _trained_before(options: BuildOptions) -> TrainedOn | None:
+    """Give what the start was trained on; None for a fit that starts at the identity."""
+    if options.start_from is None:
+        return None
+    empty = np.array([], dtype=np.uint64)
+    unknown = TrainedOn(empty, empty, is_complete=False)
+    return options.start_trained_on or unknown
 
 
 def check_target(folder: Path) -> None:

@@ -54,6 +54,7 @@ def fit(
     from training.dataset import Dataset
     from training.embeddings import Embeddings
     from training.pipeline import BuildOptions, build_model, load_checkpoint
+    from training.trained_on import TrainedOn
 
     knobs = load_recipe(recipe) if recipe else Recipe()
     data = Dataset.load(dataset, split_by=knobs.split_by)
@@ -61,7 +62,10 @@ def fit(
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
     with talk.status("reading vectors"):
         vectors = Embeddings.open(embeddings)
-    started = load_checkpoint(start_from)[0] if start_from else None
+    started, trained_before = None, None
+    if start_from:
+        started, manifest = load_checkpoint(start_from)
+        trained_before = TrainedOn.beside(start_from, manifest.training)
     with progress_bar(remaining=False) as show:
         built = build_model(
             data,
@@ -71,6 +75,7 @@ def fit(
             BuildOptions(
                 start_from=started,
                 start_name=str(start_from or ""),
+                start_trained_on=trained_before,
                 resume="must_match" if resume else "never",
                 **options,
             ),
