@@ -29,7 +29,7 @@ class EncoderCard:
 
     Attributes:
         name: Name of the model, as its provider writes it.
-        fingerprint: Digest of its weights and prefixes.
+        fingerprint: Digest of its weights and prefixes; empty where it is not known.
         max_tokens: Longest input in tokens, or None where the provider decides.
         query_prefix: Text put before every query.
         document_prefix: Text put before every document.

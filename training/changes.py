@@ -103,8 +103,8 @@ def most_changed(
             "query": "",
             "base": float(before[place]),
             "adapted": float(after[place]),
-            "rank_before": _first_relevant(searched, place, searched.base),
-            "rank_after": _first_relevant(searched, place, searched.adapted),
+            "rank_before": first_relevant(searched, place, searched.base),
+            "rank_after": first_relevant(searched, place, searched.adapted),
             **_documents(searched, place),
         }
         for place in {*losses, *gains}
@@ -113,7 +113,7 @@ def most_changed(
     return [examples[place] for place in losses], [examples[place] for place in gains]
 
 
-def _first_relevant(searched: Searched, place: int, ranking: Ranking) -> int | None:
+def first_relevant(searched: Searched, place: int, ranking: Ranking) -> int | None:
     """Rank of the first relevant document, or None where it stands below the depth of the run."""
     for rank, row in enumerate(ranking[0][place], start=1):
         if int(row) in searched.relevant_rows[place]:

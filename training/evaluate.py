@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sidecar.adapter import Adapter
 from training.changes import HEADLINE, TIE, PerQuery, Searched, count_changes, most_changed
-from training.dataset import Dataset, relevant
+from training.dataset import Dataset, Qrels, relevant
 from training.embeddings import Embeddings
 from training.errors import DataError
 from training.folds import has_seen_document
@@ -103,18 +103,14 @@ def evaluate_model(
     adapter = Adapter.from_bytes(model) if isinstance(model, bytes) else Adapter.load(model)
     qrels = dataset.split(split)
     embeddings.require({split: qrels})
-    _check_fit(adapter, embeddings)
+    check_fit(adapter, embeddings)
     query_ids = list(qrels)
     queries = embeddings.queries.take_ids(query_ids)
-    rows_of = embeddings.documents.rows
-    relevant_rows = [
-        {rows_of[doc_id]: grade for doc_id, grade in relevant(labels).items()}
-        for labels in qrels.values()
-    ]
+    relevant_rows = find_relevant_rows(qrels, embeddings)
     adapted_queries = adapter.transform(queries)
     adapted = _search(adapted_queries, embeddings, adapter)
     comparable = adapter.dim_in == adapter.dim_out
-    base = _search(queries, embeddings, adapter) if comparable else _found_nothing(len(queries))
+    base = _search(queries, embeddings, adapter) if comparable else found_nothing(len(queries))
     scores = {
         "base": measure(base[0], relevant_rows),
         "adapted": measure(adapted[0], relevant_rows),
@@ -134,11 +130,20 @@ def evaluate_model(
         count_changes(scores["base"], scores["adapted"]),
         regressions,
         improvements,
-        _notes(relevant_rows, comparable=comparable),
+        _notes(relevant_rows, adapter, comparable=comparable),
         measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
         _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
         len(dataset.synthetic & set(qrels)),
     )
+
+
+def find_relevant_rows(qrels: Qrels, embeddings: Embeddings) -> list[dict[int, float]]:
+    """Give for each query the grade of each relevant document, by its row."""
+    rows_of = embeddings.documents.rows
+    return [
+        {rows_of[doc_id]: grade for doc_id, grade in relevant(labels).items()}
+        for labels in qrels.values()
+    ]
 
 
 def split_made_for(model: str | Path) -> str:
@@ -153,8 +158,17 @@ def read_manifest(model: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_fit(adapter: Adapter, embeddings: Embeddings) -> None:
-    """Refuse a model made for other vectors."""
+def check_fit(adapter: Adapter, embeddings: Embeddings, name: str = "the model") -> None:
+    """Refuse a model made for other vectors.
+
+    Args:
+        adapter: The model.
+        embeddings: The vectors that it is to be measured with.
+        name: What to call the model.
+
+    Raises:
+        DataError: Its widths or its encoder are others.
+    """
     manifest = adapter.manifest
     for what, wanted, found in (
         ("queries", manifest.dim_in, embeddings.queries.dim),
@@ -162,12 +176,12 @@ def _check_fit(adapter: Adapter, embeddings: Embeddings) -> None:
     ):
         if wanted != found:
             raise DataError(
-                f"the model wants {what} of {wanted} values, {embeddings.folder} has {found}; "
+                f"{name} wants {what} of {wanted} values, {embeddings.folder} has {found}; "
                 "use the embeddings that it was fitted for"
             )
-    if manifest.encoder.fingerprint != embeddings.encoder.fingerprint:
+    if manifest.encoder.fingerprint not in {"", embeddings.encoder.fingerprint}:
         raise DataError(
-            f"the model was fitted on queries of {manifest.encoder.name} "
+            f"{name} was fitted on queries of {manifest.encoder.name} "
             f"({manifest.encoder.fingerprint[:23]}), {embeddings.folder} holds those of "
             f"{embeddings.encoder.name} ({embeddings.encoder.fingerprint[:23]}); "
             "embed the queries with the model's encoder"
@@ -180,7 +194,7 @@ def _search(queries: NDArray[np.float32], embeddings: Embeddings, adapter: Adapt
     return search(queries, embeddings.documents, depth=DEPTH, similarity=similarity)
 
 
-def _found_nothing(n_queries: int) -> Ranking:
+def found_nothing(n_queries: int) -> Ranking:
     """Give the ranking of queries that can't be searched with at all."""
     return np.full((n_queries, 1), -1), np.zeros((n_queries, 1), dtype=np.float32)
 
@@ -256,7 +270,9 @@ def _score_shift(base: Ranking | None, adapted: Ranking) -> dict[str, Any]:
     return shift
 
 
-def _notes(relevant_rows: Sequence[dict[int, float]], *, comparable: bool) -> list[str]:
+def _notes(
+    relevant_rows: Sequence[dict[int, float]], adapter: Adapter, *, comparable: bool
+) -> list[str]:
     """Say what a reader must know to read the numbers right."""
     notes = []
     without = sum(not rows for rows in relevant_rows)
@@ -264,4 +280,9 @@ def _notes(relevant_rows: Sequence[dict[int, float]], *, comparable: bool) -> li
         notes.append(f"{without} queries have no relevant document and count as 0 on both sides")
     if not comparable:
         notes.append("raw queries have another width than the documents: base counts as 0")
+    if not adapter.manifest.encoder.fingerprint:
+        notes.append(
+            "the model does not say which encoder its queries come from; that it is the one of "
+            "these vectors is taken on trust"
+        )
     return notes

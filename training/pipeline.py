@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
 from training.adapters import Adapter, IdentityAdapter, load_adapter, save_adapter
@@ -35,6 +37,7 @@ from training.query_region import find_query_region
 from training.record import EVALUATION, encode_record
 from training.report import require_packages, write_report
 from training.size_curve import measure_size_curve
+from training.trained_on import TRAINED_ON, TrainedOn
 from training.verdict import decide
 
 Stage = Callable[[str], None]
@@ -45,7 +48,7 @@ CHECKPOINT = "checkpoint"
 _PROVED_QUERIES = 33
 _TRIED_QUERIES = 5
 REPORT = "report.html"
-_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT}
+_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT, TRAINED_ON}
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class BuildOptions:
         resume: Whether to continue an interrupted build: ``never``, ``if_same`` or ``must_match``.
         start_from: A trained adapter to start from instead of the identity.
         start_name: Where ``start_from`` stands, for whoever wants to do the same again.
+        start_trained_on: What ``start_from`` was trained on, as far as that is known.
         allow_identity: Where no adapter helps, write a model that changes nothing.
         index: ``faiss:PATH`` of the approximate index that will be searched, to be measured, too.
         size_curve: Whether to fit with fewer training queries, too, and show what they give.
@@ -89,6 +93,7 @@ class BuildOptions:
     resume: Resume = "never"
     start_from: Adapter | None = None
     start_name: str = ""
+    start_trained_on: TrainedOn | None = None
     allow_identity: bool = False
     index: str | None = None
     size_curve: bool = False
@@ -133,7 +138,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     """
     recipe, options = recipe or Recipe(), options or BuildOptions()
     require_packages()
-    _check_target(folder)
+    check_target(folder)
     if options.index:
         on_stage("index")
         _check_index(options.index, dataset, embeddings, recipe)
@@ -143,7 +148,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         device=options.device,
         workspace=work / "fit",
         resume=options.resume,
-        start_from=options.start_from,
+        start_from=_as_start(options.start_from, embeddings, recipe),
     )
     on_stage("fitting")
     fit = fit_adapter(dataset, embeddings, recipe, settings, progress=progress)
@@ -172,10 +177,12 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     new = _empty(work / "model")
     if stamped:
         record["model"] = describe_file(stamped.content, MODEL_FILE)
-        _write_model(new, adapter, stamped)
+        write_model(new, adapter, stamped.content, stamped.manifest)
+        trained_on = TrainedOn.of(dataset, _trained_before(options))
+        write_whole(new / TRAINED_ON, trained_on.encode(training))
     record["verdict"] = decide(record)
     _write_papers(new, folder.name, record, stamped.manifest if stamped else None, fit, evaluation)
-    _keep_others(folder, new)
+    keep_others(folder, new)
     swap_folder(new, folder)
     shutil.rmtree(work)
     file = folder / MODEL_FILE if stamped else None
@@ -200,7 +207,26 @@ def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
         raise DataError(f"{folder}/adapter.json: {error}") from error
 
 
-def _check_target(folder: Path) -> None:
+def _as_start(adapter: Adapter | None, embeddings: Embeddings, recipe: Recipe) -> Adapter | None:
+    """Give a start unit length where the index sees directions alone; its ranking stays the same.
+
+    A converted adapter may give any length, which the loss's temperature is not made for.
+    """
+    if adapter is not None and (recipe.similarity == "cosine" or embeddings.unit_documents):
+        adapter.normalised = True
+    return adapter
+
+
+def _trained_before(options: BuildOptions) -> TrainedOn | None:
+    """Give what the start was trained on; None for a fit that starts at the identity."""
+    if options.start_from is None:
+        return None
+    empty = np.array([], dtype=np.uint64)
+    unknown = TrainedOn(empty, empty, is_complete=False)
+    return options.start_trained_on or unknown
+
+
+def check_target(folder: Path) -> None:
     """Refuse a place where no folder can be, before hours are spent on what would go there."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; -o wants a folder such as models/docs")
@@ -276,11 +302,10 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def _write_model(folder: Path, adapter: Adapter, stamped: _Exported) -> None:
+def write_model(folder: Path, adapter: Adapter, content: bytes, manifest: Manifest) -> None:
     """Write the model file, and the trained adapter behind it."""
-    write_whole(folder / MODEL_FILE, stamped.content)
-    manifest = json.loads(stamped.manifest.to_json())
-    save_adapter(adapter, folder / CHECKPOINT, manifest=manifest)
+    write_whole(folder / MODEL_FILE, content)
+    save_adapter(adapter, folder / CHECKPOINT, manifest=json.loads(manifest.to_json()))
 
 
 def _write_papers(
@@ -305,7 +330,7 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     return {key: evaluation.summary[key] for key in keys}
 
 
-def _keep_others(folder: Path, new: Path) -> None:
+def keep_others(folder: Path, new: Path) -> None:
     """Carry over what the user keeps beside a model, such as its recipe."""
     for item in folder.iterdir() if folder.is_dir() else []:
         if item.name in _OURS:

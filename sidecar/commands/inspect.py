@@ -33,7 +33,8 @@ def inspect(model: str, as_json: bool) -> None:
         f"for {manifest.use}",
         "output": ("unit length" if manifest.normalised else "any length")
         + f", compared by {manifest.similarity}",
-        "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint})",
+        "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint or 'no fingerprint'})",
+        **_origin_line(manifest.training),
         **_region_line(manifest.query_region),
         "stores queries": "yes" if manifest.stores_queries else "no",
         "ONNX": f"opset {checked.opset}, IR {checked.ir_version}, {', '.join(checked.operators)}",
@@ -53,6 +54,15 @@ def _region_line(region: QueryRegion | None) -> dict[str, str]:
         "query region": f"{region.n_centroids} centroids; far is a cosine under "
         f"{region.threshold:.3f}, {region.share:.1%} of queries like the training queries"
     }
+
+
+def _origin_line(training: dict[str, Any]) -> dict[str, str]:
+    """Say what a converted model was converted from."""
+    origin = training.get("converted_from")
+    if not isinstance(origin, dict):
+        return {}
+    named = ", ".join(str(origin.get(key, "unknown")) for key in ("form", "file", "sha256"))
+    return {"converted from": named, "trained on": str(training.get("trained_on", "unknown"))}
 
 
 def _metric_lines(metrics: dict[str, Any]) -> dict[str, str]:

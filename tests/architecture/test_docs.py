@@ -30,7 +30,11 @@ def documented_calls() -> list[tuple[str, str]]:
 def test_documented_call_names_real_command_and_options(page: str, line: str) -> None:
     words = line.split("#", maxsplit=1)[0].split()
     assert words[1] in COMMANDS, page
-    options = {name for option in COMMANDS[words[1]].params for name in option.opts}
+    command = COMMANDS[words[1]]
+    if isinstance(command, click.Group):
+        assert words[2] in command.commands, page
+        command = command.commands[words[2]]
+    options = {name for option in command.params for name in option.opts}
     used = {word for word in words[2:] if re.fullmatch(r"--?[a-z][a-z-]*", word)}
     assert used <= options, page
 

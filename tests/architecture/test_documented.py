@@ -52,6 +52,16 @@ def test_docstrings_begin_with_one_line_of_their_own(path: Path) -> None:
         assert not more or not more[0], f"{name}: {first}"
 
 
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Give every command, and those inside a command that is a group."""
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        yield name, command
+        for inner in command.commands.values() if isinstance(command, click.Group) else ():
+            yield f"{name} {inner.name}", inner
+
+
 def group_context() -> click.Context:
     """Make the context that the group gives its commands."""
     return click.Context(main, **main.context_settings)
@@ -75,23 +85,19 @@ def test_command_explains_itself(name: str, flag: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_has_a_help_text(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_option_has_a_help_text(name: str, command: click.Command) -> None:
     options = [
         item for item in command.params if isinstance(item, click.Option) and not item.hidden
     ]
-    assert not [option.name for option in options if not (option.help or "").strip()]
+    assert not [option.name for option in options if not (option.help or "").strip()], name
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_argument_is_explained(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_argument_is_explained(name: str, command: click.Command) -> None:
     help_text = command.help or ""
     arguments = [item for item in command.params if isinstance(item, click.Argument)]
-    assert not [item.name for item in arguments if item.human_readable_name not in help_text]
+    assert not [item.name for item in arguments if item.human_readable_name not in help_text], name
 
 
 def required_by(extra: str) -> list[str]:

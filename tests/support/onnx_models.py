@@ -64,6 +64,16 @@ def linear_model(
     return graph_model(nodes, [weight], said)
 
 
+def matrix_bytes(weight: NDArray[np.float32], **manifest: Any) -> bytes:
+    """Give the bytes of ``adapted = query @ weight`` with a weight of the caller's."""
+    dim_in, dim_out = weight.shape
+    node = helper.make_node("MatMul", ["query", "weight"], ["adapted"])
+    use = "relevance" if dim_in == dim_out else "migration"
+    said = replace(MANIFEST, **{"dim_in": dim_in, "dim_out": dim_out, "use": use, **manifest})
+    given = numpy_helper.from_array(weight.astype(np.float32), "weight")
+    return graph_model([node], [given], said).SerializeToString()
+
+
 def linear_bytes(**settings: Any) -> bytes:
     """Give the bytes of :func:`linear_model`."""
     return linear_model(**settings).SerializeToString()

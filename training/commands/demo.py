@@ -97,8 +97,8 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
 
 def _show_examples(model: Path, index: Path, dataset: "Dataset", embeddings: "Embeddings") -> None:
     """Show what some test queries found before and after, drawn by hash, not by success."""
+    from training.both_ways import load_for_search, search_vectors
     from training.commands.screen import rank_of, results, side_by_side
-    from training.compare import load_for_search, search_vectors
     from training.dataset import relevant, unit_hash
 
     test = dataset.split("test")

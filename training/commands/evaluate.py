@@ -118,20 +118,14 @@ def _show_sweep(sweep: dict[str, Any]) -> None:
 
 def _show_example(example: dict[str, Any]) -> None:
     """Print one query: what was wanted and the first document found, before and after."""
-    from training.commands.screen import results
+    from training.commands.screen import one_line, results
 
     results.print(
         f"  {example['base']:.2f} -> {example['adapted']:.2f}  {example['query_id']}  "
-        f"{_short(example['query'])}",
+        f"{one_line(example['query'])}",
         markup=False,
     )
     for label in ("relevant", "found_before", "found_after"):
         found = example[label][:1]
-        text = f"{found[0]['doc_id']}  {_short(found[0]['text'])}" if found else "nothing"
+        text = f"{found[0]['doc_id']}  {one_line(found[0]['text'])}" if found else "nothing"
         results.print(f"      {label.replace('_', ' '):<13} {text}", markup=False)
-
-
-def _short(text: str, length: int = 90) -> str:
-    """Cut a text to one line of the screen."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"

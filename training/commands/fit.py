@@ -1,11 +1,15 @@
 """`trimtab fit DATASET --embeddings EMB -o models/NAME`: fit, choose, evaluate, export."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from training.commands.options import PATH
+
+if TYPE_CHECKING:
+    from training.dataset import Dataset
+    from training.trained_on import TrainedOn
 
 
 @click.command()
@@ -54,6 +58,7 @@ def fit(
     from training.dataset import Dataset
     from training.embeddings import Embeddings
     from training.pipeline import BuildOptions, build_model, load_checkpoint
+    from training.trained_on import TrainedOn
 
     knobs = load_recipe(recipe) if recipe else Recipe()
     data = Dataset.load(dataset, split_by=knobs.split_by)
@@ -61,7 +66,11 @@ def fit(
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
     with talk.status("reading vectors"):
         vectors = Embeddings.open(embeddings)
-    started = load_checkpoint(start_from)[0] if start_from else None
+    started, trained_before = None, None
+    if start_from:
+        started, manifest = load_checkpoint(start_from)
+        trained_before = TrainedOn.beside(start_from, manifest.training)
+        _warn_of_used(data, trained_before)
     with progress_bar(remaining=False) as show:
         built = build_model(
             data,
@@ -71,6 +80,7 @@ def fit(
             BuildOptions(
                 start_from=started,
                 start_name=str(start_from or ""),
+                start_trained_on=trained_before,
                 resume="must_match" if resume else "never",
                 **options,
             ),
@@ -87,3 +97,21 @@ def fit(
     results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
     results.print(f"made {built.report}: the proof, to read in a browser and to show")
     talk.print(f"next: trimtab inspect {output}", style="bold")
+
+
+def _warn_of_used(data: "Dataset", before: "TrainedOn | None") -> None:
+    """Say where held-out queries are none to the start: it was trained on them already."""
+    from training.commands.screen import talk
+
+    # The dev split decides where there is one; else every training query is held out once.
+    split = "dev" if data.splits.get("dev") else "train"
+    queries = list(data.split(split))
+    n_used = int(before.has_query(data, queries).sum()) if before else 0
+    if n_used:
+        talk.print(
+            f"warning: {n_used} of the {len(queries)} {split} queries, by which this fit stops and "
+            "chooses, had a part in the model that it starts from: their scores flatter the start, "
+            "and training may stop at once. Give new queries alone, a dev split of new ones, or "
+            "leave --from away",
+            style="yellow",
+        )

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from training.compare import BothWays, Found
+from training.both_ways import BothWays, Found
 
 talk = Console(stderr=True, highlight=False)
 results = Console(highlight=False, soft_wrap=True)
@@ -130,3 +130,9 @@ def _line(found: tuple[str, float] | None, names: dict[str, str], wanted: Collec
     if doc_id in wanted:
         return Text(f"✔ {score:.3f} {text}", style="bold green")
     return Text(f"  {score:.3f} {text}")
+
+
+def one_line(text: str, length: int = 90) -> str:
+    """Cut a text to one line of the screen."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

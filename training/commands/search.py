@@ -26,8 +26,8 @@ def search(
     **encoder: Any,
 ) -> None:
     """Search a FAISS index raw and through MODEL, side by side."""
+    from training.both_ways import load_for_search, search_both
     from training.commands.screen import results, side_by_side, talk
-    from training.compare import load_for_search, search_both
     from training.dataset import Dataset
 
     with talk.status("loading the encoder"):

@@ -42,6 +42,17 @@ class Gated(Adapter):
         return torch.sigmoid(self.gate(queries)) * self.up(torch.tanh(self.down(queries)))
 
 
+class Saturating(Adapter):
+    """Bounds its output, so that huge queries show how few digits their sums have kept."""
+
+    def __init__(self, dim_in: int, dim_out: int | None = None) -> None:
+        super().__init__(dim_in, dim_out)
+        self.down, self.up = nn.Linear(dim_in, 7), nn.Linear(7, self.dim_out)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        return self.up(torch.tanh(self.down(queries)))
+
+
 class Sorting(Adapter):
     """Uses an operator that no adapter may use."""
 
@@ -167,6 +178,29 @@ class Drifting(LinearAdapter):
         changed.load_state_dict(self.state_dict())
         changed.bias.data += 1e-3
         return changed
+
+
+class DriftingSaturating(Saturating):
+    """Exports something else than it computes, and bounds it."""
+
+    def for_export(self) -> nn.Module:
+        changed = Saturating(self.dim_in)
+        changed.load_state_dict(self.state_dict())
+        changed.up.bias.data += 1e-3
+        return changed
+
+
+def test_rounding_of_huge_sums_is_no_difference() -> None:
+    adapter = trained(Saturating(12))
+    adapter.normalised = False
+    assert check_model(exported(adapter)).operators == ("Gemm", "Tanh", "Gemm")
+
+
+def test_difference_of_a_bounded_adapter_is_refused() -> None:
+    adapter = trained(DriftingSaturating(12))
+    adapter.normalised = False
+    with pytest.raises(ExportError, match="on random queries"):
+        exported(adapter)
 
 
 def test_difference_from_torch_is_refused_with_its_size() -> None:

@@ -13,13 +13,15 @@ from onnx import numpy_helper
 from sidecar.adapter import Adapter
 from tests.support.worlds import World, make_world
 from training import pipeline
-from training.adapters import load_adapter
+from training.adapters import LinearAdapter, load_adapter
 from training.config import Recipe
+from training.dataset import Dataset
 from training.errors import ConfigError, DataError, TrainingError
 from training.evaluate import evaluate_model
 from training.export import export_adapter
 from training.pipeline import BuildOptions, build_model, load_checkpoint
 from training.query_region import find_query_region
+from training.trained_on import TrainedOn
 from training.verdict import decide
 
 QUICK = Recipe(
@@ -64,7 +66,8 @@ def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_pat
     built = build(world, tmp_path / "docs")
     assert built.file == tmp_path / "docs" / "adapter.onnx"
     assert {item.name for item in (tmp_path / "docs").iterdir()} == {
-        "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint"
+        "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint",
+        "trained_on.npz",
     }  # fmt: skip
     assert [item.name for item in tmp_path.iterdir()] == ["docs"]
 
@@ -192,6 +195,38 @@ def test_user_files_beside_a_model_survive_a_new_build(world: World, tmp_path: P
     build(world, folder)
     assert (folder / "recipe.toml").read_text() == "# mine"
     assert (folder / "notes" / "why.txt").read_text() == "mine, too"
+
+
+def test_build_remembers_what_it_and_its_start_were_trained_on(
+    world: World, tmp_path: Path
+) -> None:
+    first = known_by(build(world, tmp_path / "first"), world)
+    train, test = (list(world.dataset.split(split)) for split in ("train", "test"))
+    assert first.has_query(world.dataset, train).all()
+    assert not first.has_query(world.dataset, test).any()
+    assert first.is_complete
+    adapter, _ = pipeline.load_checkpoint(tmp_path / "first")
+    again = build(world, tmp_path / "again", start_from=adapter)
+    assert not known_by(again, world).is_complete
+    seen = TrainedOn.of(Dataset("seen", world.folder, {"train": world.dataset.split("test")}))
+    heir = build(world, tmp_path / "heir", start_from=adapter, start_trained_on=seen)
+    assert known_by(heir, world).is_complete
+    assert known_by(heir, world).has_query(world.dataset, [*train, *test]).all()
+
+
+def known_by(built: pipeline.BuiltModel, world: World) -> TrainedOn:
+    assert built.file is not None
+    found = TrainedOn.beside(built.folder, Adapter.load(built.file).manifest.training)
+    assert found is not None
+    return found
+
+
+def test_start_of_any_length_becomes_one_of_unit_length(world: World, tmp_path: Path) -> None:
+    """As converted adapters are; a ranking by direction is the same, training needs the length."""
+    start = LinearAdapter(16)
+    start.normalised = False
+    build(world, tmp_path / "docs", start_from=start)
+    assert Adapter.load(tmp_path / "docs").manifest.normalised
 
 
 def test_failed_build_leaves_the_old_model(

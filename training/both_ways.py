@@ -60,7 +60,7 @@ def load_for_search(
     adapter = Adapter.load(model)
     raw = read_index(index)
     manifest = adapter.manifest.encoder
-    if encoder is not None and encoder.fingerprint != manifest.fingerprint:
+    if encoder is not None and manifest.fingerprint not in {"", encoder.fingerprint}:
         raise DataError(
             f"the model was fitted on queries of {manifest.name} ({manifest.fingerprint[:23]}), "
             f"this encoder is {encoder.name} ({encoder.fingerprint[:23]}); pass --encoder"

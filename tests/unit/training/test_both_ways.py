@@ -9,7 +9,7 @@ import pytest
 from sidecar.errors import ConfigError
 from tests.support.onnx_models import CARD, linear_bytes, weight_of
 from tests.support.sets import CountingEncoder, vector_of
-from training.compare import SearchedIndex, load_for_search, search_both, search_vectors
+from training.both_ways import SearchedIndex, load_for_search, search_both, search_vectors
 from training.encoders import CallableEncoder
 from training.errors import DataError
 

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Train again on what has been labelled since, and put the newer model in force if it may replace the
+# older one. For cron, a systemd timer or CI; docs/retraining.md explains every step.
+#
+#   MODEL=models/docs DATASET=docs ADMIN=http://127.0.0.1:6340 deploy/retrain.sh
+#   MODEL=models/docs ADMIN=http://127.0.0.1:6340 deploy/retrain.sh rollback
+#
+# Exit status: 0 the newer model is in force (or, with "rollback", the older one again); 3 the newer
+# one must not replace the older, or no adapter helps; 4 the test queries can't tell; else a failure.
+# But for 0, the model that was in force still is.
+set -euo pipefail
+
+MODEL=${MODEL:?the model folder that the sidecar serves, such as models/docs}
+DATASET=${DATASET:-}                                  # the BEIR folder to train on
+EMBEDDINGS=${EMBEDDINGS:-$DATASET/embeddings}
+CANDIDATE=${CANDIDATE:-$(dirname "$MODEL")/candidate/$(basename "$MODEL")}
+PREVIOUS=${PREVIOUS:-$(dirname "$MODEL")/previous/$(basename "$MODEL")}
+CLICKS=${CLICKS:-}                                    # a search log to import first; empty: DATASET as it is
+CORPUS=${CORPUS:-}                                    # corpus.jsonl with the documents that CLICKS names
+DOCUMENTS=${DOCUMENTS:-}                              # faiss:... or qdrant://...: where stored vectors are
+EMBED=${EMBED:-yes}                                   # no: EMBEDDINGS is up to date already
+ENCODER=${ENCODER:-minilm}
+RECIPE=${RECIPE:-}
+START=${START:-fresh}                                 # previous: go on from MODEL; give new labels alone
+REQUIRE=${REQUIRE:-no-worse}                          # or better
+MARGIN=${MARGIN:-0.005}                               # loss of nDCG@10 that does not matter
+ADMIN=${ADMIN:-}                                      # the sidecar's admin address; empty: it watches its files
+TRIMTAB=${TRIMTAB:-trimtab}
+
+say() { printf 'retrain: %s\n' "$*" >&2; }
+fail() {
+    say "$*"
+    exit 1
+}
+
+has_model() { [ -f "$1/adapter.onnx" ]; }
+
+reload() {
+    [ -n "$ADMIN" ] || return 0
+    local headers=()
+    # In a file of its own, the token would not show in the list of processes: TRIMTAB_TOKEN_FILE.
+    [ -z "${TRIMTAB_TOKEN_FILE:-}" ] || headers=(--header "@$TRIMTAB_TOKEN_FILE")
+    curl --silent --show-error --fail-with-body --max-time 120 --request POST \
+        ${headers[@]+"${headers[@]}"} "$ADMIN/trimtab/reload" >&2 && echo >&2
+}
+
+# recover: undo a "put" that was killed half-way; MODEL is missing at no other time.
+recover() {
+    if ! [ -e "$MODEL" ] && has_model "$PREVIOUS"; then
+        mv "$PREVIOUS" "$MODEL"
+        say "$MODEL was missing; it is what $PREVIOUS was"
+    fi
+}
+
+# put NEW: NEW becomes MODEL, and what was there becomes PREVIOUS.
+put() {
+    mkdir -p "$(dirname "$PREVIOUS")"
+    rm -rf "$PREVIOUS"
+    ! [ -e "$MODEL" ] || mv "$MODEL" "$PREVIOUS"
+    mv "$1" "$MODEL" || { recover && fail "can't move $1 to $MODEL"; }
+}
+
+# take_back: PREVIOUS becomes MODEL again, and what was there becomes CANDIDATE.
+take_back() {
+    mkdir -p "$(dirname "$CANDIDATE")"
+    rm -rf "$CANDIDATE"
+    mv "$MODEL" "$CANDIDATE"
+    ! [ -e "$PREVIOUS" ] || mv "$PREVIOUS" "$MODEL"
+}
+
+mkdir -p "$(dirname "$MODEL")"
+LOCK=$MODEL.retraining
+mkdir "$LOCK" 2>/dev/null || fail "$LOCK is there: another run is under way, or was killed; then remove it"
+trap 'rmdir "$LOCK"' EXIT
+recover
+
+if [ "${1:-}" = rollback ]; then
+    has_model "$PREVIOUS" || fail "there is no older model in $PREVIOUS"
+    take_back
+    reload || fail "the sidecar did not take the older model; see its log"
+    say "$MODEL is the older model again; the newer one is in $CANDIDATE"
+    exit 0
+fi
+[ $# -eq 0 ] || fail "unknown argument '$1'; there is only: rollback"
+[ -n "$DATASET" ] || fail "DATASET is not set: the BEIR folder to train on"
+
+if [ -n "$CLICKS" ]; then
+    say "labels from $CLICKS"
+    options=()
+    [ -z "$CORPUS" ] || options=(--corpus "$CORPUS")
+    "$TRIMTAB" import clicks "$CLICKS" -o "$DATASET" ${options[@]+"${options[@]}"}
+fi
+
+if [ "$EMBED" = yes ]; then
+    options=(--encoder "$ENCODER")
+    [ -z "$DOCUMENTS" ] || options+=(--documents "$DOCUMENTS")
+    "$TRIMTAB" embed "$DATASET" -o "$EMBEDDINGS" "${options[@]}"
+fi
+
+options=()
+older=none
+if has_model "$MODEL"; then
+    older=$MODEL
+    if [ "$START" = previous ] && [ -d "$MODEL/checkpoint" ]; then
+        options+=(--from "$MODEL")
+    fi
+fi
+[ -z "$RECIPE" ] || options+=(--recipe "$RECIPE")
+"$TRIMTAB" fit "$DATASET" --embeddings "$EMBEDDINGS" -o "$CANDIDATE" ${options[@]+"${options[@]}"}
+if ! has_model "$CANDIDATE"; then
+    say "no adapter helps on these labels; what was in force stays"
+    exit 3
+fi
+
+status=0
+"$TRIMTAB" compare "$older" "$CANDIDATE" "$DATASET" --embeddings "$EMBEDDINGS" \
+    --gate --require "$REQUIRE" --margin "$MARGIN" || status=$?
+if [ "$status" -ne 0 ]; then
+    say "$CANDIDATE stays a candidate"
+    exit "$status"
+fi
+
+put "$CANDIDATE"
+if ! reload; then
+    take_back
+    fail "the sidecar did not take the newer model; $MODEL is as it was, see the sidecar's log"
+fi
+say "$MODEL is the newer model; to go back: MODEL=$MODEL ADMIN=$ADMIN $0 rollback"

@@ -1,0 +1,160 @@
+"""`trimtab compare A B DATASET --embeddings EMB`: is the newer model better?"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.commands.options import PATH
+
+_N_SHOWN = 5
+_EXIT_CODES = "0: B may replace A. 3: it must not. 4: these queries can't tell."
+
+
+@click.command()
+@click.argument("a", type=click.Path(), metavar="A")
+@click.argument("b", type=click.Path(), metavar="B")
+@click.argument("dataset", type=PATH)
+@click.option("--embeddings", type=PATH, required=True, help="Embeddings folder of the dataset.")
+@click.option("--split", default="test", show_default=True, help="train, dev or test.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1),
+    default=0.005,
+    show_default=True,
+    help="Loss of nDCG@10 that does not matter.",
+)
+@click.option("--gate", is_flag=True, help=f"Answer by exit code, too. {_EXIT_CODES}")
+@click.option(
+    "--require",
+    "requirement",
+    type=click.Choice(["no-worse", "better"]),
+    default="no-worse",
+    show_default=True,
+    help="What the gate asks of B: to lose at most the margin, or to gain.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def compare(  # noqa: PLR0913 - one parameter an option
+    ctx: click.Context,
+    /,
+    a: str,
+    b: str,
+    dataset: Path,
+    embeddings: Path,
+    *,
+    as_json: bool,
+    gate: bool,
+    **options: Any,
+) -> None:
+    """Compare the newer model B with the older model A, query by query.
+
+    A and B are model files or folders; the word none stands for no adapter. Both search DATASET
+    exactly. Queries that either was trained on are left out.
+
+    With --gate, exit status 1 and 2 stay what they are: a failure, and wrong usage.
+    """
+    from training.commands.screen import talk
+    from training.comparison import NO_ADAPTER, compare_models
+    from training.dataset import Dataset
+    from training.embeddings import Embeddings
+    from training.evaluate import split_made_for
+    from training.gate import Gate
+    from training.record import encode_record
+
+    models = [name for name in (b, a) if name not in NO_ADAPTER]
+    data = Dataset.load(dataset, split_by=split_made_for(models[0]) if models else "document")
+    asked = Gate(options["requirement"], options["margin"])
+    with talk.status("searching with both and with raw queries"):
+        record = compare_models(
+            (a, b), data, Embeddings.open(embeddings), asked, split=options["split"]
+        )
+    if as_json:
+        click.echo(encode_record(record), nl=False)
+    else:
+        _show(record)
+        _show_verdict(record["verdict"], gate=gate)
+    if gate:
+        ctx.exit(record["verdict"]["exit_code"])
+
+
+def _show(record: dict[str, Any]) -> None:
+    """Print the table, who won and lost, the largest changes, and what to know beside."""
+    from training.commands.screen import results
+
+    for letter in ("a", "b"):
+        side = record[letter]
+        mark = f" ({side['model']})" if side["model"] else ""
+        results.print(f"{letter.upper()}  {side['name']}{mark}, {side['kind']}", markup=False)
+    results.print(_table(record))
+    results.print(
+        f"B against A: {record['wins']} queries better, {record['losses']} worse, "
+        f"{record['ties']} the same (nDCG@10)"
+    )
+    for title, key in (("largest losses", "largest_losses"), ("largest wins", "largest_wins")):
+        if record[key]:
+            results.print(f"\n[bold]{title}[/bold] (nDCG@10 and rank of the first answer, A -> B)")
+        for example in record[key][:_N_SHOWN]:
+            _show_example(example)
+    results.print("")
+    for note in record["notes"]:
+        results.print(f"note: {note}", markup=False)
+
+
+def _table(record: dict[str, Any]) -> Any:
+    """Lay out every metric of raw query, A and B, overall and by slice."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", min_width=10)
+    for name in ("raw", "A", "B", "B - A", "95 % interval", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    parts = {
+        f"all {record['n_queries']} queries": record["metrics"],
+        **{
+            f"{part['n_queries']} about {name.replace('_', ' ')}": part["metrics"]
+            for name, part in record["slices"].items()
+            if 0 < part["n_queries"] < record["n_queries"]
+        },
+    }
+    for label, metrics in parts.items():
+        table.add_row(f"[bold]{label}[/bold]")
+        for name, metric in metrics.items():
+            low, high = metric["ci95"]
+            values = [f"{metric[key]:.4f}" for key in ("raw", "a", "b")]
+            table.add_row(
+                f"  {name}",
+                *values,
+                f"{metric['delta']:+.4f}",
+                f"{low:+.4f} to {high:+.4f}",
+                f"{metric['p_value']:.4f}",
+            )
+    return table
+
+
+def _show_example(example: dict[str, Any]) -> None:
+    """Print one query, what it wants, and how far down A and B find it."""
+    from training.commands.screen import one_line, results
+
+    ranks = " -> ".join(str(example[key] or "beyond 100") for key in ("rank_a", "rank_b"))
+    results.print(
+        f"  {example['a']:.2f} -> {example['b']:.2f}, rank {ranks}  {example['query_id']}  "
+        f"{one_line(example['query'], 60)}",
+        markup=False,
+    )
+    for wanted in example["relevant"][:1]:
+        text = f"{wanted['doc_id']}  {one_line(wanted['text'], 60)}"
+        results.print(f"      wanted {text}", markup=False)
+
+
+def _show_verdict(verdict: dict[str, Any], *, gate: bool) -> None:
+    """Print the one sentence, and what the gate makes of it."""
+    from training.commands.screen import results
+
+    results.print(verdict["sentence"], style="bold", markup=False)
+    if not gate:
+        return
+    word = "passes: B may replace A" if verdict["passes"] else "does not pass"
+    why = f": {'; '.join(verdict['reasons'])}" if verdict["reasons"] else ""
+    code = verdict["exit_code"]
+    results.print(f"gate {word}{why} (exit status {code})", style="bold", markup=False)
