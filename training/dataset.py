@@ -267,12 +267,12 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _parse_record(line, f"{path}:{number}")
+                    yield parse_record(line, f"{path}:{number}")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't read {path}: {error}") from error
 
 
-def _parse_record(line: str, where: str) -> dict[str, Any]:
+def parse_record(line: str, where: str) -> dict[str, Any]:
     """Parse one line of a JSON Lines file."""
     try:
         record = json.loads(line)
