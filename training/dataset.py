@@ -56,13 +56,12 @@ class Dataset:
         path = Path(folder)
         if not path.is_dir():
             raise DataError(f"no dataset folder at {path}; expected a BEIR folder with qrels/")
-        splits = _load_splits(path / "qrels")
+        splits = load_splits(path / "qrels")
         made_splits = None
         if "test" not in splits or "train" not in splits:
             merged = splits.get("train") or splits.get("test") or {}
             splits = {**splits, **split_qrels(merged, by=split_by)}
             made_splits = split_by
-        _refuse_shared_queries(splits)
         return cls(path.resolve().name, path, splits, made_splits)
 
     def split(self, name: str) -> Qrels:
@@ -110,6 +109,27 @@ def relevant(labels: dict[str, float]) -> dict[str, float]:
 def relevant_documents(qrels: Qrels) -> set[str]:
     """Gather every document that is relevant to some query."""
     return {doc_id for labels in qrels.values() for doc_id in relevant(labels)}
+
+
+def load_splits(folder: Path) -> dict[str, Qrels]:
+    """Read every split that a qrels folder has.
+
+    Raises:
+        DataError: There is neither train nor test, a line is malformed, or a query in two splits.
+    """
+    splits: dict[str, Qrels] = {}
+    for name in SPLITS:
+        found = [
+            path for suffix in _QRELS_SUFFIXES if (path := folder / f"{name}{suffix}").exists()
+        ]
+        if len(found) > 1:
+            raise DataError(f"split {name!r} stands in {found[0].name} and {found[1].name}")
+        if found:
+            splits[name] = load_qrels(found[0])
+    if "train" not in splits and "test" not in splits:
+        raise DataError(f"no labels in {folder}; expected train.tsv, and test.tsv if there is one")
+    _refuse_shared_queries(splits)
+    return splits
 
 
 def load_qrels(path: Path) -> Qrels:
@@ -206,22 +226,6 @@ def name_some(ids: Collection[str]) -> str:
     return (
         f"{len(ids)} (such as {examples})" if len(ids) > _EXAMPLES else f"{len(ids)} ({examples})"
     )
-
-
-def _load_splits(folder: Path) -> dict[str, Qrels]:
-    """Read every split that a qrels folder has."""
-    splits: dict[str, Qrels] = {}
-    for name in SPLITS:
-        found = [
-            path for suffix in _QRELS_SUFFIXES if (path := folder / f"{name}{suffix}").exists()
-        ]
-        if len(found) > 1:
-            raise DataError(f"split {name!r} stands in {found[0].name} and {found[1].name}")
-        if found:
-            splits[name] = load_qrels(found[0])
-    if "train" not in splits and "test" not in splits:
-        raise DataError(f"no labels in {folder}; expected train.tsv, and test.tsv if there is one")
-    return splits
 
 
 def _refuse_shared_queries(splits: dict[str, Qrels]) -> None:

@@ -58,7 +58,7 @@ def synthesize(corpus: Path, as_json: bool, dry_run: bool, only_kept: bool, **op
     settings = LlmSettings(
         base_url=options["base_url"],
         api=options["api"],
-        api_key=os.environ.get(options["key_variable"]) or None,
+        api_key=os.environ.get(options["key_variable"], "").strip() or None,
         timeout_s=options["timeout"],
         retries=options["retries"],
         concurrency=options["concurrency"],
@@ -91,6 +91,8 @@ def _job(corpus: Path, options: dict[str, Any]) -> "Job":
     from training.synthesis.splits import Shares
 
     output: Path = options["output"]
+    if not output.name:
+        raise click.UsageError("-o must name a folder to make, such as -o docs-written")
     examples = load_examples(options["examples"]) if options["examples"] else ()
     template = _template(options["template"])
     per_request = options["per_document"] if options["api"] == "chat" else 0
@@ -242,7 +244,7 @@ def _show_dry_run(plan: Any, as_json: bool) -> None:
         }
         click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         return
-    talk.print(f"dry run: nothing is sent. The first request, about {plan.first.doc_id}:")
+    talk.print(f"dry run: nothing is sent. The first request of {plan.n_missing}:")
     results.print(json.dumps(plan.first.body, indent=1, ensure_ascii=False), markup=False)
 
 

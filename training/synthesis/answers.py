@@ -36,7 +36,7 @@ def read_chat_answer(text: str, *, is_cut: bool) -> list[str]:
         The queries in their order, cleaned; none where nothing can be read, or for a refusal.
     """
     text = _FENCE.sub("", _THOUGHT.sub("", text)).strip()
-    found = _read_json(text)
+    found = [] if text in {"null", "true", "false"} else _read_json(text)
     if found is None and text.lstrip("{").lstrip().startswith(("[", '"')):
         found = [_unescape(string) for string in _STRING.findall(text)]
     if found is None:

@@ -118,11 +118,12 @@ def _graceful_interrupt(crew: _Crew, on_interrupt: Callable[[int], None]) -> Ite
     task = asyncio.current_task()
 
     def interrupt() -> None:
-        if crew.interrupted and task is not None:
+        if not crew.interrupted:
+            crew.interrupted = True
+            crew.stop()
+            on_interrupt(crew.under_way)
+        elif task is not None:
             task.cancel()
-        crew.interrupted = True
-        crew.stop()
-        on_interrupt(crew.under_way)
 
     try:
         loop.add_signal_handler(signal.SIGINT, interrupt)

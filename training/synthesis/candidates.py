@@ -35,10 +35,12 @@ class Counts:
     """How the answers compare with what was asked.
 
     Attributes:
+        answers: The answers read.
         missing: Queries that answers fell short of.
         surplus: Queries beyond what was asked for; they are left out.
     """
 
+    answers: int = 0
     missing: int = 0
     surplus: int = 0
 
@@ -54,6 +56,7 @@ def read_candidates(
             queries = read_chat_answer(answer.text, is_cut=answer.is_cut)
         else:
             queries = read_base_answer(answer.text)
+        counts.answers += 1
         counts.missing += max(0, request.n_queries - len(queries))
         counts.surplus += max(0, len(queries) - request.n_queries)
         for number, text in enumerate(queries[: request.n_queries]):

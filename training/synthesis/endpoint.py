@@ -77,14 +77,19 @@ class LlmEndpoint:
         self.url = f"{settings.base_url.rstrip('/')}/{_PATHS[settings.api]}"
         headers = {"content-type": "application/json"}
         if settings.api_key:
+            if not (settings.api_key.isascii() and settings.api_key.isprintable()):
+                raise ConfigError(
+                    "the endpoint's key holds a line break or another character that no header "
+                    "can carry; check its variable"
+                )
             headers["authorization"] = f"Bearer {settings.api_key}"
         limits = httpx.Limits(max_connections=settings.concurrency)
         try:
             address = httpx.URL(self.url)
             self._client = httpx.AsyncClient(headers=headers, timeout=None, limits=limits)  # noqa: S113 - asyncio.timeout bounds the whole answer
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+        except httpx.InvalidURL as error:
             raise ConfigError(
-                f"can't use the endpoint {settings.base_url!r} or its key: {error}"
+                f"the endpoint's address {settings.base_url!r} is malformed: {error}"
             ) from error
         if address.scheme not in {"http", "https"} or not address.host:
             raise ConfigError(
@@ -158,7 +163,7 @@ class LlmEndpoint:
             raise _PassingFailure(
                 f"the connection broke: {error or type(error).__name__}"
             ) from error
-        self._pacer.note(headers, request.estimated_tokens + request.body.get("max_tokens", 0))
+        self._pacer.note(headers, request.estimated_tokens + _count(body.get("max_tokens")))
         if status != 200:
             return self._refuse(request, status, headers, _message(content))
         return _read_reply(request, self._settings.api, content)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.dataset import Dataset, relevant
+from training.dataset import Dataset, load_splits, relevant
 from training.errors import DataError
 from training.synthesis.styles import Example
 
@@ -55,10 +55,14 @@ def _from_json(line: str, where: str) -> Example:
 
 def _from_dataset(folder: Path) -> list[Example]:
     """Take queries and their documents from a dataset's train split."""
-    dataset = Dataset.load(folder)
-    pairs = {
-        query: next(iter(relevant(labels)), "") for query, labels in dataset.split("train").items()
-    }
+    splits = load_splits(folder / "qrels")
+    if "train" not in splits or len(splits) == 1:
+        raise DataError(
+            f"{folder} has only one split, which may be measured on; give examples as a file of "
+            "queries that are not"
+        )
+    dataset = Dataset(folder.name, folder, splits)
+    pairs = {query: next(iter(relevant(labels)), "") for query, labels in splits["train"].items()}
     queries = dataset.query_texts(pairs)
     documents = dataset.document_texts(set(pairs.values()))
     return [

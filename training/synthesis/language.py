@@ -9,6 +9,8 @@ other languages, 8. Shorter queries are judged by their script alone.
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 from training.errors import ConfigError
 
@@ -36,13 +38,7 @@ class LanguageCheck:
         Raises:
             ConfigError: py3langid is missing, or it does not know the language.
         """
-        try:
-            from py3langid.langid import MODEL_FILE, LanguageIdentifier
-        except ImportError as error:
-            raise ConfigError(
-                "telling languages needs py3langid: pip install 'trimtab[training]'"
-            ) from error
-        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self._identifier = _load_identifier()
         known = set(self._shares("a text"))
         if language is not None and language not in known:
             raise ConfigError(
@@ -83,6 +79,18 @@ class LanguageCheck:
     def _shares(self, text: str) -> dict[str, float]:
         """Give each language's probability."""
         return {str(code): float(share) for code, share in self._identifier.rank(text)}
+
+
+@cache
+def _load_identifier() -> Any:
+    """Load the classifier, which takes most of a second, once."""
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError as error:
+        raise ConfigError(
+            "telling languages needs py3langid: pip install 'trimtab[training]'"
+        ) from error
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def script_of(letter: str) -> str:

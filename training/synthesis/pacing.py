@@ -87,12 +87,15 @@ class Pacer:
 
         Args:
             attempt: Tries that failed before this one, from 0.
+
+        Raises:
+            Halted: The run stops.
         """
         delay_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0**attempt)
         await self._wait(delay_s * (0.5 + self._rng.random()))
 
     async def _wait(self, seconds: float) -> None:
-        """Sleep, or less where the run stops meanwhile."""
+        """Sleep, unless the run stops meanwhile."""
         naps = [
             asyncio.ensure_future(self._sleep(seconds)),
             asyncio.ensure_future(self._halt.wait()),
@@ -102,6 +105,8 @@ class Pacer:
         finally:
             for nap in naps:
                 nap.cancel()
+        if self._halt.is_set():
+            raise Halted
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

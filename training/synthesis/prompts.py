@@ -100,6 +100,13 @@ def make_requests(corpus: Corpus, doc_ids: Iterable[str], writing: Writing) -> I
                 yield _make_request(corpus.read(doc_id), style, variant, writing)
 
 
+def shown_examples(writing: Writing) -> list[str]:
+    """Give the queries that the model may have been shown: none of them is its own."""
+    styles = [STYLES[name] for name in writing.styles if name in STYLES]
+    built_in = [one for style in styles for one in style.examples if writing.api == "completions"]
+    return [example.query for example in (*writing.examples, *built_in)]
+
+
 def estimate_tokens(text: str) -> int:
     """Estimate a text's tokens: its UTF-8 bytes over 4, rounded up."""
     return -(-len(text.encode(errors="ignore")) // BYTES_A_TOKEN)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training.dataset import (
-    Dataset,
     Qrels,
+    load_splits,
     name_some,
     parse_record,
     relevant_documents,
@@ -47,9 +47,17 @@ class RealQueries:
         Raises:
             DataError: Malformed, no real query, or a label about a document that the corpus lacks.
         """
-        dataset = Dataset.load(folder)
-        lines = dict(_real_lines(folder / "queries.jsonl"))
-        splits = _only(dataset.splits, lines)
+        if not folder.is_dir():
+            raise DataError(f"no dataset folder at {folder}; expected a BEIR folder with qrels/")
+        all_lines = dict(_read_lines(folder / "queries.jsonl"))
+        lines = {query: line for query, line in all_lines.items() if line is not None}
+        every_split = load_splits(folder / "qrels")
+        textless = {q for qrels in every_split.values() for q in qrels} - all_lines.keys()
+        if textless:
+            raise DataError(
+                f"{name_some(textless)} labelled queries are not in {folder / 'queries.jsonl'}"
+            )
+        splits = _only(every_split, lines)
         if not splits:
             raise DataError(f"{folder} has no labelled real queries; check --real")
         labelled = {d for qrels in splits.values() for labels in qrels.values() for d in labels}
@@ -60,9 +68,9 @@ class RealQueries:
                 "--real must be about the same corpus"
             )
         merged = {query: labels for qrels in splits.values() for query, labels in qrels.items()}
-        if split == "divide" and (dataset.made_splits or len(splits) == 1):
+        if split == "divide" and len(splits) == 1:
             splits = split_qrels(merged, by="document")
-        elif split == "test" or dataset.made_splits or "test" not in splits:
+        elif split == "test" or len(splits) == 1:
             splits = {"test": merged}
         kept = {query: lines[query] for query in merged}
         texts = {query: json.loads(line).get("text") or "" for query, line in kept.items()}
@@ -86,15 +94,14 @@ def _only(splits: dict[str, Qrels], lines: Collection[str]) -> dict[str, Qrels]:
     return {name: qrels for name, qrels in kept.items() if qrels}
 
 
-def _real_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield id and line of every query that no model wrote."""
+def _read_lines(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Yield every query's id and line; None for the line of one that a model wrote."""
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     record = parse_record(line, f"{path}:{number}")
-                    if not is_synthetic(record):
-                        yield record["_id"], line.strip()
+                    yield record["_id"], None if is_synthetic(record) else line.strip()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't read {path}: {error}") from error
 

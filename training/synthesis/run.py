@@ -22,11 +22,11 @@ from training.synthesis.dataset_files import (
 )
 from training.synthesis.endpoint import LlmEndpoint, LlmSettings
 from training.synthesis.language import LanguageCheck
-from training.synthesis.prompts import Request, Writing, make_requests
+from training.synthesis.prompts import Request, Writing, make_requests, shown_examples
 from training.synthesis.real import RealQueries, RealSplit
 from training.synthesis.round_trip import RoundTrip, Trip
 from training.synthesis.sampling import draw_from_clusters, draw_uniformly
-from training.synthesis.sieve import Sifted, sift
+from training.synthesis.sieve import Known, Sifted, sift
 from training.synthesis.splits import Shares, assign_splits
 from training.synthesis.store import Answer, AnswerStore
 
@@ -247,13 +247,8 @@ def build_dataset(
         DataError: Nothing usable is left.
     """
     writing, store = plan.job.writing, plan.store
-    requests = list(plan.requests())
-    answered = [
-        (request, store.answers[request.key])
-        for request in requests
-        if request.key in store.answers
-    ]
-    failures = [store.failures[one.key] for one in requests if one.key in store.failures]
+    failures: list[Answer] = []
+    answered = _answered(plan, failures)
     candidates, counts = read_candidates(answered, writing.api, writing.model)
     sifted = _sift(plan, candidates, round_trip, progress)
     if not sifted.kept:
@@ -272,10 +267,10 @@ def build_dataset(
             "left_out": plan.left_out,
         },
         "requests": {
-            "all": len(requests),
-            "answered": len(answered),
+            "all": plan.n_requests,
+            "answered": counts.answers,
             "failed": len(failures),
-            "not_asked": len(requests) - len(answered) - len(failures),
+            "not_asked": plan.n_requests - counts.answers - len(failures),
         },
         "queries": {
             "written": len(candidates),
@@ -306,6 +301,15 @@ def build_dataset(
     return summary
 
 
+def _answered(plan: Plan, failures: list[Answer]) -> Iterator[tuple[Request, Answer]]:
+    """Yield the requests that are answered; note the failures of the others."""
+    for request in plan.requests():
+        if request.key in plan.store.answers:
+            yield request, plan.store.answers[request.key]
+        elif request.key in plan.store.failures:
+            failures.append(plan.store.failures[request.key])
+
+
 def _sift(
     plan: Plan, candidates: list[Candidate], round_trip: RoundTrip | None, progress: Progress
 ) -> Sifted:
@@ -318,7 +322,7 @@ def _sift(
         candidates,
         plan.corpus,
         language=LanguageCheck(plan.job.writing.language, sample),
-        real=plan.real.texts if plan.real else {},
+        known=Known(plan.real.texts if plan.real else {}, shown_examples(plan.job.writing)),
         send=send,
         progress=lambda done: progress("filters", done, len(candidates)),
     )

@@ -14,6 +14,7 @@ from training.synthesis.round_trip import MISSED, Trip
 LANGUAGE = "wrong language"
 DUPLICATE, NEAR_DUPLICATE = "duplicate", "near duplicate"
 REAL = "same as a real query"
+EXAMPLE = "same as an example"
 REASONS = (
     EMPTY,
     TOO_LONG,
@@ -22,11 +23,25 @@ REASONS = (
     MENTION,
     LANGUAGE,
     REAL,
+    EXAMPLE,
     DUPLICATE,
     NEAR_DUPLICATE,
     MISSED,
 )
 """Every filter, in the order in which they are applied."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Queries that there are already.
+
+    Attributes:
+        real: Texts of real queries by id.
+        examples: Queries that the model was shown.
+    """
+
+    real: Mapping[str, str]
+    examples: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ def sift(
     corpus: Corpus,
     *,
     language: LanguageCheck,
-    real: Mapping[str, str],
+    known: Known,
     send: Callable[[Sequence[Candidate]], list[Trip]] | None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Sifted:
@@ -80,7 +95,7 @@ def sift(
         candidates: What the model wrote; of two alike, the first stays.
         corpus: Their documents.
         language: Tells wrong languages.
-        real: Texts of real queries by id; what repeats one is dropped.
+        known: Queries that there are already; what repeats one is dropped.
         send: Makes the round trip, or None where there are no vectors or no encoder.
         progress: Called with the number of candidates that were looked at.
     """
@@ -92,7 +107,7 @@ def sift(
         else:
             sifted.dropped.append(Dropped(candidate, reason))
         progress(done)
-    _drop_repeats(sifted, real)
+    _drop_repeats(sifted, known)
     if send is not None:
         _drop_lost(sifted, send(sifted.kept))
     return sifted
@@ -107,18 +122,23 @@ def _fault(candidate: Candidate, corpus: Corpus, language: LanguageCheck) -> str
     return reason
 
 
-def _drop_repeats(sifted: Sifted, real: Mapping[str, str]) -> None:
-    """Drop what repeats a real query or an earlier candidate."""
-    names = [*real, *(candidate.id for candidate in sifted.kept)]
-    texts = [*real.values(), *(candidate.text for candidate in sifted.kept)]
-    repeats = {place: (of, exact) for place, of, exact in find_repeats(texts) if place >= len(real)}
+def _drop_repeats(sifted: Sifted, known: Known) -> None:
+    """Drop what repeats a real query, an example, or an earlier candidate."""
+    old = [*known.real.items(), *((f"example: {text}", text) for text in known.examples)]
+    names = [*(name for name, _ in old), *(candidate.id for candidate in sifted.kept)]
+    texts = [*(text for _, text in old), *(candidate.text for candidate in sifted.kept)]
+    groups = [f"known {place}" for place in range(len(old))]
+    groups += [candidate.doc_id for candidate in sifted.kept]
+    repeats = {place: (of, exact) for place, of, exact in find_repeats(texts, groups)}
     kept: list[Candidate] = []
-    for place, candidate in enumerate(sifted.kept, start=len(real)):
+    for place, candidate in enumerate(sifted.kept, start=len(old)):
         if place not in repeats:
             kept.append(candidate)
             continue
         of, exact = repeats[place]
-        reason = REAL if of < len(real) else DUPLICATE if exact else NEAR_DUPLICATE
+        reason = DUPLICATE if exact else NEAR_DUPLICATE
+        if of < len(old):
+            reason = REAL if of < len(known.real) else EXAMPLE
         sifted.dropped.append(Dropped(candidate, reason, (names[of],)))
     sifted.kept = kept
 
