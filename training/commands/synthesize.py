@@ -264,22 +264,8 @@ def _show_summary(summary: dict[str, Any], job: "Job", as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary, indent=1, ensure_ascii=False))
         return
-    queries, requests = summary["queries"], summary["requests"]
-    results.print(f"{queries['written']} queries written, {queries['kept']} kept")
-    for reason, count in queries["dropped"].items():
-        if count:
-            results.print(f"  {count:>6} dropped: {reason}", markup=False)
-    trip = queries["round_trip"]
-    if trip:
-        results.print(
-            f"{trip['found_first']} find their document first, the others within "
-            f"{trip['top_k']}; {trip['possible_false_negatives']} possible false negatives noted"
-        )
-    if queries["missing_in_answers"] or queries["surplus_in_answers"]:
-        results.print(
-            f"answers fell short of {queries['missing_in_answers']} queries, and had "
-            f"{queries['surplus_in_answers']} too many"
-        )
+    _show_filters(summary["queries"])
+    requests = summary["requests"]
     tokens = summary["tokens"]
     results.print(
         f"tokens paid for so far: {tokens['prompts']:,} of prompts, "
@@ -300,3 +286,24 @@ def _show_summary(summary: dict[str, Any], job: "Job", as_json: bool) -> None:
         style="bold",
         soft_wrap=True,
     )
+
+
+def _show_filters(queries: dict[str, Any]) -> None:
+    """Print how many queries were written, kept, and dropped by which filter."""
+    from training.commands.screen import results
+
+    results.print(f"{queries['written']} queries written, {queries['kept']} kept")
+    for reason, count in queries["dropped"].items():
+        if count:
+            results.print(f"  {count:>6} dropped: {reason}", markup=False)
+    trip = queries["round_trip"]
+    if trip:
+        results.print(
+            f"{trip['found_first']} find their document first, the others within "
+            f"{trip['top_k']}; {trip['possible_false_negatives']} possible false negatives noted"
+        )
+    if queries["missing_in_answers"] or queries["surplus_in_answers"]:
+        results.print(
+            f"answers fell short of {queries['missing_in_answers']} queries, and had "
+            f"{queries['surplus_in_answers']} too many"
+        )

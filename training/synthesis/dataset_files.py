@@ -56,7 +56,7 @@ def write_dataset(
     splits: Mapping[str, Sequence[Candidate]],
     real: RealQueries | None,
     reports: Mapping[str, str],
-) -> dict[str, dict[str, int]]:
+) -> None:
     """Write the folder.
 
     Args:
@@ -65,9 +65,6 @@ def write_dataset(
         splits: Written queries by split.
         real: Real queries; their lines are copied as they are.
         reports: Further files by name, for ``synthesis/``.
-
-    Returns:
-        Queries of each split: ``{"train": {"synthetic": ..., "real": ...}, ...}``.
     """
     work = output.with_name(f".{output.name}.partial")
     if work.exists():
@@ -78,9 +75,8 @@ def write_dataset(
     written = [one for candidates in splits.values() for one in candidates]
     lines = [*(real.lines.values() if real else ()), *map(_query_line, written)]
     _write(work / "queries.jsonl", (f"{line}\n" for line in lines))
-    counts: dict[str, dict[str, int]] = {}
     for name in SPLITS:
-        labels = (real.splits.get(name, {}) if real else {}) or {}
+        labels = real.splits.get(name, {}) if real else {}
         rows = [
             *(
                 f"{query}\t{doc}\t{grade:g}\n"
@@ -89,13 +85,11 @@ def write_dataset(
             ),
             *_label_lines(splits.get(name, ()), corpus),
         ]
-        counts[name] = {"synthetic": len(splits.get(name, ())), "real": len(labels)}
         if rows:
             _write(work / "qrels" / f"{name}.tsv", (_HEADER, *rows))
     for file_name, content in reports.items():
         _write(work / REPORT / file_name, (content,))
     swap_folder(work, output)
-    return counts
 
 
 def dropped_lines(sifted: Sifted) -> str:

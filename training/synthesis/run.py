@@ -27,7 +27,7 @@ from training.synthesis.real import RealQueries, RealSplit
 from training.synthesis.round_trip import RoundTrip, Trip
 from training.synthesis.sampling import draw_from_clusters, draw_uniformly
 from training.synthesis.sieve import Known, Sifted, sift
-from training.synthesis.splits import Shares, assign_splits
+from training.synthesis.splits import Shares, assign_splits, count_splits
 from training.synthesis.store import Answer, AnswerStore
 
 ANSWERS = "answers.jsonl"
@@ -281,24 +281,24 @@ def build_dataset(
             "round_trip": _describe_round_trip(round_trip, sifted),
         },
         "tokens": {"prompts": store.prompt_tokens, "answers": store.answer_tokens},
-        "splits": {
-            name: {
-                "synthetic": len(splits[name]),
-                "real": len(plan.real.splits.get(name, {})) if plan.real else 0,
-            }
-            for name in splits
-        },
+        "splits": count_splits(splits, plan.real),
         "warning": WARNING,
     }
+    reports = _reports(summary, sifted, failures)
+    write_dataset(plan.job.output, plan.corpus, splits, plan.real, reports)
+    return summary
+
+
+def _reports(summary: dict[str, Any], sifted: Sifted, failures: list[Answer]) -> dict[str, str]:
+    """Write what stands in ``synthesis/``."""
     reports = {
         "summary.json": json.dumps(summary, indent=1) + "\n",
         "dropped.jsonl": dropped_lines(sifted),
         "failures.jsonl": failure_lines(failures),
     }
-    if round_trip is not None:
+    if summary["queries"]["round_trip"] is not None:
         reports["possible_false_negatives.tsv"] = false_negative_lines(sifted)
-    write_dataset(plan.job.output, plan.corpus, splits, plan.real, reports)
-    return summary
+    return reports
 
 
 def _answered(plan: Plan, failures: list[Answer]) -> Iterator[tuple[Request, Answer]]:

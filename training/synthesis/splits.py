@@ -1,6 +1,6 @@
 """Which split each written query belongs to: by its document, so that no document is in two."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from training.dataset import unit_hash
@@ -38,3 +38,16 @@ def assign_splits(
         name = "test" if place < shares.test else "dev" if place < shares.test + shares.dev else ""
         splits[name or "train"].append(candidate)
     return splits
+
+
+def count_splits(
+    splits: Mapping[str, Sequence[Candidate]], real: RealQueries | None
+) -> dict[str, dict[str, int]]:
+    """Count the queries of each split: ``{"train": {"synthetic": ..., "real": ...}, ...}``."""
+    return {
+        name: {
+            "synthetic": len(candidates),
+            "real": len(real.splits.get(name, {})) if real else 0,
+        }
+        for name, candidates in splits.items()
+    }
