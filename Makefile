@@ -7,7 +7,7 @@ TEST_WORKERS ?= 2
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-approximate bench-proxy bench-soak bench-faults bench-hostile
+	bench-drift bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -83,6 +83,10 @@ bench-faults: .venv/.test  ## what a client sees of each fault behind the sideca
 
 bench-hostile: .venv/.test  ## 100,000 malformed or hostile requests
 	$(BIN)/python benchmarks/hostile/run.py
+
+bench-synthesize: .venv/.test  ## queries that a small LLM writes here, beside real labels; resumes
+	$(PIP) -r benchmarks/synthesize/requirements.txt
+	$(BIN)/python benchmarks/synthesize/run.py
 
 bench-recipe: .venv/.test  ## one knob at a time on the sets in SHARED; over an hour
 	$(BIN)/python benchmarks/recipe/run.py --data $(SHARED)

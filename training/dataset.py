@@ -65,7 +65,7 @@ class Dataset:
             merged = splits.get("train") or splits.get("test") or {}
             splits = {**splits, **split_qrels(merged, by=split_by)}
             made_splits = split_by
-        _refuse_shared_queries(splits)
+        refuse_shared_queries(splits)
         return cls(path.resolve().name, path, splits, made_splits, _find_synthetic(path))
 
     def split(self, name: str) -> Qrels:
@@ -245,8 +245,12 @@ def _find_synthetic(folder: Path) -> frozenset[str]:
     )
 
 
-def _refuse_shared_queries(splits: dict[str, Qrels]) -> None:
-    """Refuse a query that stands in two splits: it would be trained on and tested."""
+def refuse_shared_queries(splits: dict[str, Qrels]) -> None:
+    """Refuse a query that stands in two splits: it would be trained on and tested.
+
+    Raises:
+        DataError: There is one.
+    """
     for position, one in enumerate(SPLITS):
         for other in SPLITS[position + 1 :]:
             shared = set(splits.get(one, {})) & set(splits.get(other, {}))
@@ -288,12 +292,12 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _parse_record(line, f"{path}:{number}")
+                    yield parse_record(line, f"{path}:{number}")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't read {path}: {error}") from error
 
 
-def _parse_record(line: str, where: str) -> dict[str, Any]:
+def parse_record(line: str, where: str) -> dict[str, Any]:
     """Parse one line of a JSON Lines file."""
     try:
         record = json.loads(line)

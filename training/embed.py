@@ -67,12 +67,12 @@ def embed_dataset(
     more: dict[str, object] = {}
     if documents is None:
         document_ids, texts = _gather(dataset.iter_documents(), "documents")
-        _embed(encoder, "document", texts, work / "documents.npy", progress)
+        embed_texts(encoder, "document", texts, work / "documents.npy", progress)
     else:
-        document_ids, facts = _copy_documents(documents, work, qdrant or QdrantAccess(), progress)
+        document_ids, facts = copy_documents(documents, work, qdrant or QdrantAccess(), progress)
         more = {"documents": facts}
     write_ids(work / "document_ids.txt", document_ids)
-    _, dim = _embed(encoder, "query", query_texts, work / "queries.npy", progress)
+    _, dim = embed_texts(encoder, "query", query_texts, work / "queries.npy", progress)
     write_ids(work / "query_ids.txt", query_ids)
     normalised = True
     for what, ids in (("documents", document_ids), ("queries", query_ids)):
@@ -100,10 +100,23 @@ def _gather(pairs: Iterator[tuple[str, str]], what: str) -> tuple[list[str], lis
     return ids, texts
 
 
-def _copy_documents(
+def copy_documents(
     documents: str, work: Path, qdrant: QdrantAccess, progress: Progress
 ) -> tuple[list[str], dict[str, Any]]:
-    """Copy stored document vectors; give their ids and what is known of them."""
+    """Copy stored document vectors.
+
+    Args:
+        documents: ``faiss:PATH?ids=FILE``, or ``qdrant://HOST:PORT/COLLECTION?vector=NAME``.
+        work: Folder for ``documents.npy``, and for what a Qdrant read goes on from.
+        qdrant: Key and path for a Qdrant source.
+        progress: Called page by page.
+
+    Returns:
+        The documents' ids, in the order of the rows, and what is known of the source.
+
+    Raises:
+        DataError: The source can't be read.
+    """
     if documents.startswith(SCHEMES):
         source = QdrantSource.parse(documents, qdrant)
         return source.copy_to(work, lambda done, of: progress("documents", done, of))
@@ -124,10 +137,24 @@ def _copy_from_faiss(source: FaissSource, target: Path) -> tuple[list[str], dict
     return source.ids, {"index": source.kind, "lossy": source.lossy}
 
 
-def _embed(
+def embed_texts(
     encoder: Encoder, role: Role, texts: Sequence[str], target: Path, progress: Progress
 ) -> tuple[int, int]:
-    """Embed texts into a matrix, by way of the journal; give the matrix's shape."""
+    """Embed texts into a matrix, by way of a journal beside it.
+
+    Args:
+        encoder: Embeds what the journal lacks.
+        role: ``query`` or ``document``: which prefix is put before the texts.
+        texts: Any number of them; equal ones are embedded once.
+        target: The ``.npy`` file, float32.
+        progress: Called after every batch.
+
+    Returns:
+        The matrix's shape.
+
+    Raises:
+        EncoderError: The encoder fails; what it gave so far is in the journal.
+    """
     prefixed = with_prefix(encoder, role, texts)
     keys = [hashlib.sha256(text.encode()).digest() for text in prefixed]
     salt = hashlib.sha256(f"{encoder.fingerprint} {encoder.max_tokens}".encode()).hexdigest()[:16]

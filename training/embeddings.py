@@ -195,6 +195,18 @@ class Embeddings:
         return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
 
+def open_documents(folder: str | Path) -> VectorTable:
+    """Open the document vectors of a folder that may have no queries yet.
+
+    Raises:
+        DataError: A file is missing or malformed, or a vector is zero or not finite.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise DataError(f"no embeddings folder at {path}; make one with 'trimtab embed'")
+    return _open_table(path, "documents", "document_ids.txt")[0]
+
+
 def read_ids(path: Path) -> list[str]:
     """Read one id a line; refuse empty lines and repeated ids.
 

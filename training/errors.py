@@ -26,3 +26,7 @@ class ExportError(TrainingError):
 
 class EncoderError(TrainingError):
     """Texts can't be embedded."""
+
+
+class EndpointError(TrainingError):
+    """An LLM endpoint can't be used, or asks to wait longer than a run should."""

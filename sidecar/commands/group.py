@@ -14,6 +14,8 @@ ENTRY_POINTS = "trimtab.commands"
 _EXTRA_OF_PACKAGE = {
     "training": "training",
     "torch": "training",
+    "httpx": "training",
+    "py3langid": "training",
     "jaxtyping": "training",
     "onnx": "training",
     "onnxscript": "training",

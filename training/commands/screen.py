@@ -10,6 +10,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -24,9 +26,24 @@ talk = Console(stderr=True, highlight=False)
 results = Console(highlight=False, soft_wrap=True)
 
 
+class RateColumn(ProgressColumn):
+    """How many are done in a minute."""
+
+    def render(self, task: Task) -> Text:
+        """Write the rate of the last half minute, or of the whole once it is done."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed * 60:.0f}/min", style="progress.data.speed")
+
+
 @contextmanager
-def progress_bar(remaining: bool = True) -> Iterator[Callable[[str, int, int | None], None]]:
+def progress_bar(
+    remaining: bool = True, rate: bool = False
+) -> Iterator[Callable[[str, int, int | None], None]]:
     """Show one bar for each thing under way; give the function that moves it.
+
+    Args:
+        remaining: Also show the time that is left.
+        rate: Also show how many are done in a minute.
 
     Yields:
         ``show(what, done, total)``; without a total the bar only shows that something goes on.
@@ -37,6 +54,8 @@ def progress_bar(remaining: bool = True) -> Iterator[Callable[[str, int, int | N
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     ]
+    if rate:
+        columns.append(RateColumn())
     if remaining:
         columns += [TextColumn("left"), TimeRemainingColumn()]
     with Progress(*columns, console=talk) as bars:

@@ -1,0 +1,81 @@
+"""How long to wait: what headers say, in every form that endpoints use."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from training.synthesis.pacing import Halted, Pacer, duration_s, retry_after_s
+
+NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "Wed, 25 Nov 2026 04:00:30 GMT"}, 30.0),
+        ({"retry-after": "Wed, 25 Nov 2026 03:00:00 GMT"}, 0.0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read(headers: dict[str, str], wanted: float | None) -> None:
+    assert retry_after_s(headers, NOW) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1s", 1.0),
+        ("6m0s", 360.0),
+        ("12ms", 0.012),
+        ("1h2m3s", 3723.0),
+        ("7.66s", 7.66),
+        ("20", 20.0),
+        ("", None),
+        ("soon", None),
+        ("3 sheep", None),
+    ],
+)
+def test_durations_are_read(text: str, wanted: float | None) -> None:
+    assert duration_s(text) == wanted
+
+
+def test_reset_that_is_far_off_holds_back_two_minutes_at_most() -> None:
+    naps: list[float] = []
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        naps.append(seconds)
+        now += seconds
+
+    async def wait() -> None:
+        pacer = Pacer(sleep=sleep, clock=lambda: now)
+        headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "8h"}
+        pacer.note(headers, 100)
+        await pacer.turn()
+
+    asyncio.run(wait())
+    assert 120 <= naps[0] <= 121
+
+
+def test_halt_ends_every_wait() -> None:
+    async def wait() -> None:
+        pacer = Pacer()
+        pacer.pause(3600.0)
+        waiting = asyncio.ensure_future(pacer.turn())
+        await asyncio.sleep(0)
+        pacer.halt()
+        with pytest.raises(Halted):
+            await waiting
+        with pytest.raises(Halted):
+            await pacer.turn()
+
+    asyncio.run(wait())
