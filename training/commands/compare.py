@@ -47,7 +47,7 @@ def compare(  # noqa: PLR0913 - one parameter an option
     gate: bool,
     **options: Any,
 ) -> None:
-    """Compare the newer model B with the older model A, query by query.
+    """Compare the newer model B with the older model A.
 
     A and B are model files or folders; the word none stands for no adapter. Both search DATASET
     exactly. Queries that either was trained on are left out.

@@ -43,7 +43,7 @@ def doctor(
     similarity: str,
     as_json: bool,
 ) -> None:
-    """Examine DATASET: leaks, gaps, broken vectors, and what it can tell.
+    """Examine DATASET: leaks, gaps, broken vectors, size.
 
     Exits 1 where a fit would be impossible or its figures dishonest, else 0.
     """
