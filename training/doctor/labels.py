@@ -160,9 +160,15 @@ def check_training_size(train: Qrels) -> list[Finding]:
     """Say what fits with so many training queries gave on five public sets (docs/quality.md)."""
     n_queries = sum(bool(relevant(labels)) for labels in train.values())
     if n_queries <= TOO_FEW_TRAINING_QUERIES:
-        severity, fact = "warning", "with 50 no fit found a gain on five sets, with 100 those of one set did"
+        severity, fact = (
+            "warning",
+            "with 50 no fit found a gain on five sets, with 100 those of one set did",
+        )
     elif n_queries < FEW_TRAINING_QUERIES:
-        severity, fact = "warning", "with 100 fits of one of five sets found a gain, with 250 some of four did"
+        severity, fact = (
+            "warning",
+            "with 100 fits of one of five sets found a gain, with 250 some of four did",
+        )
     elif n_queries < MORE_PAYS_UNTIL:
         severity, fact = (
             "note",

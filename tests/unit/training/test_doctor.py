@@ -109,7 +109,7 @@ def test_texts_that_say_nothing_or_the_same_are_found(tmp_path: Path) -> None:
     assert by_code["unlabelled_queries"].examples == ["unasked"]
 
 
-@pytest.mark.parametrize(("n", "warned"), [(60, "no fit found a gain on any"), (200, "with 100")])
+@pytest.mark.parametrize(("n", "warned"), [(60, "with 50 no fit found a gain"), (200, "with 100")])
 def test_few_training_queries_are_told_what_others_gave(
     tmp_path: Path, n: int, warned: str
 ) -> None:
