@@ -14,6 +14,7 @@ import pytest
 from tests.support.worlds import World, make_world
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
+SHORT = "epochs = 12\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\nhidden = 64\n"
 
 
 def trimtab(*words: object, cwd: Path, check: int = 0) -> subprocess.CompletedProcess[str]:
@@ -33,9 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("fitted")
-    (place / "recipe.toml").write_text(
-        "epochs = 12\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\nhidden = 64\n"
-    )
+    (place / "recipe.toml").write_text(SHORT)
     done = trimtab(
         "fit", world.folder, "--embeddings", world.vectors, "-o", "models/docs",
         "--recipe", "recipe.toml", cwd=place,
@@ -149,9 +148,11 @@ def test_transform_agrees_between_json_lines_and_npy(world: World, fitted: Path)
 
 def test_no_adapter_exits_0_and_says_why(tmp_path: Path) -> None:
     noise = make_world(tmp_path / "noise", useful=False)
+    (tmp_path / "recipe.toml").write_text(SHORT)
     done = trimtab(
-        "fit", noise.folder, "--embeddings", noise.vectors, "-o", "models/noise", cwd=tmp_path
-    )
+        "fit", noise.folder, "--embeddings", noise.vectors, "-o", "models/noise",
+        "--recipe", "recipe.toml", cwd=tmp_path,
+    )  # fmt: skip
     assert "no model written" in done.stdout
     assert "No adapter helps" in done.stderr
     assert not (tmp_path / "models/noise/adapter.onnx").exists()
@@ -162,9 +163,11 @@ def test_no_adapter_exits_0_and_says_why(tmp_path: Path) -> None:
 def test_test_split_is_made_and_said_where_there_is_none(world: World, tmp_path: Path) -> None:
     alone = make_world(tmp_path / "alone", n_queries=200)
     (alone.folder / "qrels" / "test.tsv").unlink()
+    (tmp_path / "recipe.toml").write_text(SHORT)
     done = trimtab(
-        "fit", alone.folder, "--embeddings", alone.vectors, "-o", "models/alone", cwd=tmp_path
-    )
+        "fit", alone.folder, "--embeddings", alone.vectors, "-o", "models/alone",
+        "--recipe", "recipe.toml", cwd=tmp_path,
+    )  # fmt: skip
     assert "no test split" in done.stderr
     record = json.loads((tmp_path / "models/alone/evaluation.json").read_text())
     assert record["slices"]["seen_documents"]["n_queries"] == 0
@@ -206,7 +209,7 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(
         f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n'
-        "[fit]\nadapter = 'linear'\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\n"
+        f"[fit]\n{SHORT}adapter = 'linear'\ntemperatures = 0.03\n"
     )
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
     assert (folder / "adapter.onnx").exists()
@@ -220,8 +223,8 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
 def test_interrupted_fit_resumes_to_the_same_model(world: World, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        'adapter = "linear"\nepochs = 60\nfolds = 5\npatience = 60\nlearning_rate = 0.02\n'
-        "min_steps = 1\n"
+        'adapter = "linear"\nepochs = 60\nfolds = 3\npatience = 60\nlearning_rate = 0.02\n'
+        "min_steps = 1\ntemperatures = 0.03\nrefits = 2\n"
     )
     words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", recipe, "-o"]
     trimtab(*words, "whole", cwd=tmp_path)
@@ -258,7 +261,9 @@ def test_embed_copies_stored_vectors_and_search_shows_both(tmp_path: Path) -> No
         cwd=tmp_path,
     )  # fmt: skip
     assert "next: trimtab fit" in done.stderr
-    (tmp_path / "recipe.toml").write_text('adapter = "linear"\nepochs = 8\nmin_steps = 1\n')
+    (tmp_path / "recipe.toml").write_text(
+        'adapter = "linear"\nepochs = 8\nmin_steps = 1\nfolds = 2\n'
+    )
     np.testing.assert_array_equal(np.load(tmp_path / "vectors" / "documents.npy"), rows)
     trimtab(
         "fit", world.folder, "--embeddings", "vectors", "-o", "models/docs", "--allow-identity",

@@ -57,7 +57,8 @@ def test_demo_leaves_nothing_half_made(demo: tuple[Path, str]) -> None:
     left = [path.name for path in demo[0].rglob("*") if "partial" in path.name]
     assert left == []
     assert {path.name for path in (demo[0] / "models/hpo-lay").iterdir()} == {
-        "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint"
+        "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint",
+        "trained_on.npz",
     }  # fmt: skip
 
 

@@ -336,7 +336,9 @@ def test_damaged_body_never_breaks_anything(seed: int, data: st.DataObject) -> N
         body[start:end] = data.draw(st.binary(max_size=2) | st.sampled_from(list(DAMAGE)))
     damaged = bytes(body)
     outcome = send(case.call, damaged, RIGS["linear"], POLICIES[1])
-    assert sum(outcome.decisions.values()) > 0 or case.call.endswith("batch")
+    may_lack_vectors = case.call.startswith(("recommend", "discover"))
+    is_found = sum(outcome.decisions.values()) > 0
+    assert is_found or may_lack_vectors or case.call.endswith("batch")
     if not outcome.decisions[Reason.ADAPTED]:
         assert outcome.content is damaged
     elif readable(damaged):

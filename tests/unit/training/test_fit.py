@@ -113,8 +113,9 @@ class StopAfter:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("kind", ["auto", "linear", "two_layer"])
-@pytest.mark.parametrize("calls", [1, 9, 40])
+@pytest.mark.parametrize(
+    ("kind", "calls"), [("auto", 1), ("auto", 40), ("linear", 9), ("two_layer", 20)]
+)
 def test_resumed_fit_gives_same_bytes_as_uninterrupted(
     world: World, tmp_path: Path, kind: str, calls: int
 ) -> None:
