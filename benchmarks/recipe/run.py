@@ -92,7 +92,7 @@ def run_cell(dataset: Path, variant: str, seed: int, device: str, cell: Path) ->
     found = {
         "held_out_gain": fit.validation["expected_gain"],
         "helps": fit.adapter is not None,
-        "chosen": [fit.weights.unlabelled, fit.weights.anchor, fit.blend],
+        "chosen": [fit.weights.unlabelled, fit.weights.temperature, fit.blend],
         "test_base": float(base.mean()),
         "test_gain": float(gain.mean()),
         "test_gain_unseen": float(gain[~is_seen].mean()) if (~is_seen).any() else None,
