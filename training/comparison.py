@@ -53,14 +53,9 @@ class Side:
             sidecar.errors.ModelError: The model can't be loaded.
         """
         if name in NO_ADAPTER:
-            empty = np.array([], dtype=np.uint64)
-            return cls(name, None, TrainedOn(empty, empty))
+            return cls(name, None, TrainedOn.nothing())
         adapter = Adapter.load(name)
-        training = adapter.manifest.training
-        known = TrainedOn.beside(name, training)
-        if known is None and training.get("labels") == dataset.content_hash():
-            known = TrainedOn.of(dataset)
-        return cls(name, adapter, known)
+        return cls(name, adapter, TrainedOn.find(name, adapter.manifest.training, dataset))
 
     @property
     def similarity(self) -> str | None:

@@ -13,6 +13,7 @@ from training.errors import ConfigError
 
 SIMILARITIES = ("cosine", "dot", "euclid")
 SPLIT_BY = ("document", "query")
+USES = ("auto", "relevance", "migration")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Recipe:
         prototypes: For ``auto``, most prototypes, each with a shift of its own.
         queries_per_prototype: For ``auto``, training queries for each prototype, on average.
         gated: For ``auto``, whether queries far from all training queries are left alone.
+        use: ``relevance`` for queries of the encoder that the documents are from, ``migration`` for
+            those of another one, which mean nothing to the index as they are: such a fit starts at
+            a ridge regression instead of the raw query. ``auto`` takes queries of the documents'
+            width for ``relevance``.
         similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``.
         unlabelled_weights: Weights to try, in the softmax over candidates, of documents without a
             training query: 1 is the softmax over the whole corpus, 0 over labelled documents
@@ -69,6 +74,7 @@ class Recipe:
     prototypes: int = 512
     queries_per_prototype: float = 2.0
     gated: bool = True
+    use: str = "auto"
     similarity: str = "cosine"
     unlabelled_weights: tuple[float, ...] = (1.0, 0.0)
     anchors: tuple[float, ...] = (1.0,)
@@ -98,6 +104,7 @@ class Recipe:
         Raises:
             ConfigError: A value is out of range; the message names the key.
         """
+        _one_of("use", self.use, USES)
         _one_of("similarity", self.similarity, SIMILARITIES)
         _one_of("split_by", self.split_by, SPLIT_BY)
         for key in _LISTS:
@@ -128,6 +135,22 @@ class Recipe:
             raise ConfigError(f"recipe key 'averaging' is {self.averaging}; must be under 1")
         if self.folds < 2:
             raise ConfigError(f"recipe key 'folds' is {self.folds}; cross-fitting needs 2 or more")
+
+    def use_between(self, dim_in: int, dim_out: int) -> str:
+        """Say what an adapter between two widths is for: ``relevance`` or ``migration``.
+
+        Raises:
+            ConfigError: ``relevance`` is asked for, and the widths differ.
+        """
+        if dim_in != dim_out and self.use == "relevance":
+            raise ConfigError(
+                f"use is 'relevance', but queries have {dim_in} values and documents {dim_out}: "
+                "they are of two encoders; say 'migration', or embed the queries with the "
+                "documents' encoder"
+            )
+        if self.use != "auto":
+            return self.use
+        return "relevance" if dim_in == dim_out else "migration"
 
     def as_dict(self) -> dict[str, Any]:
         """Give every knob as plain JSON types."""

@@ -19,13 +19,15 @@ from training.embeddings import Embeddings
 from training.errors import DataError
 from training.folds import has_seen_document
 from training.latency import measure_latency
-from training.metrics import DEPTH, METRICS, measure
+from training.metrics import DEPTH, METRICS, expected_ndcg, measure
 from training.search import Ranking, search
 from training.significance import compare_paired
+from training.trained_on import TrainedOn
 
 _SCORE_RANKS = (1, 10)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SEED = 0
+K = 10
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Evaluation:
         latency: What a transform costs on this machine, or None where it was not timed.
         approximate: Recall of an approximate index with raw and with adapted queries, or None.
         n_synthetic: How many of the queries an LLM wrote.
+        is_made: Whether the dataset has no such split, and it was made of its training queries.
+        n_used: How many of the queries had a part in the model, told by their texts; None where
+            that is not known.
+        chance: nDCG@10 of the documents in an order of chance, on average.
+        fresh: The same as a slice of the summary on the queries that had none, where others had.
     """
 
     summary: dict[str, Any]
@@ -54,13 +61,21 @@ class Evaluation:
     latency: dict[str, Any] | None = None
     approximate: dict[str, Any] | None = None
     n_synthetic: int = 0
+    is_made: bool = False
+    n_used: int | None = None
+    chance: float = 0.0
+    fresh: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as one JSON object, the summary's keys on top.
 
         What was not measured has no key.
         """
-        measured = {"latency": self.latency, "approximate": self.approximate}
+        measured = {
+            "latency": self.latency,
+            "approximate": self.approximate,
+            "fresh_queries": self.fresh,
+        }
         return {
             **self.summary,
             "score_shift": self.score_shift,
@@ -69,16 +84,20 @@ class Evaluation:
             "improvements": self.improvements,
             "notes": self.notes,
             "n_synthetic": self.n_synthetic,
+            "split_is_made": self.is_made,
+            "n_used": self.n_used,
+            "chance_ndcg@10": self.chance,
             **{key: value for key, value in measured.items() if value is not None},
         }
 
 
-def evaluate_model(
+def evaluate_model(  # noqa: PLR0913 - what is measured, and how
     model: bytes | str | Path,
     dataset: Dataset,
     embeddings: Embeddings,
     *,
     split: str = "test",
+    trained_on: TrainedOn | None = None,
     index: str | None = None,
     timed: bool = False,
 ) -> Evaluation:
@@ -91,6 +110,7 @@ def evaluate_model(
         dataset: Labels and texts.
         embeddings: Vectors of every labelled query and document.
         split: Which labels to measure on.
+        trained_on: What the model was trained on; looked up beside its file where absent.
         index: ``faiss:PATH`` of an approximate index over the same documents, to measure its
             recall of exact search with raw and with adapted queries.
         timed: Whether to time the transform, too.
@@ -109,14 +129,18 @@ def evaluate_model(
     relevant_rows = find_relevant_rows(qrels, embeddings)
     adapted_queries = adapter.transform(queries)
     adapted = _search(adapted_queries, embeddings, adapter)
-    comparable = adapter.dim_in == adapter.dim_out
+    comparable = adapter.manifest.use == "relevance"
     base = _search(queries, embeddings, adapter) if comparable else found_nothing(len(queries))
     scores = {
         "base": measure(base[0], relevant_rows),
         "adapted": measure(adapted[0], relevant_rows),
     }
     searched = Searched(query_ids, relevant_rows, embeddings.documents.ids, base, adapted)
-    is_seen = has_seen_document(qrels, dataset.splits.get("train", {}))
+    if trained_on is None and not isinstance(model, bytes):
+        trained_on = TrainedOn.find(model, adapter.manifest.training, dataset)
+    is_used = _find_used(trained_on, dataset, query_ids)
+    n_used = None if is_used is None else int(is_used.sum())
+    is_seen = has_seen_document(qrels, _trained_labels(adapter, dataset))
     regressions, improvements = most_changed(searched, dataset, scores["base"], scores["adapted"])
     return Evaluation(
         {
@@ -130,11 +154,30 @@ def evaluate_model(
         count_changes(scores["base"], scores["adapted"]),
         regressions,
         improvements,
-        _notes(relevant_rows, adapter, comparable=comparable),
+        _notes(relevant_rows, adapter, n_used=n_used),
         measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
         _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
         len(dataset.synthetic & set(qrels)),
+        dataset.made_splits is not None and split != "dev",
+        n_used,
+        float(expected_ndcg(relevant_rows, len(embeddings.documents), K).mean()),
+        _slice(scores, ~is_used) if is_used is not None and n_used else None,
     )
+
+
+def _find_used(
+    trained_on: TrainedOn | None, dataset: Dataset, query_ids: Sequence[str]
+) -> NDArray[np.bool_] | None:
+    """Tell for each query whether it had a part in the model; None where that is not known."""
+    if trained_on is None or not trained_on.is_complete:
+        return None
+    return trained_on.has_query(dataset, query_ids)
+
+
+def _trained_labels(adapter: Adapter, dataset: Dataset) -> Qrels:
+    """Give the labels that count as trained on: a dev split may have been among them."""
+    splits = adapter.manifest.training.get("training_splits", ("train",))
+    return {query: x for split in splits for query, x in dataset.splits.get(split, {}).items()}
 
 
 def find_relevant_rows(qrels: Qrels, embeddings: Embeddings) -> list[dict[int, float]]:
@@ -271,15 +314,25 @@ def _score_shift(base: Ranking | None, adapted: Ranking) -> dict[str, Any]:
 
 
 def _notes(
-    relevant_rows: Sequence[dict[int, float]], adapter: Adapter, *, comparable: bool
+    relevant_rows: Sequence[dict[int, float]],
+    adapter: Adapter,
+    *,
+    n_used: int | None,
 ) -> list[str]:
     """Say what a reader must know to read the numbers right."""
     notes = []
     without = sum(not rows for rows in relevant_rows)
     if without:
         notes.append(f"{without} queries have no relevant document and count as 0 on both sides")
-    if not comparable:
+    if adapter.dim_in != adapter.dim_out:
         notes.append("raw queries have another width than the documents: base counts as 0")
+    elif adapter.manifest.use == "migration":
+        notes.append("raw queries are of another encoder than the documents: base counts as 0")
+    if n_used:
+        notes.append(
+            f"{n_used} of the {len(relevant_rows)} queries have the text of one that the model was "
+            "trained on or chosen by; the verdict judges the others"
+        )
     if not adapter.manifest.encoder.fingerprint:
         notes.append(
             "the model does not say which encoder its queries come from; that it is the one of "

@@ -61,13 +61,29 @@ def export_adapter(
 
 
 def describe_adapter(
-    adapter: Adapter, encoder: EncoderInfo, *, name: str, similarity: str, **more: Any
+    adapter: Adapter,
+    encoder: EncoderInfo,
+    *,
+    name: str,
+    similarity: str,
+    use: str | None = None,
+    **more: Any,
 ) -> Manifest:
-    """Fill in a manifest from an adapter and the encoder of its queries."""
+    """Fill in a manifest from an adapter and the encoder of its queries.
+
+    Args:
+        adapter: The adapter.
+        encoder: The encoder of its queries.
+        name: The model's name.
+        similarity: How the index compares.
+        use: What it is for; where absent, a migration if the widths differ.
+        **more: What else the manifest says.
+    """
+    by_widths = "relevance" if adapter.dim_in == adapter.dim_out else "migration"
     return Manifest(
         name=name,
         kind=kind_of(adapter),
-        use="relevance" if adapter.dim_in == adapter.dim_out else "migration",
+        use=use or by_widths,
         dim_in=adapter.dim_in,
         dim_out=adapter.dim_out,
         similarity=similarity,

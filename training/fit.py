@@ -38,6 +38,7 @@ from training.referee import Referee, held_out_labels
 from training.roles import assign_roles
 from training.runner import Bench, Progress, Runner
 from training.start import Families, Starts, can_merge, combinations, digest_of, merge
+from training.trained_on import TrainedOn
 from training.trial import TrainedTrial, Weights
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class FitSettings:
         workspace: Folder for unfinished work; None keeps none.
         resume: Whether to continue what stands in the workspace; see :class:`Workspace`.
         start_from: A trained adapter to start from instead of the identity.
+        start_trained_on: What ``start_from`` was trained on, or None where that is not known: then
+            a dev split has to judge.
     """
 
     seed: int = 0
@@ -60,6 +63,7 @@ class FitSettings:
     workspace: Path | None = None
     resume: Resume = "never"
     start_from: Adapter | None = None
+    start_trained_on: TrainedOn | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class FitResult:
         curves: Training loss and validation objective of each chosen trial, by epoch.
         seconds: Time taken.
         seed: The seed.
+        training_splits: The splits whose queries were trained on: a small dev split is among them.
         recipe: The recipe.
     """
 
@@ -90,6 +95,7 @@ class FitResult:
     curves: list[list[dict[str, float]]]
     seconds: float
     seed: int
+    training_splits: tuple[str, ...] = ("train",)
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -166,7 +172,7 @@ class _Fit:
         """Look at the data and open the workspace."""
         self.recipe, self.settings = recipe, settings
         embeddings.require(dataset.splits)
-        self.roles = assign_roles(dataset)
+        self.roles = assign_roles(dataset, _used_by_start(dataset, settings))
         device = find_device(settings.device)
         workspace = Workspace(
             settings.workspace,
@@ -179,9 +185,7 @@ class _Fit:
             },
             resume=settings.resume,
         )
-        self.starts = Starts(
-            recipe, self.roles.train, embeddings, settings.start_from, settings.seed
-        )
+        self.starts = Starts(recipe, embeddings, settings.start_from, settings.seed)
         self.folds = self._choose_folds(embeddings)
         self.referee = Referee(
             self.folds, self.roles.dev, embeddings, recipe, seed=settings.seed, device=device
@@ -243,12 +247,17 @@ class _Fit:
             curves=[trial.curve for name in chosen for trial in families[name].trials],
             seconds=time.monotonic() - started,
             seed=self.settings.seed,
+            training_splits=self.roles.training_splits,
             recipe=self.recipe,
         )
 
     def _judges(self) -> str:
         """Say whose scores decided."""
         what = "dev split" if self.roles.dev else f"{len(self.folds)} cross-fitted folds"
+        if self.roles.n_joined:
+            what += f" (with the dev split, whose {self.roles.n_joined} queries are too few alone)"
+        if self.roles.n_used and not self.roles.dev:
+            what += f" (without {self.roles.n_used} queries that the start may have seen)"
         return what if self.roles.judges == "real" else f"{what} of {self.roles.judges} queries"
 
     def _count_trials(self, first: str, others: Sequence[str]) -> int:
@@ -356,3 +365,16 @@ class _Fit:
         is_fresh = self.settings.start_from is None
         can = can_merge(self.runner.untrained(family, train), is_fresh=is_fresh)
         return self.recipe.refits if can else 1
+
+
+def _used_by_start(dataset: Dataset, settings: FitSettings) -> frozenset[str]:
+    """Name the queries that may not judge: the start was trained on them, or may have been."""
+    if settings.start_from is None:
+        return frozenset()
+    before = settings.start_trained_on
+    train, dev = list(dataset.split("train")), list(dataset.splits.get("dev", {}))
+    if before is None or not before.is_complete:
+        return frozenset(train)
+    queries = [*train, *dev]
+    is_used = before.has_query(dataset, queries)
+    return frozenset(query for query, used in zip(queries, is_used, strict=True) if used)

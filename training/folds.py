@@ -7,12 +7,15 @@ traffic, so every fold holds both, in a proportion that follows the index: where
 has training queries, nothing unseen is left to ask for.
 """
 
+import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from training.dataset import Qrels, group_by_document, relevant, unit_hash
+from training.embeddings import VectorTable
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,17 @@ class Fold:
     held_out: Qrels
 
 
-def make_folds(qrels: Qrels, *, n_folds: int, unlabelled_share: float, seed: int) -> list[Fold]:
+_QUERIES_AT_ONCE = 4096
+
+
+def make_folds(
+    qrels: Qrels,
+    *,
+    n_folds: int,
+    unlabelled_share: float,
+    seed: int,
+    twins: Mapping[str, str] | None = None,
+) -> list[Fold]:
     """Split queries so that each is held out once.
 
     Args:
@@ -37,7 +50,10 @@ def make_folds(qrels: Qrels, *, n_folds: int, unlabelled_share: float, seed: int
         unlabelled_share: Share of the index's documents without a training query. Half that
             share of the documents is held out with all its queries.
         seed: Makes another split.
+        twins: Names one query for all that are the same, as :func:`name_twins` does: they are held
+            out together, since whoever has trained on one has trained on all.
     """
+    twins = twins or {}
     groups = group_by_document(qrels)
     sizes = Counter(groups.values())
     n_folds = max(2, min(n_folds, len(qrels)))
@@ -47,7 +63,7 @@ def make_folds(qrels: Qrels, *, n_folds: int, unlabelled_share: float, seed: int
         group = groups[query]
         is_small = sizes[group] <= len(qrels) // 2  # what is left must be enough to train on
         together = is_small and unit_hash(group, f"together {seed}") < unlabelled_share / 2
-        key = group if together else query
+        key = group if together else twins.get(query, query)
         if key not in assigned:
             assigned[key] = int(counts.argmin())
         counts[assigned[key]] += 1
@@ -60,6 +76,24 @@ def make_folds(qrels: Qrels, *, n_folds: int, unlabelled_share: float, seed: int
         for fold in range(n_folds)
         if any(assigned[query] == fold for query in qrels)
     ]
+
+
+def name_twins(qrels: Qrels, queries: VectorTable) -> dict[str, str]:
+    """Name for every query the first one with the very same vector.
+
+    Args:
+        qrels: Labels of the queries.
+        queries: Their vectors.
+    """
+    first_with: dict[bytes, str] = {}
+    names = list(qrels)
+    found: dict[str, str] = {}
+    for start in range(0, len(names), _QUERIES_AT_ONCE):
+        part = names[start : start + _QUERIES_AT_ONCE]
+        for name, vector in zip(part, queries.take_ids(part), strict=True):
+            digest = hashlib.sha256(vector.tobytes()).digest()
+            found[name] = first_with.setdefault(digest, name)
+    return found
 
 
 def has_seen_document(qrels: Qrels, training: Qrels) -> np.ndarray:

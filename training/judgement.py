@@ -30,17 +30,20 @@ class HeldOut:
     """Per-query nDCG@10 of raw and adapted queries.
 
     Attributes:
-        base: Of the raw queries; zeros where widths differ, since they can't be searched.
-        adapted: Of the adapted ones, by blend; 1 is always among them, and 0 where the raw query
-            can be searched.
+        base: Of the raw queries; of documents in an order of chance where raw queries mean nothing
+            to the index.
+        adapted: Of the adapted ones, by blend; 0 and 1 are always among them. 0 is the raw query,
+            or the map that training started at where raw queries mean nothing to the index.
         is_seen: Whether a relevant document of the query was trained on.
         blends: Those that may be chosen, besides 0.
+        is_comparable: Whether raw queries mean something to the index.
     """
 
     base: Scores
     adapted: Mapping[float, Scores]
     is_seen: NDArray[np.bool_]
     blends: Sequence[float] = (0.25, 0.5, 0.75, 1.0)
+    is_comparable: bool = True
 
     def gain(self, blend: float) -> float:
         """Mean gain over base: :func:`~training.validation.slice_mean`."""
@@ -85,7 +88,8 @@ def best_blend(scores: HeldOut) -> float:
     shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
     harmless = [share for share in shares if scores.worst_slice(share) >= -HARM]
     best = max(harmless or shares[:1], key=scores.gain)
-    larger = [share for share in harmless if share > best > 0]
+    is_changed = best > 0 or not scores.is_comparable
+    larger = [share for share in harmless if share > best and is_changed]
     return max((share for share in larger if not _is_worse(scores, share, best)), default=best)
 
 
@@ -178,12 +182,15 @@ def judge(evidence: HeldOut, blend: float, flattered: float, min_gain: float) ->
     is_seen = evidence.is_seen
     gain = evidence.gain(blend) - blend * flattered
     error = _standard_error(evidence.adapted[blend] - evidence.base, is_seen)
+    over = "" if evidence.is_comparable else "over an order of chance, "
     numbers = (
-        f"nDCG@10 {gain:+.4f} expected from {len(is_seen)} held-out queries, "
+        f"nDCG@10 {gain:+.4f} {over}expected from {len(is_seen)} held-out queries, "
         f"standard error {error:.4f}"
     )
-    if blend == 0 or gain < max(min_gain, STANDARD_ERRORS * error):
-        text = f"No adapter helps here: the best one gives {numbers}. Keep the raw queries."
+    is_raw = blend == 0 and evidence.is_comparable
+    if is_raw or gain < max(min_gain, STANDARD_ERRORS * error):
+        keep = "raw queries" if evidence.is_comparable else "old encoder"
+        text = f"No adapter helps here: the best one gives {numbers}. Keep the {keep}."
         return Verdict(False, gain, error, text)
     text = f"The adapter helps: {numbers}, with {blend:.0%} of the learned change."
     return Verdict(True, gain, error, text)

@@ -40,15 +40,41 @@ def ndcg(grades: Grades, relevant_rows: Sequence[Mapping[int, float]], k: int) -
         Järvelin & Kekäläinen (2002), ACM TOIS 20(4), doi:10.1145/582415.582418; gains and
         discounts as trec_eval's ``ndcg_cut``: grade / log2(rank + 1).
     """
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    gains: NDArray[np.float64] = grades[:, :k] @ discounts[: grades[:, :k].shape[1]]
-    ideals = np.zeros(len(grades))
-    for query, wanted in enumerate(relevant_rows):
-        best = sorted(wanted.values(), reverse=True)[:k]
-        ideals[query] = np.dot(best, discounts[: len(best)])
+    gains: NDArray[np.float64] = grades[:, :k] @ _discounts(k)[: grades[:, :k].shape[1]]
+    ideals = _ideal_gains(relevant_rows, k)
     scores = np.zeros(len(grades))
     np.divide(gains, ideals, out=scores, where=ideals > 0)
     return scores
+
+
+def expected_ndcg(
+    relevant_rows: Sequence[Mapping[int, float]], n_documents: int, k: int
+) -> PerQuery:
+    """Give what documents in an order of chance score on average: :func:`ndcg` is linear in them.
+
+    Args:
+        relevant_rows: For each query, the grade of each relevant document, by row.
+        n_documents: Documents that are ranked.
+        k: Documents that count.
+    """
+    at_each_rank = np.array([sum(wanted.values()) for wanted in relevant_rows]) / n_documents
+    gains = at_each_rank * _discounts(min(k, n_documents)).sum()
+    ideals = _ideal_gains(relevant_rows, k)
+    scores = np.zeros(len(gains))
+    np.divide(gains, ideals, out=scores, where=ideals > 0)
+    return scores
+
+
+def _discounts(k: int) -> NDArray[np.float64]:
+    """Give what a grade counts for at each of the first ``k`` ranks."""
+    return np.asarray(1 / np.log2(np.arange(2, k + 2)))
+
+
+def _ideal_gains(relevant_rows: Sequence[Mapping[int, float]], k: int) -> NDArray[np.float64]:
+    """Give the gain of each query's best possible order."""
+    discounts = _discounts(k)
+    best = [sorted(wanted.values(), reverse=True)[:k] for wanted in relevant_rows]
+    return np.array([np.dot(grades, discounts[: len(grades)]) for grades in best])
 
 
 def reciprocal_rank(grades: Grades, k: int) -> PerQuery:

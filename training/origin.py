@@ -17,8 +17,17 @@ from training.embeddings import Embeddings
 from training.fit import FitResult
 
 
-def describe_training(dataset: Dataset, embeddings: Embeddings, fit: FitResult) -> dict[str, Any]:
-    """Write down what the manifest says about training."""
+def describe_training(
+    dataset: Dataset, embeddings: Embeddings, fit: FitResult, started_from: str
+) -> dict[str, Any]:
+    """Write down what the manifest says about training.
+
+    Args:
+        dataset: The labels.
+        embeddings: The vectors.
+        fit: What came out of the fit.
+        started_from: The model that it went on from; empty where there is none.
+    """
     return {
         "dataset": dataset.name,
         "labels": dataset.content_hash(),
@@ -30,7 +39,10 @@ def describe_training(dataset: Dataset, embeddings: Embeddings, fit: FitResult) 
         },
         "n_documents": len(embeddings.documents),
         "made_splits": dataset.made_splits,
+        "training_splits": list(fit.training_splits),
+        "started_from": started_from,
         "seed": fit.seed,
+        "use": fit.recipe.use_between(embeddings.queries.dim, embeddings.documents.dim),
         "recipe": fit.recipe.as_dict(),
         "unlabelled_weight": fit.weights.unlabelled,
         "anchor": fit.weights.anchor,

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
 from training.adapters import Adapter, IdentityAdapter, load_adapter, save_adapter
@@ -83,6 +81,7 @@ class BuildOptions:
         start_from: A trained adapter to start from instead of the identity.
         start_name: Where ``start_from`` stands, for whoever wants to do the same again.
         start_trained_on: What ``start_from`` was trained on, as far as that is known.
+        from_unseen: Whether the user vouches that ``start_from`` has seen none of the queries.
         allow_identity: Where no adapter helps, write a model that changes nothing.
         index: ``faiss:PATH`` of the approximate index that will be searched, to be measured, too.
         size_curve: Whether to fit with fewer training queries, too, and show what they give.
@@ -94,6 +93,7 @@ class BuildOptions:
     start_from: Adapter | None = None
     start_name: str = ""
     start_trained_on: TrainedOn | None = None
+    from_unseen: bool = False
     allow_identity: bool = False
     index: str | None = None
     size_curve: bool = False
@@ -104,6 +104,7 @@ class BuildOptions:
             "--seed": str(self.seed),
             "--device": self.device if self.device != "cpu" else None,
             "--from": self.start_name,
+            "--from-unseen": self.from_unseen,
             "--allow-identity": self.allow_identity,
             "--index": self.index,
             "--size-curve": self.size_curve,
@@ -149,15 +150,22 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         workspace=work / "fit",
         resume=options.resume,
         start_from=_as_start(options.start_from, embeddings, recipe),
+        start_trained_on=_trained_before(options),
     )
     on_stage("fitting")
     fit = fit_adapter(dataset, embeddings, recipe, settings, progress=progress)
     on_stage("evaluating")
-    training = describe_training(dataset, embeddings, fit)
+    training = describe_training(dataset, embeddings, fit, options.start_name)
     adapter = fit.adapter or _identity(embeddings, recipe, fit)
     exported = _export(adapter, folder.name, dataset, embeddings, training)
+    trained_on = TrainedOn.of(dataset, _trained_before(options), splits=fit.training_splits)
     evaluation = evaluate_model(
-        exported.content, dataset, embeddings, index=options.index, timed=True
+        exported.content,
+        dataset,
+        embeddings,
+        trained_on=trained_on,
+        index=options.index,
+        timed=True,
     )
     is_written = fit.adapter is not None or options.allow_identity
     stamped = exported.stamp(evaluation) if is_written else None
@@ -178,7 +186,6 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     if stamped:
         record["model"] = describe_file(stamped.content, MODEL_FILE)
         write_model(new, adapter, stamped.content, stamped.manifest)
-        trained_on = TrainedOn.of(dataset, _trained_before(options))
         write_whole(new / TRAINED_ON, trained_on.encode(training))
     record["verdict"] = decide(record)
     _write_papers(new, folder.name, record, stamped.manifest if stamped else None, fit, evaluation)
@@ -221,9 +228,9 @@ def _trained_before(options: BuildOptions) -> TrainedOn | None:
     """Give what the start was trained on; None for a fit that starts at the identity."""
     if options.start_from is None:
         return None
-    empty = np.array([], dtype=np.uint64)
-    unknown = TrainedOn(empty, empty, is_complete=False)
-    return options.start_trained_on or unknown
+    if options.from_unseen:
+        return TrainedOn.nothing()
+    return options.start_trained_on or replace(TrainedOn.nothing(), is_complete=False)
 
 
 def check_target(folder: Path) -> None:
@@ -249,8 +256,8 @@ def _check_index(index: str, dataset: Dataset, embeddings: Embeddings, recipe: R
 def _identity(embeddings: Embeddings, recipe: Recipe, fit: FitResult) -> Adapter:
     """Make the model that changes nothing, to be measured where no adapter helps."""
     dim = embeddings.documents.dim
-    if embeddings.queries.dim != dim:
-        raise DataError(f"{fit.verdict} Raw queries of another width can't be searched, either.")
+    if recipe.use_between(embeddings.queries.dim, dim) == "migration":
+        raise DataError(f"{fit.verdict} Raw queries of another encoder can't be searched, either.")
     adapter = IdentityAdapter(dim)
     adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
     return adapter.eval()
@@ -281,6 +288,7 @@ def _export(
         adapter,
         embeddings.encoder,
         name=name,
+        use=training["use"],
         similarity=training["recipe"]["similarity"],
         stores_queries=training["stores_queries"],
         training=training,

@@ -45,7 +45,8 @@ class Referee:
                 extra={"ranked": len(rows), "documents": len(embeddings.documents)},
             )
         pool = DocumentPool(embeddings.documents, rows, recipe.similarity).to(device)
-        self._is_comparable = embeddings.queries.dim == embeddings.documents.dim
+        use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
+        self._is_comparable = use == "relevance"
         self.validations = [
             ValidationSet.make(each, fold.train, embeddings, pool)
             for each, fold in zip(labels, folds, strict=True)
@@ -57,11 +58,17 @@ class Referee:
     def score(self, adapter: Adapter, fold: int = 0) -> HeldOut:
         """Score one adapter at every blend on one fold's queries."""
         validation, base = self.validations[fold], self._bases[fold]
-        scores = {0.0: base} if adapter.dim_in == adapter.dim_out else {}
-        for blend in sorted({*self._recipe.blends, 1.0} - {0.0}):
+        scores = {0.0: base} if self._is_comparable else {}
+        for blend in sorted({0.0, *self._recipe.blends, 1.0} - scores.keys()):
             adapter.blend.fill_(blend)
             scores[blend] = validation.ndcg(adapter(validation.queries.to(self._device)))
-        return HeldOut(base, scores, validation.is_seen, self._recipe.blends)
+        return HeldOut(
+            base,
+            scores,
+            validation.is_seen,
+            self._recipe.blends,
+            is_comparable=self._is_comparable,
+        )
 
     def join(self, parts: Sequence[HeldOut]) -> HeldOut:
         """Join the scores of each fold's adapter on what it has not seen."""
@@ -73,6 +80,7 @@ class Referee:
             },
             self.joined_is_seen,
             self._recipe.blends,
+            is_comparable=self._is_comparable,
         )
 
     @property
@@ -85,9 +93,9 @@ class Referee:
         return join(parts, same_queries=self._has_dev)
 
     def _base_scores(self, validation: ValidationSet) -> Scores:
-        """Score the raw queries; those of another width than the documents find nothing."""
+        """Score the raw queries; those of another encoder can do no better than chance."""
         if not self._is_comparable:
-            return np.zeros(len(validation.queries))
+            return validation.chance()
         return validation.ndcg(validation.queries.to(self._device))
 
 

@@ -28,20 +28,20 @@ class Starts:
     """Makes the untrained adapters of one fit."""
 
     def __init__(
-        self, recipe: Recipe, train: Qrels, embeddings: Embeddings, given: Adapter | None, seed: int
+        self, recipe: Recipe, embeddings: Embeddings, given: Adapter | None, seed: int
     ) -> None:
         """Keep what adapters are made of.
 
         Args:
             recipe: The knobs.
-            train: All training queries.
             embeddings: The vectors.
             given: A trained adapter to start from instead, or None.
             seed: Seed of prototypes and gate.
         """
-        self._recipe, self._train, self._embeddings = recipe, train, embeddings
+        self._recipe, self._embeddings = recipe, embeddings
         self._given, self._seed = given, seed
         self._localities: dict[int, Locality] = {}
+        self._ridge_maps: dict[int, Float[Tensor, "dim_in dim_out"]] = {}
         is_auto = recipe.adapter == "auto" and given is None
         self.families = FAMILIES if is_auto else (kind_of(given) if given else recipe.adapter,)
 
@@ -50,7 +50,8 @@ class Starts:
 
         Args:
             family: One of ``families``.
-            train: The queries that it will be trained on; they alone make prototypes and gate.
+            train: The queries that it will be trained on. They alone make prototypes, gate and
+                the map that it starts at: what a fold holds out has no part in any of it.
 
         Raises:
             ConfigError: The adapter or one of its options is unknown.
@@ -69,8 +70,8 @@ class Starts:
         else:
             adapter = make_adapter(family, dim_in, dim_out, recipe.adapter_options)
         adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
-        if dim_in != dim_out:
-            adapter.start_from(ridge_map(self._train, embeddings))
+        if recipe.use_between(dim_in, dim_out) == "migration":
+            adapter.start_from(self._ridge_map(train))
         return adapter
 
     def locality(self, train: Qrels) -> Locality:
@@ -79,6 +80,13 @@ class Starts:
         if found is None:
             found = find_locality(train, self._embeddings, self._recipe, self._seed)
             self._localities[id(train)] = found
+        return found
+
+    def _ridge_map(self, train: Qrels) -> Float[Tensor, "dim_in dim_out"]:
+        """Map some training queries onto their documents, once for each such set."""
+        found = self._ridge_maps.get(id(train))
+        if found is None:
+            found = self._ridge_maps[id(train)] = ridge_map(train, self._embeddings)
         return found
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from training.dataset import Dataset, relevant_documents
 
 TRAINED_ON = "trained_on.npz"
 _MADE_BY = ("labels", "vectors", "seed")
-_TRAINING_SPLITS = ("train", "dev")
+_USED_SPLITS = ("train", "dev")
 
 Digests = NDArray[np.uint64]
 
@@ -40,16 +40,24 @@ class TrainedOn:
     is_complete: bool = True
 
     @classmethod
-    def of(cls, dataset: Dataset, start: "TrainedOn | None" = None) -> "TrainedOn":
+    def of(
+        cls,
+        dataset: Dataset,
+        start: "TrainedOn | None" = None,
+        *,
+        splits: Collection[str] = ("train",),
+    ) -> "TrainedOn":
         """Gather what a fit on a dataset looks at, and what its start has looked at before.
 
         Args:
-            dataset: Its ``train`` and ``dev`` splits count.
+            dataset: The queries of its ``train`` and ``dev`` splits count.
             start: The same of the model that the fit started from.
+            splits: The splits that it was trained on, not only chosen by: their documents count.
         """
-        used = [query for split in _TRAINING_SPLITS for query in dataset.splits.get(split, {})]
+        used = [query for split in _USED_SPLITS for query in dataset.splits.get(split, {})]
         queries = _sorted(query_digests(dataset, used))
-        documents = _sorted(_digests("id", relevant_documents(dataset.splits.get("train", {}))))
+        trained = [relevant_documents(dataset.splits.get(split, {})) for split in splits]
+        documents = _sorted(_digests("id", set().union(*trained)))
         if start is None:
             return cls(queries, documents)
         return cls(
@@ -57,6 +65,33 @@ class TrainedOn:
             np.union1d(documents, start.documents),
             start.is_complete,
         )
+
+    @classmethod
+    def nothing(cls) -> "TrainedOn":
+        """Say of the raw query, or of a model that a user vouches for, that it has seen nothing."""
+        empty = np.array([], dtype=np.uint64)
+        return cls(empty, empty)
+
+    @classmethod
+    def find(
+        cls, model: str | Path, training: dict[str, Any], dataset: Dataset
+    ) -> "TrainedOn | None":
+        """Look up what a model was trained on: it stands beside it, or is this very dataset.
+
+        Args:
+            model: The model file or its folder.
+            training: What the model's manifest says about training.
+            dataset: Perhaps what it was trained on.
+
+        Returns:
+            None where it is not known.
+        """
+        known = cls.beside(model, training)
+        if known is None and training.get("labels") == dataset.content_hash():
+            is_known = not training.get("started_from")  # of what that has seen, nothing is left
+            splits = training.get("training_splits", ("train",))
+            known = replace(cls.of(dataset, splits=splits), is_complete=is_known)
+        return known
 
     @classmethod
     def beside(cls, model: str | Path, training: dict[str, Any]) -> "TrainedOn | None":

@@ -115,6 +115,8 @@ class Trial:
         self._recipe = recipe
         self._device = device
         self._documents = embeddings.documents
+        # Documents are no queries of another encoder's: there is nothing to hold still.
+        self._has_anchor = recipe.use_between(adapter.dim_in, adapter.dim_out) == "relevance"
         labelled = labelled_rows(train, embeddings)
         self._targets = make_targets(
             train, embeddings, labelled, {query: weights.synthetic for query in synthetic}
@@ -219,7 +221,7 @@ class Trial:
         rows, columns, shares = (part.to(self._device) for part in self._targets.batch(chosen))
         query_weights = self._targets.weights[chosen].to(self._device)
         loss = softmax_loss(logits, rows, columns, shares, query_weights)
-        if self._weights.anchor == 0 or self.adapter.dim_in != self.adapter.dim_out:
+        if self._weights.anchor == 0 or not self._has_anchor:
             return loss
         drawn = torch.randint(len(self._documents), (self._recipe.anchor_batch,))
         anchors = torch.from_numpy(self._documents.take(drawn.numpy())).to(self._device)

@@ -13,7 +13,7 @@ from training.config import Recipe
 from training.dataset import Qrels, relevant
 from training.embeddings import Embeddings, VectorTable
 from training.folds import has_seen_document
-from training.metrics import grades_of, ndcg
+from training.metrics import expected_ndcg, grades_of, ndcg
 from training.search import best_of, normalise, prepare_documents, search
 
 K = 10
@@ -113,6 +113,10 @@ class ValidationSet:
         """Score adapted queries: nDCG@10 for each."""
         rows = self.pool.rank(adapted)
         return ndcg(grades_of(rows, self.relevant_places), self.relevant_places, K)
+
+    def chance(self) -> NDArray[np.float64]:
+        """Score the documents in an order of chance: the expected nDCG@10 of each query."""
+        return expected_ndcg(self.relevant_places, len(self.pool.place), K)
 
 
 def slice_mean(scores: NDArray[np.float64], is_seen: NDArray[np.bool_]) -> float:

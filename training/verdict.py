@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
-Decision = Literal["ship", "ship with care", "do not ship"]
-Weight = Literal["stop", "care", "good", "note"]
+Decision = Literal["ship", "ship with care", "do not ship", "can't tell"]
+Weight = Literal["stop", "blind", "care", "good", "note"]
 Reason = dict[str, str]
 """``weight`` (one of :data:`Weight`) and ``text``."""
 
@@ -24,10 +24,20 @@ MIN_SLICE = 30
 """Queries below which nothing is concluded: a percentile interval of a small sample is too short
 (narrowness bias; Hesterberg 2015, doi:10.1080/00031305.2015.1089789)."""
 
+NEAR_ZERO = 0.02
+"""Raw queries that score no more, or no more than twice what an order of chance does, find nothing:
+they may be of another encoder than the documents."""
+
 RECALL_LOSS = 0.01
 """Recall@10 of the approximate index that adapted queries may lose against raw ones."""
 
 _MAX_WANTED = 100_000
+_HEAVIEST: dict[Decision, Weight] = {
+    "do not ship": "stop",
+    "can't tell": "blind",
+    "ship with care": "care",
+    "ship": "care",
+}
 _NAMES = {
     "ndcg@10": "nDCG@10",
     "mrr@10": "MRR@10",
@@ -40,24 +50,27 @@ def decide(record: dict[str, Any]) -> dict[str, Any]:
     """Decide whether to ship a model.
 
     It stops where the fit found no adapter that helps, where the interval of the test gain lies
-    below 0, or where a test without a fit behind it shows no gain. It ships where that interval
-    lies above 0 and nothing calls for care. All else is shipped with care.
+    below 0, or where a test without a fit behind it shows no gain. It can't tell where the model
+    was trained on the queries, or may have been. It ships where that interval lies above 0 and
+    nothing calls for care. All else is shipped with care.
 
     Args:
         record: An evaluation as ``Evaluation.as_dict`` gives it; ``fit`` and ``approximate`` are
             heard where they are there.
 
     Returns:
-        ``decision``, ``sentence``, and ``reasons``: each a ``weight`` (``stop``, ``care``, ``good``
-        or ``note``) and a ``text``, the heaviest first.
+        ``decision``, ``sentence``, and ``reasons``: each a ``weight`` (``stop``, ``blind``,
+        ``care``, ``good`` or ``note``) and a ``text``, the heaviest first.
     """
     reasons = list(_reasons(record))
-    order: dict[str, int] = {"stop": 0, "care": 1, "good": 2, "note": 3}
+    order: dict[str, int] = {"stop": 0, "blind": 1, "care": 2, "good": 3, "note": 4}
     reasons.sort(key=lambda reason: order[reason["weight"]])
     weights = {reason["weight"] for reason in reasons}
     decision: Decision = "ship"
     if "stop" in weights:
         decision = "do not ship"
+    elif "blind" in weights:
+        decision = "can't tell"
     elif "care" in weights:
         decision = "ship with care"
     return {
@@ -117,9 +130,22 @@ def _reasons(record: dict[str, Any]) -> Iterator[Reason]:
 def _from_split(record: dict[str, Any]) -> Iterator[Reason]:
     """Distrust queries that had a part in making the model."""
     if record["split"] == "train":
-        yield _reason("care", "these are the queries it was trained on, which prove nothing")
-    if record["split"] == "dev":
-        yield _reason("care", "these are the queries it was chosen by, which flatter it")
+        yield _reason("blind", "these are training queries, which prove nothing; use --split test")
+    elif record.get("split_is_made") and record.get("n_used") is None:
+        yield _reason(
+            "blind",
+            "the dataset has no test split, so one was made of its training queries, and what the "
+            "model was trained on is not known: it may have seen them all. Give labels that it has "
+            "not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)",
+        )
+    elif record["split"] == "dev":
+        yield from _from_dev(record)
+    elif (fresh := record.get("fresh_queries")) and not fresh["n_queries"]:
+        yield _reason(
+            "blind",
+            "the model was trained on or chosen by every one of these queries; give labels that "
+            "it has not seen",
+        )
     n_synthetic = record.get("n_synthetic", 0)
     if n_synthetic:
         yield _reason(
@@ -129,15 +155,43 @@ def _from_split(record: dict[str, Any]) -> Iterator[Reason]:
         )
 
 
+def _from_dev(record: dict[str, Any]) -> Iterator[Reason]:
+    """Tell a dev split that a fit has used from one that a user has kept."""
+    splits = record.get("fit", {}).get("training_splits", ())
+    if "dev" in splits:
+        yield _reason("blind", "it was trained on the dev split, too; use --split test")
+    elif record.get("n_used") is None and not record.get("fit"):
+        yield _reason("note", "whether it was chosen by these queries is not known")
+    else:
+        yield _reason("care", "these are the queries it was chosen by, which flatter it")
+
+
+def _judged(record: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Give metrics and count of the queries that judge: on test, those that had no part in it."""
+    fresh = record.get("fresh_queries")
+    if record["split"] == "test" and fresh and fresh["n_queries"]:
+        return fresh["metrics"], fresh["n_queries"]
+    return record["metrics"], record["n_queries"]
+
+
 def _from_gain(record: dict[str, Any]) -> Iterator[Reason]:
     """Judge the gain of all queries together."""
-    metric, n_queries = record["metrics"][HEADLINE], record["n_queries"]
+    metrics, n_queries = _judged(record)
+    metric = metrics[HEADLINE]
     low, high = metric["ci95"]
+    chance = record.get("chance_ndcg@10", 0.0)
+    if is_comparable(record) and metric["base"] <= max(NEAR_ZERO, 2 * chance):
+        yield _reason(
+            "care",
+            f"raw queries find next to nothing (nDCG@10 {metric['base']:.3f}, an order of chance "
+            f"{chance:.3f}): if they are of another encoder than the documents, fit with --use "
+            "migration, so that a query that can't be adapted is refused and never sent raw",
+        )
     if not is_comparable(record):
         yield _reason(
             "care",
-            "raw queries can't be searched with, as their width is another: there is no base to "
-            "compare with",
+            "raw queries can't be searched with, as they are of another encoder: there is no base "
+            "to compare with",
         )
     elif high < 0:
         yield _reason("stop", f"nDCG@10 falls: {difference(metric)}")
@@ -225,12 +279,10 @@ def _from_index(record: dict[str, Any]) -> Iterator[Reason]:
 
 def _sentence(decision: Decision, record: dict[str, Any], reasons: list[Reason]) -> str:
     """Put decision, gain and the heaviest reasons into one sentence."""
-    heaviest = [
-        reason["text"]
-        for reason in reasons
-        if reason["weight"] == ("stop" if decision == "do not ship" else "care")
-    ]
+    heaviest = [reason["text"] for reason in reasons if reason["weight"] == _HEAVIEST[decision]]
     word = decision.capitalize()
+    if decision == "can't tell":
+        return f"{word}: {'; '.join(heaviest)}."
     if decision == "do not ship":
         return f"{word}: {'; '.join(heaviest)}; keep the raw queries."
     gain = _gain(record)

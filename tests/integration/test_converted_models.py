@@ -1,6 +1,7 @@
 """A converted adapter through the commands: converted, measured, served, and trained on."""
 
 import json
+import shutil
 from pathlib import Path
 
 import click.testing
@@ -72,23 +73,51 @@ def test_fit_goes_on_from_it(world: World, model: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE)
     done = run(
         "fit", world.folder, "--embeddings", world.vectors, "-o", tmp_path / "docs",
-        "--from", model, "--recipe", tmp_path / "recipe.toml", "--allow-identity",
+        "--from", model, "--from-unseen", "--recipe", tmp_path / "recipe.toml", "--allow-identity",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert Adapter.load(tmp_path / "docs").manifest.kind in {"two_layer", "identity"}
     assert "warning" not in done.stderr
 
 
-def test_fit_warns_of_queries_that_its_start_was_trained_on(
+def test_fit_is_not_judged_by_queries_that_its_start_was_trained_on(
     world: World, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "recipe.toml").write_text('adapter = "linear"\n' + RECIPE)
     words = ("fit", world.folder, "--embeddings", world.vectors, "--allow-identity")
     recipe = ("--recipe", tmp_path / "recipe.toml")
     assert run(*words, "-o", tmp_path / "first", *recipe).exit_code == 0
-    done = run(*words, "-o", tmp_path / "second", *recipe, "--from", tmp_path / "first")
+    for start in (tmp_path / "first", model):
+        done = run(*words, "-o", tmp_path / "second", *recipe, "--from", start)
+        assert done.exit_code == 1
+        assert "0 training queries of docs are known to be new" in " ".join(done.stderr.split())
+        assert not (tmp_path / "second").exists()
+
+
+def test_split_made_of_what_a_model_may_have_seen_gives_no_verdict(
+    world: World, model: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(world.folder, alone)
+    (alone / "qrels/test.tsv").rename(alone / "qrels/dev.tsv")
+    words = ("evaluate", model, alone, "--embeddings", world.vectors)
+    made = json.loads(run(*words, "--split", "test", "--json").stdout)
+    assert made["verdict"]["decision"] == "can't tell"
+    assert "it may have seen them all" in made["verdict"]["sentence"]
+    kept = run(*words, "--json")
+    assert json.loads(kept.stdout)["split"] == "dev"
+    assert "measured on the dev split instead" in " ".join(kept.stderr.split())
+
+
+def test_convert_is_told_that_queries_are_of_another_encoder(tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.eye(4, dtype=np.float32))
+    out = tmp_path / "moved.onnx"
+    done = run("convert", "matrix", tmp_path / "w.npy", "-o", out, "--use", "migration")
     assert done.exit_code == 0, done.output
-    assert "warning: 90 of the 90 train queries" in " ".join(done.stderr.split())
+    assert Adapter.load(out).manifest.use == "migration"
+    np.save(tmp_path / "wide.npy", np.ones((4, 3), dtype=np.float32))
+    done = run("convert", "matrix", tmp_path / "wide.npy", "-o", out, "--use", "relevance")
+    assert (done.exit_code, "another encoder" in done.stderr) == (1, True)
 
 
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, world: World) -> None:

@@ -31,7 +31,7 @@ class Adapter(nn.Module):
     """True where the mean of several trained copies' parameters is the mean of their maps."""
 
     def __init__(self, dim_in: int, dim_out: int | None = None) -> None:
-        """Set up an adapter that starts as the identity, or as :meth:`start_from` says.
+        """Set up an adapter that starts as the identity, or where :meth:`start_from` says.
 
         Raises:
             ConfigError: A width is not a positive number.
@@ -58,19 +58,28 @@ class Adapter(nn.Module):
 
     def forward(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
         """Adapt queries: the start, plus the blended change, normalised where that is set."""
-        started = queries if self.dim_in == self.dim_out else queries @ self.start
-        adapted = started + self.blend * self.change(queries)
+        adapted = self.started(queries) + self.blend * self.change(queries)
         return normalise(adapted) if self.normalised else adapted
 
-    def start_from(self, matrix: Float[Tensor, "dim_in dim_out"]) -> None:
-        """Start from a linear map instead of the identity, where the two widths differ.
+    def started(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
+        """Give what the adapter makes of queries before any training."""
+        return queries @ self.start if self.has_start else queries
 
-        Raises:
-            ConfigError: The widths are equal, so the identity is the start.
-        """
-        if self.dim_in == self.dim_out:
-            raise ConfigError("an adapter of equal widths starts as the identity")
-        self.start.copy_(matrix)
+    @property
+    def has_start(self) -> bool:
+        """Tell whether training starts at a map; else it starts at the raw query."""
+        return self.start.numel() > 0
+
+    def start_from(self, matrix: Float[Tensor, "dim_in dim_out"]) -> None:
+        """Start from a linear map instead of the identity: ``queries @ matrix``."""
+        self.start = matrix.to(self.blend)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take a saved state, which says itself whether there is a start."""
+        saved = state_dict.get(f"{prefix}start")
+        if saved is not None and saved.shape in {(0,), (self.dim_in, self.dim_out)}:
+            self.start = torch.empty_like(saved, device=self.blend.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def for_export(self) -> nn.Module:
         """Give the cheapest module with the same outputs; the default is the adapter itself."""

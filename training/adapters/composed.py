@@ -156,7 +156,7 @@ def compose(adapters: Sequence[ComposedAdapter]) -> ComposedAdapter:
         )
     composed.normalised = first.normalised
     with torch.no_grad():
-        composed.start.copy_(first.start)
+        composed.start = first.start.clone()
         composed.gate_centroids.copy_(first.gate_centroids)
         composed.gate_bounds.copy_(first.gate_bounds)
         composed.difference.copy_(torch.stack([each.difference for each in adapters]).mean(dim=0))

@@ -24,7 +24,7 @@ class LinearAdapter(Adapter):
 
     def for_export(self) -> nn.Module:
         """Fold start, difference and blend into one matrix: one pass over it a query."""
-        start = self.start if self.dim_in != self.dim_out else torch.eye(self.dim_in)
+        start = self.start if self.has_start else torch.eye(self.dim_in)
         weight = start.to(self.difference) + self.blend * self.difference
         return Affine(
             weight.detach().clone(),

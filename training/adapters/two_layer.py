@@ -71,7 +71,7 @@ class TwoLayerAdapter(Adapter):
         output = self.layers(queries)
         if self.residual:
             return output
-        return output - (queries if self.dim_in == self.dim_out else queries @ self.start)
+        return output - self.started(queries)
 
     def layers(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
         """Give what the network makes of queries."""

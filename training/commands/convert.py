@@ -36,6 +36,12 @@ _TARGET_OPTIONS = (
         help="How the index compares vectors.",
     ),
     click.option(
+        "--use",
+        type=click.Choice(["relevance", "migration"]),
+        help="migration: its queries are of another encoder than the documents.  [default: by the "
+        "widths]",
+    ),
+    click.option(
         "--normalise",
         is_flag=True,
         help="Scale adapted queries to unit length, which the source does not.",
@@ -118,6 +124,7 @@ def _convert(
         encoder=options["encoder"],
         similarity=options["similarity"],
         normalised=options["normalise"],
+        use=options["use"],
     )
     model = convert_adapter(source, target)
     file = write_converted(model, target)

@@ -1,25 +1,34 @@
 """`trimtab evaluate MODEL DATASET --embeddings EMB`: raw against adapted queries."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from training.commands.options import PATH
+
+if TYPE_CHECKING:
+    from training.dataset import Dataset
 
 
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("dataset", type=PATH)
 @click.option("--embeddings", type=PATH, required=True, help="Embeddings folder of the dataset.")
-@click.option("--split", default="test", show_default=True, help="train, dev or test.")
+@click.option("--split", help="train, dev or test.  [default: test]")
 @click.option(
     "--index", metavar="faiss:PATH", help="Approximate index that is searched: report its recall."
 )
 @click.option("--report", type=PATH, metavar="FILE", help="Write the proof, an HTML page, to FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
-    model: str, dataset: Path, embeddings: Path, report: Path | None, as_json: bool, **options: Any
+    model: str,
+    dataset: Path,
+    embeddings: Path,
+    report: Path | None,
+    split: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Compare raw and adapted queries on a split of DATASET.
 
@@ -35,9 +44,12 @@ def evaluate(
     if report:
         _check_place(report)
     data = Dataset.load(dataset, split_by=split_made_for(model))
-    with talk.status("searching with raw and with adapted queries"):
-        evaluation = evaluate_model(model, data, Embeddings.open(embeddings), timed=True, **options)
     manifest = read_manifest(model)
+    split = split or _choose_split(model, manifest, data)
+    with talk.status("searching with raw and with adapted queries"):
+        evaluation = evaluate_model(
+            model, data, Embeddings.open(embeddings), split=split, timed=True, **options
+        )
     record = evaluation.as_dict()
     of_the_fit = record_beside(model, manifest["training"])
     record["verdict"] = decide({**record, **of_the_fit})
@@ -50,6 +62,23 @@ def evaluate(
     show_evaluation(evaluation.summary)
     show_verdict(record["verdict"])
     _show_details(record)
+
+
+def _choose_split(model: str, manifest: dict[str, Any], data: "Dataset") -> str:
+    """Give the test split; the dev split where only that is known to be new to the model."""
+    from training.commands.screen import talk
+    from training.trained_on import TrainedOn
+
+    if data.made_splits is None or "dev" not in data.splits:
+        return "test"
+    known = TrainedOn.find(model, manifest["training"], data)
+    if known and known.is_complete:
+        return "test"
+    talk.print(
+        f"{data.name} has no test split, and what {model} was trained on is not known: measured on "
+        "the dev split instead (--split test makes one of the training queries)"
+    )
+    return "dev"
 
 
 def _check_place(report: Path) -> None:

@@ -1,15 +1,12 @@
 """`trimtab fit DATASET --embeddings EMB -o models/NAME`: fit, choose, evaluate, export."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from training.commands.options import PATH
-
-if TYPE_CHECKING:
-    from training.dataset import Dataset
-    from training.trained_on import TrainedOn
 
 
 @click.command()
@@ -20,6 +17,17 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Continue an interrupted fit.")
 @click.option(
     "--from", "start_from", type=PATH, help="Model folder to start from, instead of the identity."
+)
+@click.option(
+    "--from-unseen",
+    is_flag=True,
+    help="Vouch that the start was trained on none of these queries.  [default: told by what "
+    "stands beside it]",
+)
+@click.option(
+    "--use",
+    type=click.Choice(["relevance", "migration"]),
+    help="migration: queries of another encoder than the documents'.  [default: by the widths]",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every choice."
@@ -61,6 +69,7 @@ def fit(
     from training.trained_on import TrainedOn
 
     knobs = load_recipe(recipe) if recipe else Recipe()
+    use = options.pop("use")
     data = Dataset.load(dataset, split_by=knobs.split_by)
     if data.made_splits:
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
@@ -69,8 +78,11 @@ def fit(
     started, trained_before = None, None
     if start_from:
         started, manifest = load_checkpoint(start_from)
-        trained_before = TrainedOn.beside(start_from, manifest.training)
-        _warn_of_used(data, trained_before)
+        trained_before = TrainedOn.find(start_from, manifest.training, data)
+        if knobs.use == "auto":
+            knobs = replace(knobs, use=manifest.use)
+    if use:
+        knobs = replace(knobs, use=use)
     with progress_bar(remaining=False) as show:
         built = build_model(
             data,
@@ -97,21 +109,3 @@ def fit(
     results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
     results.print(f"made {built.report}: the proof, to read in a browser and to show")
     talk.print(f"next: trimtab inspect {output}", style="bold")
-
-
-def _warn_of_used(data: "Dataset", before: "TrainedOn | None") -> None:
-    """Say where held-out queries are none to the start: it was trained on them already."""
-    from training.commands.screen import talk
-
-    # The dev split decides where there is one; else every training query is held out once.
-    split = "dev" if data.splits.get("dev") else "train"
-    queries = list(data.split(split))
-    n_used = int(before.has_query(data, queries).sum()) if before else 0
-    if n_used:
-        talk.print(
-            f"warning: {n_used} of the {len(queries)} {split} queries, by which this fit stops and "
-            "chooses, had a part in the model that it starts from: their scores flatter the start, "
-            "and training may stop at once. Give new queries alone, a dev split of new ones, or "
-            "leave --from away",
-            style="yellow",
-        )

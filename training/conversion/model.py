@@ -29,6 +29,7 @@ class Target:
         encoder: Name of the encoder of the queries; empty where it is not known.
         similarity: How the index compares: ``cosine``, ``dot`` or ``euclid``.
         normalised: Whether to scale adapted queries to unit length, which the source does not.
+        use: ``relevance`` or ``migration``; None tells by the widths.
         embeddings: Vectors that the adapter is for: dims are held against them, the encoder is
             theirs, and the proof is made on their queries.
     """
@@ -37,6 +38,7 @@ class Target:
     encoder: str = ""
     similarity: str = "cosine"
     normalised: bool = False
+    use: str | None = None
     embeddings: Embeddings | None = None
 
     @property
@@ -78,6 +80,11 @@ def convert_adapter(source: Source, target: Target) -> ConvertedModel:
     """
     if target.similarity not in SIMILARITIES:
         raise ConfigError(f"similarity is {target.similarity!r}; expected one of {SIMILARITIES}")
+    if target.use == "relevance" and source.adapter.dim_in != source.adapter.dim_out:
+        raise ConfigError(
+            f"--use relevance, but the adapter maps {source.adapter.dim_in} values to "
+            f"{source.adapter.dim_out}: its queries are of another encoder; leave --use away"
+        )
     if target.encoder and target.embeddings:
         raise ConfigError("--encoder and --embeddings both name the encoder; give one of them")
     adapter, queries = source.adapter, None
@@ -91,6 +98,7 @@ def convert_adapter(source: Source, target: Target) -> ConvertedModel:
         _encoder_of(target, adapter.dim_in),
         name=target.name,
         similarity=target.similarity,
+        use=target.use,
         training={"converted_from": source.as_dict(), "trained_on": UNKNOWN},
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

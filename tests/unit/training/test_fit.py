@@ -13,10 +13,12 @@ from training.adapters import LinearAdapter
 from training.adapters.registry import save_adapter
 from training.config import Recipe
 from training.dataset import Dataset
+from training.embeddings import Embeddings
 from training.errors import ConfigError, DataError, DivergedError
 from training.fit import FitSettings, fit_adapter
 from training.metrics import measure
 from training.search import search
+from training.trained_on import TrainedOn
 
 QUICK = Recipe(
     adapter="linear",
@@ -220,10 +222,26 @@ def test_dev_split_decides_where_there_is_one(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     splits = dict(world.dataset.splits)
     queries = list(splits["train"])
-    splits["dev"] = {query: splits["train"].pop(query) for query in queries[:30]}
+    splits["dev"] = {query: splits["train"].pop(query) for query in queries[:100]}
     result = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
     assert result.validation["on"] == "dev split"
-    assert result.validation["n_queries"] == 30
+    assert result.validation["n_queries"] == 100
+
+
+def test_few_dev_queries_are_held_out_like_any_training_query(world: World) -> None:
+    splits = dict(world.dataset.splits)
+    train = dict(splits["train"])
+    splits["dev"] = {query: train.pop(query) for query in list(train)[:10]}
+    few = fit_adapter(replace(world.dataset, splits={**splits, "train": train}), *_quick(world))
+    plain = fit_adapter(world.dataset, *_quick(world))
+    assert few.validation["n_queries"] == plain.validation["n_queries"] == 120
+    assert "10 queries are too few alone" in few.validation["on"]
+    assert few.training_splits == ("train", "dev")
+    assert few.validation["standard_error"] > 0
+
+
+def _quick(world: World) -> tuple[Embeddings, Recipe]:
+    return world.embeddings, replace(QUICK, epochs=3)
 
 
 def test_widths_may_differ_and_start_from_ridge(tmp_path: Path) -> None:
@@ -234,6 +252,22 @@ def test_widths_may_differ_and_start_from_ridge(tmp_path: Path) -> None:
     assert ndcg_of(world, result.adapter) > 0.5
 
 
+def test_new_encoder_of_the_same_width_starts_from_ridge_too(tmp_path: Path) -> None:
+    world = make_world(tmp_path, dim_query=16, n_queries=400)
+    result = fit_adapter(world.dataset, world.embeddings, replace(AUTO, use="migration"))
+    assert result.adapter is not None
+    assert result.adapter.has_start
+    assert "over an order of chance" in result.verdict
+    assert ndcg_of(world, None) < 0.1
+    assert ndcg_of(world, result.adapter) > 0.5
+
+
+def test_queries_of_another_width_are_never_of_the_documents_encoder(tmp_path: Path) -> None:
+    world = make_world(tmp_path, dim_query=24)
+    with pytest.raises(ConfigError, match=r"24 values and documents 16: .* say 'migration'"):
+        fit_adapter(world.dataset, world.embeddings, replace(QUICK, use="relevance"))
+
+
 def test_fit_continues_from_a_given_adapter(world: World) -> None:
     first = fit_adapter(world.dataset, world.embeddings, AUTO).adapter
     assert first is not None
@@ -241,7 +275,7 @@ def test_fit_continues_from_a_given_adapter(world: World) -> None:
         world.dataset,
         world.embeddings,
         replace(QUICK, epochs=1, learning_rate=1e-9, blends=(1.0,)),
-        FitSettings(start_from=first),
+        FitSettings(start_from=first, start_trained_on=TrainedOn.nothing()),
     )
     assert result.adapter is not None
     assert ndcg_of(world, result.adapter) == pytest.approx(ndcg_of(world, first), abs=1e-6)

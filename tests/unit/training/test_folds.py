@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from training.dataset import Qrels, group_by_document, unit_hash
-from training.folds import Fold, has_seen_document, make_folds
+from training.embeddings import VectorTable
+from training.folds import Fold, has_seen_document, make_folds, name_twins
 
 QRELS: Qrels = {f"q{n}": {f"d{n // 4}": 1.0, "judged": 0.0} for n in range(400)}
 
@@ -100,3 +101,13 @@ def test_query_has_seen_its_document_where_training_found_it_relevant() -> None:
 
 def test_nothing_was_seen_without_training() -> None:
     assert has_seen_document({"q": {"a": 1.0}}, {}).tolist() == [False]
+
+
+def test_queries_with_one_vector_are_held_out_together() -> None:
+    vectors = np.repeat(np.eye(100, 128, dtype=np.float32), 4, axis=0)  # q0 to q3 are the same
+    twins = name_twins(QRELS, VectorTable(list(QRELS), vectors, "queries"))
+    assert {twins[f"q{n}"] for n in range(8)} == {"q0", "q4"}
+    folds = make_folds(QRELS, n_folds=5, unlabelled_share=0.0, seed=0, twins=twins)
+    held = held_in(folds)
+    assert all(held[query] == held[twin] for query, twin in twins.items())
+    assert len(set(held.values())) == 5

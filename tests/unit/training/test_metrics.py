@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from training.metrics import DEPTH, grades_of, hit, measure, ndcg, recall, reciprocal_rank
+from training.metrics import (
+    DEPTH,
+    expected_ndcg,
+    grades_of,
+    hit,
+    measure,
+    ndcg,
+    recall,
+    reciprocal_rank,
+)
 
 EXACT = 1e-12  # one or two roundings in float64
 
@@ -103,3 +112,19 @@ def test_each_metric_takes_its_own_cutoff() -> None:
     assert hit(grades, 2)[0] == 1
     assert recall(grades, wanted, 2)[0] == 0.5
     assert recall(grades, wanted, 3)[0] == 1
+
+
+@pytest.mark.parametrize("n_documents", [4, 12])
+def test_expected_ndcg_is_the_mean_over_all_orders(n_documents: int) -> None:
+    wanted = [{0: 1.0}, {0: 3.0, 1: 1.0}, {}]
+    places = [(one, other) for one in range(n_documents) for other in range(n_documents)]
+    rankings = []  # every place that documents 0 and 1 can have, the others anywhere
+    for one, other in places:
+        if one != other:
+            rows = np.full(n_documents, 99)
+            rows[one], rows[other] = 0, 1
+            rankings.append(rows)
+    for query, labels in enumerate(wanted):
+        grades = grades_of(np.array(rankings), [labels] * len(rankings))
+        mean = ndcg(grades, [labels] * len(rankings), 10).mean()
+        assert expected_ndcg(wanted, n_documents, 10)[query] == pytest.approx(mean, abs=EXACT)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from sidecar.adapter import Adapter
@@ -206,12 +207,35 @@ def test_build_remembers_what_it_and_its_start_were_trained_on(
     assert not first.has_query(world.dataset, test).any()
     assert first.is_complete
     adapter, _ = pipeline.load_checkpoint(tmp_path / "first")
-    again = build(world, tmp_path / "again", start_from=adapter)
-    assert not known_by(again, world).is_complete
+    vouched = build(world, tmp_path / "again", start_from=adapter, from_unseen=True)
+    assert known_by(vouched, world).is_complete
     seen = TrainedOn.of(Dataset("seen", world.folder, {"train": world.dataset.split("test")}))
     heir = build(world, tmp_path / "heir", start_from=adapter, start_trained_on=seen)
     assert known_by(heir, world).is_complete
     assert known_by(heir, world).has_query(world.dataset, [*train, *test]).all()
+
+
+def test_model_for_another_encoder_says_so_and_can_be_gone_on_from(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "world", dim_query=16, n_queries=240)
+    recipe = replace(QUICK, use="migration")
+    built = build_model(world.dataset, world.embeddings, tmp_path / "docs", recipe)
+    assert built.file is not None
+    assert Adapter.load(built.file).manifest.use == "migration"
+    assert built.evaluation.summary["metrics"]["ndcg@10"]["base"] == 0
+    assert any("another encoder" in note for note in built.evaluation.notes)
+    assert "there is no base to compare with" in built.verdict["sentence"]
+    adapter, _ = load_checkpoint(built.folder)
+    queries = world.embeddings.queries.take([0, 1, 2])
+    wanted = Adapter.load(built.file).transform(queries)
+    with torch.no_grad():
+        np.testing.assert_allclose(adapter(torch.from_numpy(queries)).numpy(), wanted, atol=1e-5)
+
+
+def test_no_identity_stands_in_for_a_migration(tmp_path: Path) -> None:
+    noise = make_world(tmp_path / "noise", useful=False, dim_query=16)
+    recipe, options = replace(QUICK, use="migration"), BuildOptions(allow_identity=True)
+    with pytest.raises(DataError, match="Keep the old encoder"):
+        build_model(noise.dataset, noise.embeddings, tmp_path / "docs", recipe, options)
 
 
 def known_by(built: pipeline.BuiltModel, world: World) -> TrainedOn:
@@ -225,7 +249,7 @@ def test_start_of_any_length_becomes_one_of_unit_length(world: World, tmp_path: 
     """As converted adapters are; a ranking by direction is the same, training needs the length."""
     start = LinearAdapter(16)
     start.normalised = False
-    build(world, tmp_path / "docs", start_from=start)
+    build(world, tmp_path / "docs", start_from=start, from_unseen=True)
     assert Adapter.load(tmp_path / "docs").manifest.normalised
 
 

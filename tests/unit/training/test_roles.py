@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.worlds import World, make_world
 from training.config import Recipe
-from training.dataset import Dataset, Qrels
+from training.dataset import MIN_DEV_QUERIES, Dataset, Qrels
 from training.errors import DataError
 from training.fit import fit_adapter
 from training.roles import assign_roles
@@ -57,10 +57,40 @@ def test_one_real_query_is_too_few_to_judge() -> None:
 
 
 def test_real_dev_queries_judge_synthetic_training() -> None:
-    given = dataset(labels("s1", "s2"), labels("v", "s3"), synthetic={"s1", "s2", "s3"})
+    real = [f"v{number}" for number in range(MIN_DEV_QUERIES)]
+    given = dataset(labels("s1", "s2"), labels(*real, "s3"), synthetic={"s1", "s2", "s3"})
     roles = assign_roles(given)
-    assert set(roles.dev) == {"v"}
+    assert set(roles.dev) == set(real)
     assert roles.judges == "real"
+
+
+def test_small_dev_split_joins_the_queries_that_judge_each_other() -> None:
+    dev = [f"v{number}" for number in range(MIN_DEV_QUERIES - 1)]
+    roles = assign_roles(dataset(labels("a", "b"), labels(*dev), synthetic=set()))
+    assert roles.dev == {}
+    assert set(roles.train) == set(roles.real) == {"a", "b", *dev}
+    assert (roles.n_joined, roles.training_splits) == (len(dev), ("train", "dev"))
+
+
+def test_few_real_dev_queries_judge_synthetic_training_queries_that_then_only_teach() -> None:
+    given = dataset(labels("s1", "s2"), labels("v", "w", "s3"), synthetic={"s1", "s2", "s3"})
+    roles = assign_roles(given)
+    assert (set(roles.real), set(roles.synthetic)) == ({"v", "w"}, {"s1", "s2"})
+
+
+def test_queries_that_the_start_has_seen_teach_and_do_not_judge() -> None:
+    fresh = [f"n{number}" for number in range(MIN_DEV_QUERIES)]
+    roles = assign_roles(dataset(labels("a", "b", *fresh), synthetic=set()), {"a", "b"})
+    assert set(roles.train) == {"a", "b", *fresh}
+    assert (set(roles.real), roles.n_used) == (set(fresh), 2)
+
+
+def test_start_that_has_seen_nearly_all_queries_leaves_no_judge() -> None:
+    fresh = [f"n{number}" for number in range(MIN_DEV_QUERIES - 1)]
+    with pytest.raises(
+        DataError, match=r"99 training queries of x are known to be new .*--from-un"
+    ):
+        assign_roles(dataset(labels("a", *fresh), synthetic=set()), {"a"})
 
 
 def test_synthetic_dev_queries_never_judge_beside_real_training_queries() -> None:

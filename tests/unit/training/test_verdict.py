@@ -157,12 +157,57 @@ def test_index_that_keeps_its_recall_speaks_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "words"), [("train", "it was trained on"), ("dev", "it was chosen by")]
+    ("more", "decision", "words"),
+    [
+        ({"split": "train"}, "can't tell", "these are training queries"),
+        ({"split": "dev"}, "ship with care", "it was chosen by"),
+        (
+            {"split": "dev", "fit": {**FITTED, "training_splits": ["train", "dev"]}},
+            "can't tell",
+            "it was trained on the dev split",
+        ),
+        ({"split_is_made": True, "n_used": None}, "can't tell", "it may have seen them all"),
+        (
+            {"n_used": 300, "fresh_queries": {"n_queries": 0, "metrics": None}},
+            "can't tell",
+            "every one of these queries",
+        ),
+    ],
 )
-def test_queries_that_made_the_model_prove_nothing(split: str, words: str) -> None:
-    verdict = decide(record(split=split))
-    assert verdict["decision"] == "ship with care"
+def test_queries_that_made_the_model_prove_nothing(
+    more: dict[str, Any], decision: str, words: str
+) -> None:
+    verdict = decide(record(**more))
+    assert verdict["decision"] == decision
     assert words in verdict["sentence"]
+
+
+def test_dev_split_that_no_fit_has_used_may_judge_a_model_of_unknown_training() -> None:
+    given = record(split="dev", split_is_made=False, n_used=None)
+    del given["fit"]
+    verdict = decide(given)
+    assert verdict["decision"] == "ship"
+    assert "is not known" in reasons(verdict, "note")
+
+
+def test_split_that_was_made_proves_where_the_model_is_known_not_to_have_seen_it() -> None:
+    assert decide(record(split_is_made=True, n_used=0))["decision"] == "ship"
+
+
+def test_queries_that_had_no_part_in_the_model_judge_it() -> None:
+    verdict = decide(record(0.3, n_used=200, fresh_queries=part(100, -0.1)))
+    assert verdict["decision"] == "do not ship"
+
+
+@pytest.mark.parametrize(("chance", "is_lost"), [(0.0001, False), (0.04, True)])
+def test_raw_queries_that_find_nothing_may_be_of_another_encoder(
+    chance: float, is_lost: bool
+) -> None:
+    found = {"ndcg@10": metric(0.5, 0.02, base=0.07)}
+    verdict = decide(record(metrics=found, **{"chance_ndcg@10": chance}))
+    assert ("--use migration" in verdict["sentence"]) == is_lost
+    lost = {"ndcg@10": metric(0.5, 0.02, base=0.001)}
+    assert "--use migration" in decide(record(metrics=lost))["sentence"]
 
 
 def test_queries_that_an_llm_wrote_prove_little() -> None:
