@@ -20,6 +20,7 @@ from training.errors import DataError
 from training.folds import has_seen_document
 from training.latency import measure_latency
 from training.metrics import DEPTH, METRICS, measure
+from training.runs import Runs
 from training.search import Ranking, search
 from training.significance import compare_paired
 
@@ -43,6 +44,7 @@ class Evaluation:
         latency: What a transform costs on this machine, or None where it was not timed.
         approximate: Recall of an approximate index with raw and with adapted queries, or None.
         n_synthetic: How many of the queries an LLM wrote.
+        runs: What every query found, ``raw`` and ``adapted``.
     """
 
     summary: dict[str, Any]
@@ -54,6 +56,7 @@ class Evaluation:
     latency: dict[str, Any] | None = None
     approximate: dict[str, Any] | None = None
     n_synthetic: int = 0
+    runs: Runs | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as one JSON object, the summary's keys on top.
@@ -134,6 +137,12 @@ def evaluate_model(
         measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
         _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
         len(dataset.synthetic & set(qrels)),
+        Runs(
+            qrels,
+            embeddings.documents.ids,
+            {"raw": base, "adapted": adapted},
+            {"raw": scores["base"], "adapted": scores["adapted"]},
+        ),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from training.adapters import Adapter
-from training.checkpoint import Resume, Workspace
+from training.checkpoint import Resume, Tell, Workspace
 from training.config import Recipe
 from training.dataset import Dataset, Qrels
 from training.device import find_device
@@ -53,6 +53,7 @@ class FitSettings:
         workspace: Folder for unfinished work; None keeps none.
         resume: Whether to continue what stands in the workspace; see :class:`Workspace`.
         start_from: A trained adapter to start from instead of the identity.
+        tell: Told what becomes of unfinished work, where there is some.
     """
 
     seed: int = 0
@@ -60,6 +61,7 @@ class FitSettings:
     workspace: Path | None = None
     resume: Resume = "never"
     start_from: Adapter | None = None
+    tell: Tell = lambda _text: None
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,13 @@ class _Fit:
             {
                 "recipe": recipe.as_dict(),
                 "seed": settings.seed,
+                "device": settings.device,
                 "labels": dataset.content_hash(),
                 "vectors": embeddings.content_hash() if settings.workspace else "",
                 "start": digest_of(settings.start_from),
             },
             resume=settings.resume,
+            tell=settings.tell,
         )
         self.starts = Starts(
             recipe, self.roles.train, embeddings, settings.start_from, settings.seed
