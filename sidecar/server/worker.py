@@ -278,6 +278,8 @@ def open_socket(address: Address, *, shares_port: bool) -> socket.socket:
     Raises:
         ConfigError: It can't be had.
     """
+    if shares_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigError("this system has no ports that processes share; use one worker")
     try:
         family, kind, _, _, place = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -285,8 +287,6 @@ def open_socket(address: Address, *, shares_port: bool) -> socket.socket:
         opened = socket.socket(family, kind)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shares_port:
-            if not hasattr(socket, "SO_REUSEPORT"):
-                raise ConfigError("this system has no ports that processes share; use one worker")
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.bind(place)
     except OSError as error:
