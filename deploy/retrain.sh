@@ -3,7 +3,10 @@
 # older one. For cron, a systemd timer or CI; docs/retraining.md explains every step.
 #
 #   MODEL=models/docs DATASET=docs ADMIN=http://127.0.0.1:6340 deploy/retrain.sh
+#   MODEL=models/docs DATASET=docs LABELS=log.csv deploy/retrain.sh --column query=q --min-clicks 3
 #   MODEL=models/docs ADMIN=http://127.0.0.1:6340 deploy/retrain.sh rollback
+#
+# Options go to `trimtab import FORMAT LABELS`.
 #
 # Exit status: 0 the newer model is in force (or, with "rollback", the older one again); 3 the newer
 # one must not replace the older, or no adapter helps; 4 the test queries can't tell; else a failure.
@@ -15,12 +18,14 @@ DATASET=${DATASET:-}                                  # the BEIR folder to train
 EMBEDDINGS=${EMBEDDINGS:-$DATASET/embeddings}
 CANDIDATE=${CANDIDATE:-$(dirname "$MODEL")/candidate/$(basename "$MODEL")}
 PREVIOUS=${PREVIOUS:-$(dirname "$MODEL")/previous/$(basename "$MODEL")}
-CLICKS=${CLICKS:-}                                    # a search log to import first; empty: DATASET as it is
-CORPUS=${CORPUS:-}                                    # corpus.jsonl with the documents that CLICKS names
+LABELS=${LABELS:-${CLICKS:-}}                         # what to import first; empty: DATASET as it is
+FORMAT=${FORMAT:-clicks}                              # what LABELS is: trimtab import --help lists the formats
+CORPUS=${CORPUS:-}                                    # corpus.jsonl with the documents that LABELS names
 DOCUMENTS=${DOCUMENTS:-}                              # faiss:... or qdrant://...: where stored vectors are
 EMBED=${EMBED:-yes}                                   # no: EMBEDDINGS is up to date already
 ENCODER=${ENCODER:-minilm}
 RECIPE=${RECIPE:-}
+MAX_DROPPED=${MAX_DROPPED:-}                          # share of labels that may name what is gone; the recipe's
 START=${START:-fresh}                                 # previous: go on from MODEL; give new labels alone
 REQUIRE=${REQUIRE:-no-worse}                          # or better
 MARGIN=${MARGIN:-0.005}                               # loss of nDCG@10 that does not matter
@@ -32,6 +37,9 @@ fail() {
     say "$*"
     exit 1
 }
+
+# The lock of this run is not for the commands that it starts: it ends with this process alone.
+trimtab() { "$TRIMTAB" "$@" 9>&-; }
 
 has_model() { [ -f "$1/adapter.onnx" ]; }
 
@@ -69,32 +77,42 @@ take_back() {
 }
 
 mkdir -p "$(dirname "$MODEL")"
-LOCK=$MODEL.retraining
-mkdir "$LOCK" 2>/dev/null || fail "$LOCK is there: another run is under way, or was killed; then remove it"
-trap 'rmdir "$LOCK"' EXIT
+LOCK=$MODEL.lock
+exec 9>>"$LOCK"
+if command -v flock >/dev/null; then
+    flock --nonblock 9 || fail "another run is under way for $MODEL"
+else # macOS; the lock is on the open file, so it outlives the perl that takes it
+    perl -MFcntl=:flock -e 'open(my $file, ">>&=", 9) && flock($file, LOCK_EX | LOCK_NB) or exit 1' ||
+        fail "another run is under way for $MODEL"
+fi
 recover
 
 if [ "${1:-}" = rollback ]; then
+    [ $# -eq 1 ] || fail "rollback takes no options"
     has_model "$PREVIOUS" || fail "there is no older model in $PREVIOUS"
     take_back
     reload || fail "the sidecar did not take the older model; see its log"
     say "$MODEL is the older model again; the newer one is in $CANDIDATE"
     exit 0
 fi
-[ $# -eq 0 ] || fail "unknown argument '$1'; there is only: rollback"
+case ${1:-} in
+'' | -*) ;;
+*) fail "unknown argument '$1'; there are: rollback, and options of trimtab import" ;;
+esac
 [ -n "$DATASET" ] || fail "DATASET is not set: the BEIR folder to train on"
+[ $# -eq 0 ] || [ -n "$LABELS" ] || fail "'$1' is for an import, and LABELS is not set"
 
-if [ -n "$CLICKS" ]; then
-    say "labels from $CLICKS"
+if [ -n "$LABELS" ]; then
+    say "labels from $LABELS ($FORMAT)"
     options=()
     [ -z "$CORPUS" ] || options=(--corpus "$CORPUS")
-    "$TRIMTAB" import clicks "$CLICKS" -o "$DATASET" ${options[@]+"${options[@]}"}
+    trimtab import "$FORMAT" "$LABELS" -o "$DATASET" ${options[@]+"${options[@]}"} "$@"
 fi
 
 if [ "$EMBED" = yes ]; then
     options=(--encoder "$ENCODER")
     [ -z "$DOCUMENTS" ] || options+=(--documents "$DOCUMENTS")
-    "$TRIMTAB" embed "$DATASET" -o "$EMBEDDINGS" "${options[@]}"
+    trimtab embed "$DATASET" -o "$EMBEDDINGS" "${options[@]}"
 fi
 
 options=()
@@ -106,15 +124,19 @@ if has_model "$MODEL"; then
     fi
 fi
 [ -z "$RECIPE" ] || options+=(--recipe "$RECIPE")
-"$TRIMTAB" fit "$DATASET" --embeddings "$EMBEDDINGS" -o "$CANDIDATE" ${options[@]+"${options[@]}"}
+gone=()
+[ -z "$MAX_DROPPED" ] || gone=(--max-dropped "$MAX_DROPPED")
+# What was interrupted goes on where labels and vectors are still the same; else it is done afresh.
+options+=(--resume --fresh ${gone[@]+"${gone[@]}"})
+trimtab fit "$DATASET" --embeddings "$EMBEDDINGS" -o "$CANDIDATE" ${options[@]+"${options[@]}"}
 if ! has_model "$CANDIDATE"; then
     say "no adapter helps on these labels; what was in force stays"
     exit 3
 fi
 
 status=0
-"$TRIMTAB" compare "$older" "$CANDIDATE" "$DATASET" --embeddings "$EMBEDDINGS" \
-    --gate --require "$REQUIRE" --margin "$MARGIN" || status=$?
+trimtab compare "$older" "$CANDIDATE" "$DATASET" --embeddings "$EMBEDDINGS" \
+    ${gone[@]+"${gone[@]}"} --gate --require "$REQUIRE" --margin "$MARGIN" || status=$?
 if [ "$status" -ne 0 ]; then
     say "$CANDIDATE stays a candidate"
     exit "$status"

@@ -4,6 +4,7 @@ Each file is written beside its place and renamed, so a crash leaves the old sta
 """
 
 import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,12 @@ from training.errors import DataError
 from training.files import write_whole
 
 _RECORD = "record"
+_CONTENTS = {"labels": "labels", "vectors": "vectors", "start": "model to start from (--from)"}
 
 State = dict[str, Tensor]
 Resume = Literal["never", "if_same", "must_match"]
+Tell = Callable[[str], None]
+"""Called with one sentence for the user."""
 
 
 class Workspace:
@@ -28,14 +32,22 @@ class Workspace:
         folder: Where it is; None keeps nothing on disk.
     """
 
-    def __init__(self, folder: Path | None, identity: dict[str, Any], *, resume: Resume) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        identity: dict[str, Any],
+        *,
+        resume: Resume,
+        tell: Tell = lambda _text: None,
+    ) -> None:
         """Open the folder, emptied of work that is not to be continued.
 
         Args:
             folder: Where to keep states, or None to keep none.
             identity: What decides the outcome of the fit: recipe, seed, content hashes.
             resume: ``never`` starts over, ``if_same`` continues what stands there if it is this
-                very fit, ``must_match`` refuses anything else.
+                very fit and else starts over, ``must_match`` refuses to remove any other fit's.
+            tell: Told what becomes of unfinished work, where there is some.
 
         Raises:
             DataError: ``must_match``, and the folder holds a fit with other settings or data.
@@ -47,13 +59,21 @@ class Workspace:
         marker = folder / "fit.json"
         wanted = json.dumps(identity, sort_keys=True, indent=1)
         found = marker.read_text(encoding="utf-8") if marker.exists() else None
+        n_states = len(list(folder.glob("*.safetensors")))
         if resume != "never" and found == wanted:
+            if n_states:
+                tell(
+                    "continuing an interrupted fit of the same settings and data: "
+                    f"trials begun in {folder}: {n_states} (--fresh starts over)"
+                )
             return
-        if resume == "must_match" and found is not None:
-            raise DataError(
-                f"{folder} holds an unfinished fit with other settings or data "
-                f"({_first_difference(found, identity)}); "
-                "run without --resume to start over, or restore the settings"
+        if n_states:
+            differs = _differences(found, identity) if found != wanted else ""
+            _give_up(
+                f"{folder} holds an interrupted fit (trials begun: {n_states})",
+                differs,
+                resume,
+                tell,
             )
         for file in folder.glob("*.safetensors"):
             file.unlink()
@@ -71,7 +91,9 @@ class Workspace:
             state = load(file.read_bytes())
             record = json.loads(bytes(state.pop(_RECORD).tolist()))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise DataError(f"{file} is damaged ({error}); run without --resume") from error
+            raise DataError(
+                f"{file} is damaged ({error}); start over with --fresh, or remove that file"
+            ) from error
         return state, record
 
     def save(self, name: str, state: State, record: dict[str, Any]) -> None:
@@ -89,10 +111,40 @@ class Workspace:
         return self.folder / f"{name}.safetensors"
 
 
-def _first_difference(found: str, wanted: dict[str, Any]) -> str:
-    """Name the first setting in which two fits differ."""
-    old = json.loads(found)
-    for key in sorted(set(old) | set(wanted)):
-        if old.get(key) != wanted.get(key):
-            return f"{key} differs"
-    return "its record is malformed"
+def _give_up(what: str, differs: str, resume: Resume, tell: Tell) -> None:
+    """Say that unfinished work goes, or refuse to remove it.
+
+    Raises:
+        DataError: It is that of another fit, and nobody has said that it may go.
+    """
+    of_what = f" of other settings or data ({differs})" if differs else ""
+    if resume == "must_match":
+        raise DataError(
+            f"{what}{of_what}; restore them to continue it, or give --fresh to remove it and "
+            "start over"
+        )
+    tell(f"starting over: {what}{of_what}, which is removed")
+
+
+def _differences(found: str | None, wanted: Mapping[str, Any]) -> str:
+    """Name the settings and data in which two fits differ, with the values where they are short."""
+    try:
+        old = json.loads(found or "")
+        parts = list(_compared(old, wanted))
+    except (ValueError, TypeError, AttributeError):
+        return "its record is missing or malformed"
+    return "; ".join(parts) or "its record is written in another way"
+
+
+def _compared(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each difference; of the recipe, each knob that differs."""
+    for key in sorted(set(old) | set(new)):
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _compared(before, after)
+        elif key in _CONTENTS:
+            yield f"other {_CONTENTS[key]}"
+        else:
+            yield f"{key} was {json.dumps(before)}, is {json.dumps(after)}"

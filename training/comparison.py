@@ -1,175 +1,154 @@
-"""Two models on the same queries: is the newer one better, for whom, and by how much?
+"""Models on the same queries: is the newer one better, for whom, and by how much?
 
-Both are measured as exported files, as in ``training.evaluate``, on the queries that neither was
+All are measured as exported files, as in ``training.evaluate``, on the queries that none was
 trained on, as far as that is known.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sidecar.adapter import Adapter
 from training.changes import HEADLINE, TIE, PerQuery, Searched, first_relevant, most_changed
 from training.dataset import Dataset, Qrels, relevant
 from training.embeddings import Embeddings
 from training.errors import ConfigError
-from training.evaluate import check_fit, find_relevant_rows, found_nothing
+from training.evaluate import check_fit
 from training.gate import Gate, judge
-from training.metrics import DEPTH, METRICS, measure
-from training.search import Ranking, search
+from training.metrics import METRICS
+from training.runs import Runs
+from training.sides import LETTERS, Measured, Searcher, Side
 from training.significance import compare_paired
 from training.trained_on import TrainedOn
-
-NO_ADAPTER = ("none", "raw")
-"""Words for the raw query in place of a model."""
 
 _SEED = 0
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two models, or the raw query.
-
-    Attributes:
-        name: As the user has named it.
-        adapter: The model; None for the raw query.
-        trained_on: What it was trained on, or None where that is not known.
-    """
-
-    name: str
-    adapter: Adapter | None
-    trained_on: TrainedOn | None
-
-    @classmethod
-    def load(cls, name: str, dataset: Dataset) -> "Side":
-        """Load a model, and look up what it was trained on.
-
-        That stands beside it, or is this very dataset. Nothing was trained for the raw query.
-
-        Raises:
-            sidecar.errors.ModelError: The model can't be loaded.
-        """
-        if name in NO_ADAPTER:
-            return cls(name, None, TrainedOn.nothing())
-        adapter = Adapter.load(name)
-        return cls(name, adapter, TrainedOn.find(name, adapter.manifest.training, dataset))
-
-    @property
-    def similarity(self) -> str | None:
-        """How its index compares; None for the raw query, which takes the other's."""
-        return self.adapter.manifest.similarity if self.adapter else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Say what it is."""
-        if self.adapter is None:
-            return {"name": self.name, "model": None, "kind": "raw query"}
-        return {
-            "name": self.name,
-            "model": self.adapter.mark,
-            "kind": self.adapter.manifest.kind,
-        }
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Rankings and metrics of A, B and the raw query, over one list of queries.
-
-    Attributes:
-        query_ids: The queries.
-        relevant_rows: For each query, the grade of each relevant document, by row.
-        rankings: ``a``, ``b`` and ``raw``.
-        scores: The same three's metrics of every query.
-    """
-
-    query_ids: list[str]
-    relevant_rows: list[dict[int, float]]
-    rankings: dict[str, Ranking]
-    scores: dict[str, PerQuery]
-
-
 def compare_models(
-    names: tuple[str, str],
+    names: Sequence[str],
     dataset: Dataset,
     embeddings: Embeddings,
     gate: Gate | None = None,
     *,
     split: str = "test",
 ) -> dict[str, Any]:
-    """Search with A, with B and with raw queries, exactly, and compare B with A.
+    """Compare models as `compare_runs` does; give its record alone."""
+    return compare_runs(names, dataset, embeddings, gate, split=split)[0]
 
-    Queries that A or B was trained on, or chosen by, are left out, unless that leaves none.
+
+def compare_runs(
+    names: Sequence[str],
+    dataset: Dataset,
+    embeddings: Embeddings,
+    gate: Gate | None = None,
+    *,
+    split: str = "test",
+) -> tuple[dict[str, Any], Runs]:
+    """Search with every model and with raw queries, exactly, and compare each with the first.
+
+    Queries that any of them was trained on, or chosen by, are left out, unless that leaves none.
 
     Args:
-        names: A and B: model files or folders, or ``none`` for the raw query.
+        names: A, B and perhaps more: model files or folders, or ``none`` for the raw query.
         dataset: Labels and texts.
         embeddings: Vectors of every labelled query and document.
         gate: What is asked of B; the defaults where absent.
         split: Which labels to compare on.
 
     Returns:
-        The object of ``compare --json``; docs/retraining.md describes it.
+        The object of ``compare --json``, which docs/retraining.md describes: B against A, and under
+        ``more`` the same of every further model against A. And what every query found: ``raw``,
+        ``a``, ``b`` and so on.
 
     Raises:
-        ConfigError: Neither is a model.
+        ConfigError: Fewer than two, or more than the letters, are named, or a pair has no model.
         DataError: The split is missing, a label has no vector, or a model is for other vectors.
         sidecar.errors.ModelError: A model can't be loaded.
     """
-    a, b = (Side.load(name, dataset) for name in names)
-    if a.adapter is None and b.adapter is None:
-        raise ConfigError("A and B are both the raw query; name a model for one of them")
-    for side in (a, b):
-        if side.adapter:
-            check_fit(side.adapter, embeddings, side.name)
+    sides = _load_sides(names, dataset, embeddings)
     qrels = dataset.split(split)
     embeddings.require({split: qrels})
-    used = [_was_used(side, dataset, qrels) for side in (a, b)]
-    left_out = _left_out(used)
-    chosen = np.ones(len(qrels), dtype=bool) if left_out["kept"] else ~(used[0] | used[1])
+    used = np.array([_was_used(side, dataset, qrels) for side in sides])
+    is_used = used.any(axis=0)
+    chosen = np.ones(len(qrels), dtype=bool) if is_used.all() else ~is_used
     kept = {
         query: labels
         for (query, labels), is_chosen in zip(qrels.items(), chosen, strict=True)
         if is_chosen
     }
-    measured = measure_sides(a, b, kept, embeddings)
-    seen, slice_notes = _seen((a, b), dataset, kept)
-    record = {
-        "dataset": dataset.name,
-        "split": split,
-        "n_queries": len(kept),
-        "a": a.as_dict(),
-        "b": b.as_dict(),
-        **summarise(measured, seen, is_raw=(a.adapter is None, b.adapter is None)),
-        "left_out": left_out,
-        "notes": [*_notes(a, b, embeddings), *_use_notes((a, b), left_out), *slice_notes],
-        **_examples(measured, dataset, embeddings),
-    }
-    record["verdict"] = judge(record, gate or Gate())
-    return record
+    is_migration = any(side.is_migration for side in sides)
+    has_same_width = embeddings.queries.dim == embeddings.documents.dim
+    searcher = Searcher(kept, embeddings, is_comparable=has_same_width and not is_migration)
+    # Queries of a made test split were training queries of whatever was trained on all labels.
+    is_open = split == "train" or (split == "test" and dataset.made_splits is not None)
+    about = {"dataset": dataset.name, "split": split, "n_queries": len(kept)}
+    records, runs = [], {}
+    for place in range(1, len(sides)):
+        pair = sides[0], sides[place]
+        letters = "A" + LETTERS[place]
+        measured = searcher.measure(*pair)
+        seen, slice_notes = _seen(pair, dataset, kept)
+        left_out = {
+            **_left_out(used[[0, place]], is_used),
+            "may_be_used": is_open and not all(side.is_known for side in pair),
+        }
+        record = {
+            **about,
+            "a": pair[0].as_dict(),
+            "b": pair[1].as_dict(),
+            **summarise(measured, seen, is_raw=(not pair[0].adapter, not pair[1].adapter)),
+            "left_out": left_out,
+            "notes": [
+                *_notes(*pair, embeddings, letters),
+                *_use_notes(pair, left_out, letters),
+                *slice_notes,
+            ],
+            **_examples(measured, dataset, embeddings),
+        }
+        record["verdict"] = judge(record, gate or Gate(), LETTERS[place])
+        records.append(record)
+        runs = {"raw": measured, "a": measured, **runs, LETTERS[place].lower(): measured}
+    return _joined(records), _as_runs(runs, kept, embeddings)
 
 
-def measure_sides(a: Side, b: Side, qrels: Qrels, embeddings: Embeddings) -> Measured:
-    """Rank documents for every query three times, and measure each ranking."""
-    query_ids = list(qrels)
-    queries = embeddings.queries.take_ids(query_ids)
-    relevant_rows = find_relevant_rows(qrels, embeddings)
-    usual = b.similarity or a.similarity or "cosine"
+def _load_sides(names: Sequence[str], dataset: Dataset, embeddings: Embeddings) -> list[Side]:
+    """Load all models, and hold each against the vectors."""
+    if not 2 <= len(names) <= len(LETTERS):
+        raise ConfigError(f"{len(names)} models are named; a comparison takes 2 to {len(LETTERS)}")
+    sides = [Side.load(name, dataset) for name in names]
+    for letter, side in zip(LETTERS[1:], sides[1:], strict=False):
+        if sides[0].adapter is None and side.adapter is None:
+            raise ConfigError(
+                f"A and {letter} are both the raw query; name a model for one of them"
+            )
+    for side in sides:
+        if side.adapter:
+            check_fit(side.adapter, embeddings, side.name)
+    return sides
 
-    def rank(side: Side | None) -> Ranking:
-        adapter = side.adapter if side else None
-        if adapter is None and embeddings.queries.dim != embeddings.documents.dim:
-            return found_nothing(len(queries))
-        vectors = adapter.transform(queries) if adapter else queries
-        similarity = adapter.manifest.similarity if adapter else usual
-        return search(vectors, embeddings.documents, depth=DEPTH, similarity=similarity)
 
-    rankings = {"raw": rank(None)}
-    for key, side in (("a", a), ("b", b)):
-        rankings[key] = rank(side) if side.adapter else rankings["raw"]
-    scores = {key: measure(ranking[0], relevant_rows) for key, ranking in rankings.items()}
-    return Measured(query_ids, relevant_rows, rankings, scores)
+def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put further comparisons under the first, with what to know of many."""
+    first, *more = records
+    if not more:
+        return first
+    note = (
+        f"{len(records)} models are held against A: each interval and p-value is of its pair "
+        "alone, and the best of several looks better than it is"
+    )
+    return {**first, "notes": [*first["notes"], note], "more": more}
+
+
+def _as_runs(found: dict[str, Measured], qrels: Qrels, embeddings: Embeddings) -> Runs:
+    """Name the rankings ``raw``, ``a``, ``b`` and so on."""
+    keys = {name: name if name in {"raw", "a"} else "b" for name in found}
+    return Runs(
+        qrels,
+        embeddings.documents.ids,
+        {name: measured.rankings[keys[name]] for name, measured in found.items()},
+        {name: measured.scores[keys[name]] for name, measured in found.items()},
+    )
 
 
 def summarise(
@@ -243,14 +222,13 @@ def _was_used(side: Side, dataset: Dataset, qrels: Qrels) -> NDArray[np.bool_]:
     return side.trained_on.has_query(dataset, list(qrels))
 
 
-def _left_out(used: list[NDArray[np.bool_]]) -> dict[str, Any]:
+def _left_out(used: NDArray[np.bool_], is_used: NDArray[np.bool_]) -> dict[str, Any]:
     """Count the queries that had a part in a model; where that is all of them, they are kept."""
-    either = used[0] | used[1]
     return {
-        "n_queries": 0 if either.all() else int(either.sum()),
+        "n_queries": 0 if is_used.all() else int(is_used.sum()),
         "used_by_a": int(used[0].sum()),
         "used_by_b": int(used[1].sum()),
-        "kept": bool(either.all()),
+        "kept": bool(is_used.all()),
     }
 
 
@@ -305,15 +283,15 @@ def _named(
     }
 
 
-def _notes(a: Side, b: Side, embeddings: Embeddings) -> list[str]:
+def _notes(a: Side, b: Side, embeddings: Embeddings, letters: str) -> list[str]:
     """Say in what A and B are not alike, and what is taken on trust."""
     notes = []
     if a.similarity and b.similarity and a.similarity != b.similarity:
         notes.append(
-            f"A is for an index that compares by {a.similarity}, B by {b.similarity}: each is "
-            "measured on its own; one index can't serve both"
+            f"A is for an index that compares by {a.similarity}, {letters[1]} by {b.similarity}: "
+            "each is measured on its own; one index can't serve both"
         )
-    for letter, side in (("A", a), ("B", b)):
+    for letter, side in zip(letters, (a, b), strict=True):
         if side.adapter and not side.adapter.manifest.encoder.fingerprint:
             notes.append(
                 f"{letter} does not say which encoder its queries come from; that it is "
@@ -324,18 +302,21 @@ def _notes(a: Side, b: Side, embeddings: Embeddings) -> list[str]:
     return notes
 
 
-def _use_notes(sides: Sequence[Side], left_out: dict[str, Any]) -> list[str]:
+def _use_notes(sides: Sequence[Side], left_out: dict[str, Any], letters: str) -> list[str]:
     """Warn of test queries that had a part in a model, and where that can't be told."""
     notes = []
     counts = left_out["used_by_a"], left_out["used_by_b"]
-    for letter, side, n_used in zip("AB", sides, counts, strict=True):
+    for letter, side, n_used in zip(letters, sides, counts, strict=True):
         if n_used:
             what = "kept, as there are no others" if left_out["kept"] else "left out"
             notes.append(f"{letter} was trained on {n_used} of these queries: {what}")
-        if side.trained_on is None or not side.trained_on.is_complete:
+        if not side.is_known:
             what = "its start was" if side.trained_on else "it was"
-            notes.append(
-                f"{letter} does not say which queries {what} trained on; if some are among these, "
-                "that flatters it"
+            so = (
+                "the dataset has no test split, so these may all be among them; give labels that "
+                "it has not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)"
+                if left_out["may_be_used"]
+                else "if some are among these, that flatters it"
             )
+            notes.append(f"{letter} does not say which queries {what} trained on; {so}")
     return notes

@@ -66,6 +66,8 @@ class Recipe:
         min_gain: Least validation gain in nDCG@10 for an adapter to be better than none.
         split_by: How test queries are split off where the data has none: ``document`` or
             ``query``.
+        max_dropped: Share of the labels that may name a query or document without a vector, as
+            one that was deleted, from 0 to 1; they are left out.
     """
 
     adapter: str = "auto"
@@ -97,6 +99,7 @@ class Recipe:
     anchor_batch: int = 256
     min_gain: float = 0.002
     split_by: str = "document"
+    max_dropped: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse values that no fit could use.
@@ -131,6 +134,10 @@ class Recipe:
         for key in ("weight_decay", "min_gain"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
+        if not 0 <= self.max_dropped <= 1:
+            raise ConfigError(
+                f"recipe key 'max_dropped' is {self.max_dropped}; a share lies from 0 to 1"
+            )
         if not 0 <= self.averaging < 1:
             raise ConfigError(f"recipe key 'averaging' is {self.averaging}; must be under 1")
         if self.folds < 2:

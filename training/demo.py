@@ -11,6 +11,7 @@ from training.embeddings import Embeddings, write_ids
 from training.encoders import packaged_minilm
 from training.errors import ConfigError, DataError
 from training.files import swap_folder
+from training.lock import locked
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -32,10 +33,20 @@ def open_demo_set(
 
     Raises:
         ConfigError: There is no such set, or the demo extra is not installed.
+        DataError: Another run makes it.
     """
     if name != f"demo:{NAME}":
         raise ConfigError(f"no built-in dataset {name!r}; there is demo:{NAME}")
     place = folder / (NAME if n_terms is None else f"{NAME}-{n_terms}")
+    with locked(place, "wait for it, or choose another --data"):
+        return _make_demo_set(place, n_terms, progress)
+
+
+def _make_demo_set(
+    place: Path, n_terms: int | None, progress: Progress
+) -> tuple[Dataset, Embeddings]:
+    """Open the set in a place that is held for this run alone."""
+    folder = place.parent
     if not place.is_dir():
         partial = folder / f".{place.name}.partial"
         write_demo_dataset(partial, n_terms)

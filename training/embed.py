@@ -25,6 +25,7 @@ from training.encoders import Encoder, Role, describe_encoder, with_prefix
 from training.errors import DataError, EncoderError
 from training.faiss_source import SCHEME, FaissSource
 from training.files import swap_folder
+from training.lock import locked
 from training.qdrant_source import SCHEMES, QdrantAccess, QdrantSource
 
 Progress = Callable[[str, int, int], None]
@@ -58,9 +59,23 @@ def embed_dataset(
         What ``encoder.json`` says.
 
     Raises:
-        DataError: An id stands twice, the stored vectors don't fit, or a vector can't be used.
+        DataError: An id stands twice, the stored vectors don't fit, a vector can't be used, or
+            another run makes the folder.
         EncoderError: The encoder fails; what it gave so far is kept for the next run.
     """
+    with locked(output):
+        return _embed(dataset, encoder, output, (documents, qdrant), progress)
+
+
+def _embed(
+    dataset: Dataset,
+    encoder: Encoder,
+    output: Path,
+    source: tuple[str | None, QdrantAccess | None],
+    progress: Progress,
+) -> EncoderInfo:
+    """Embed into a place that is held for this run alone."""
+    documents, qdrant = source
     work = output.with_name(f".{output.name}.partial")
     work.mkdir(parents=True, exist_ok=True)
     query_ids, query_texts = _gather(dataset.iter_queries(), "queries")

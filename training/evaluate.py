@@ -20,6 +20,7 @@ from training.errors import DataError
 from training.folds import has_seen_document
 from training.latency import measure_latency
 from training.metrics import DEPTH, METRICS, expected_ndcg, measure
+from training.runs import Runs
 from training.search import Ranking, search
 from training.significance import compare_paired
 from training.trained_on import TrainedOn
@@ -50,6 +51,7 @@ class Evaluation:
             that is not known.
         chance: nDCG@10 of the documents in an order of chance, on average.
         fresh: The same as a slice of the summary on the queries that had none, where others had.
+        runs: What every query found, ``raw`` and ``adapted``.
     """
 
     summary: dict[str, Any]
@@ -65,6 +67,7 @@ class Evaluation:
     n_used: int | None = None
     chance: float = 0.0
     fresh: dict[str, Any] | None = None
+    runs: Runs | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as one JSON object, the summary's keys on top.
@@ -158,10 +161,16 @@ def evaluate_model(  # noqa: PLR0913 - what is measured, and how
         measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
         _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
         len(dataset.synthetic & set(qrels)),
-        dataset.made_splits is not None and split != "dev",
-        n_used,
-        float(expected_ndcg(relevant_rows, len(embeddings.documents), K).mean()),
-        _slice(scores, ~is_used) if is_used is not None and n_used else None,
+        is_made=dataset.made_splits is not None and split != "dev",
+        n_used=n_used,
+        chance=float(expected_ndcg(relevant_rows, len(embeddings.documents), K).mean()),
+        fresh=_slice(scores, ~is_used) if is_used is not None and n_used else None,
+        runs=Runs(
+            qrels,
+            embeddings.documents.ids,
+            {"raw": base, "adapted": adapted},
+            {"raw": scores["base"], "adapted": scores["adapted"]},
+        ),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from training.adapters import Adapter
-from training.checkpoint import Resume, Workspace
+from training.checkpoint import Resume, Tell, Workspace
 from training.config import Recipe
 from training.dataset import Dataset, Qrels
 from training.device import find_device
@@ -56,6 +56,7 @@ class FitSettings:
         start_from: A trained adapter to start from instead of the identity.
         start_trained_on: What ``start_from`` was trained on, or None where that is not known: then
             a dev split has to judge.
+        tell: Told what becomes of unfinished work, where there is some.
     """
 
     seed: int = 0
@@ -64,6 +65,7 @@ class FitSettings:
     resume: Resume = "never"
     start_from: Adapter | None = None
     start_trained_on: TrainedOn | None = None
+    tell: Tell = lambda _text: None
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,13 @@ class _Fit:
             {
                 "recipe": recipe.as_dict(),
                 "seed": settings.seed,
+                "device": settings.device,
                 "labels": dataset.content_hash(),
                 "vectors": embeddings.content_hash() if settings.workspace else "",
                 "start": digest_of(settings.start_from),
             },
             resume=settings.resume,
+            tell=settings.tell,
         )
         self.starts = Starts(recipe, embeddings, settings.start_from, settings.seed)
         self.folds = self._choose_folds(embeddings)

@@ -33,7 +33,7 @@ class Gate:
     margin: float = 0.005
 
 
-def judge(record: dict[str, Any], gate: Gate) -> dict[str, Any]:
+def judge(record: dict[str, Any], gate: Gate, letter: str = "B") -> dict[str, Any]:
     """Judge B against A, and against no adapter at all.
 
     Better: the 95 % interval of B minus A lies above 0. No worse: it lies above minus the margin.
@@ -47,6 +47,7 @@ def judge(record: dict[str, Any], gate: Gate) -> dict[str, Any]:
     Args:
         record: What ``training.comparison.compare_models`` has measured.
         gate: What is asked.
+        letter: What the newer model is called in words.
 
     Returns:
         ``decision``, ``sentence``, ``requirement``, ``margin``, ``passes``, ``exit_code``, and
@@ -57,16 +58,15 @@ def judge(record: dict[str, Any], gate: Gate) -> dict[str, Any]:
         doi:10.1001/jama.2012.87802, figure 1.
     """
     metric, n_queries = record["metrics"][HEADLINE], record["n_queries"]
-    is_tainted = record["left_out"]["kept"]
     decision = _decide(metric["ci95"], gate.margin)
-    if n_queries < MIN_SLICE or is_tainted:
+    if n_queries < MIN_SLICE or _is_tainted(record):
         decision = "can't tell"
     failures = list(_failures(record, gate, decision))
     doubts = list(_doubts(record, gate, decision))
     code = FAILS if failures else NOT_SHOWN if doubts else PASSES
     return {
         "decision": decision,
-        "sentence": _sentence(decision, record, gate),
+        "sentence": _sentence(decision, record, gate, letter),
         "requirement": gate.requirement,
         "margin": gate.margin,
         "passes": code == PASSES,
@@ -119,10 +119,16 @@ def _doubts(record: dict[str, Any], gate: Gate, decision: Decision) -> list[str]
 
 def _is_judged(record: dict[str, Any]) -> bool:
     """Tell whether there are queries enough to conclude anything."""
-    return bool(record["n_queries"] >= MIN_SLICE and not record["left_out"]["kept"])
+    return bool(record["n_queries"] >= MIN_SLICE and not _is_tainted(record))
 
 
-def _sentence(decision: Decision, record: dict[str, Any], gate: Gate) -> str:
+def _is_tainted(record: dict[str, Any]) -> bool:
+    """Tell whether the queries had a part in a model, or may have had."""
+    left_out = record["left_out"]
+    return bool(left_out["kept"] or left_out.get("may_be_used"))
+
+
+def _sentence(decision: Decision, record: dict[str, Any], gate: Gate, letter: str) -> str:
     """Say what happens to nDCG@10 from A to B, and what that means."""
     metric, n_queries = record["metrics"][HEADLINE], record["n_queries"]
     verb = "rises" if metric["delta"] > 0 else "falls" if metric["delta"] < 0 else "stays"
@@ -132,15 +138,15 @@ def _sentence(decision: Decision, record: dict[str, Any], gate: Gate) -> str:
         f"95 % interval {signed(low)} to {signed(high)}) on {n_queries:,} {record['split']} queries"
     )
     word = {
-        "better": "B is better than A",
-        "no worse": f"B is no worse than A, within {gate.margin:g}",
-        "worse": "B is worse than A",
-        "can't tell": "Can't tell B from A",
+        "better": f"{letter} is better than A",
+        "no worse": f"{letter} is no worse than A, within {gate.margin:g}",
+        "worse": f"{letter} is worse than A",
+        "can't tell": f"Can't tell {letter} from A",
     }[decision]
     if decision != "can't tell":
         return f"{word}: {facts}."
     if record["left_out"]["kept"]:
-        return f"{word}: {facts}, all of which A or B was trained on."
+        return f"{word}: {facts}, all of which A or {letter} was trained on."
     if n_queries < MIN_SLICE:
         return f"{word}: {facts}, too few for any conclusion; {MIN_SLICE} are the least."
     return f"{word} with so few queries: {facts}{_wanted(metric, n_queries, gate.margin)}."

@@ -15,7 +15,7 @@ from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
 from training.adapters import Adapter, IdentityAdapter, load_adapter, save_adapter
 from training.card import write_card
-from training.checkpoint import Resume
+from training.checkpoint import Resume, Tell
 from training.config import Recipe
 from training.dataset import Dataset
 from training.embeddings import Embeddings
@@ -24,6 +24,8 @@ from training.evaluate import Evaluation, evaluate_model
 from training.export import describe_adapter, export_adapter, stamp_manifest
 from training.files import swap_folder, write_whole
 from training.fit import FitResult, FitSettings, fit_adapter
+from training.lock import locked
+from training.missing import keep_embedded
 from training.origin import (
     describe_file,
     describe_fit,
@@ -34,6 +36,7 @@ from training.origin import (
 from training.query_region import find_query_region
 from training.record import EVALUATION, encode_record
 from training.report import require_packages, write_report
+from training.runs import RUNS
 from training.size_curve import measure_size_curve
 from training.trained_on import TRAINED_ON, TrainedOn
 from training.verdict import decide
@@ -41,12 +44,15 @@ from training.verdict import decide
 Stage = Callable[[str], None]
 """Called with what is about to be done."""
 
+FitProgress = Callable[[int, int], None]
+"""Called while fitting, after every epoch, with the trials that are done and all of them."""
+
 MODEL_FILE = "adapter.onnx"
 CHECKPOINT = "checkpoint"
 _PROVED_QUERIES = 33
 _TRIED_QUERIES = 5
 REPORT = "report.html"
-_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT, TRAINED_ON}
+_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT, RUNS, TRAINED_ON}
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,9 @@ class BuildOptions:
     Attributes:
         seed: Seed of every random choice.
         device: Where to compute: ``cpu``, ``cuda`` or ``mps``.
-        resume: Whether to continue an interrupted build: ``never``, ``if_same`` or ``must_match``.
+        resume: What becomes of an interrupted build in this place: ``must_match`` continues it, and
+            refuses where it had other settings or data; ``if_same`` then starts over; ``never``
+            always does.
         start_from: A trained adapter to start from instead of the identity.
         start_name: Where ``start_from`` stands, for whoever wants to do the same again.
         start_trained_on: What ``start_from`` was trained on, as far as that is known.
@@ -85,11 +93,12 @@ class BuildOptions:
         allow_identity: Where no adapter helps, write a model that changes nothing.
         index: ``faiss:PATH`` of the approximate index that will be searched, to be measured, too.
         size_curve: Whether to fit with fewer training queries, too, and show what they give.
+        tell: Told, in a sentence, what becomes of an interrupted build.
     """
 
     seed: int = 0
     device: str = "cpu"
-    resume: Resume = "never"
+    resume: Resume = "must_match"
     start_from: Adapter | None = None
     start_name: str = ""
     start_trained_on: TrainedOn | None = None
@@ -97,6 +106,7 @@ class BuildOptions:
     allow_identity: bool = False
     index: str | None = None
     size_curve: bool = False
+    tell: Tell = lambda _text: None
 
     def command(self, dataset: Dataset, embeddings: Embeddings, folder: Path) -> str:
         """Write the command that does the same again, its recipe being in ``recipe.toml``."""
@@ -120,7 +130,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     options: BuildOptions | None = None,
     *,
     on_stage: Stage = lambda _text: None,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: FitProgress = lambda _done, _all: None,
 ) -> BuiltModel:
     """Fit an adapter, export it, measure the exported file, and write a model folder.
 
@@ -134,12 +144,30 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         progress: Called while fitting, after every epoch.
 
     Raises:
+        DataError: Another run builds there, or was interrupted there with other settings or data.
         TrainingError: Whatever stops the fit, the export or the evaluation; the folder is as it
             was before.
     """
     recipe, options = recipe or Recipe(), options or BuildOptions()
     require_packages()
     check_target(folder)
+    with locked(folder):
+        return _build(dataset, embeddings, folder, recipe, options, (on_stage, progress))
+
+
+def _build(
+    dataset: Dataset,
+    embeddings: Embeddings,
+    folder: Path,
+    recipe: Recipe,
+    options: BuildOptions,
+    watchers: tuple[Stage, FitProgress],
+) -> BuiltModel:
+    """Build in a place that is held for this run alone."""
+    on_stage, progress = watchers
+    dataset, dropped = keep_embedded(dataset, embeddings, recipe.max_dropped)
+    if dropped:
+        options.tell(dropped.sentence())
     if options.index:
         on_stage("index")
         _check_index(options.index, dataset, embeddings, recipe)
@@ -149,6 +177,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         device=options.device,
         workspace=work / "fit",
         resume=options.resume,
+        tell=options.tell,
         start_from=_as_start(options.start_from, embeddings, recipe),
         start_trained_on=_trained_before(options),
     )
@@ -167,12 +196,15 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         index=options.index,
         timed=True,
     )
+    evaluation.notes.extend([dropped.sentence()] if dropped else [])
     is_written = fit.adapter is not None or options.allow_identity
     stamped = exported.stamp(evaluation) if is_written else None
     record = {
         **evaluation.as_dict(),
         "fit": describe_fit(fit, exported.manifest, options.command(dataset, embeddings, folder)),
     }
+    if dropped:
+        record["dropped_labels"] = dropped.as_dict()
     if options.size_curve:
         record["size_curve"] = measure_size_curve(
             dataset,
@@ -188,6 +220,8 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         write_model(new, adapter, stamped.content, stamped.manifest)
         write_whole(new / TRAINED_ON, trained_on.encode(training))
     record["verdict"] = decide(record)
+    if evaluation.runs:
+        evaluation.runs.write(new / RUNS)
     _write_papers(new, folder.name, record, stamped.manifest if stamped else None, fit, evaluation)
     keep_others(folder, new)
     swap_folder(new, folder)

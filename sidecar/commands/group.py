@@ -74,8 +74,8 @@ class LazyGroup(click.Group):
             raise click.ClickException(explain_missing(error)) from error
         except KeyboardInterrupt:
             click.echo(
-                "\nInterrupted. Nothing half-written was left; run the same command again"
-                " (fit: with --resume) to continue.",
+                "\nInterrupted. Nothing half-written was left; run the same command again to"
+                " continue.",
                 err=True,
             )
             ctx.exit(130)

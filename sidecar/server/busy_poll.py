@@ -8,11 +8,12 @@ guest's processor (``halt_poll_ns``) and HAProxy with ``busy-polling`` does alwa
 
 import asyncio
 import os
-from time import perf_counter
+from time import perf_counter, sleep
 
 _WEIGHT = 1 / 8
 """Of the last wait, in the share of waits that were short."""
 _PAYS_FROM = 0.5
+_CAN_YIELD = hasattr(os, "sched_yield")
 
 FOR_ANSWER, FOR_REQUEST = 0, 1
 """What is waited for: Qdrant's answer to what was just sent, or a client's next request."""
@@ -68,7 +69,10 @@ class BusyPoll:
     def _look(self) -> None:
         """Have the loop look once more without sleeping: it does where a call is due."""
         if perf_counter() < self._until:
-            os.sched_yield()
+            if _CAN_YIELD:
+                os.sched_yield()
+            else:  # Windows
+                sleep(0)
             asyncio.get_running_loop().call_soon(self._look)
         else:
             self._is_awake = False

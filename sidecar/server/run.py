@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sidecar.config import Address, Settings
-from sidecar.errors import ConfigError, MissingExtraError
+from sidecar.errors import ConfigError
 from sidecar.facts import Facts
 from sidecar.log import LogSettings
 from sidecar.server.admin import AdminServer, make_app
 from sidecar.server.administration import Administration, Control, stamp_files, watch_files
+from sidecar.server.event_loop import new_event_loop, on_signal
 from sidecar.server.live import Live
 from sidecar.server.supervisor import Supervisor
 from sidecar.server.tls import client_context, server_context
@@ -35,11 +35,7 @@ def run_server(settings: Settings, read: Read, tell: Tell, logs: LogSettings) ->
     Raises:
         SidecarError: The server can't start.
     """
-    try:
-        import uvloop
-    except ImportError as error:
-        raise MissingExtraError("trimtab serve needs: pip install 'trimtab[server]'") from error
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         if settings.workers == 1:
             runner.run(_run_one(settings, read, tell))
         else:
@@ -156,7 +152,6 @@ async def _administer(
     await office.start(administration)
     ended = asyncio.Event()
     reloads: set[asyncio.Task[str]] = set()
-    loop = asyncio.get_running_loop()
 
     def reload() -> None:
         task = asyncio.create_task(administration.reload())
@@ -169,9 +164,9 @@ async def _administer(
             os._exit(130)
         ended.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        on_signal(name, end)
+    on_signal("SIGHUP", reload)
     watching = None
     if settings.reload.watch:
         watching = asyncio.create_task(watch_files(settings, administration, read, office.seen))

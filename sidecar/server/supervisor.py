@@ -21,6 +21,7 @@ from typing import Any
 from sidecar.config import Address, Settings
 from sidecar.errors import ConfigError, SidecarError, WorkerEndedError
 from sidecar.log import LogSettings, install_handler
+from sidecar.server.event_loop import ignore_signal, new_event_loop, on_signal
 from sidecar.server.worker import Worker, open_socket
 from sidecar.telemetry import Telemetry
 
@@ -286,12 +287,10 @@ async def _forget(worker: RemoteWorker, collection: str) -> None:
 
 def run_worker(control: socket.socket, settings: Settings, read: Read, logs: LogSettings) -> None:
     """Be a worker, until SIGTERM or the end of the supervisor."""
-    import uvloop
-
     install_handler(logs)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to end
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    ignore_signal("SIGINT")  # the supervisor says when to end
+    ignore_signal("SIGHUP")
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_work(control, settings, read))
 
 
@@ -309,7 +308,7 @@ async def _work(control: socket.socket, settings: Settings, read: Read) -> None:
         lambda collection: writer.write(json.dumps({"forget": collection}).encode() + b"\n")
     )
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    on_signal("SIGTERM", ended.set)
     obeying = asyncio.create_task(_obey(worker, reader, writer))
     obeying.add_done_callback(lambda _: ended.set())
     await ended.wait()

@@ -278,6 +278,8 @@ def open_socket(address: Address, *, shares_port: bool) -> socket.socket:
     Raises:
         ConfigError: It can't be had.
     """
+    if shares_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigError("this system has no ports that processes share; use one worker")
     try:
         family, kind, _, _, place = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,10 +1,10 @@
 """The commands as a user runs them, on a small world, in processes of their own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import faiss
@@ -220,32 +220,86 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
 
 
-def test_interrupted_fit_resumes_to_the_same_model(world: World, tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(
-        'adapter = "linear"\nepochs = 60\nfolds = 3\npatience = 60\nlearning_rate = 0.02\n'
-        "min_steps = 1\ntemperatures = 0.03\nrefits = 2\n"
-    )
-    words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", recipe, "-o"]
-    trimtab(*words, "whole", cwd=tmp_path)
+PAUSING = """
+import os
+import sys
+
+from training.adapters import LinearAdapter
+
+
+class Pausing(LinearAdapter):
+    steps = 0
+
+    def change(self, queries):
+        if self.training:
+            Pausing.steps += 1
+        if str(Pausing.steps) == os.environ.get("PAUSE_AT"):
+            Pausing.steps += 1
+            print("paused", flush=True)
+            sys.stdin.readline()
+        return super().change(queries)
+"""
+
+
+def pausing_fit(words: list[object], cwd: Path) -> subprocess.Popen[str]:
+    """Start a fit that stands still in the middle; returns once it does."""
     running = subprocess.Popen(
-        [TRIMTAB, *map(str, words), "cut"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [TRIMTAB, *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "PAUSE_AT": "20"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    work = tmp_path / ".cut.partial" / "fit"
-    while len(list(work.glob("*.safetensors"))) < 3:
-        assert running.poll() is None
-        time.sleep(0.01)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "paused\n", running.communicate()[1]
+    return running
+
+
+@pytest.fixture(scope="module")
+def pausing(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
+    """A place with a fit that is done, and the words of its command but for the folder's name."""
+    place = tmp_path_factory.mktemp("pausing")
+    (place / "recipe.toml").write_text(
+        'adapter = "pausing:Pausing"\nepochs = 60\nfolds = 3\npatience = 60\n'
+        "learning_rate = 0.02\nmin_steps = 1\ntemperatures = 0.03\nrefits = 2\n"
+    )
+    (place / "pausing.py").write_text(PAUSING)
+    words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", "recipe.toml", "-o"]
+    trimtab(*words, "whole", cwd=place)
+    return place, words
+
+
+def weights_in(model: Path) -> bytes:
+    return (model / "checkpoint" / "adapter.safetensors").read_bytes()
+
+
+def test_interrupted_fit_is_continued_by_the_same_command_and_kept_from_any_other(
+    pausing: tuple[Path, list[object]],
+) -> None:
+    place, words = pausing
+    words = [*words, "cut"]
+    running = pausing_fit(words, place)
+    done = trimtab(*words, "--fresh", cwd=place, check=1)
+    assert "another run writes to cut; wait for it" in one_line(done.stderr)
     running.send_signal(signal.SIGINT)
     _, talk = running.communicate()
     assert running.returncode == 130
     assert "Traceback" not in talk
-    assert not (tmp_path / "cut").exists()
-    trimtab(*words, "cut", "--resume", cwd=tmp_path)
-    states = [
-        (tmp_path / name / "checkpoint" / "adapter.safetensors").read_bytes()
-        for name in ("whole", "cut")
-    ]
-    assert states[0] == states[1]
+    assert not (place / "cut").exists()
+    states = sorted((place / ".cut.partial" / "fit").iterdir())
+    done = trimtab(*words, "--seed", "7", cwd=place, check=1)
+    assert "(seed was 0, is 7)" in one_line(done.stderr)
+    assert sorted((place / ".cut.partial" / "fit").iterdir()) == states
+    done = trimtab(*words, cwd=place)
+    assert "continuing an interrupted fit of the same settings" in one_line(done.stderr)
+    assert weights_in(place / "cut") == weights_in(place / "whole")
+    assert list(place.glob(".cut.*")) == []
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_embed_copies_stored_vectors_and_search_shows_both(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import new_client
-from tests.support.worlds import World, make_world
+from tests.support.worlds import World, make_world, unit
 from training.adapters import LinearAdapter, save_adapter
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +64,9 @@ class Loop:
         mark: str = route["adapter"]
         return mark
 
-    def run(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        env = {
+    def settings(self) -> dict[str, str]:
+        """The script's environment."""
+        return {
             "MODEL": "models/docs",
             "DATASET": str(self.world.folder),
             "EMBEDDINGS": str(self.world.vectors),
@@ -74,10 +76,12 @@ class Loop:
             "TRIMTAB": str(TRIMTAB),
             "OMP_NUM_THREADS": "1",
         }
+
+    def run(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [SCRIPT, *words],
             cwd=self.folder,
-            env={**os.environ, **env, **settings},
+            env={**os.environ, **self.settings(), **settings},
             capture_output=True,
             text=True,
             check=False,
@@ -141,7 +145,6 @@ def test_newer_model_gets_in_and_back_out(loop: Loop) -> None:
     scores = documents.take(np.arange(len(documents))) @ after.transform(query)
     assert loop.search() == ([str(row) for row in np.argsort(-scores)[:10]], after.mark)
     assert Adapter.load(loop.folder / "models/previous/docs").mark == before
-    assert not (loop.folder / "models/docs.retraining").exists()
 
     evaluation = json.loads((loop.model / "evaluation.json").read_text())
     assert "--from models/docs" in evaluation["fit"]["command"]
@@ -167,11 +170,7 @@ def prepared(loop: Loop, weight: np.ndarray) -> str:
 
 
 def best_weight(world: World) -> np.ndarray:
-    train = world.dataset.split("train")
-    queries = world.embeddings.queries.take_ids(list(train))
-    wanted = [next(iter(labels)) for labels in train.values()]
-    documents = world.embeddings.documents.take_ids(wanted)
-    best: np.ndarray = np.linalg.lstsq(queries, documents, rcond=None)[0]
+    best: np.ndarray = np.linalg.lstsq(*pairs_of(world), rcond=None)[0]
     return best
 
 
@@ -203,12 +202,138 @@ def test_swap_that_was_killed_half_way_is_undone(loop: Loop) -> None:
     assert Adapter.load(loop.model).mark == before
 
 
-def test_runs_do_not_meet_and_mistakes_are_one_line(loop: Loop) -> None:
-    lock = loop.folder / "models" / "docs.retraining"
-    lock.mkdir()
-    assert "another run is under way" in loop.run().stderr
-    assert lock.exists()
-    lock.rmdir()
-    assert loop.run("undo").stderr == "retrain: unknown argument 'undo'; there is only: rollback\n"
+def held_script(loop: Loop) -> subprocess.Popen[str]:
+    """Start the script with a trimtab that says that it runs and waits; returns once it does."""
+    slow = loop.folder / "slow"
+    slow.write_text("#!/bin/sh\necho under way\nexec sleep 600\n")
+    slow.chmod(0o755)
+    running = subprocess.Popen(
+        [SCRIPT],
+        cwd=loop.folder,
+        env={**os.environ, **loop.settings(), "TRIMTAB": str(slow)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "under way\n"
+    return running
+
+
+@pytest.mark.skipif(
+    not (shutil.which("flock") or shutil.which("perl")), reason="needs flock or perl"
+)
+def test_runs_do_not_meet_and_a_killed_one_is_in_nobody_s_way(loop: Loop) -> None:
+    before = loop.put(np.eye(DIM))
+    running = held_script(loop)
+    try:
+        assert "another run is under way" in loop.run().stderr
+        assert "another run is under way" in loop.run("rollback").stderr
+        running.kill()  # the script alone: what it had started lives on
+        running.wait()
+        assert "no older model" in loop.run("rollback", PREVIOUS="models/none").stderr
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+    assert loop.mark() == before
+
+
+def test_lock_is_taken_without_flock_too(loop: Loop, tmp_path: Path) -> None:
+    if not shutil.which("perl"):
+        pytest.skip("needs perl")
+    for name in ("bash", "dirname", "basename", "mkdir", "perl", "sleep", "sh", "cat", "env"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    running = held_script(loop)
+    try:
+        assert "another run is under way" in loop.run(PATH=str(tmp_path)).stderr
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+    assert "DATASET is not set" in loop.run(PATH=str(tmp_path), DATASET="").stderr
+
+
+def test_options_go_to_the_import(loop: Loop) -> None:
+    said = loop.folder / "said"
+    said.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > words\nexit 9\n')
+    said.chmod(0o755)
+    labels = {"LABELS": "log.csv", "FORMAT": "pairs", "CORPUS": "corpus.jsonl", "DATASET": "new"}
+    options = ["--column", "query=the words", "--max-dropped", "0.3"]
+    done = loop.run(*options, TRIMTAB=str(said), **labels)
+    assert done.returncode == 9
+    assert (loop.folder / "words").read_text().splitlines() == [
+        "import", "pairs", "log.csv", "-o", "new", "--corpus", "corpus.jsonl", *options,
+    ]  # fmt: skip
+
+
+def test_mistakes_are_one_line(loop: Loop) -> None:
+    assert loop.run("undo").stderr == (
+        "retrain: unknown argument 'undo'; there are: rollback, and options of trimtab import\n"
+    )
+    assert "LABELS is not set" in loop.run("--min-clicks", "3").stderr
+    assert "rollback takes no options" in loop.run("rollback", "now").stderr
     assert "DATASET is not set" in loop.run(DATASET="").stderr
     assert "MODEL" in loop.run(MODEL="").stderr
+
+
+def test_retraining_goes_on_where_documents_are_gone_and_others_are_new(
+    loop: Loop, tmp_path: Path
+) -> None:
+    before = loop.put(np.eye(DIM))
+    changed = change_documents(loop.world, tmp_path / "changed")
+    settings = {"DATASET": str(changed.folder), "EMBEDDINGS": str(changed.vectors)}
+    done = loop.run(MAX_DROPPED="0.01", **settings)
+    assert done.returncode == 1
+    assert "more than --max-dropped 0.01 allows" in one_line(done.stderr)
+    assert loop.mark() == before
+    done = loop.run(**settings)
+    assert done.returncode == 0, done.stderr
+    gone = [f"d{number}" for number in range(N_GONE)]
+    labelled = [doc for x in loop.world.dataset.splits.values() for y in x.values() for doc in y]
+    n_gone = sum(labelled.count(name) for name in gone)
+    assert n_gone > 0
+    assert f"{n_gone} of {len(labelled) + N_NEW} labels" in one_line(done.stderr)
+    record = json.loads((loop.model / "evaluation.json").read_text())
+    assert sum(left for left, _ in record["dropped_labels"]["labels"].values()) == n_gone
+    assert record["dropped_labels"]["documents_without_vector"] == len({*gone} & {*labelled})
+    assert any("have no vector" in note for note in record["notes"])
+    assert "have no vector" in (loop.model / "report.html").read_text()
+    assert record["n_queries"] < len(loop.world.dataset.split("test"))
+    assert loop.mark() == Adapter.load(loop.model).mark != before
+
+
+N_GONE, N_NEW = 6, 20
+
+
+def change_documents(world: World, folder: Path) -> World:
+    """Copy a world without its first documents' vectors, with new documents and queries of them."""
+    shutil.copytree(world.folder, folder)
+    changed = World(folder, folder / "embeddings")
+    rng = np.random.default_rng(5)
+    old, queries = (np.load(changed.vectors / f"{name}.npy") for name in ("documents", "queries"))
+    new = unit(rng.standard_normal((N_NEW, DIM))).astype(np.float32)
+    turn = np.linalg.lstsq(*pairs_of(world), rcond=None)[0]
+    asked = unit(new @ np.linalg.pinv(turn)).astype(np.float32)
+    np.save(changed.vectors / "documents.npy", np.vstack([old[N_GONE:], new]))
+    np.save(changed.vectors / "queries.npy", np.vstack([queries, asked]))
+    for name, letter, begin, n_rows in (
+        ("document", "d", N_GONE, len(old)),
+        ("query", "q", 0, len(queries)),
+    ):
+        ids = [f"{letter}{row}" for row in range(begin, n_rows)]
+        ids += [f"{letter}-new{row}" for row in range(N_NEW)]
+        (changed.vectors / f"{name}_ids.txt").write_text("".join(f"{each}\n" for each in ids))
+    with (folder / "qrels" / "train.tsv").open("a") as labels:
+        labels.writelines(f"q-new{row}\td-new{row}\t1\n" for row in range(N_NEW))
+    return changed
+
+
+def pairs_of(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """The training queries and what each wants."""
+    train = world.dataset.split("train")
+    wanted = [next(iter(labels)) for labels in train.values()]
+    embeddings = world.embeddings
+    return embeddings.queries.take_ids(list(train)), embeddings.documents.take_ids(wanted)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())

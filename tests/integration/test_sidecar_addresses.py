@@ -10,6 +10,8 @@ import pytest
 from tests.support.raw_faults import FAULTS
 from tests.support.raw_http import answer_bytes
 from tests.support.raw_place import (
+    CONNECT_TIMEOUT_S,
+    HASTY,
     QUERY_TIMEOUT_S,
     SAFE,
     UNSAFE,
@@ -71,7 +73,8 @@ def test_address_that_returns_is_used_again(pair: list[RawUpstream], tmp_path: P
 def test_hanging_address_is_left_after_few_timeouts(
     pair: list[RawUpstream], tmp_path: Path
 ) -> None:
-    with running_place(tmp_path, pair) as place:
+    limit = {"query_timeout_s": 3.0}  # the other address must answer within it
+    with running_place(tmp_path, pair, upstream=limit) as place:
         FAULTS["accepts and never answers"].inject(pair[0])
 
         statuses: list[int] = []
@@ -92,7 +95,12 @@ def test_address_that_never_completes_a_connection_costs_no_request(
     with (
         black_hole() as port,
         running_place(
-            tmp_path, pair[1:], upstream={"rest": [f"http://127.0.0.1:{port}", pair[1].url]}
+            tmp_path,
+            pair[1:],
+            upstream={
+                "rest": [f"http://127.0.0.1:{port}", pair[1].url],
+                "connect_timeout_s": CONNECT_TIMEOUT_S,
+            },
         ) as place,
     ):
         answers = [place.ask(each) for each in [*SAFE.values(), *UNSAFE.values()]]
@@ -105,7 +113,9 @@ def test_black_hole_alone_ends_with_an_error_in_time(
 ) -> None:
     with (
         black_hole() as port,
-        running_place(tmp_path, pair[1:], upstream={"rest": [f"http://127.0.0.1:{port}"]}) as place,
+        running_place(
+            tmp_path, pair[1:], upstream={"rest": [f"http://127.0.0.1:{port}"], **HASTY}
+        ) as place,
     ):
         for request in (SAFE["list"], query_bytes(), UNSAFE["upsert"]):
             status, answer = outcome(place, request)

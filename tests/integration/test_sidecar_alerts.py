@@ -13,7 +13,7 @@ from tests.support.raw_upstream import raw_upstream
 from tests.support.sidecar import Sidecar, running_sidecar
 
 SHARE = 0.01
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 def samples_of(sidecar: Sidecar) -> dict[tuple[str, ...], float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.raw_http import Wire, answer_bytes, chunked, request_bytes
+from tests.support.raw_http import PATIENCE_S, Wire, answer_bytes, chunked, request_bytes
 from tests.support.raw_place import QUERY_PATH, UNSAFE, Place, query_bytes, running_place
 from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream, say
 
@@ -182,14 +182,12 @@ def test_upstream_connections_stay_within_their_limit(tmp_path: Path) -> None:
 
     def answer(exchange: Exchange) -> None:
         exchange.read_body()
-        go_on.wait(20)
+        go_on.wait(PATIENCE_S)
         exchange.send(answer_bytes(200, GOOD_BODY))
 
     with (
         raw_upstream() as upstream,
-        running_place(
-            tmp_path, [upstream], upstream={"max_connections": 2, "query_timeout_s": 20}
-        ) as place,
+        running_place(tmp_path, [upstream], upstream={"max_connections": 2}) as place,
     ):
         upstream.answer = answer
         wires = [place.connect() for _ in range(8)]

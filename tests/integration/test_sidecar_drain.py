@@ -16,7 +16,7 @@ import pytest
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import ask, eventually, new_client, samples
 
-WAIT_S = 20
+WAIT_S = 60
 ANSWER = {"result": {"points": []}, "status": "ok", "time": 0.0}
 
 

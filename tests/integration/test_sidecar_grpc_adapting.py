@@ -21,7 +21,7 @@ from tests.support.grpc_upstream import first, world
 from tests.support.onnx_models import DIM_OUT, queries_of
 from tests.support.sidecar_grpc import settings_for, write_route
 
-WAIT_S = 20
+WAIT_S = 60
 QUERY = "/qdrant.Points/Query"
 VECTOR = queries_of(1)[0]
 KEY = ("api-key", "only-for-tests")

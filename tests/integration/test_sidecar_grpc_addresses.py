@@ -16,7 +16,7 @@ from tests.support.sidecar_grpc import settings_for, start
 
 METHODS = ["/qdrant.Points/Get", "/qdrant.Points/Query", "/qdrant.Points/Upsert", "/new.Thing/Do"]
 QUERY = messages.QueryPoints(collection_name="docs").SerializeToString()
-WAIT_S = 20
+WAIT_S = 60
 
 
 async def echo(name: str, requests: Any, context: Any) -> None:

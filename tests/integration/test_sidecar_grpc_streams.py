@@ -10,7 +10,7 @@ import pytest
 from tests.support.grpc_upstream import connect, serve, world
 from tests.support.sidecar_grpc import settings_for, start
 
-WAIT_S = 20
+WAIT_S = 60
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, RST_STREAM, END_STREAM = 0, 3, 1
 HEAD = (("date", "today"), ("x-head-bin", b"\x00\xff"))

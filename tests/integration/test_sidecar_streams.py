@@ -4,13 +4,14 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.raw_http import BLOCK, answer_bytes, request_bytes
+from tests.support.raw_http import BLOCK, PATIENCE_S, answer_bytes, request_bytes
 from tests.support.raw_memory import GROWTH_KB, PeakMemory
-from tests.support.raw_place import QUERY_TIMEOUT_S, UPLOAD_PATH, Place, query_bytes
-from tests.support.raw_upstream import GOOD_BODY, Exchange
+from tests.support.raw_place import UPLOAD_PATH, Place, query_bytes, running_place
+from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream
 
 LARGE_BYTES = 300 * 2**20
 HELD_BYTES = 32 * 2**20
@@ -118,14 +119,14 @@ def test_client_that_does_not_read_holds_the_upstream_back(place: Place) -> None
         exchange.wire.socket.settimeout(0.5)
         sent.append(send_until_stuck(exchange.wire.socket.send, stuck))
         exchange.wire.socket.settimeout(None)
-        go_on.wait(20)
+        go_on.wait(PATIENCE_S)
         exchange.send(bytes(LARGE_BYTES - sent[0]))
 
     place.upstream.answer = answer
     with place.connect() as wire:
         wire.send(request_bytes("GET", "/collections/docs/snapshots/s.snapshot"))
         head = wire.read_answer_head()
-        assert stuck.wait(20)
+        assert stuck.wait(PATIENCE_S)
         go_on.set()
         size, _ = digest_of(wire.body_blocks(head))
 
@@ -138,7 +139,7 @@ def test_upstream_that_does_not_read_holds_the_client_back(place: Place) -> None
     got: list[int] = []
 
     def answer(exchange: Exchange) -> None:
-        go_on.wait(20)
+        go_on.wait(PATIENCE_S)
         got.append(digest_of(exchange.blocks())[0])
         exchange.send(answer_bytes(200))
 
@@ -149,7 +150,7 @@ def test_upstream_that_does_not_read_holds_the_client_back(place: Place) -> None
         stuck = threading.Event()
         sent = send_until_stuck(wire.socket.send, stuck)
         go_on.set()
-        wire.socket.settimeout(20)
+        wire.socket.settimeout(PATIENCE_S)
         wire.send(bytes(LARGE_BYTES - sent))
         assert wire.read_answer().status == 200
 
@@ -179,7 +180,7 @@ def test_answer_is_not_held_until_its_end(place: Place) -> None:
 
     def answer(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
-        go_on.wait(20)
+        go_on.wait(PATIENCE_S)
         exchange.send(b"3\r\ntwo\r\n0\r\n\r\n")
 
     place.upstream.answer = answer
@@ -207,12 +208,13 @@ def test_body_is_not_held_until_its_end(place: Place) -> None:
     with place.connect() as wire:
         wire.send(request_bytes("POST", UPLOAD_PATH, None, "Transfer-Encoding: chunked"))
         wire.send(b"3\r\none\r\n")
-        assert arrived.wait(20)
+        assert arrived.wait(PATIENCE_S)
         wire.send(b"3\r\ntwo\r\n0\r\n\r\n")
         assert wire.read_answer().status == 200
 
 
-def test_answer_to_a_query_may_take_longer_than_the_wait_for_its_head(place: Place) -> None:
+def test_answer_to_a_query_may_take_longer_than_the_wait_for_its_head(tmp_path: Path) -> None:
+    limit_s = 2.0
     block = b"6\r\nblock.\r\n"
 
     def answer(exchange: Exchange) -> None:
@@ -220,12 +222,16 @@ def test_answer_to_a_query_may_take_longer_than_the_wait_for_its_head(place: Pla
         pause = threading.Event()
         for _ in range(12):
             exchange.send(block)
-            pause.wait(QUERY_TIMEOUT_S / 6)
+            pause.wait(limit_s / 10)
         exchange.send(b"0\r\n\r\n")
 
-    place.upstream.answer = answer
-
-    assert place.ask(query_bytes()).body == b"block." * 12
+    with (
+        raw_upstream() as upstream,
+        running_place(tmp_path, [upstream], upstream={"query_timeout_s": limit_s}) as place,
+    ):
+        place.ask_until(query_bytes(), 200)  # connected, so that the limit is for the answer alone
+        upstream.answer = answer
+        assert place.ask(query_bytes()).body == b"block." * 12
 
 
 def test_many_clients_that_do_not_read_cost_little_memory(place: Place) -> None:
@@ -247,6 +253,6 @@ def test_many_clients_that_do_not_read_cost_little_memory(place: Place) -> None:
         for _ in range(n_clients):
             wire = stack.enter_context(place.connect())
             wire.send(request_bytes("GET", "/collections/docs/snapshots/s.snapshot"))
-        assert all(stuck.acquire(timeout=20) for _ in range(n_clients))
+        assert all(stuck.acquire(timeout=PATIENCE_S) for _ in range(n_clients))
 
     assert peak.growth_kb() < GROWTH_KB

@@ -23,7 +23,7 @@ from tests.support.raw_http import Message, Wire
 from tests.support.raw_upstream import GOOD, Exchange, RawUpstream, raw_upstream
 from tests.support.sidecar import Sidecar, running_sidecar
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 TRACE_ID, CALLER_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CONTEXT = {
     "traceparent": f"00-{TRACE_ID}-{CALLER_ID}-01",

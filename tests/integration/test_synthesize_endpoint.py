@@ -14,12 +14,14 @@ from tests.support.llm_endpoint import (
     closes,
     cut_short,
     endless,
+    good,
     hangs,
     queries_about,
     raw,
     running_endpoint,
     says,
     status,
+    waits_then_good,
     with_headers,
     write_corpus,
 )
@@ -214,14 +216,14 @@ def test_fault_that_passes_is_tried_again(
 
 
 def test_answer_that_never_comes_ends_at_the_timeout(endpoint: LlmEndpoint, tmp_path: Path) -> None:
-    endpoint.moods = [hangs]
-    plan = plan_in(tmp_path, TEXTS[:1])
-    ask(plan, settings(endpoint, timeout_s=0.2, retries=3))
-    assert len(plan.store.answers) == 1
     endpoint.default = hangs
-    late = plan_in(tmp_path, ["Another text altogether, on the subject of clockwork"])
-    ask(late, settings(endpoint, timeout_s=0.2, retries=0))
-    assert failures(late) == ["no answer in 0.2 s"]
+    plan = plan_in(tmp_path, TEXTS[:1])
+    naps = ask(plan, settings(endpoint, timeout_s=0.2, retries=2))
+    assert failures(plan) == ["no answer in 0.2 s"]
+    assert len(naps.taken) == 2
+    endpoint.default = good
+    ask(plan_in(tmp_path, TEXTS[:1]), settings(endpoint))
+    assert len(AnswerStore(plan.store.path).answers) == 1
 
 
 @pytest.mark.parametrize(
@@ -328,22 +330,64 @@ def test_endless_row_of_failures_ends_the_run(endpoint: LlmEndpoint, tmp_path: P
     assert len(endpoint.bodies) == 25
 
 
-def test_what_was_under_way_at_the_end_is_kept(endpoint: LlmEndpoint, tmp_path: Path) -> None:
+class Halting(Pacer):
+    """A pacer that lets the endpoint answer once the run has read a refusal and halts."""
+
+    def __init__(self, endpoint: LlmEndpoint) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+        self.n_begun: list[int] = []
+        self.turns = 0
+
+    async def turn(self) -> None:
+        await super().turn()
+        self.turns += 1
+
+    def halt(self) -> None:
+        super().halt()
+        self.n_begun.append(self.turns)
+        self._endpoint.release.set()
+
+
+@pytest.mark.parametrize("concurrency", [2, 5])
+@pytest.mark.parametrize("n_good", [0, 1, 3])
+def test_after_a_refusal_nothing_is_begun_and_what_was_under_way_is_kept(
+    endpoint: LlmEndpoint, tmp_path: Path, n_good: int, concurrency: int
+) -> None:
     refused = status(402, "no credit")
 
-    def refuse_once_the_other_came(exchange: Any) -> None:
-        exchange.server.came.acquire()
-        exchange.server.came.acquire()
+    def refuse_once_the_others_came(exchange: Any) -> None:
+        for _ in range(n_good + concurrency):
+            exchange.server.came.acquire()
         refused(exchange)
-        exchange.server.release.set()
 
-    from tests.support.llm_endpoint import waits_then_good
+    endpoint.moods = [good] * n_good + [refuse_once_the_others_came]
+    endpoint.default = waits_then_good
+    plan = plan_in(tmp_path)
+    pacer = Halting(endpoint)
 
-    endpoint.moods = [refuse_once_the_other_came, waits_then_good]
+    async def run() -> None:
+        async with Client(settings(endpoint, concurrency=concurrency), pacer) as client:
+            await ask_all(plan.requests(), client, plan.store, concurrency=concurrency)
+
+    with pytest.raises(EndpointError, match="402: no credit"), plan.store.opened():
+        asyncio.run(run())
+    assert pacer.turns == pacer.n_begun[0] == len(endpoint.bodies) == n_good + concurrency
+    kept = AnswerStore(plan.store.path).answers
+    assert len(kept) == sum(endpoint.paid.values()) == n_good + concurrency - 1
+
+
+@pytest.mark.parametrize("refusals", [1, 4])
+def test_whatever_the_order_of_answers_all_that_was_paid_for_is_kept(
+    endpoint: LlmEndpoint, tmp_path: Path, refusals: int
+) -> None:
+    endpoint.moods = [good] * 3 + [status(402, "no credit")] * refusals
     plan = plan_in(tmp_path)
     with pytest.raises(EndpointError, match="402: no credit"):
-        ask(plan, settings(endpoint, concurrency=2))
-    assert len(AnswerStore(plan.store.path).answers) == sum(endpoint.paid.values()) == 1
+        ask(plan, settings(endpoint, concurrency=4))
+    kept = AnswerStore(plan.store.path).answers
+    assert len(kept) == sum(endpoint.paid.values())
+    assert len(endpoint.bodies) <= len(TEXTS)
 
 
 # Never paid twice
@@ -353,8 +397,6 @@ def test_what_was_under_way_at_the_end_is_kept(endpoint: LlmEndpoint, tmp_path: 
 def test_second_run_asks_only_for_the_rest(
     endpoint: LlmEndpoint, tmp_path: Path, answered: int
 ) -> None:
-    from tests.support.llm_endpoint import good
-
     endpoint.moods = [good] * answered + [status(401)]
     with pytest.raises(EndpointError):
         ask(plan_in(tmp_path), settings(endpoint, concurrency=1))

@@ -30,6 +30,7 @@ class Exchange(BaseHTTPRequestHandler):
         self, status: int, content: bytes, headers: Mapping[str, str] | None = None, short: int = 0
     ) -> None:
         """Send an answer; ``short`` bytes fewer than promised."""
+        self.server.leave(self)  # before the client can know of it, and ask the next
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -92,7 +93,8 @@ class LlmEndpoint(ThreadingHTTPServer):
         self.paid: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
-        self.at_once = self.most_at_once = 0
+        self.under_way: set[Exchange] = set()
+        self.most_at_once = 0
         self.came = threading.Semaphore(0)
         self.release = threading.Event()
 
@@ -107,16 +109,20 @@ class LlmEndpoint(ThreadingHTTPServer):
             mood = self.moods.pop(0) if self.moods else self.default
             self.bodies.append(exchange.body)
             self.keys.add(exchange.headers["authorization"])
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.under_way.add(exchange)
+            self.most_at_once = max(self.most_at_once, len(self.under_way))
         self.came.release()
         try:
             mood(exchange)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client had enough
         finally:
-            with self.lock:
-                self.at_once -= 1
+            self.leave(exchange)
+
+    def leave(self, exchange: Exchange) -> None:
+        """Count a request as under way no longer."""
+        with self.lock:
+            self.under_way.discard(exchange)
 
     def pay(self, exchange: Exchange) -> None:
         """Note that a prompt was answered."""

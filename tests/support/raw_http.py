@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """Longest wait for a byte; far above every timeout that tests configure."""
 BLOCK = 256 * 1024
 _BODILESS = (204, 304)

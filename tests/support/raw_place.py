@@ -1,4 +1,4 @@
-"""A sidecar before raw upstreams, with short time limits and one adapter on collection `docs`."""
+"""A sidecar before raw upstreams, with one adapter on collection `docs`."""
 
 import contextlib
 import gzip
@@ -22,10 +22,15 @@ from tests.support.raw_upstream import JSON_LINE, RawUpstream
 from tests.support.sidecar import Sidecar, running_sidecar
 
 MODEL = {"dim_in": 6, "dim_out": 6, "normalised": True, "use": "relevance"}
+LOOK_S = 0.01
 CUT = 0
 """In place of a status: the connection ended before the answer was whole."""
 QUERY = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0]
+LIMIT_S = 40.0
+"""No test waits for it: a busy machine must not look like a dead upstream. Less than patience."""
 CONNECT_TIMEOUT_S, QUERY_TIMEOUT_S = 0.5, 0.6
+HASTY = {"connect_timeout_s": CONNECT_TIMEOUT_S, "query_timeout_s": QUERY_TIMEOUT_S}
+"""Limits for what never answers. An answer that comes may still come too late for them."""
 QUERY_PATH = "/collections/docs/points/query"
 UPLOAD_PATH = "/collections/docs/snapshots/upload"
 
@@ -92,6 +97,14 @@ class Place:
         end = time.monotonic() + PATIENCE_S
         while not are_so(self.nodes()):
             assert time.monotonic() < end, self.nodes()
+            time.sleep(LOOK_S)
+
+    def ask_until(self, request: bytes, status: int) -> Message:
+        """Ask until the answer is as it must become; with hasty limits, one may come too late."""
+        end = time.monotonic() + PATIENCE_S
+        while (answer := self.ask(request)).status != status:
+            assert time.monotonic() < end, answer.start
+        return answer
 
     def recover(self) -> None:
         """Forget what a test did: everything answers well again, and the sidecar knows."""
@@ -114,7 +127,7 @@ def running_place(
     Args:
         folder: For its settings and its model.
         flags: More of ``trimtab serve``.
-        tables: Tables of sidecar.toml, which override the short limits.
+        tables: Tables of sidecar.toml, which override the long limits.
     """
     (folder / "adapter.onnx").write_bytes(linear_bytes(**MODEL))
     config = folder / "sidecar.toml"
@@ -127,8 +140,8 @@ def config_text(urls: Sequence[str], tables: Mapping[str, Mapping[str, Any]]) ->
     """Write a sidecar.toml."""
     upstream = {
         "rest": list(urls),
-        "connect_timeout_s": CONNECT_TIMEOUT_S,
-        "query_timeout_s": QUERY_TIMEOUT_S,
+        "connect_timeout_s": LIMIT_S,
+        "query_timeout_s": LIMIT_S,
         "check_interval_s": 0.1,
     }
     route = {"collection": "docs", "adapter": "adapter.onnx", **tables.get("route", {})}

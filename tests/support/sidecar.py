@@ -16,7 +16,7 @@ from typing import IO
 
 _ROOT = Path(__file__).parents[2]
 _START_TIMEOUT_S = 60
-_STOP_TIMEOUT_S = 40
+_STOP_TIMEOUT_S = 60
 
 
 @dataclass

@@ -25,7 +25,7 @@ from sidecar.telemetry import DECISIONS, Telemetry
 from tests.support.onnx_models import linear_bytes
 
 LOOPBACK = Address("127.0.0.1", 0)
-_STOP_TIMEOUT_S = 20
+_STOP_TIMEOUT_S = 60
 
 
 @dataclass

@@ -22,7 +22,7 @@ from tests.support.sidecar import Sidecar
 DIM, N_POINTS, DEPTH = 16, 80, 6
 SCORE_GAP = 1e-5
 """Float32 sums of a few products, in another order, differ by less."""
-_WAIT_S = 20
+_WAIT_S = 60
 _LOOK_S = 0.02
 
 Value = TypeVar("Value")

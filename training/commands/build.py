@@ -25,6 +25,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
     from training.dataset import Dataset
     from training.demo import open_demo_set
     from training.embeddings import Embeddings
+    from training.missing import keep_embedded
     from training.pipeline import BuildOptions, build_model
 
     paths = sorted(folder.glob("*/recipe.toml"))
@@ -38,6 +39,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
             else:
                 data = Dataset.load(recipe.dataset, split_by=recipe.fit.split_by)
                 vectors = Embeddings.open(recipe.embeddings)
+            data, _ = keep_embedded(data, vectors, recipe.fit.max_dropped)
             target = path.parent
             wanted = {
                 "labels": data.content_hash(),
@@ -53,7 +55,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 vectors,
                 target,
                 recipe.fit,
-                BuildOptions(seed=recipe.seed, device=device, resume="if_same"),
+                BuildOptions(seed=recipe.seed, device=device, resume="if_same", tell=talk.print),
                 on_stage=lambda stage: show(stage, 0, None),
                 progress=lambda done, total: show("fitting", done, total),
             )

@@ -1,19 +1,18 @@
-"""`trimtab compare A B DATASET --embeddings EMB`: is the newer model better?"""
+"""`trimtab compare A B [C]... DATASET --embeddings EMB`: is a newer model better?"""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from training.commands.options import PATH
+from training.commands.options import PATH, max_dropped_option
 
 _N_SHOWN = 5
 _EXIT_CODES = "0: B may replace A. 3: it must not. 4: these queries can't tell."
 
 
 @click.command()
-@click.argument("a", type=click.Path(), metavar="A")
-@click.argument("b", type=click.Path(), metavar="B")
+@click.argument("models", type=click.Path(), nargs=-1, required=True, metavar="A B [C]...")
 @click.argument("dataset", type=PATH)
 @click.option("--embeddings", type=PATH, required=True, help="Embeddings folder of the dataset.")
 @click.option("--split", default="test", show_default=True, help="train, dev or test.")
@@ -24,7 +23,9 @@ _EXIT_CODES = "0: B may replace A. 3: it must not. 4: these queries can't tell."
     show_default=True,
     help="Loss of nDCG@10 that does not matter.",
 )
-@click.option("--gate", is_flag=True, help=f"Answer by exit code, too. {_EXIT_CODES}")
+@click.option(
+    "--gate", is_flag=True, help=f"Answer by exit code, too, for A and B alone. {_EXIT_CODES}"
+)
 @click.option(
     "--require",
     "requirement",
@@ -33,15 +34,21 @@ _EXIT_CODES = "0: B may replace A. 3: it must not. 4: these queries can't tell."
     show_default=True,
     help="What the gate asks of B: to lose at most the margin, or to gain.",
 )
+@max_dropped_option
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="FOLDER",
+    help="Write what every query found and scored, with each model and raw.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def compare(  # noqa: PLR0913 - one parameter an option
+def compare(
     ctx: click.Context,
     /,
-    a: str,
-    b: str,
+    models: tuple[str, ...],
     dataset: Path,
-    embeddings: Path,
     *,
     as_json: bool,
     gate: bool,
@@ -50,50 +57,80 @@ def compare(  # noqa: PLR0913 - one parameter an option
     """Compare the newer model B with the older model A.
 
     A and B are model files or folders; the word none stands for no adapter. Both search DATASET
-    exactly. Queries that either was trained on are left out.
+    exactly. Queries that either was trained on are left out. Any further model is compared with A,
+    too, on the same queries.
 
     With --gate, exit status 1 and 2 stay what they are: a failure, and wrong usage.
     """
-    from training.commands.screen import talk
-    from training.comparison import NO_ADAPTER, compare_models
-    from training.dataset import Dataset
-    from training.embeddings import Embeddings
-    from training.evaluate import split_made_for
-    from training.gate import Gate
-    from training.record import encode_record
-
-    models = [name for name in (b, a) if name not in NO_ADAPTER]
-    data = Dataset.load(dataset, split_by=split_made_for(models[0]) if models else "document")
-    asked = Gate(options["requirement"], options["margin"])
-    with talk.status("searching with both and with raw queries"):
-        record = compare_models(
-            (a, b), data, Embeddings.open(embeddings), asked, split=options["split"]
-        )
+    if len(models) < 2:
+        raise click.UsageError("name two models or more, and then the dataset: A B DATASET")
+    if gate and len(models) > 2:
+        raise click.UsageError("--gate answers for one newer model: name A and B alone")
+    record = _compare(models, dataset, options)
     if as_json:
+        from training.record import encode_record
+
         click.echo(encode_record(record), nl=False)
     else:
-        _show(record)
-        _show_verdict(record["verdict"], gate=gate)
+        for place, each in enumerate([record, *record.get("more", [])], start=1):
+            _show(each, chr(ord("A") + place))
+            _show_verdict(each["verdict"], gate=gate)
     if gate:
         ctx.exit(record["verdict"]["exit_code"])
 
 
-def _show(record: dict[str, Any]) -> None:
+def _compare(models: tuple[str, ...], dataset: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Search, compare, and write what was found where that is wanted."""
+    from training.commands.screen import talk
+    from training.comparison import compare_runs
+    from training.dataset import Dataset
+    from training.embeddings import Embeddings
+    from training.evaluate import split_made_for
+    from training.gate import Gate
+    from training.missing import keep_embedded
+    from training.runs import check_place
+    from training.sides import NO_ADAPTER
+
+    output, split = options["output"], options["split"]
+    if output:
+        check_place(output)
+    made_for = [name for name in (*models[1:], models[0]) if name not in NO_ADAPTER]
+    data = Dataset.load(dataset, split_by=split_made_for(made_for[0]) if made_for else "document")
+    vectors = Embeddings.open(options["embeddings"])
+    data, dropped = keep_embedded(data, vectors, options["max_dropped"], splits=(split,))
+    asked = Gate(options["requirement"], options["margin"])
+    with talk.status("searching with every model and with raw queries"):
+        record, runs = compare_runs(models, data, vectors, asked, split=split)
+    if dropped:
+        record = {
+            **record,
+            "notes": [*record["notes"], dropped.sentence()],
+            "dropped_labels": dropped.as_dict(),
+        }
+    if output:
+        runs.write(output)
+        talk.print(f"made {output}")
+    return record
+
+
+def _show(record: dict[str, Any], letter: str) -> None:
     """Print the table, who won and lost, the largest changes, and what to know beside."""
     from training.commands.screen import results
 
-    for letter in ("a", "b"):
-        side = record[letter]
+    for name, key in (("A", "a"), (letter, "b")):
+        side = record[key]
         mark = f" ({side['model']})" if side["model"] else ""
-        results.print(f"{letter.upper()}  {side['name']}{mark}, {side['kind']}", markup=False)
-    results.print(_table(record))
+        results.print(f"{name}  {side['name']}{mark}, {side['kind']}", markup=False)
+    results.print(_table(record, letter))
     results.print(
-        f"B against A: {record['wins']} queries better, {record['losses']} worse, "
+        f"{letter} against A: {record['wins']} queries better, {record['losses']} worse, "
         f"{record['ties']} the same (nDCG@10)"
     )
     for title, key in (("largest losses", "largest_losses"), ("largest wins", "largest_wins")):
         if record[key]:
-            results.print(f"\n[bold]{title}[/bold] (nDCG@10 and rank of the first answer, A -> B)")
+            results.print(
+                f"\n[bold]{title}[/bold] (nDCG@10 and rank of the first answer, A -> {letter})"
+            )
         for example in record[key][:_N_SHOWN]:
             _show_example(example)
     results.print("")
@@ -101,13 +138,13 @@ def _show(record: dict[str, Any]) -> None:
         results.print(f"note: {note}", markup=False)
 
 
-def _table(record: dict[str, Any]) -> Any:
-    """Lay out every metric of raw query, A and B, overall and by slice."""
+def _table(record: dict[str, Any], letter: str) -> Any:
+    """Lay out every metric of raw query, A and the other, overall and by slice."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", min_width=10)
-    for name in ("raw", "A", "B", "B - A", "95 % interval", "p"):
+    for name in ("raw", "A", letter, f"{letter} - A", "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     parts = {
         f"all {record['n_queries']} queries": record["metrics"],

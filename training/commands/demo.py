@@ -59,7 +59,9 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
             dataset,
             embeddings,
             output,
-            options=BuildOptions(seed=seed, device=device, resume="if_same", allow_identity=True),
+            options=BuildOptions(
+                seed=seed, device=device, resume="if_same", allow_identity=True, tell=talk.print
+            ),
             on_stage=lambda stage: show(stage, 0, None),
             progress=lambda done, total: show("fitting", done, total),
         )

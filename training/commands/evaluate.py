@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.commands.options import PATH
+from training.commands.options import PATH, max_dropped_option
 
 if TYPE_CHECKING:
     from training.dataset import Dataset
+    from training.missing import Dropped
 
 
 @click.command()
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 @click.option(
     "--index", metavar="faiss:PATH", help="Approximate index that is searched: report its recall."
 )
-@click.option("--report", type=PATH, metavar="FILE", help="Write the proof, an HTML page, to FILE.")
+@click.option(
+    "--report",
+    type=PATH,
+    metavar="FILE",
+    help="Write the proof, an HTML page, to FILE, and what every query found and scored to a "
+    "folder beside it, FILE with .runs for its ending.",
+)
+@max_dropped_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
     model: str,
@@ -38,6 +46,7 @@ def evaluate(
     from training.dataset import Dataset
     from training.embeddings import Embeddings
     from training.evaluate import evaluate_model, read_manifest, split_made_for
+    from training.missing import keep_embedded
     from training.record import encode_record, record_beside
     from training.verdict import decide
 
@@ -46,16 +55,19 @@ def evaluate(
     data = Dataset.load(dataset, split_by=split_made_for(model))
     manifest = read_manifest(model)
     split = split or _choose_split(model, manifest, data)
+    vectors = Embeddings.open(embeddings)
+    data, dropped = keep_embedded(data, vectors, options.pop("max_dropped"), splits=(split,))
     with talk.status("searching with raw and with adapted queries"):
-        evaluation = evaluate_model(
-            model, data, Embeddings.open(embeddings), split=split, timed=True, **options
-        )
-    record = evaluation.as_dict()
+        evaluation = evaluate_model(model, data, vectors, split=split, timed=True, **options)
+    record = {**evaluation.as_dict(), **_note(dropped, evaluation.notes)}
     of_the_fit = record_beside(model, manifest["training"])
     record["verdict"] = decide({**record, **of_the_fit})
     if report:
         _write(report, {**record, **of_the_fit}, manifest)
-        talk.print(f"made {report}")
+        runs = report.with_suffix(".runs")
+        if evaluation.runs:
+            evaluation.runs.write(runs)
+        talk.print(f"made {report} and {runs}")
     if as_json:
         click.echo(encode_record(record), nl=False)
         return
@@ -81,14 +93,23 @@ def _choose_split(model: str, manifest: dict[str, Any], data: "Dataset") -> str:
     return "dev"
 
 
+def _note(dropped: "Dropped | None", notes: list[str]) -> dict[str, Any]:
+    """Say what was left out of the labels, where something was."""
+    if dropped is None:
+        return {}
+    return {"notes": [*notes, dropped.sentence()], "dropped_labels": dropped.as_dict()}
+
+
 def _check_place(report: Path) -> None:
     """Refuse a place where no file can be, before the work is done."""
     from training.errors import ConfigError
+    from training.runs import check_place
 
     if report.is_dir():
         raise ConfigError(f"{report} is a folder; --report wants a file such as report.html")
     if not report.parent.is_dir():
         raise ConfigError(f"no folder {report.parent} for --report {report.name}; make it first")
+    check_place(report.with_suffix(".runs"))
 
 
 def _write(report: Path, record: dict[str, Any], manifest: dict[str, Any]) -> None:

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from training.commands.options import PATH
+
+if TYPE_CHECKING:
+    from training.checkpoint import Resume
 
 
 @click.command()
@@ -14,7 +17,20 @@ from training.commands.options import PATH
 @click.option("--embeddings", type=PATH, required=True, help="Embeddings folder of the dataset.")
 @click.option("-o", "--output", type=PATH, required=True, help="Model folder: models/NAME.")
 @click.option("--recipe", type=PATH, help="TOML file of knobs.  [default: docs/recipe.md]")
-@click.option("--resume", is_flag=True, help="Continue an interrupted fit.")
+@click.option(
+    "--max-dropped",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Share of the labels that may name what has no vector; they are left out.  [default: the "
+    "recipe's, 0.1]",
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted fit: the default.")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Remove an interrupted fit and start over; with --resume, only where its settings or data "
+    "were others.",
+)
 @click.option(
     "--from", "start_from", type=PATH, help="Model folder to start from, instead of the identity."
 )
@@ -48,12 +64,12 @@ def fit(
     output: Path,
     recipe: Path | None,
     start_from: Path | None,
-    resume: bool,
     **options: Any,
 ) -> None:
     """Fit the best adapter for DATASET, prove it, and export it.
 
-    Where no adapter helps, says so and writes no model.
+    Where no adapter helps, says so and writes no model. Interrupted, it continues when it is run
+    again with the same settings and data.
     """
     from training.commands.screen import (
         progress_bar,
@@ -70,6 +86,8 @@ def fit(
 
     knobs = load_recipe(recipe) if recipe else Recipe()
     use = options.pop("use")
+    if (max_dropped := options.pop("max_dropped")) is not None:
+        knobs = replace(knobs, max_dropped=max_dropped)
     data = Dataset.load(dataset, split_by=knobs.split_by)
     if data.made_splits:
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
@@ -93,7 +111,8 @@ def fit(
                 start_from=started,
                 start_name=str(start_from or ""),
                 start_trained_on=trained_before,
-                resume="must_match" if resume else "never",
+                resume=_what_becomes_of_old_work(options.pop("resume"), options.pop("fresh")),
+                tell=talk.print,
                 **options,
             ),
             on_stage=lambda stage: show(stage, 0, None),
@@ -109,3 +128,10 @@ def fit(
     results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
     results.print(f"made {built.report}: the proof, to read in a browser and to show")
     talk.print(f"next: trimtab inspect {output}", style="bold")
+
+
+def _what_becomes_of_old_work(is_resumed: bool, is_fresh: bool) -> "Resume":
+    """Read the two options: an interrupted fit is not removed unless somebody says so."""
+    if not is_fresh:
+        return "must_match"
+    return "if_same" if is_resumed else "never"

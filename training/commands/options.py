@@ -30,6 +30,16 @@ _ENCODER_OPTIONS = (
 )
 
 
+max_dropped_option = click.option(
+    "--max-dropped",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the split's labels that may name what has no vector; they are left out.",
+)
+
+
 def encoder_options(command: Any) -> Any:
     """Add the options that choose an encoder."""
     for option in reversed(_ENCODER_OPTIONS):

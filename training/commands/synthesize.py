@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,9 @@ from training.commands.synthesize_options import (
 if TYPE_CHECKING:
     from training.embeddings import VectorTable
     from training.encoders import Encoder
-    from training.synthesis.run import Job
+    from training.synthesis.endpoint import LlmSettings
+    from training.synthesis.round_trip import RoundTrip
+    from training.synthesis.run import Job, Plan
 
 _DEFAULT_STYLES = ("question", "keywords", "layperson")
 
@@ -49,10 +53,7 @@ def synthesize(corpus: Path, as_json: bool, dry_run: bool, only_kept: bool, **op
     `fit`. Every answer is kept the moment it comes: interrupted, or after failures, the same
     command goes on and pays for nothing twice.
     """
-    from training.commands.screen import progress_bar, talk
     from training.synthesis.endpoint import LlmSettings
-    from training.synthesis.round_trip import RoundTrip
-    from training.synthesis.run import ask_missing, build_dataset, make_plan
 
     job = _job(corpus, options)
     settings = LlmSettings(
@@ -63,24 +64,58 @@ def synthesize(corpus: Path, as_json: bool, dry_run: bool, only_kept: bool, **op
         retries=options["retries"],
         concurrency=options["concurrency"],
     )
+    with _held(job, is_written=not dry_run or options["documents"] is not None):
+        plan, round_trip = _prepare(job, options, needs_encoder=not dry_run)
+        if dry_run:
+            _show_dry_run(plan, as_json)
+            return
+        summary = _write(plan, None if only_kept else settings, round_trip)
+    _show_summary(summary, job, as_json)
+
+
+@contextmanager
+def _held(job: "Job", *, is_written: bool) -> Iterator[None]:
+    """Keep a second run out of both folders, so that nobody pays twice or for nothing."""
+    from training.lock import locked
+
+    with ExitStack() as held:
+        if is_written:
+            held.enter_context(locked(job.output))
+            held.enter_context(locked(job.kept, "wait for it, or give this one another --kept"))
+        yield
+
+
+def _prepare(
+    job: "Job", options: dict[str, Any], *, needs_encoder: bool
+) -> "tuple[Plan, RoundTrip | None]":
+    """Choose documents, say what writing for them costs, and open what the round trip needs."""
+    from training.commands.screen import progress_bar, talk
+    from training.synthesis.round_trip import RoundTrip
+    from training.synthesis.run import make_plan
+
     with progress_bar() as show:
         documents = _stored_vectors(job, options, show)
-    encoder = None if dry_run else _encoder(documents, options)
+    encoder = _encoder(documents, options) if needs_encoder else None
     with talk.status("reading documents"):
         plan = make_plan(job, documents)
     _show_plan(plan, options)
-    if dry_run:
-        _show_dry_run(plan, as_json)
-        return
-    if plan.n_missing and not only_kept:
+    if encoder is None or documents is None:
+        return plan, None
+    return plan, RoundTrip(documents, encoder, options["top_k"], options["similarity"])
+
+
+def _write(
+    plan: "Plan", settings: "LlmSettings | None", round_trip: "RoundTrip | None"
+) -> dict[str, Any]:
+    """Ask for what is missing, unless nothing may be asked, and make the dataset."""
+    from training.commands.screen import progress_bar
+    from training.synthesis.run import ask_missing, build_dataset
+
+    if plan.n_missing and settings is not None:
         with progress_bar(rate=True) as show:
             ask_missing(plan, settings, progress=show, on_interrupt=_say_interrupted)
-    round_trip = None
-    if encoder is not None and documents is not None:
-        round_trip = RoundTrip(documents, encoder, options["top_k"], options["similarity"])
     with progress_bar() as show:
-        summary = build_dataset(plan, round_trip=round_trip, progress=show)
-    _show_summary(summary, job, as_json)
+        return build_dataset(plan, round_trip=round_trip, progress=show)
 
 
 def _job(corpus: Path, options: dict[str, Any]) -> "Job":

@@ -13,6 +13,7 @@ from training.embeddings import Embeddings, EncoderInfo
 from training.errors import ConfigError, DataError
 from training.export import describe_adapter, export_adapter
 from training.files import swap_folder, write_whole
+from training.lock import locked
 from training.origin import versions
 from training.pipeline import CHECKPOINT, MODEL_FILE, check_target, keep_others, write_model
 
@@ -158,6 +159,12 @@ def _write_folder(model: ConvertedModel, target: Target) -> Path:
     """Write a model folder beside its place, and swap it in."""
     folder = target.path
     check_target(folder)
+    with locked(folder):
+        return _swap_in(model, folder)
+
+
+def _swap_in(model: ConvertedModel, folder: Path) -> Path:
+    """Write into a place that is held for this run alone."""
     new = folder.with_name(f".{folder.name}.partial")
     if new.exists():
         shutil.rmtree(new)

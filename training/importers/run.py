@@ -15,6 +15,7 @@ from training.importers.settings import ClickSettings, ImportSettings
 from training.importers.tally import Progress, Tally
 from training.importers.trec import import_trec
 from training.importers.writer import DatasetWriter
+from training.lock import locked
 
 Importer = Callable[[Path, DatasetWriter, ImportSettings], dict[str, Any] | None]
 
@@ -68,7 +69,7 @@ def import_labels(
     settings = settings or ImportSettings()
     _refuse_unused(format_, settings)
     tally = Tally(settings.max_dropped, progress)
-    with DatasetWriter(output, tally, force=settings.force) as writer:
+    with locked(output), DatasetWriter(output, tally, force=settings.force) as writer:
         more = FORMATS[format_](source, writer, settings) or {}
 
         def describe(written: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,10 @@ async def ask_all(
 ) -> None:
     """Ask for everything that the store lacks, and keep what comes.
 
-    Whatever ends it, requests that are under way are paid for: they are waited for and kept.
-    Interrupted (Ctrl-C), no new request is sent; a second Ctrl-C drops those under way, too.
+    Whatever ends it, requests that are under way are paid for: they are waited for and kept. From
+    the moment that a refusal for good was read (no credit, a bad key), or Ctrl-C was pressed, no
+    further request is begun, and no failed one is tried again; what was begun until then may be
+    paid for. A second Ctrl-C drops what is under way, too.
 
     Args:
         requests: What to ask; drawn one at a time, so that any number will do.

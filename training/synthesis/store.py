@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from training.errors import DataError
+from training.lock import hold
 
 _FIELDS = {
     "key": str,
@@ -100,7 +101,7 @@ class AnswerStore:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
-                _lock(file, self.path)
+                hold(file, self.path, "wait for it, or give this one another --kept")
                 file.truncate(_end_of_last_line(self.path))
                 self._load()  # another run may have added to it before the lock was ours
                 self._file = file
@@ -174,17 +175,3 @@ def _end_of_last_line(path: Path) -> int:
                 return start + place + 1
             end = start
     return 0
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Keep a second run from asking for the same answers; the lock goes with the process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows; two runs at once pay twice there
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(
-            f"another run writes to {path}; wait for it, or give this one another --kept"
-        ) from error

@@ -28,7 +28,7 @@ OWN_QUESTIONS = {b"/", b"/healthz", b"/readyz", b"/livez", b"/aliases", b"/colle
 """What the sidecar may ask by itself, always by GET."""
 
 
-LATE_S = 2.0
+LATE_S = 20.0
 """A request whose client has gone may still arrive for so long."""
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 _ROOT = Path(__file__).parents[3]
 _START_TIMEOUT_S = 60
-_STOP_TIMEOUT_S = 20
+_STOP_TIMEOUT_S = 60
 
 
 @dataclass

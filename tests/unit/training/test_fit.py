@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from tests.support.worlds import World, make_world
 from training.adapters import LinearAdapter
 from training.adapters.registry import save_adapter
+from training.checkpoint import Resume
 from training.config import Recipe
 from training.dataset import Dataset
 from training.embeddings import Embeddings
@@ -31,6 +33,7 @@ QUICK = Recipe(
     min_steps=1,
     temperatures=(0.03,),
 )
+TINY = replace(QUICK, epochs=2, folds=2, refits=1)
 AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16, prototypes=16)
 
 
@@ -147,16 +150,78 @@ def test_resume_repeats_no_finished_epoch(world: World, tmp_path: Path) -> None:
     assert [done for done, _ in calls] == list(range(1, 9))
 
 
-def test_resume_refuses_another_seed_and_names_it(world: World, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(workspace=work))
-    with pytest.raises(DataError, match="seed differs"):
-        fit_adapter(
-            world.dataset,
-            world.embeddings,
-            QUICK,
-            FitSettings(workspace=work, resume="must_match", seed=1),
-        )
+def interrupted(world: World, work: Path, recipe: Recipe = TINY) -> set[str]:
+    """Leave an interrupted fit in a workspace; give the names of its states."""
+    settings = FitSettings(workspace=work)
+    with pytest.raises(KeyboardInterrupt):
+        fit_adapter(world.dataset, world.embeddings, recipe, settings, progress=StopAfter(3))
+    states = {file.name for file in work.glob("*.safetensors")}
+    assert states
+    return states
+
+
+def test_continued_fit_says_so(world: World, tmp_path: Path) -> None:
+    states = interrupted(world, tmp_path)
+    told: list[str] = []
+    settings = FitSettings(workspace=tmp_path, resume="must_match", tell=told.append)
+    fit_adapter(world.dataset, world.embeddings, TINY, settings)
+    (line,) = told
+    assert line.startswith("continuing an interrupted fit of the same settings and data")
+    assert f": {len(states)} (--fresh starts over)" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"recipe": replace(TINY, epochs=3, folds=4)}, "epochs was 2, is 3; folds was 2, is 4"),
+        ({"start": LinearAdapter(16)}, r"other model to start from \(--from\)"),
+        ({"labels": 40}, "other labels"),
+        ({"vectors": 1.5}, "other vectors"),
+    ],
+)
+def test_interrupted_fit_is_not_removed_by_another_which_says_what_differs(
+    world: World, tmp_path: Path, change: dict[str, Any], differs: str
+) -> None:
+    states = interrupted(world, tmp_path)
+    dataset, embeddings = world.dataset, world.embeddings
+    if "labels" in change:
+        train = dict(list(dataset.split("train").items())[: change["labels"]])
+        dataset = replace(dataset, splits={**dataset.splits, "train": train})
+    if "vectors" in change:
+        matrix = embeddings.queries.take(np.arange(len(embeddings.queries))) * change["vectors"]
+        embeddings = replace(embeddings, queries=replace(embeddings.queries, matrix=matrix))
+    settings = FitSettings(
+        workspace=tmp_path,
+        resume="must_match",
+        seed=change.get("seed", 0),
+        start_from=change.get("start"),
+    )
+    with pytest.raises(DataError, match=rf"{differs}.*--fresh"):
+        fit_adapter(dataset, embeddings, change.get("recipe", TINY), settings)
+    assert {file.name for file in tmp_path.glob("*.safetensors")} == states
+
+
+@pytest.mark.parametrize(("resume", "seed"), [("never", 0), ("never", 1), ("if_same", 1)])
+def test_starting_over_says_what_is_removed(
+    world: World, tmp_path: Path, resume: Resume, seed: int
+) -> None:
+    interrupted(world, tmp_path)
+    told: list[str] = []
+    settings = FitSettings(workspace=tmp_path, resume=resume, seed=seed, tell=told.append)
+    fit_adapter(world.dataset, world.embeddings, TINY, settings)
+    (line,) = told
+    assert line.startswith("starting over")
+    assert line.endswith("which is removed")
+
+
+@pytest.mark.parametrize("record", ["", "[1]", "{", '"text"'])
+def test_damaged_record_of_a_fit_is_one_line(world: World, tmp_path: Path, record: str) -> None:
+    interrupted(world, tmp_path)
+    (tmp_path / "fit.json").write_text(record)
+    settings = FitSettings(workspace=tmp_path, resume="must_match")
+    with pytest.raises(DataError, match="missing or malformed"):
+        fit_adapter(world.dataset, world.embeddings, TINY, settings)
 
 
 def test_resume_names_a_damaged_state(world: World, tmp_path: Path) -> None:
@@ -321,7 +386,10 @@ def test_too_few_queries_are_refused_with_their_number(world: World) -> None:
 def test_two_queries_are_enough_to_say_no(world: World) -> None:
     splits = dict(world.dataset.splits)
     splits["train"] = dict(list(splits["train"].items())[:2])
-    fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    result = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    assert result.adapter is None
+    assert "No adapter helps" in result.verdict
+    assert result.validation["n_queries"] == 2
 
 
 def test_unknown_device_is_refused(world: World) -> None:

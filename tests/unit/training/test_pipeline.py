@@ -20,6 +20,7 @@ from training.dataset import Dataset
 from training.errors import ConfigError, DataError, TrainingError
 from training.evaluate import evaluate_model
 from training.export import export_adapter
+from training.lock import locked
 from training.pipeline import BuildOptions, build_model, load_checkpoint
 from training.query_region import find_query_region
 from training.trained_on import TrainedOn
@@ -71,6 +72,34 @@ def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_pat
         "trained_on.npz",
     }  # fmt: skip
     assert [item.name for item in tmp_path.iterdir()] == ["docs"]
+
+
+def test_second_build_of_one_folder_is_refused_before_it_touches_anything(
+    world: World, tmp_path: Path
+) -> None:
+    with locked(tmp_path / "docs"), pytest.raises(DataError, match=r"another run writes to .*docs"):
+        build(world, tmp_path / "docs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_build_is_continued_by_the_same_and_refused_by_another(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "evaluate_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(world, tmp_path / "docs")
+    with pytest.raises(DataError, match="seed was 0, is 1"):
+        build(world, tmp_path / "docs", seed=1)
+    build(world, tmp_path / "docs", tell=told.append)
+    assert len(told) == 1
+    assert told[0].startswith("continuing an interrupted fit")
+    assert [item.name for item in tmp_path.iterdir()] == ["docs"]
+
+
+def stop(*_words: object, **_more: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_default_recipe_s_model_says_what_it_is_composed_of(world: World, tmp_path: Path) -> None:

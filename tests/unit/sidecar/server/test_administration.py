@@ -17,7 +17,7 @@ from sidecar.telemetry import Telemetry
 from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
 
-WAIT_S = 5
+WAIT_S = 60
 
 
 class Told:
