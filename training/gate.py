@@ -147,6 +147,8 @@ def _sentence(decision: Decision, record: dict[str, Any], gate: Gate, letter: st
         return f"{word}: {facts}."
     if record["left_out"]["kept"]:
         return f"{word}: {facts}, all of which A or {letter} was trained on."
+    if record["left_out"].get("may_be_used"):
+        return f"{word}: {facts}, all of which A or {letter} may have been trained on."
     if n_queries < MIN_SLICE:
         return f"{word}: {facts}, too few for any conclusion; {MIN_SLICE} are the least."
     return f"{word} with so few queries: {facts}{_wanted(metric, n_queries, gate.margin)}."
