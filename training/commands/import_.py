@@ -1,6 +1,7 @@
 """`trimtab import FORMAT SOURCE -o DATASET`: labels that exist already, into a dataset folder."""
 
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,22 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
     multiple=True,
     metavar="ROLE=NAME",
     help="Which column holds what, where its name does not tell: query, document, negative, score, "
-    "query_id, document_id; docs/labels.md lists all. May be repeated.",
+    "query_id, document_id; docs/labels.md lists all. ROLE= alone: no column has it. Repeatable.",
+)
+@click.option(
+    "--grades",
+    metavar="CLASS=GRADE,...",
+    help="Pairs: what each class of the score is worth, such as entailment=1,contradiction=0.",
+)
+@click.option(
+    "--lists/--no-lists",
+    default=None,
+    help="Pairs: cells spelled ['a', 'b'] are lists, or texts.  [default: seen, if all are alike]",
+)
+@click.option(
+    "--delimiter",
+    metavar="CHARACTER",
+    help="What parts the columns of CSV and TSV, such as ';' or tab.  [default: seen]",
 )
 @click.option("--no-header", is_flag=True, help="CSV or TSV without names: columns are 1, 2, ...")
 @click.option(
@@ -147,6 +163,8 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
 
     columns = _parse_columns(options.pop("columns"))
     header = not options.pop("no_header")
+    options["grades"] = _parse_grades(options["grades"])
+    options["delimiter"] = _parse_delimiter(options["delimiter"])
     for name in ("train_until", "dev_until"):
         options[name] = _parse_time(name, options[name])
     names = {one.name for one in fields(ClickSettings)}
@@ -167,10 +185,42 @@ def _parse_columns(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     columns: dict[str, tuple[str, ...]] = {}
     for one in given:
         role, mark, name = one.partition("=")
-        if not mark or not role or not name:
+        if not mark or not role:
             raise click.UsageError(f"--column {one}: expected ROLE=NAME, such as query=anchor")
-        columns[role] = (*columns.get(role, ()), name)
+        columns[role] = (*columns.get(role, ()), *([name] if name else []))
     return columns
+
+
+def _parse_grades(given: str | None) -> dict[str, float]:
+    """Take CLASS=GRADE,... apart."""
+    from training.importers.settings import class_key
+
+    grades: dict[str, float] = {}
+    for one in given.split(",") if given else ():
+        name, _, grade = one.rpartition("=")
+        try:
+            worth = float(grade)
+        except ValueError:
+            worth = math.nan
+        if not name.strip() or not math.isfinite(worth):
+            raise click.UsageError(
+                f"--grades {given}: expected CLASS=GRADE,..., such as entailment=1,contradiction=0"
+            )
+        grades[class_key(name)] = worth
+    return grades
+
+
+def _parse_delimiter(given: str | None) -> str | None:
+    """Take one character, or the name of one that is hard to type."""
+    from training.importers.table_rows import DELIMITERS
+
+    named = {name: one for one, name in DELIMITERS.items()} | {"\\t": "\t"}
+    delimiter = None if given is None else named.get(given, given)
+    if delimiter is not None and len(delimiter) != 1:
+        raise click.UsageError(
+            f"--delimiter {given}: expected one character, or {', '.join(DELIMITERS.values())}"
+        )
+    return delimiter
 
 
 def _parse_time(name: str, text: str | None) -> float | None:

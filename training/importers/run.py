@@ -30,9 +30,14 @@ FORMATS: dict[str, Importer] = {
 
 _CLICKS = {one.name for one in fields(ClickSettings)}
 _OPTIONS = {"columns": "--column", "header": "--no-header"}
+_OF_LABELS = ("beir", "trec")  # read labels by id, and texts from files of their own
+_TEXT_FILE_ROLES = ("query", "query_id", "document", "document_id", "id", "title", "text")
 _USED_BY = {
-    "columns": ("clicks", "pairs", "trec", "triplets"),
+    "columns": ("beir", "clicks", "pairs", "trec", "triplets"),
     "corpus": ("beir", "clicks", "pairs", "trec", "triplets"),
+    "delimiter": ("beir", "pairs", "trec", "triplets"),
+    "grades": ("pairs", "triplets"),
+    "lists": ("pairs", "triplets"),
     "header": ("clicks", "pairs", "triplets"),
     "queries": ("beir", "trec"),
     "relevant_from": ("beir", "pairs", "trec", "triplets"),
@@ -75,6 +80,7 @@ def import_labels(
     understood = Understood(announce)
     with DatasetWriter(output, tally, understood, force=settings.force) as writer:
         more = FORMATS[format_](source, writer, settings) or {}
+        _refuse_unmet(format_, settings, understood)
 
         def describe(written: dict[str, Any]) -> dict[str, Any]:
             return {
@@ -102,3 +108,14 @@ def _refuse_unused(format_: str, settings: ImportSettings) -> None:
             raise ConfigError(
                 f"{option} says nothing about {format_}; it is for {', '.join(formats)}"
             )
+
+
+def _refuse_unmet(format_: str, settings: ImportSettings, understood: Understood) -> None:
+    """Refuse a column that is given for a file of texts, and that no such file has."""
+    roles = _TEXT_FILE_ROLES if format_ in _OF_LABELS else ("id", "title", "text")
+    for role, names in settings.columns.items():
+        if format_ in _OF_LABELS and role not in roles:
+            raise ConfigError(f"--column {role}=...: no such role; expected {', '.join(roles)}")
+        for name in names if role in roles else ():
+            if not understood.uses(name):
+                raise ConfigError(f"--column {role}={name}: no file of texts has such a column")

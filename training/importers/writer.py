@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import SPLITS, Qrels, split_qrels
+from training.dataset import SPLITS, Qrels, explain_unlike, refuse_swapped, split_qrels
 from training.errors import ConfigError, DataError
 from training.files import swap_folder
 from training.importers.labels import (
@@ -68,14 +68,22 @@ class TextTable:
         if self._digests[number]:
             return number, self._digests[number] != short
         self._digests[number] = short
-        record = {"_id": text.name or self._name_of(digest), "text": text.text}
-        if self._letter == "d":
-            record = {"_id": record["_id"], "title": text.title, "text": text.text}
         if self._file is None:
             self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(self._record(text, digest), ensure_ascii=False) + "\n")
         self._written.append(number)
         return number, False
+
+    def describe(self, text: Text) -> dict[str, str]:
+        """Give a text as the file would have it."""
+        return self._record(text, text_key(text.joined))
+
+    def _record(self, text: Text, digest: int) -> dict[str, str]:
+        """Write a text by column, under its id or one of its content."""
+        name = text.name or self._name_of(digest)
+        if self._letter == "d":
+            return {"_id": name, "title": text.title, "text": text.text}
+        return {"_id": name, "text": text.text}
 
     @property
     def n_texts(self) -> int:
@@ -85,6 +93,15 @@ class TextTable:
     def _name_of(self, key: str | int) -> str:
         """Write a key as an id."""
         return key if isinstance(key, str) else f"{self._letter}-{key:020x}"
+
+    def names(self, numbers: NDArray[np.int64]) -> set[str]:
+        """Give the ids of some numbers."""
+        name_of = self.namer()
+        return {name_of(number) for number in numbers.tolist()}
+
+    def names_seen(self) -> set[str]:
+        """Give every id that has a number, with a text or without."""
+        return {self._name_of(key) for key in self._numbers}
 
     def namer(self) -> Names:
         """Give the function from numbers to ids."""
@@ -159,6 +176,7 @@ class DatasetWriter:
         self.understood = understood or Understood()
         self.shares: Sequence[float] | None = None
         self._n_joined = 0
+        self._topics_that_are_documents: set[str] = set()
         self.labels = LabelTable()
         self.queries = TextTable(self._work / "queries.jsonl", "q")
         self.documents = TextTable(self._work / "corpus.jsonl", "d")
@@ -188,6 +206,36 @@ class DatasetWriter:
     def add_query(self, text: Text, place: int) -> int:
         """Keep a query; give its number."""
         return self._add(self.queries, text, place)
+
+    def leave_query(self, name: str, place: int) -> None:
+        """Leave out a query that no label is about; remember one that labels call a document."""
+        self.tally.leave_out("a query without labels", place)
+        if self.documents.find(name) is not None:
+            self._topics_that_are_documents.add(name)
+
+    def refuse_foreign_labels(self) -> None:
+        """Refuse labels whose queries, or documents, are in the wrong column or all without texts.
+
+        Raises:
+            DataError: With an example of both sides.
+        """
+        labels = self.labels.columns()
+        sides = (
+            ("query", "queries", self.queries, labels.query),
+            ("document", "documents", self.documents, labels.document),
+        )
+        named = [table.names(np.unique(numbers)) for *_, table, numbers in sides]
+        known = [table.names(np.flatnonzero(table.known())) for *_, table, _ in sides]
+        queries = known[0] | self._topics_that_are_documents
+        if queries or known[1]:
+            where = "the labels"
+            refuse_swapped((named[0], named[1]), (queries, known[1] or None), where)
+        for (what, many, table, _), wanted, has in zip(sides, named, known, strict=True):
+            if table.n_texts and not wanted & has:
+                raise DataError(
+                    f"no label's {what} is among the {table.n_texts} {many} with a text: "
+                    f"{explain_unlike(wanted, has)}"
+                )
 
     def add_document(self, text: Text, place: int) -> int:
         """Keep a document; give its number."""
@@ -240,6 +288,8 @@ class DatasetWriter:
     def _settle(self, split_by: str | None, *, merge_queries: bool) -> Labels:
         """Bring the labels into the state that a dataset must have."""
         labels = self.labels.columns()
+        if not self._is_all_known(labels):
+            self.refuse_foreign_labels()
         for what, table in (("query", self.queries), ("document", self.documents)):
             if table.n_texts:
                 labels = keep_known(labels, table.known(), what, self.tally)
@@ -254,6 +304,11 @@ class DatasetWriter:
             raise DataError("all labels are of the dev split; expected train or test labels, too")
         self._prune_queries(labels)
         return self._made_split(labels, split_by) if split_by else labels
+
+    def _is_all_known(self, labels: Labels) -> bool:
+        """Tell whether every label's query and document has a text, where there are texts."""
+        pairs = ((self.queries, labels.query), (self.documents, labels.document))
+        return all(bool(table.known()[numbers].all()) for table, numbers in pairs if table.n_texts)
 
     def _merge_queries(self, labels: Labels) -> Labels:
         """Give the labels of queries with one text to the first of them."""
