@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 
-from training.dataset import explain_unlike
 from training.errors import ConfigError, DataError
 from training.importers.columns import (
     TEXT_ROLES,
@@ -24,6 +23,7 @@ from training.importers.tally import Tally
 from training.importers.texts import Text, Unusable, as_name, as_text, refuse_missing, text_key
 from training.importers.understood import N_EXAMPLES, SAMPLE_ROWS, Reading, Understood
 from training.importers.writer import DatasetWriter
+from training.label_lines import explain_unlike
 
 _TAG = re.compile(r"<[^<>]*>")
 _LABEL = re.compile(r"^\s*(number|title|topic|description|narrative)\s*:", re.IGNORECASE)

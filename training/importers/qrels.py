@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from training.dataset import is_label_header, label_cells, label_places
 from training.errors import DataError
 from training.importers.columns import as_number
 from training.importers.lines import read_lines
@@ -14,6 +13,7 @@ from training.importers.tally import Tally
 from training.importers.texts import Unusable, as_name
 from training.importers.understood import SAMPLE_ROWS, Reading
 from training.importers.writer import DatasetWriter
+from training.label_lines import is_label_header, label_cells, label_places
 
 Label = tuple[int, str, str, float]
 """Place, query id, document id and grade."""

@@ -3,6 +3,7 @@
 Everything here looks at the first rows alone and says nothing about a file that has one reading.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -167,6 +168,8 @@ def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, 
     if not values:
         return
     texts = [str(value).strip() for value in values if _as_number(value) is None]
+    if any(re.fullmatch(r"-?\d+,\d+", text) for text in texts):
+        raise DataError(f"{where}: {name!r} has decimal commas, such as {texts[0]}; write points")
     if 2 * len(texts) > len(values):
         _refuse_as_classes(where, name, sorted(set(texts)))
     if "score" in settings.columns:

@@ -1,7 +1,6 @@
 """A BEIR folder written as its rows are read: texts go to disk at once, ids and labels are held."""
 
 import json
-import shutil
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,9 +12,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import SPLITS, Qrels, explain_unlike, refuse_swapped, split_qrels
+from training.dataset import SPLITS, Qrels, split_qrels
 from training.errors import ConfigError, DataError
 from training.files import swap_folder
+from training.importers.foreign import refuse_foreign
 from training.importers.labels import (
     Flags,
     Labels,
@@ -25,12 +25,11 @@ from training.importers.labels import (
     keep_one_split,
     merge_repeated,
 )
+from training.importers.place import OWN, RECORD, check_place, clear
 from training.importers.tally import Tally
 from training.importers.texts import Text, question_key, text_key
 from training.importers.understood import Understood
 
-RECORD = "import.json"
-_OWN = ("corpus.jsonl", "queries.jsonl", "qrels", RECORD)
 _HEADER = "query-id\tcorpus-id\tscore\n"
 
 
@@ -95,9 +94,13 @@ class TextTable:
         return key if isinstance(key, str) else f"{self._letter}-{key:020x}"
 
     def names(self, numbers: NDArray[np.int64]) -> set[str]:
-        """Give the ids of some numbers."""
+        """Give the ids of some numbers, which may repeat."""
         name_of = self.namer()
-        return {name_of(number) for number in numbers.tolist()}
+        return {name_of(number) for number in np.unique(numbers).tolist()}
+
+    def names_known(self) -> set[str]:
+        """Give every id that has a text."""
+        return self.names(np.flatnonzero(self.known()))
 
     def names_seen(self) -> set[str]:
         """Give every id that has a number, with a text or without."""
@@ -170,7 +173,7 @@ class DatasetWriter:
             DataError: Something stands at the output that no import made.
         """
         self._output = output.resolve()
-        _check_place(self._output, output, force=force)
+        check_place(self._output, output, force=force)
         self._work = self._output.with_name(f".{self._output.name}.partial")
         self.tally = tally
         self.understood = understood or Understood()
@@ -187,7 +190,7 @@ class DatasetWriter:
             self._work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"can't write to {self._work.parent}: {error.strerror}") from error
-        _clear(self._work)
+        clear(self._work)
         return self
 
     def __exit__(
@@ -197,7 +200,7 @@ class DatasetWriter:
         self.queries.close()
         self.documents.close()
         if kind is not None and self._work.exists():
-            _clear(self._work)
+            clear(self._work)
             if not any(self._work.iterdir()):
                 self._work.rmdir()
         if isinstance(error, OSError):
@@ -214,28 +217,17 @@ class DatasetWriter:
             self._topics_that_are_documents.add(name)
 
     def refuse_foreign_labels(self) -> None:
-        """Refuse labels whose queries, or documents, are in the wrong column or all without texts.
+        """Refuse labels whose ids are not those of the texts.
 
         Raises:
             DataError: With an example of both sides.
         """
         labels = self.labels.columns()
-        sides = (
-            ("query", "queries", self.queries, labels.query),
-            ("document", "documents", self.documents, labels.document),
+        refuse_foreign(
+            (self.queries.names(labels.query), self.documents.names(labels.document)),
+            (self.queries.names_known(), self.documents.names_known()),
+            self._topics_that_are_documents,
         )
-        named = [table.names(np.unique(numbers)) for *_, table, numbers in sides]
-        known = [table.names(np.flatnonzero(table.known())) for *_, table, _ in sides]
-        queries = known[0] | self._topics_that_are_documents
-        if queries or known[1]:
-            where = "the labels"
-            refuse_swapped((named[0], named[1]), (queries, known[1] or None), where)
-        for (what, many, table, _), wanted, has in zip(sides, named, known, strict=True):
-            if table.n_texts and not wanted & has:
-                raise DataError(
-                    f"no label's {what} is among the {table.n_texts} {many} with a text: "
-                    f"{explain_unlike(wanted, has)}"
-                )
 
     def add_document(self, text: Text, place: int) -> int:
         """Keep a document; give its number."""
@@ -299,7 +291,8 @@ class DatasetWriter:
         labels = merge_repeated(labels, self.tally)
         labels = keep_one_split(labels, self.tally, self.queries.namer(), self.shares)
         if not (labels.grade > 0).any():
-            raise DataError(_explain_nothing(self.tally))
+            why = self.tally.explain("no grade is over 0")
+            raise DataError(f"no relevant label is left of {why}; nothing was written")
         if not (labels.split != 1).any():
             raise DataError("all labels are of the dev split; expected train or test labels, too")
         self._prune_queries(labels)
@@ -377,42 +370,8 @@ class DatasetWriter:
         """Take along what others put into the folder, such as its embeddings."""
         if self._output.exists():
             for entry in self._output.iterdir():
-                if entry.name not in _OWN:
+                if entry.name not in OWN:
                     entry.rename(self._work / entry.name)
-
-
-def _check_place(output: Path, given: Path, *, force: bool) -> None:
-    """Refuse to replace what no import made."""
-    if output.exists() and not output.is_dir():
-        raise DataError(f"{given} is a file; -o wants a folder to make")
-    if output == Path.cwd() or output in Path.cwd().parents:
-        raise DataError(f"-o {given} is the folder you are in; name a new one")
-    is_empty = not output.exists() or not any(output.iterdir())
-    if not (is_empty or force or (output / RECORD).is_file()):
-        raise DataError(
-            f"{given} is not an earlier import's folder (it has no {RECORD}); choose another -o, "
-            "or --force to replace its corpus, queries and qrels"
-        )
-
-
-def _clear(work: Path) -> None:
-    """Take away what an import writes, and nothing else."""
-    for name in _OWN:
-        path = work / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _explain_nothing(tally: Tally) -> str:
-    """Say why no label is left."""
-    counts = {**tally.dropped, **tally.left_out}
-    reasons = ", ".join(f"{counted.count} {reason}" for reason, counted in counts.items())
-    return (
-        f"no relevant label is left of {tally.n_rows} rows "
-        f"({reasons or 'no grade is over 0'}); nothing was written"
-    )
 
 
 def _write_grade(grade: float) -> str:
