@@ -149,7 +149,10 @@ class _PairReader:
         """Find a file's columns by the names in its first rows."""
         names, given = list(sample.names), self._known(sample)
         wanted = ["query", "document"]
+        filled = [name for name in names if sample.has_values(name)]
+        filled += [name for of in given.values() for name in of if name in names]
         columns = find_columns(names, PAIR_ROLES, given)
+        columns |= find_columns(dict.fromkeys(filled), PAIR_ROLES, given)
         if all(name.isdigit() for name in names) and not {"query", "document"} <= given.keys():
             _refuse_names_as_row(sample.rows[0][1], path)
             columns = self._by_place(names, columns)

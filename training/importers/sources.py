@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from training.errors import DataError
+from training.importers.columns import is_missing
 from training.importers.json_rows import Row, read_json
 from training.importers.parquet_rows import parquet_classes, read_parquet
 from training.importers.table_rows import read_table
@@ -50,6 +51,10 @@ class Sample:
     rows: tuple[Row, ...]
     is_whole: bool
     classes: dict[str, list[str]]
+
+    def has_values(self, name: str) -> bool:
+        """Tell whether a column is more than empty."""
+        return any(not is_missing(record.get(name)) for _, record in self.rows)
 
 
 def kind_of(path: Path) -> str | None:
