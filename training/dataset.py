@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import DataError
+from training.label_lines import LabelPlaces, is_label_header, label_cells, label_places
 
 Qrels = dict[str, dict[str, float]]
 """``{query_id: {doc_id: grade}}``; a grade of 0 or less is a judged non-relevant document."""
@@ -20,10 +21,13 @@ SPLITS = ("train", "dev", "test")
 MIN_DEV_QUERIES = 100
 """Dev queries from which on a dev split judges alone. At a spread of .3 in what one query gains,
 fewer leave a standard error above .03, more than most adapters give."""
-_TREC_FIELDS = 4
 _QRELS_SUFFIXES = (".tsv", ".qrels", ".trec", ".txt")
 _EXAMPLES = 3
-_HEADERS = {"query-id", "query_id", "queryid", "query", "qid"}
+_OTHER_NAMES = {
+    "train": {"train", "training"},
+    "dev": {"dev", "val", "valid", "validation", "development"},
+    "test": {"test", "testing"},
+}
 
 
 @dataclass(frozen=True)
@@ -132,12 +136,20 @@ def load_qrels(path: Path) -> Qrels:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't read labels from {path}: {error}") from error
+    places: LabelPlaces | None = None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        query_id, doc_id, text = _columns(line, f"{path}:{number}")
-        if number == 1 and query_id.lower() in _HEADERS:
+        if number == 1 and is_label_header(line):
+            places = label_places(line)
             continue
+        cells = label_cells(line, places)
+        if cells is None:
+            raise DataError(
+                f"{path}:{number}: expected query-id, corpus-id, score separated by tabs, "
+                f"or the four columns of TREC; found {line[:80]!r}"
+            )
+        query_id, doc_id, text = cells
         grade = _grade(text, f"{path}:{number}")
         if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
             raise DataError(
@@ -220,7 +232,8 @@ def load_splits(folder: Path) -> dict[str, Qrels]:
     """Read every split that a qrels folder has, whether or not they go together.
 
     Raises:
-        DataError: There is neither train nor test, one stands in two files, or a line is malformed.
+        DataError: There is neither train nor test, one stands in two files or under a name that is
+            not read, or a line is malformed.
     """
     splits: dict[str, Qrels] = {}
     for name in SPLITS:
@@ -231,9 +244,27 @@ def load_splits(folder: Path) -> dict[str, Qrels]:
             raise DataError(f"split {name!r} stands in {found[0].name} and {found[1].name}")
         if found:
             splits[name] = load_qrels(found[0])
+        else:
+            _refuse_overlooked(folder, name)
     if "train" not in splits and "test" not in splits:
         raise DataError(f"no labels in {folder}; expected train.tsv, and test.tsv if there is one")
     return splits
+
+
+def _refuse_overlooked(folder: Path, split: str) -> None:
+    """Refuse a file that seems to be a split's and has another name: it would be left unread.
+
+    Raises:
+        DataError: With the name that it must have.
+    """
+    for path in sorted(folder.glob("*")):
+        name, _, ending = path.name.lower().partition(".")
+        endings = [one for suffix in _QRELS_SUFFIXES for one in (suffix[1:], f"{suffix[1:]}.gz")]
+        if name in _OTHER_NAMES[split] and ending in [*endings, "csv", "jsonl", "parquet"]:
+            raise DataError(
+                f"{path} is not read: labels of the {split} split stand in {split}.tsv, unpacked "
+                "and with tabs; rename or convert it, or move it away"
+            )
 
 
 def _find_synthetic(folder: Path) -> frozenset[str]:
@@ -273,20 +304,6 @@ def _grade(text: str, where: str) -> float:
     if not math.isfinite(grade):
         raise DataError(f"{where}: grade {text!r} is not a finite number")
     return grade
-
-
-def _columns(line: str, where: str) -> tuple[str, str, str]:
-    """Take query, document and grade from a BEIR or TREC line."""
-    tabbed = line.split("\t")
-    if len(tabbed) == _TREC_FIELDS - 1:
-        return tabbed[0].strip(), tabbed[1].strip(), tabbed[2].strip()
-    spaced = line.split()
-    if len(spaced) == _TREC_FIELDS:
-        return spaced[0], spaced[2], spaced[3]
-    raise DataError(
-        f"{where}: expected query-id, corpus-id, score separated by tabs, "
-        f"or the four columns of TREC; found {line[:80]!r}"
-    )
 
 
 def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

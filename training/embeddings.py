@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from training.dataset import Qrels, name_some
 from training.errors import DataError
+from training.label_lines import refuse_swapped
 
 BLOCK_ROWS = 16384
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
@@ -175,7 +176,7 @@ class Embeddings:
         """Refuse labels that name queries or documents without a vector.
 
         Raises:
-            DataError: With their number and a few examples.
+            DataError: With their number and a few examples, or that their columns are swapped.
         """
         queries = {query for qrels in splits.values() for query in qrels}
         documents = {
@@ -184,6 +185,8 @@ class Embeddings:
         for wanted, table in ((queries, self.queries), (documents, self.documents)):
             missing = wanted - table.rows.keys()
             if missing:
+                known = (self.queries.rows, self.documents.rows)
+                refuse_swapped((queries, documents), known, f"the labels for {self.folder}")
                 raise DataError(
                     f"{name_some(missing)} of {len(wanted)} labelled {table.what} have no vector "
                     f"in {self.folder}; embed again, or drop their labels"

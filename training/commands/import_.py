@@ -1,6 +1,7 @@
 """`trimtab import FORMAT SOURCE -o DATASET`: labels that exist already, into a dataset folder."""
 
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import click
 
 from training.commands.options import PATH
 
-_N_RANKS = 10
 _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 
 
@@ -32,7 +32,22 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
     multiple=True,
     metavar="ROLE=NAME",
     help="Which column holds what, where its name does not tell: query, document, negative, score, "
-    "query_id, document_id; docs/labels.md lists all. May be repeated.",
+    "query_id, document_id; docs/labels.md lists all. ROLE= alone: no column has it. Repeatable.",
+)
+@click.option(
+    "--grades",
+    metavar="CLASS=GRADE,...",
+    help="Pairs: what each class of the score is worth, such as entailment=1,contradiction=0.",
+)
+@click.option(
+    "--lists/--no-lists",
+    default=None,
+    help="Pairs: cells spelled ['a', 'b'] are lists, or texts.  [default: seen, if all are alike]",
+)
+@click.option(
+    "--delimiter",
+    metavar="CHARACTER",
+    help="What parts the columns of CSV and TSV, such as ';' or tab.  [default: seen]",
 )
 @click.option("--no-header", is_flag=True, help="CSV or TSV without names: columns are 1, 2, ...")
 @click.option(
@@ -142,22 +157,27 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
     dataset JSON), `pairs`, `triplets` (JSON Lines, CSV, TSV, Parquet), or `clicks` (a search log).
     Streams, so that size does not matter; says what was dropped and why, also in import.json.
     """
+    from training.commands.import_screen import show_reading, show_record
     from training.commands.screen import progress_bar
     from training.importers import ClickSettings, ImportSettings, import_labels
 
     columns = _parse_columns(options.pop("columns"))
     header = not options.pop("no_header")
+    options["grades"] = _parse_grades(options["grades"])
+    options["delimiter"] = _parse_delimiter(options["delimiter"])
     for name in ("train_until", "dev_until"):
         options[name] = _parse_time(name, options[name])
     names = {one.name for one in fields(ClickSettings)}
     clicks = ClickSettings(**{name: options.pop(name) for name in names})
     settings = ImportSettings(columns=columns, header=header, clicks=clicks, **options)
     with progress_bar() as show:
-        record = import_labels(format_, source, output, settings, progress=show)
+        record = import_labels(
+            format_, source, output, settings, progress=show, announce=show_reading
+        )
     if as_json:
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
         return
-    _show(record, output)
+    show_record(record, output)
 
 
 def _parse_columns(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -165,10 +185,42 @@ def _parse_columns(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     columns: dict[str, tuple[str, ...]] = {}
     for one in given:
         role, mark, name = one.partition("=")
-        if not mark or not role or not name:
+        if not mark or not role:
             raise click.UsageError(f"--column {one}: expected ROLE=NAME, such as query=anchor")
-        columns[role] = (*columns.get(role, ()), name)
+        columns[role] = (*columns.get(role, ()), *([name] if name else []))
     return columns
+
+
+def _parse_grades(given: str | None) -> dict[str, float]:
+    """Take CLASS=GRADE,... apart."""
+    from training.importers.settings import class_key
+
+    grades: dict[str, float] = {}
+    for one in given.split(",") if given else ():
+        name, _, grade = one.rpartition("=")
+        try:
+            worth = float(grade)
+        except ValueError:
+            worth = math.nan
+        if not name.strip() or not math.isfinite(worth):
+            raise click.UsageError(
+                f"--grades {given}: expected CLASS=GRADE,..., such as entailment=1,contradiction=0"
+            )
+        grades[class_key(name)] = worth
+    return grades
+
+
+def _parse_delimiter(given: str | None) -> str | None:
+    """Take one character, or the name of one that is hard to type."""
+    from training.importers.table_rows import DELIMITERS
+
+    named = {name: one for one, name in DELIMITERS.items()} | {"\\t": "\t"}
+    delimiter = None if given is None else named.get(given, given)
+    if delimiter is not None and len(delimiter) != 1:
+        raise click.UsageError(
+            f"--delimiter {given}: expected one character, or {', '.join(DELIMITERS.values())}"
+        )
+    return delimiter
 
 
 def _parse_time(name: str, text: str | None) -> float | None:
@@ -184,57 +236,3 @@ def _parse_time(name: str, text: str | None) -> float | None:
         raise click.UsageError(
             f"--{name.replace('_', '-')} {text}: expected ISO 8601, such as 2025-03-01T00:00"
         ) from error
-
-
-def _show(record: dict[str, Any], output: Path) -> None:
-    """Print what was kept and what was not."""
-    from rich.table import Table
-
-    from training.commands.screen import results, talk
-
-    written = record["written"]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("split", "queries", "labels", "relevant"):
-        table.add_column(name, justify="left" if name == "split" else "right")
-    for split, counts in written["splits"].items():
-        table.add_row(split, *(f"{counts[name]:,}" for name in ("queries", "labels", "relevant")))
-    documents = f"{written['documents']:,} documents" if written["documents"] else "no documents"
-    results.print(f"{documents}, {written['queries']:,} queries from {record['rows']:,} rows")
-    results.print(table)
-    for line in _about_clicks(record.get("clicks")):
-        results.print(line, markup=False)
-    for title, key in (("dropped", "dropped"), ("left out", "left_out")):
-        if record[key]:
-            _show_counts(title, record[key])
-    results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)
-    talk.print(f"next: trimtab doctor {output}", style="bold", markup=False)
-
-
-def _about_clicks(facts: dict[str, Any] | None) -> list[str]:
-    """Write what a click log said about itself."""
-    if facts is None:
-        return []
-    lines = [f"{facts['clicks']:,} clicks in {facts['searches']:,} searches"]
-    if facts["splits_begin"]:
-        dev, test = (time or "never" for time in facts["splits_begin"])
-        lines.append(f"dev begins {dev}, test {test}")
-    if "propensities" in facts:
-        shown = ["?" if one is None else f"{one:.2f}" for one in facts["propensities"]]
-        shown = shown[:_N_RANKS]
-        lines.append(f"ranks 1 to {len(shown)} are looked at with {' '.join(shown)}")
-    return lines
-
-
-def _show_counts(title: str, counts: list[dict[str, Any]]) -> None:
-    """Print reasons, most frequent first."""
-    from rich.table import Table
-
-    from training.commands.screen import results
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(title, justify="right")
-    table.add_column("why")
-    table.add_column("first at")
-    for one in counts:
-        table.add_row(f"{one['count']:,}", one["reason"], one["first"])
-    results.print(table)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from training.errors import DataError
 from training.importers.corpora import add_corpus, add_queries, find_file
-from training.importers.qrels import add_labels, qrels_by_split
+from training.importers.qrels import add_labels
 from training.importers.settings import ImportSettings
 from training.importers.writer import DatasetWriter
 
@@ -25,8 +25,7 @@ def import_beir(source: Path, writer: DatasetWriter, settings: ImportSettings) -
                 f"no {what}.jsonl in {source}; expected BEIR's layout, or {option} FILE"
             )
     qrels = source / "qrels"
-    files = qrels_by_split(qrels if qrels.is_dir() else source, 0)
-    add_labels(files, writer, settings.relevant_from)
+    add_labels(qrels if qrels.is_dir() else source, 0, writer, settings.relevant_from)
     if queries is not None and corpus is not None:
-        add_queries(queries, writer)
-        add_corpus(corpus, writer)
+        add_queries(queries, writer, settings)
+        add_corpus(corpus, writer, settings, "document")

@@ -42,11 +42,11 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
         DataError: The log can't be read, or does not tell position bias from relevance.
     """
     chosen = settings.clicks
-    log = ClickLog(source, settings.columns, header=settings.header)
+    log = ClickLog(source, settings.for_rows(), header=settings.header)
     if chosen.min_dwell > 0:
         log.require_dwell()
     if settings.corpus is not None:
-        add_corpus(settings.corpus, writer)
+        add_corpus(settings.corpus, writer, settings)
     cuts = _time_cuts(log, chosen, writer.tally.progress)
     table = ExposureTable()
     facts: dict[str, Any] = {"estimate": chosen.estimate}

@@ -1,13 +1,12 @@
 """Which column holds what: found by the usual names, or as told."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from training.errors import ConfigError, DataError
-from training.importers.texts import Unusable
+from training.importers.texts import Unreadable, Unusable
 
 Columns = dict[str, tuple[str, ...]]
 """The columns of every role that a file has; only some roles may have several."""
@@ -23,7 +22,10 @@ PAIR_ROLES: dict[str, tuple[str, ...]] = {
         "sentence_b", "document_text", "passage_text", "hypothesis",
     ),
     "negative": (),
-    "score": ("score", "label", "relevance", "grade", "similarity", "similarity_score", "rating"),
+    "score": (
+        "score", "label", "relevance", "grade", "similarity", "similarity_score", "rating",
+        "scores", "labels", "relevances", "grades", "similarities", "ratings",
+    ),
     "query_id": ("query_id", "qid", "question_id"),
     "document_id": ("document_id", "doc_id", "docid", "corpus_id", "passage_id", "pid"),
 }  # fmt: skip
@@ -42,7 +44,7 @@ CLICK_ROLES: dict[str, tuple[str, ...]] = {
 TEXT_ROLES: dict[str, tuple[str, ...]] = {
     "id": (
         "_id", "id", "docid", "doc_id", "document_id", "query_id", "qid", "passage_id", "pid",
-        "number", "docno",
+        "number", "docno", "question_id", "topic_id", "corpus_id",
     ),
     "title": ("title",),
     "text": (
@@ -50,7 +52,7 @@ TEXT_ROLES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _NEGATIVE = re.compile(r"(hard_)?neg(ative)?s?(_passages|_ctxs|_texts?)?(_?\d+)?")
-_SEVERAL = {"document", "negative"}
+SEVERAL = {"document", "negative"}
 
 
 def find_columns(
@@ -61,24 +63,32 @@ def find_columns(
     Args:
         names: The file's columns.
         roles: Usual names of every role, best first.
-        given: What the user says: names by role.
+        given: What the user says: names by role; none at all where no column has the role.
 
     Raises:
         ConfigError: A role or a column that was given does not exist.
     """
     available = list(names)
-    plain = {_plain(name): name for name in reversed(available)}
+    plain = {plain_name(name): name for name in reversed(available)}
     found: Columns = {}
     for role, usual in roles.items():
         chosen = [plain[name] for name in usual if name in plain][:1]
         if role == "negative":
-            chosen = [name for name in available if _NEGATIVE.fullmatch(_plain(name))]
+            chosen = [name for name in available if _NEGATIVE.fullmatch(plain_name(name))]
         if chosen:
             found[role] = tuple(chosen)
     for role, chosen_names in given.items():
         _check_given(role, chosen_names, roles, available)
         found[role] = chosen_names
-    return found
+    return {role: chosen for role, chosen in found.items() if chosen}
+
+
+def usual_columns(
+    names: Iterable[str], roles: Mapping[str, tuple[str, ...]], role: str
+) -> list[str]:
+    """Give all columns whose names are usual for a role, best first."""
+    plain = {plain_name(name): name for name in names}
+    return [plain[name] for name in roles[role] if name in plain]
 
 
 def require(columns: Columns, wanted: Iterable[str], names: Iterable[str], where: str) -> None:
@@ -101,16 +111,20 @@ def values_of(record: Mapping[str, Any], columns: Columns, role: str) -> list[An
     found: list[Any] = []
     for name in columns.get(role, ()):
         value = record.get(name)
-        if isinstance(value, str) and value.startswith('["'):
-            value = _listed(value)
         found += value if isinstance(value, list) else [value]
-    return [value for value in found if value is not None and value != ""]
+    return [value for value in found if not is_missing(value)]
 
 
 def value_of(record: Mapping[str, Any], columns: Columns, role: str) -> Any:
     """Give the one value of a role, or None."""
     names = columns.get(role)
-    return record.get(names[0]) if names else None
+    value = record.get(names[0]) if names else None
+    return None if is_missing(value) else value
+
+
+def is_missing(value: Any) -> bool:
+    """Tell what stands for no value: null, an empty text, and the NaN that pandas has for null."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def as_number(value: Any, what: str) -> float:
@@ -119,6 +133,8 @@ def as_number(value: Any, what: str) -> float:
     Raises:
         Unusable: It is none.
     """
+    if isinstance(value, Unreadable):
+        raise Unusable(f"{what} {value.reason}")
     if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
         return float(value.strip().lower() == "true")
     try:
@@ -130,16 +146,7 @@ def as_number(value: Any, what: str) -> float:
     return number
 
 
-def _listed(value: str) -> Any:
-    """Take a list that a CSV cell holds as JSON; otherwise the text stays."""
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return value
-    return parsed if isinstance(parsed, list) else value
-
-
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Write a column's name in lower case with underscores."""
     return re.sub(r"[^a-z0-9_]+", "_", name.strip().lower())
 
@@ -150,7 +157,7 @@ def _check_given(
     """Refuse a role or a column that is not there."""
     if role not in roles:
         raise ConfigError(f"--column {role}=...: no such role; expected {', '.join(roles)}")
-    if len(names) > 1 and role not in _SEVERAL:
+    if len(names) > 1 and role not in SEVERAL:
         raise ConfigError(f"--column {role} is given {len(names)} times; expected one column")
     for name in names:
         if name not in available:

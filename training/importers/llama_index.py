@@ -5,14 +5,17 @@ Source:
     llama_index/finetuning/embeddings/common.py.
 """
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from training.dataset import SPLITS
 from training.errors import DataError
+from training.importers.json_rows import load_json
 from training.importers.settings import ImportSettings
-from training.importers.sources import files_by_split, load_json
+from training.importers.sources import files_by_split, left_aside
 from training.importers.texts import Text, Unusable, as_filled_text, as_name
+from training.importers.understood import N_EXAMPLES, SAMPLE_ROWS, Reading
 from training.importers.writer import DatasetWriter
 
 _PARTS = ("queries", "corpus", "relevant_docs")
@@ -24,8 +27,12 @@ def import_llama_index(source: Path, writer: DatasetWriter, settings: ImportSett
     Raises:
         DataError: A file is not such a dataset.
     """
-    for split, path in files_by_split(source, SPLITS.index(settings.split)):
+    files = files_by_split(source, SPLITS.index(settings.split))
+    notes = [f"left aside: {name}" for name in left_aside(source, files)]
+    for split, path in files:
         parts = _load(path)
+        _show(path, parts, writer, notes)
+        notes = []
         place = writer.tally.open(path)
         for what in ("corpus", "queries"):
             for number, (name, text) in enumerate(parts[what].items(), start=1):
@@ -43,6 +50,37 @@ def _load(path: Path) -> dict[str, dict[str, Any]]:
             f"{', '.join(_PARTS)}, each an object"
         )
     return value
+
+
+def _show(
+    path: Path, parts: dict[str, dict[str, Any]], writer: DatasetWriter, notes: list[str]
+) -> None:
+    """Tell how a file is understood."""
+    head = list(islice(parts["relevant_docs"].items(), SAMPLE_ROWS))
+    examples = [
+        {
+            "query": {"_id": query, "text": parts["queries"].get(query)},
+            "documents": [
+                {"_id": name, "text": parts["corpus"].get(str(name)), "grade": 1.0}
+                for name in (wanted if isinstance(wanted, list) else [])
+            ],
+        }
+        for query, wanted in head[:N_EXAMPLES]
+    ]
+    grades = [1.0 for _, wanted in head if isinstance(wanted, list) for _ in wanted]
+    columns = {"query": ("queries",), "document": ("corpus",), "relevant": ("relevant_docs",)}
+    writer.understood.file(
+        Reading(
+            path.name,
+            "a LlamaIndex QA dataset",
+            columns,
+            [key for key in parts if key not in _PARTS],
+            len(head),
+            examples,
+            grades,
+            notes=notes,
+        )
+    )
 
 
 def _add_text(writer: DatasetWriter, what: str, name: str, value: Any, place: int) -> None:

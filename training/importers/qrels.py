@@ -1,68 +1,78 @@
 """Files of labels as a stream: BEIR's three columns, or TREC's four."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from training.errors import DataError
 from training.importers.columns import as_number
+from training.importers.lines import read_lines
 from training.importers.settings import grade_from
-from training.importers.sources import SPLIT_OF_STEM, read_lines
+from training.importers.sources import files_by_split, left_aside
 from training.importers.tally import Tally
 from training.importers.texts import Unusable, as_name
+from training.importers.understood import SAMPLE_ROWS, Reading
 from training.importers.writer import DatasetWriter
+from training.label_lines import is_label_header, label_cells, label_places
 
-_SUFFIXES = {".tsv", ".qrels", ".qrel", ".trec", ".txt"}
-_HEADERS = {"query-id", "query_id", "queryid", "query", "qid"}
-_TREC_FIELDS = 4
+Label = tuple[int, str, str, float]
+"""Place, query id, document id and grade."""
+
+_SUFFIXES = (".tsv", ".qrels", ".qrel", ".trec", ".txt")
+_ITERATIONS = {"0", "Q0"}  # TREC's second column, which nobody uses
+_ROLES = ("query", "document", "score")
 
 
 def qrels_by_split(source: Path, split: int) -> list[tuple[int, Path]]:
     """Find files of labels and the split of each.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or one may be a copy of another.
     """
-    if source.is_file():
-        return [(split, source)]
-    if not source.is_dir():
-        raise DataError(f"no labels at {source}; expected a file, or a folder of train, dev, test")
-    found = [
-        (number, path)
-        for path in sorted(source.iterdir())
-        for stem, number in SPLIT_OF_STEM.items()
-        if path.name.lower().startswith(stem) and _SUFFIXES & set(path.suffixes)
-    ]
-    if not found:
-        raise DataError(
-            f"no labels in {source}; expected files that begin with train, dev or test and end "
-            f"with {', '.join(sorted(_SUFFIXES))} (also .gz)"
-        )
-    return sorted(found, key=lambda item: item[0])
+    return files_by_split(source, split, is_known=_is_labels, kinds=_SUFFIXES)
 
 
 def add_labels(
-    files: list[tuple[int, Path]], writer: DatasetWriter, relevant_from: float | None
+    source: Path, split: int, writer: DatasetWriter, relevant_from: float | None
 ) -> None:
-    """Read labels by id; the texts may come later."""
-    for split, path in files:
+    """Read labels by id; the texts may come later.
+
+    Args:
+        source: A file, or a folder of files by split.
+        split: Split of a single file.
+        writer: Takes the labels.
+        relevant_from: Grades below are judged non-relevant.
+
+    Raises:
+        DataError: A file holds something and gives no label, or its columns are in another order.
+    """
+    files = qrels_by_split(source, split)
+    notes = [f"left aside: {name}" for name in left_aside(source, files)]
+    for number, path in files:
+        _show(path, writer, notes)
+        notes, n_read = [], 0
         for place, query, document, grade in read_qrels(path, writer.tally):
             names = writer.queries.number(query), writer.documents.number(document)
-            writer.labels.add(split, *names, grade_from(grade, relevant_from), place)
+            writer.labels.add(number, *names, grade_from(grade, relevant_from), place)
+            n_read += 1
+        if not n_read and path.stat().st_size:
+            writer.tally.check()
+            raise DataError(f"{path} gives no label: {writer.tally.explain()}")
 
 
-def read_qrels(path: Path, tally: Tally) -> Iterator[tuple[int, str, str, float]]:
+def read_qrels(path: Path, tally: Tally) -> Iterator[Label]:
     """Yield place, query id, document id and grade of every line; drop what is none."""
-    is_first = True
+    is_first, places = True, None
     for place, raw in read_lines(path, tally):
         line = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
         if not line.strip():
             continue
-        cells = _cells(line)
-        if is_first and cells and cells[0].lower() in _HEADERS:
-            is_first = False
+        if is_first and is_label_header(line):
+            is_first, places = False, label_places(line)
             continue
         is_first = False
         tally.row()
+        cells = label_cells(line, places)
         if cells is None:
             tally.drop("not a label: neither BEIR's three columns nor TREC's four", place)
             continue
@@ -73,10 +83,48 @@ def read_qrels(path: Path, tally: Tally) -> Iterator[tuple[int, str, str, float]
             tally.drop(str(reason), place)
 
 
-def _cells(line: str) -> tuple[str, str, str] | None:
-    """Take query, document and grade; ids may hold spaces where tabs part the columns."""
-    tabbed = line.split("\t")
-    if len(tabbed) == _TREC_FIELDS - 1:
-        return tabbed[0].strip(), tabbed[1].strip(), tabbed[2].strip()
-    spaced = line.split()
-    return (spaced[0], spaced[2], spaced[3]) if len(spaced) == _TREC_FIELDS else None
+def _is_labels(path: Path) -> bool:
+    """Tell a file of labels by how its name ends."""
+    return path.name.lower().removesuffix(".gz").endswith(_SUFFIXES)
+
+
+def _show(path: Path, writer: DatasetWriter, notes: list[str]) -> None:
+    """Tell how a file of labels is understood."""
+    sample = list(islice(read_qrels(path, Tally()), SAMPLE_ROWS))
+    documents = {document for _, _, document, _ in sample}
+    if len(sample) > 1 and documents <= _ITERATIONS:
+        raise DataError(
+            f"{path}: every document is {min(documents)!r}: the columns look like query, document, "
+            "0, grade; expected query, 0, document, grade, or query-id, corpus-id, score with tabs"
+        )
+    writer.understood.file(
+        Reading(
+            path.name,
+            "labels",
+            _columns_of(path),
+            n_rows=len(sample),
+            examples=[
+                {"query-id": query, "corpus-id": document, "score": grade}
+                for _, query, document, grade in sample
+            ],
+            grades=[grade for *_, grade in sample],
+            notes=notes,
+        )
+    )
+
+
+def _columns_of(path: Path) -> dict[str, tuple[str]]:
+    """Name the columns in use: as the header does, or by number."""
+    for _, raw in read_lines(path, Tally()):
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if not line.strip():
+            continue
+        places = label_places(line)
+        if places is not None:
+            cells = line.split("\t") if "\t" in line else line.split()
+            return {
+                role: (cells[place].strip(),) for role, place in zip(_ROLES, places, strict=False)
+            }
+        numbers = "123" if len(line.split("\t")) == 3 else "134"
+        return {role: (number,) for role, number in zip(_ROLES, numbers, strict=True)}
+    return {}

@@ -14,6 +14,7 @@ from training.importers.pairs import import_pairs, import_triplets
 from training.importers.settings import ClickSettings, ImportSettings
 from training.importers.tally import Progress, Tally
 from training.importers.trec import import_trec
+from training.importers.understood import Announce, Understood
 from training.importers.writer import DatasetWriter
 from training.lock import locked
 
@@ -30,9 +31,14 @@ FORMATS: dict[str, Importer] = {
 
 _CLICKS = {one.name for one in fields(ClickSettings)}
 _OPTIONS = {"columns": "--column", "header": "--no-header"}
+_OF_LABELS = ("beir", "trec")  # read labels by id, and texts from files of their own
+_TEXT_FILE_ROLES = ("query", "query_id", "document", "document_id", "id", "title", "text")
 _USED_BY = {
-    "columns": ("clicks", "pairs", "trec", "triplets"),
+    "columns": ("beir", "clicks", "pairs", "trec", "triplets"),
     "corpus": ("beir", "clicks", "pairs", "trec", "triplets"),
+    "delimiter": ("beir", "pairs", "trec", "triplets"),
+    "grades": ("pairs", "triplets"),
+    "lists": ("pairs", "triplets"),
     "header": ("clicks", "pairs", "triplets"),
     "queries": ("beir", "trec"),
     "relevant_from": ("beir", "pairs", "trec", "triplets"),
@@ -46,6 +52,7 @@ def import_labels(
     settings: ImportSettings | None = None,
     *,
     progress: Progress = lambda _what, _done, _all: None,
+    announce: Announce = lambda _reading: None,
 ) -> dict[str, Any]:
     """Read a source and write a BEIR folder; nothing is written unless all of it is.
 
@@ -55,9 +62,11 @@ def import_labels(
         output: The folder to make; an earlier import's is replaced, and what else is in it stays.
         settings: What the user says about the source.
         progress: Told how much is read.
+        announce: Told how each file is understood, before it is read.
 
     Returns:
-        What ``import.json`` says: rows, what was dropped and why, and what was written.
+        What ``import.json`` says: how the files were understood, rows, what was dropped and why,
+        and what was written.
 
     Raises:
         ConfigError: The format, a column or a setting is unknown.
@@ -69,8 +78,11 @@ def import_labels(
     settings = settings or ImportSettings()
     _refuse_unused(format_, settings)
     tally = Tally(settings.max_dropped, progress)
-    with locked(output), DatasetWriter(output, tally, force=settings.force) as writer:
+    understood = Understood(announce)
+    writing = DatasetWriter(output, tally, understood, force=settings.force)
+    with locked(output), writing as writer:
         more = FORMATS[format_](source, writer, settings) or {}
+        _refuse_unmet(format_, settings, understood)
 
         def describe(written: dict[str, Any]) -> dict[str, Any]:
             return {
@@ -78,6 +90,7 @@ def import_labels(
                 "source": str(source),
                 "trimtab": version("trimtab"),
                 "options": settings.as_dict(),
+                "understood": understood.as_dict(),
                 **tally.as_dict(),
                 "written": written,
                 **more,
@@ -97,3 +110,14 @@ def _refuse_unused(format_: str, settings: ImportSettings) -> None:
             raise ConfigError(
                 f"{option} says nothing about {format_}; it is for {', '.join(formats)}"
             )
+
+
+def _refuse_unmet(format_: str, settings: ImportSettings, understood: Understood) -> None:
+    """Refuse a column that is given for a file of texts, and that no such file has."""
+    roles = _TEXT_FILE_ROLES if format_ in _OF_LABELS else ("id", "title", "text")
+    for role, names in settings.columns.items():
+        if format_ in _OF_LABELS and role not in roles:
+            raise ConfigError(f"--column {role}=...: no such role; expected {', '.join(roles)}")
+        for name in names if role in roles else ():
+            if not understood.uses(name):
+                raise ConfigError(f"--column {role}={name}: no file of texts has such a column")

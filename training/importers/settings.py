@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+_OF_TEXTS = ("id", "title", "text")
 JUDGED_OTHERWISE = 0.0  # the grade of a document that was judged, and not relevant
 
 
@@ -51,9 +52,13 @@ class ImportSettings:
         split: Split of a source that is one file: ``train``, ``dev`` or ``test``.
         split_by: Make a test split by ``document`` or ``query`` where there is none.
         merge_queries: Join queries of one text, whatever its case and outer punctuation.
-        columns: Names of columns by role, where the usual names do not tell.
+        columns: Names of columns by role, where the usual names do not tell; no name where no
+            column has the role.
         header: Whether the first line of CSV and TSV names the columns.
+        delimiter: What parts the columns of CSV and TSV, where the file does not tell.
+        lists: Whether cells that are spelled as lists are lists, where only some are.
         relevant_from: Scores below it are judged non-relevant (grade 0).
+        grades: What each class is worth, where scores are classes; keys as ``class_key`` has them.
         max_dropped: Share of rows that may be dropped, from 0 to 1.
         clicks: How clicks become labels.
         force: Replace a folder that no import made.
@@ -66,10 +71,32 @@ class ImportSettings:
     merge_queries: bool = False
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     header: bool = True
+    delimiter: str | None = None
+    lists: bool | None = None
     relevant_from: float | None = None
+    grades: dict[str, float] = field(default_factory=dict)
     max_dropped: float = 0.1
     clicks: ClickSettings = field(default_factory=ClickSettings)
     force: bool = False
+
+    def for_rows(self) -> dict[str, tuple[str, ...]]:
+        """Give the columns of pairs, or of a log: all but those of the corpus beside it."""
+        if self.corpus is None:
+            return self.columns
+        return {role: of for role, of in self.columns.items() if role not in _OF_TEXTS}
+
+    def for_texts(self, what: str = "") -> dict[str, tuple[str, ...]]:
+        """Give the columns of a file of texts.
+
+        Args:
+            what: ``query`` or ``document``, where a column that is given for one of them is meant
+                for this file: its text, or with ``_id`` its id.
+        """
+        given = {role: of for role, of in self.columns.items() if role in _OF_TEXTS}
+        if what:
+            for role, name in (("text", what), ("id", f"{what}_id")):
+                given |= {role: self.columns[name]} if name in self.columns else {}
+        return given
 
     def as_dict(self) -> dict[str, Any]:
         """Give what differs from the defaults, clicks' settings among the others, as JSON."""
@@ -81,6 +108,14 @@ class ImportSettings:
 def grade_from(grade: float, relevant_from: float | None) -> float:
     """Give a grade, or 0 where it is below what counts as relevant."""
     return grade if relevant_from is None or grade >= relevant_from else JUDGED_OTHERWISE
+
+
+def class_key(value: Any) -> str:
+    """Write a class as ``--grades`` names it: 1, 1.0 and "1" are one, and so are Yes and yes."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip().casefold()
+    return text.removesuffix(".0") if text.removesuffix(".0").lstrip("-").isdigit() else text
 
 
 def _changed(settings: Any, defaults: Any) -> dict[str, Any]:

@@ -1,23 +1,22 @@
 """Files of any usual kind as a stream of rows: JSON Lines, JSON, CSV, TSV, Parquet; also gzipped.
 
-A row that can't be read is dropped and counted, and the next one is read. Nothing is held but the
-row at hand (and a file that is one JSON array, which can't be cut).
+A row that can't be read is dropped and counted, and the next one is read. What a file means is
+decided by its first thousand rows, not by one: exports leave out what is empty.
 """
 
-import csv
-import gzip
-import json
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import chain
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
-from training.errors import ConfigError, DataError
+from training.errors import DataError
+from training.importers.columns import is_missing
+from training.importers.json_rows import Row, read_json
+from training.importers.parquet_rows import parquet_classes, read_parquet
+from training.importers.table_rows import read_table
 from training.importers.tally import Tally
-
-Row = tuple[int, dict[str, Any]]
-"""Where a row stands, and its values by column. Columns without names are called 1, 2, 3, ..."""
+from training.importers.understood import SAMPLE_ROWS
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -29,12 +28,33 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-SPLIT_OF_STEM = {"train": 0, "dev": 1, "val": 1, "test": 2}  # validation and valid begin with val
-_LINE_LIMIT = 1 << 26  # bytes; a longer line is no line of a JSON Lines file
-_FIELD_LIMIT = 1 << 24  # characters; a quote that is never closed ends here
-_ROWS_AT_ONCE = 1024
-_SHOW_EVERY = 5_000
-_MB = 1_000_000
+SPLIT_OF_STEM = {"train": 0, "dev": 1, "val": 1, "test": 2}
+_STEM = re.compile(  # train.tsv, train-00000-of-00002.parquet, trainset.json; not trainers.csv
+    r"(?P<stem>train|dev|val|test)(?:ing|elopment|id|idation)?"
+    r"(?:[-_ ]?(?:set|data|split))?(?![a-z])"
+)
+_COPY = re.compile(r"\(\d+\)|[-_. ](?:copy|bak|backup|old|orig|original|tmp)(?![a-z])")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first rows of a file.
+
+    Attributes:
+        names: Every column that one of them has, in the order of appearance.
+        rows: The rows.
+        is_whole: Whether the file has no others.
+        classes: Names of the classes that a column holds as numbers, where the file says so.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[Row, ...]
+    is_whole: bool
+    classes: dict[str, list[str]]
+
+    def has_values(self, name: str) -> bool:
+        """Tell whether a column is more than empty."""
+        return any(not is_missing(record.get(name)) for _, record in self.rows)
 
 
 def kind_of(path: Path) -> str | None:
@@ -45,41 +65,86 @@ def kind_of(path: Path) -> str | None:
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def files_by_split(source: Path, split: int) -> list[tuple[int, Path]]:
+def files_by_split(
+    source: Path,
+    split: int,
+    *,
+    is_known: Callable[[Path], object] = kind_of,
+    kinds: Sequence[str] = tuple(SUFFIXES),
+) -> list[tuple[int, Path]]:
     """Find the files to read and the split of each.
 
     Args:
         source: A file, or a folder whose files' names begin with train, dev, val(idation) or test.
         split: Split of a single file.
+        is_known: Tells by its name whether a file can be read.
+        kinds: The endings of such names, for messages.
 
     Raises:
-        DataError: Nothing is there, or the folder has no such file.
+        DataError: Nothing is there, the folder has no such file, or one that may be a copy of
+            another.
     """
     if source.is_file():
         return [(split, source)]
     if not source.is_dir():
         raise DataError(f"nothing to read at {source}; expected a file or a folder")
     found = [
-        (number, path)
+        (SPLIT_OF_STEM[stem], path)
         for path in sorted(source.iterdir())
-        for stem, number in SPLIT_OF_STEM.items()
-        if path.name.lower().startswith(stem) and kind_of(path)
+        if (stem := _stem_of(path)) and is_known(path) and path.is_file()
     ]
     if not found:
         raise DataError(
             f"{source} has no file that begins with train, dev, validation or test and ends with "
-            f"{', '.join(SUFFIXES)}; name a file instead"
+            f"{', '.join(kinds)}; name a file instead"
         )
+    for number in set(SPLIT_OF_STEM.values()):
+        _refuse_copies([path for of, path in found if of == number])
     return sorted(found, key=lambda item: item[0])
 
 
-def read_rows(path: Path, tally: Tally, *, header: bool = True) -> Iterator[Row]:
+def left_aside(source: Path, files: Sequence[tuple[int, Path]]) -> list[str]:
+    """Name a folder's files that begin like a split's and are not read, such as train.tsv.bak."""
+    if not source.is_dir():
+        return []
+    read = {path for _, path in files}
+    names = [path.name for path in sorted(source.iterdir()) if path.is_file() and path not in read]
+    return [name for name in names if name.lower().lstrip("._~#").startswith(tuple(SPLIT_OF_STEM))]
+
+
+def sample_rows(
+    path: Path, *, header: bool = True, delimiter: str | None = None, n_rows: int = SAMPLE_ROWS
+) -> Sample:
+    """Read the first rows of a file, to see what it means.
+
+    Raises:
+        ConfigError: As ``read_rows``.
+        DataError: As ``read_rows``.
+    """
+    stream = read_rows(path, Tally(), header=header, delimiter=delimiter)
+    rows = tuple(islice(stream, n_rows))
+    is_whole = next(stream, None) is None
+    names = dict.fromkeys(name for _, record in rows for name in record)
+    classes = parquet_classes(path) if kind_of(path) == "parquet" else {}
+    return Sample(tuple(names), rows, is_whole, classes)
+
+
+def read_rows(
+    path: Path,
+    tally: Tally,
+    *,
+    header: bool = True,
+    delimiter: str | None = None,
+    wanted: Sequence[str] | None = None,
+) -> Iterator[Row]:
     """Yield every row of a file with its place.
 
     Args:
         path: A file whose name tells its kind.
         tally: Counts rows, and those that can't be read.
         header: Whether the first line of CSV and TSV names the columns.
+        delimiter: What parts the columns of CSV and TSV, where the file does not tell.
+        wanted: Columns that are needed; of Parquet, no other is read.
 
     Raises:
         ConfigError: A Parquet file, and pyarrow is not installed.
@@ -92,180 +157,38 @@ def read_rows(path: Path, tally: Tally, *, header: bool = True) -> Iterator[Row]
             f"{', '.join(SUFFIXES)} (also with .gz)"
         )
     if kind == "parquet":
-        yield from _read_parquet(path, tally)
+        yield from read_parquet(path, tally, wanted)
     elif kind in {"csv", "tsv"}:
-        yield from _read_table(path, tally, kind, header=header)
-    elif kind == "json" and not _is_lines(path):
-        yield from _read_array(path, tally)
+        yield from read_table(path, tally, kind, header=header, delimiter=delimiter)
     else:
-        yield from _read_json_lines(path, tally)
+        yield from read_json(path, tally)
 
 
-def read_lines(path: Path, tally: Tally) -> Iterator[tuple[int, bytes]]:
-    """Yield every line of a text file, also gzipped, with its place; tell how far it is.
+def _stem_of(path: Path) -> str | None:
+    """Tell whose split a file is, by the beginning of its name."""
+    found = _STEM.match(path.name.lower())
+    return found["stem"] if found else None
+
+
+def _refuse_copies(files: Sequence[Path]) -> None:
+    """Refuse files of one split of which one may be a copy of another.
 
     Raises:
-        DataError: The file can't be read, is UTF-16, or a line is longer than 64 MB.
+        DataError: With both readings.
     """
-    place = tally.open(path)
-    total = -(-path.stat().st_size // _MB)
-    with _reading(path), path.open("rb") as raw, _unpacked(raw, path) as file:
-        first = _without_mark(file.readline(_LINE_LIMIT), path)
-        rest = iter(lambda: file.readline(_LINE_LIMIT), b"")
-        for number, line in enumerate(chain((first,) if first else (), rest), start=1):
-            if len(line) == _LINE_LIMIT:
-                raise DataError(f"{path}:{number}: a line of over 64 MB; expected one row a line")
-            if number % _SHOW_EVERY == 0:
-                tally.progress("MB read", raw.tell() // _MB, total)
-            yield place + number, line
-        tally.progress("MB read", total, total)
+    by_name: dict[str, Path] = {}
+    for path in files:
+        plain = path.name.lower().partition(".")[0] if not _is_numbered(path) else path.name
+        other = by_name.setdefault(plain, path)
+        marked = _COPY.search(path.name.lower()) and len(files) > 1
+        if other != path or marked:
+            other = other if other != path else next(one for one in files if one != path)
+            raise DataError(
+                f"{path.parent}: is {path.name} a copy of {other.name}, or are both to be read? "
+                "Move the copy away, or join them under one name"
+            )
 
 
-def _unpacked(raw: BinaryIO, path: Path) -> AbstractContextManager[BinaryIO]:
-    """Read through gzip where the name says so."""
-    if path.suffix.lower() == ".gz":
-        return cast("AbstractContextManager[BinaryIO]", gzip.open(raw))
-    return nullcontext(raw)
-
-
-def _without_mark(line: bytes, path: Path) -> bytes:
-    """Take the byte order mark off a first line; refuse UTF-16, whose lines are not lines."""
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    return line.removeprefix(b"\xef\xbb\xbf")
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what a damaged or missing file raises into one line."""
-    try:
-        yield
-    except (OSError, EOFError) as error:  # EOFError: a gzip file that was cut
-        raise DataError(f"can't read {path}: {error}") from error
-
-
-def _is_lines(path: Path) -> bool:
-    """Tell JSON Lines under the name .json from one JSON value."""
-    for _, line in read_lines(path, Tally()):
-        if line.strip():
-            return _parse(line) is not None
-    return True
-
-
-def _parse(line: bytes) -> Any:
-    """Parse JSON; None where it is none."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _as_record(value: Any) -> dict[str, Any] | None:
-    """Give an object's values by name, an array's by number."""
-    if isinstance(value, list):
-        return {str(number): item for number, item in enumerate(value, start=1)}
-    return value if isinstance(value, dict) else None
-
-
-def _read_json_lines(path: Path, tally: Tally) -> Iterator[Row]:
-    """Read one JSON object, or array, a line."""
-    for place, line in read_lines(path, tally):
-        if not line.strip():
-            continue
-        tally.row()
-        record = _as_record(_parse(line))
-        if record is None:
-            tally.drop("not a JSON object", place)
-        else:
-            yield place, record
-
-
-def _read_array(path: Path, tally: Tally) -> Iterator[Row]:
-    """Read a file that is one JSON array of objects; a row's line is its number in the array."""
-    values = load_json(path)
-    if not isinstance(values, list):
-        raise DataError(f"{path} holds one JSON object; expected an array of them, or JSON Lines")
-    start = tally.open(path)
-    for number, value in enumerate(values, start=1):
-        tally.row()
-        record = _as_record(value)
-        if record is None:
-            tally.drop("not a JSON object", start + number)
-        else:
-            yield start + number, record
-
-
-def load_json(path: Path) -> Any:
-    """Read a file that is one JSON value.
-
-    Raises:
-        DataError: It can't be read or is no JSON.
-    """
-    try:
-        with _reading(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return json.loads(file.read())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-
-
-def _read_table(path: Path, tally: Tally, kind: str, *, header: bool) -> Iterator[Row]:
-    """Read CSV as spreadsheets write it, and TSV without quoting, as retrieval sets are written."""
-    place = tally.open(path)
-    lines = (line.decode("utf-8", "surrogateescape") for _, line in read_lines(path, tally))
-    csv.field_size_limit(_FIELD_LIMIT)
-    if kind == "tsv":
-        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(lines)
-    names: list[str] | None = None
-    start = 1
-    try:
-        for cells in reader:
-            line, start = start, reader.line_num + 1
-            if not any(cells):
-                continue
-            if names is None:
-                names = cells if header else [str(number + 1) for number in range(len(cells))]
-                _refuse_repeated(names, path)
-                if header:
-                    continue
-            tally.row()
-            if len(cells) != len(names):
-                tally.drop("another number of columns than the first line", place + line)
-            else:
-                yield place + line, dict(zip(names, cells, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}:{start}: not CSV: {error}; a quote that is not closed?") from error
-
-
-def _refuse_repeated(names: Iterable[str], path: Path) -> None:
-    """Refuse two columns of one name."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"{path}: two columns are called {name!r}; rename one")
-        seen.add(name)
-
-
-def _read_parquet(path: Path, tally: Tally) -> Iterator[Row]:
-    """Read a Parquet file a batch at a time; a row's line is its number."""
-    try:
-        import pyarrow as arrow
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{path.name} is Parquet, which needs pyarrow: pip install 'trimtab[parquet]'"
-        ) from error
-    number = tally.open(path)
-    done = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            total = file.metadata.num_rows
-            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
-                for record in batch.to_pylist():
-                    done += 1
-                    tally.row()
-                    yield number + done, record
-                tally.progress("rows read", done, total)
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"can't read {path}: {error}") from error
+def _is_numbered(path: Path) -> bool:
+    """Tell a name whose parts are counted: train.1.jsonl and train.2.jsonl are no copies."""
+    return any(part.isdigit() for part in path.name.split(".")[1:])

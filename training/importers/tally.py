@@ -93,6 +93,12 @@ class Tally:
             f"{self.where(worst.first)}); nothing was written"
         )
 
+    def explain(self, otherwise: str = "none dropped") -> str:
+        """Say in one line what became of the rows read; otherwise what to say if nothing did."""
+        counts = {**self.dropped, **self.left_out}
+        reasons = ", ".join(f"{counted.count} {reason}" for reason, counted in counts.items())
+        return f"{self.n_rows} rows ({reasons or otherwise})"
+
     def as_dict(self) -> dict[str, Any]:
         """Give the counts as JSON, most frequent first."""
         return {

@@ -8,11 +8,24 @@ from typing import Any
 _ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
 _TEXT_NAMES = ("text", "contents", "content", "body", "passage")
 _OUTER_MARKS = " .,;:!?\"'"
+_MISSING = {"nan", "NaN", "NaT", "None", "null", "NULL", "<NA>", "\\N"}  # as programs spell it
+_EXACT_WHOLE = 1 << 53  # beyond, floats no longer hold every whole number
 _DIGEST_BYTES = 10  # at 10 million texts, two share an id by chance with probability 4e-11
 
 
 class Unusable(ValueError):
     """A value that no dataset can hold; the message is the reason to drop its row."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a value that a file holds and Python can't; what uses it drops its row.
+
+    Attributes:
+        reason: What is wrong with it, such as ``holds bytes that are not UTF-8``.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ def as_text(value: Any, what: str) -> str:
     """
     if value is None:
         return ""
+    if isinstance(value, Unreadable):
+        raise Unusable(f"{what} {value.reason}")
     if not isinstance(value, str):
         raise Unusable(f"{what} is not a text")
     if not value.isascii():
@@ -76,20 +91,34 @@ def as_filled_text(value: Any, what: str) -> str:
     text = as_text(value, what)
     if not text:
         raise Unusable(f"empty {what}")
+    refuse_missing(text, what)
     return text
 
 
+def refuse_missing(text: str, what: str) -> None:
+    """Refuse a text that is only how a program spells a missing value.
+
+    Raises:
+        Unusable: It is.
+    """
+    if text in _MISSING:
+        raise Unusable(f"{what} is {text!r}, as programs spell a missing value")
+
+
 def as_name(value: Any, what: str) -> str:
-    """Take an id: a text or a whole number.
+    """Take an id: a text or a whole number, also one that pandas keeps as 7.0.
 
     Raises:
         Unusable: It is neither, is empty, or holds a tab or a line break.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_WHOLE:
+        return str(int(value))
     name = as_text(value, what)
     if not name:
         raise Unusable(f"{what} is empty")
+    refuse_missing(name, what)
     if not name.isprintable() and any(mark in name for mark in "\t\n\r"):
         raise Unusable(f"{what} holds a tab or a line break")
     return name
@@ -113,4 +142,6 @@ def as_document(value: Any) -> Text:
         document = Text(as_text(value, "document"))
     if not document.joined and document.name is None:
         raise Unusable("empty document")
+    if not document.title:
+        refuse_missing(document.text, "document")
     return document

@@ -1,7 +1,6 @@
 """A BEIR folder written as its rows are read: texts go to disk at once, ids and labels are held."""
 
 import json
-import shutil
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from training.dataset import SPLITS, Qrels, split_qrels
 from training.errors import ConfigError, DataError
 from training.files import swap_folder
+from training.importers.foreign import refuse_foreign
 from training.importers.labels import (
     Flags,
     Labels,
@@ -25,11 +25,11 @@ from training.importers.labels import (
     keep_one_split,
     merge_repeated,
 )
+from training.importers.place import OWN, RECORD, check_place, clear
 from training.importers.tally import Tally
 from training.importers.texts import Text, question_key, text_key
+from training.importers.understood import Understood
 
-RECORD = "import.json"
-_OWN = ("corpus.jsonl", "queries.jsonl", "qrels", RECORD)
 _HEADER = "query-id\tcorpus-id\tscore\n"
 
 
@@ -67,14 +67,22 @@ class TextTable:
         if self._digests[number]:
             return number, self._digests[number] != short
         self._digests[number] = short
-        record = {"_id": text.name or self._name_of(digest), "text": text.text}
-        if self._letter == "d":
-            record = {"_id": record["_id"], "title": text.title, "text": text.text}
         if self._file is None:
             self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(self._record(text, digest), ensure_ascii=False) + "\n")
         self._written.append(number)
         return number, False
+
+    def describe(self, text: Text) -> dict[str, str]:
+        """Give a text as the file would have it."""
+        return self._record(text, text_key(text.joined))
+
+    def _record(self, text: Text, digest: int) -> dict[str, str]:
+        """Write a text by column, under its id or one of its content."""
+        name = text.name or self._name_of(digest)
+        if self._letter == "d":
+            return {"_id": name, "title": text.title, "text": text.text}
+        return {"_id": name, "text": text.text}
 
     @property
     def n_texts(self) -> int:
@@ -84,6 +92,19 @@ class TextTable:
     def _name_of(self, key: str | int) -> str:
         """Write a key as an id."""
         return key if isinstance(key, str) else f"{self._letter}-{key:020x}"
+
+    def names(self, numbers: NDArray[np.int64]) -> set[str]:
+        """Give the ids of some numbers, which may repeat."""
+        name_of = self.namer()
+        return {name_of(number) for number in np.unique(numbers).tolist()}
+
+    def names_known(self) -> set[str]:
+        """Give every id that has a text."""
+        return self.names(np.flatnonzero(self.known()))
+
+    def names_seen(self) -> set[str]:
+        """Give every id that has a number, with a text or without."""
+        return {self._name_of(key) for key in self._numbers}
 
     def namer(self) -> Names:
         """Give the function from numbers to ids."""
@@ -133,22 +154,32 @@ class DatasetWriter:
         documents: The documents.
         labels: The labels.
         tally: What was dropped.
+        understood: How the source's files are read.
         shares: Of train, dev and test, where a query with labels in several is drawn to one of
             them; None: it stays where it is tested.
     """
 
-    def __init__(self, output: Path, tally: Tally, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        output: Path,
+        tally: Tally,
+        understood: Understood | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
         """Begin.
 
         Raises:
             DataError: Something stands at the output that no import made.
         """
         self._output = output.resolve()
-        _check_place(self._output, output, force=force)
+        check_place(self._output, output, force=force)
         self._work = self._output.with_name(f".{self._output.name}.partial")
         self.tally = tally
+        self.understood = understood or Understood()
         self.shares: Sequence[float] | None = None
         self._n_joined = 0
+        self._topics_that_are_documents: set[str] = set()
         self.labels = LabelTable()
         self.queries = TextTable(self._work / "queries.jsonl", "q")
         self.documents = TextTable(self._work / "corpus.jsonl", "d")
@@ -159,7 +190,7 @@ class DatasetWriter:
             self._work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"can't write to {self._work.parent}: {error.strerror}") from error
-        _clear(self._work)
+        clear(self._work)
         return self
 
     def __exit__(
@@ -169,7 +200,7 @@ class DatasetWriter:
         self.queries.close()
         self.documents.close()
         if kind is not None and self._work.exists():
-            _clear(self._work)
+            clear(self._work)
             if not any(self._work.iterdir()):
                 self._work.rmdir()
         if isinstance(error, OSError):
@@ -178,6 +209,25 @@ class DatasetWriter:
     def add_query(self, text: Text, place: int) -> int:
         """Keep a query; give its number."""
         return self._add(self.queries, text, place)
+
+    def leave_query(self, name: str, place: int) -> None:
+        """Leave out a query that no label is about; remember one that labels call a document."""
+        self.tally.leave_out("a query without labels", place)
+        if self.documents.find(name) is not None:
+            self._topics_that_are_documents.add(name)
+
+    def refuse_foreign_labels(self) -> None:
+        """Refuse labels whose ids are not those of the texts.
+
+        Raises:
+            DataError: With an example of both sides.
+        """
+        labels = self.labels.columns()
+        refuse_foreign(
+            (self.queries.names(labels.query), self.documents.names(labels.document)),
+            (self.queries.names_known(), self.documents.names_known()),
+            self._topics_that_are_documents,
+        )
 
     def add_document(self, text: Text, place: int) -> int:
         """Keep a document; give its number."""
@@ -214,6 +264,7 @@ class DatasetWriter:
         self.queries.close()
         self.documents.close()
         splits = self._settle(split_by, merge_queries=merge_queries)
+        self.understood.grades(splits.grade)
         counts = {
             "queries": self.queries.n_texts,
             "documents": self.documents.n_texts,
@@ -229,6 +280,8 @@ class DatasetWriter:
     def _settle(self, split_by: str | None, *, merge_queries: bool) -> Labels:
         """Bring the labels into the state that a dataset must have."""
         labels = self.labels.columns()
+        if not self._is_all_known(labels):
+            self.refuse_foreign_labels()
         for what, table in (("query", self.queries), ("document", self.documents)):
             if table.n_texts:
                 labels = keep_known(labels, table.known(), what, self.tally)
@@ -238,11 +291,17 @@ class DatasetWriter:
         labels = merge_repeated(labels, self.tally)
         labels = keep_one_split(labels, self.tally, self.queries.namer(), self.shares)
         if not (labels.grade > 0).any():
-            raise DataError(_explain_nothing(self.tally))
+            why = self.tally.explain("no grade is over 0")
+            raise DataError(f"no relevant label is left of {why}; nothing was written")
         if not (labels.split != 1).any():
             raise DataError("all labels are of the dev split; expected train or test labels, too")
         self._prune_queries(labels)
         return self._made_split(labels, split_by) if split_by else labels
+
+    def _is_all_known(self, labels: Labels) -> bool:
+        """Tell whether every label's query and document has a text, where there are texts."""
+        pairs = ((self.queries, labels.query), (self.documents, labels.document))
+        return all(bool(table.known()[numbers].all()) for table, numbers in pairs if table.n_texts)
 
     def _merge_queries(self, labels: Labels) -> Labels:
         """Give the labels of queries with one text to the first of them."""
@@ -311,42 +370,8 @@ class DatasetWriter:
         """Take along what others put into the folder, such as its embeddings."""
         if self._output.exists():
             for entry in self._output.iterdir():
-                if entry.name not in _OWN:
+                if entry.name not in OWN:
                     entry.rename(self._work / entry.name)
-
-
-def _check_place(output: Path, given: Path, *, force: bool) -> None:
-    """Refuse to replace what no import made."""
-    if output.exists() and not output.is_dir():
-        raise DataError(f"{given} is a file; -o wants a folder to make")
-    if output == Path.cwd() or output in Path.cwd().parents:
-        raise DataError(f"-o {given} is the folder you are in; name a new one")
-    is_empty = not output.exists() or not any(output.iterdir())
-    if not (is_empty or force or (output / RECORD).is_file()):
-        raise DataError(
-            f"{given} is not an earlier import's folder (it has no {RECORD}); choose another -o, "
-            "or --force to replace its corpus, queries and qrels"
-        )
-
-
-def _clear(work: Path) -> None:
-    """Take away what an import writes, and nothing else."""
-    for name in _OWN:
-        path = work / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _explain_nothing(tally: Tally) -> str:
-    """Say why no label is left."""
-    counts = {**tally.dropped, **tally.left_out}
-    reasons = ", ".join(f"{counted.count} {reason}" for reason, counted in counts.items())
-    return (
-        f"no relevant label is left of {tally.n_rows} rows "
-        f"({reasons or 'no grade is over 0'}); nothing was written"
-    )
 
 
 def _write_grade(grade: float) -> str:

@@ -10,6 +10,7 @@ from training.dataset import (
     Qrels,
     group_by_document,
     load_qrels,
+    load_splits,
     name_some,
     relevant,
     relevant_documents,
@@ -54,6 +55,31 @@ def test_ids_may_hold_spaces_in_beir_form(tmp_path: Path) -> None:
     assert labels_from(tmp_path, HEADER + "a query\ta document\t1\n") == {
         "a query": {"a document": 1.0}
     }
+
+
+def test_header_tells_which_column_is_which(tmp_path: Path) -> None:
+    content = "\tcorpus_id\tquery_id\tscore\n0\td1\tq1\t2\n"
+    assert labels_from(tmp_path, content) == {"q1": {"d1": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("validation.tsv", "dev"), ("test.tsv.gz", "test"), ("test.csv", "test")],
+)
+def test_split_under_a_name_that_is_not_read_is_refused(
+    tmp_path: Path, name: str, split: str
+) -> None:
+    (tmp_path / "train.tsv").write_text(BEIR, encoding="utf-8")
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{name} is not read: labels of the {split} split stand"):
+        load_splits(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train.tsv.bak", "train (1).tsv", "test.tsv~", "._test.tsv"])
+def test_copies_that_editors_leave_are_no_labels(tmp_path: Path, name: str) -> None:
+    (tmp_path / "train.tsv").write_text(BEIR, encoding="utf-8")
+    (tmp_path / name).write_text(HEADER + "wrong\twrong\t1\n", encoding="utf-8")
+    assert load_splits(tmp_path) == {"train": PAIRS}
 
 
 @pytest.mark.parametrize("line", ["q1\td1", "q1 d1 1", "q1\td1\t1\textra\tmore", "{}"])

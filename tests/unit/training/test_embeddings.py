@@ -259,6 +259,13 @@ def test_labels_without_vectors_are_refused_with_their_number_and_examples(tmp_p
         embeddings.require({"train": {"q0": {"d0": 1.0}}, "test": {"q7": {"d0": 1.0}}})
 
 
+def test_labels_whose_columns_are_swapped_are_refused_as_such(tmp_path: Path) -> None:
+    embeddings = Embeddings.open(write_embeddings(tmp_path))
+    swapped = {f"d{n}": {f"q{n}": 1.0} for n in range(3)}
+    with pytest.raises(DataError, match="columns of queries and documents are swapped: 6 ids"):
+        embeddings.require({"train": swapped})
+
+
 # Tables and ids
 
 

@@ -365,7 +365,7 @@ def test_folder_that_one_is_in_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.importers.sources._SHOW_EVERY", 5)
+    monkeypatch.setattr("training.importers.lines._SHOW_EVERY", 5)
     source = write_jsonl(tmp_path / "rows.jsonl", PAIRS * 3)
     told: list[tuple[str, int, int | None]] = []
     import_labels("pairs", source, tmp_path / "out", progress=lambda *step: told.append(step))

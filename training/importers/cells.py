@@ -1,0 +1,95 @@
+"""Lists that a cell holds as text: as JSON, Python and numpy spell them."""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL)
+_ITEM = re.compile(
+    r"""\s*(?:
+        (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
+        |(?P<word>None|null|nan|NaN|True|False|true|false)
+        |(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
+    )(?P<end>\s*,\s*|\s+|$)""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
+_MARKS = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
+_WORDS = {"True": True, "true": True, "False": False, "false": False}
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+
+
+def spelled_list(cell: Any) -> list[Any] | None:
+    """Take a list out of a text that is nothing but the spelling of one; None for other texts.
+
+    Known are JSON's, Python's lists, tuples and sets, and numpy's arrays, whose items stand
+    without commas. What stands for a missing value becomes None.
+    """
+    if not may_be_list(cell):
+        return None
+    text = cell.strip()
+    if wrapped := _ARRAY.fullmatch(text):
+        text = wrapped[1].strip()
+    if len(text) < 2 or _BRACKETS.get(text[0]) != text[-1]:
+        return None
+    readers: list[Callable[[str], Any]] = [json.loads, _plain_items, _objects]
+    for read in readers:
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list):
+            return found
+    return None
+
+
+def may_be_list(cell: Any) -> bool:
+    """Tell quickly whether a text can be the spelling of a list."""
+    return isinstance(cell, str) and cell.lstrip().startswith(("[", "(", "{", "array("))
+
+
+def is_of_texts(items: list[Any]) -> bool:
+    """Tell a list of texts, or objects, from one of numbers."""
+    return any(isinstance(item, str | dict) for item in items)
+
+
+def _plain_items(text: str) -> list[Any] | None:
+    """Read texts and numbers, parted by commas alone or by blanks alone."""
+    inner, at = text[1:-1].strip(), 0
+    items: list[Any] = []
+    ends: set[bool] = set()
+    while at < len(inner):
+        found = _ITEM.match(inner, at)
+        if found is None:
+            return None
+        at = found.end()
+        if found["end"]:
+            ends.add("," in found["end"])
+        items.append(_value(found))
+    is_list = text[0] == "[" or (True in ends and all(isinstance(item, str) for item in items))
+    return items if is_list and len(ends) < 2 else None
+
+
+def _value(found: re.Match[str]) -> Any:
+    """Give one item's value."""
+    if found["text"]:
+        return _ESCAPE.sub(_unescape, found["text"][1:-1])
+    return float(found["number"]) if found["number"] else _WORDS.get(found["word"])
+
+
+def _unescape(found: re.Match[str]) -> str:
+    """Write the mark that an escape stands for."""
+    code = found[1]
+    return chr(int(code[1:], 16)) if len(code) > 1 else _MARKS.get(code, found[0])
+
+
+def _objects(text: str) -> Any:
+    """Read objects as Python spells them."""
+    if not re.match(r"\[\s*\{", text):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a backslash in somebody's text
+        return ast.literal_eval(text)
