@@ -51,13 +51,15 @@ class Reading:
     """What a stream of bytes says: requests, then what is wrong with the rest.
 
     ``fault`` is empty where nothing is wrong; ``is_cut`` means that the last request lacks its end;
-    ``is_over`` that a request ended the connection, so that nothing after it counts.
+    ``is_over`` that a request ended the connection, so that nothing after it counts;
+    ``is_rest_for_head`` that the rest begins as a request of HEAD does.
     """
 
     requests: list[Request] = field(default_factory=list)
     fault: str = ""
     is_cut: bool = False
     is_over: bool = False
+    is_rest_for_head: bool = False
 
 
 def read_stream(data: bytes) -> Reading:
@@ -73,9 +75,11 @@ def read_stream(data: bytes) -> Reading:
             request = read_request(data, at, lenient=True)
         except UnreadableError as error:
             reading.fault = str(error)
+            reading.is_rest_for_head = data.startswith(b"HEAD ", at)
             break
         except IncompleteError:
             reading.is_cut = True
+            reading.is_rest_for_head = data.startswith(b"HEAD ", at)
             break
         reading.requests.append(request)
         reading.is_over = request.is_last
