@@ -55,6 +55,7 @@ class RequestReader:
         self._head: RequestHead | None = None  # of the request that is not whole yet
         self._is_kept_open = True
         self._n_begun = 0
+        self._n_heads = 0  # requests of HEAD in what is kept
         self._n_fed = 0
         self._raw = b""  # what holds the head that is not whole yet, and perhaps more before it
         self._forget_head()
@@ -77,9 +78,12 @@ class RequestReader:
         """Tell whether the request that is being read is one of HEAD, as far as it was read."""
         if self._head is not None:
             return self._head.is_for_head
-        if not self.head_since or self._parser.get_method() != b"HEAD":
+        if not self.head_since:
             return False
-        return bool(self._target) or b"HEAD " in self._raw
+        if self._target:
+            return bool(self._parser.get_method() == b"HEAD")
+        # Of a target that it refuses the parser says nothing, not even the method before it.
+        return self._n_heads < self._raw.startswith(b"HEAD ") + self._raw.count(b"\nHEAD ")
 
     def feed(self, data: bytes) -> None:
         """Read on.
@@ -98,7 +102,10 @@ class RequestReader:
         """Read on with the parser; give what it has left."""
         was_in_head = self.head_since > 0
         is_at_start = self._head is None and not was_in_head
-        self._raw = self._raw + data if was_in_head else data
+        if was_in_head:
+            self._raw += data
+        else:
+            self._raw, self._n_heads = data, 0
         self._n_begun = 0
         try:
             self._parser.feed_data(data)
@@ -189,6 +196,7 @@ class RequestReader:
         head = read_head(self._parser.get_method(), self._target, self._fields, version)
         head.keep_alive = head.keep_alive and self._parser.should_keep_alive()
         self._is_kept_open = head.keep_alive
+        self._n_heads += head.is_for_head
         self.head_since = 0.0
         self._head = head
         self._taker.head_received(head)

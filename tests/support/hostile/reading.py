@@ -41,6 +41,7 @@ class Request:
     body: bytes
     end: int
     is_last: bool
+    is_10: bool = False
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for known, value in self.fields if known.lower() == name]
@@ -109,7 +110,7 @@ def read_request(data: bytes, start: int = 0, *, lenient: bool = False) -> Reque
     body, end = _read_body(data, head_end + 4, fields, minor, lenient)
     options = b",".join(v for n, v in fields if n.lower() == b"connection").lower()
     is_last = b"close" in options or (minor == b"0" and b"keep-alive" not in options)
-    return Request(method, target, fields, body, end, is_last)
+    return Request(method, target, fields, body, end, is_last, minor == b"0")
 
 
 def _check_partial(lines: list[bytes]) -> None:
