@@ -7,6 +7,7 @@ Source: RFC 9110 (semantics) and RFC 9112 (messages).
 """
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -47,6 +48,7 @@ _NEVER_DROPPED = frozenset(
 _ZSTD_STEP = 256
 """Bytes given to the decompressor at once: it has no limit, and may make 128 KiB of four."""
 _PLAIN_CONNECTION = {b"keep-alive", b"close"}
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -73,13 +75,13 @@ def end_to_end(fields: Fields, *, without: frozenset[bytes] = frozenset()) -> Fi
         if name not in dropped:
             kept.append(field)
         elif name == b"connection" and field[1].lower() not in _PLAIN_CONNECTION:
-            named = _named_by_connection(fields) - _NEVER_DROPPED
+            named = connection_options(fields) - _NEVER_DROPPED
             return end_to_end(_without_connection(fields), without=without | named)
     return kept
 
 
-def _named_by_connection(fields: Fields) -> frozenset[bytes]:
-    """Give the names in every ``Connection``."""
+def connection_options(fields: Fields) -> frozenset[bytes]:
+    """Give the names in every ``Connection``, in lower case."""
     values = b",".join(value for name, value in fields if name.lower() == b"connection")
     return frozenset(word.strip().lower() for word in values.split(b","))
 
@@ -100,14 +102,18 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def origin_form(target: bytes) -> bytes:
-    """Give a target's path and query, where it names scheme and authority too."""
-    if target.startswith(b"/"):
-        return target
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or not scheme.isalpha():
-        return target
-    return b"/" + rest.partition(b"/")[2]
+def split_absolute(target: bytes) -> tuple[bytes, bytes] | None:
+    """Take a target in absolute form apart.
+
+    Returns:
+        Authority, and path with query, which may be empty; None for a target in another form.
+
+    Source:
+        RFC 3986, section 3.2: the authority ends before the next slash, question mark or number
+        sign, or with the target.
+    """
+    match = _ABSOLUTE.fullmatch(target)
+    return None if match is None else (match[1], match[2])
 
 
 def status_line(status: int, reason: bytes | None = None) -> bytes:
@@ -122,20 +128,36 @@ def status_line(status: int, reason: bytes | None = None) -> bytes:
     return b"HTTP/1.1 %d %b" % (status, reason)
 
 
-def error_reply(status: int, message: str, *, keep_alive: bool) -> bytes:
+def error_reply(status: int, message: str, *, keep_alive: bool, is_bodiless: bool = False) -> bytes:
     """Write a whole answer of the sidecar's own, in the shape of Qdrant's errors."""
     content = {"status": {"error": f"trimtab: {message}"}, "result": None, "time": 0.0}
-    return reply(status, json.dumps(content).encode(), b"application/json", keep_alive=keep_alive)
+    body = json.dumps(content).encode()
+    return reply(status, body, b"application/json", keep_alive=keep_alive, is_bodiless=is_bodiless)
 
 
 def reply(
-    status: int, body: bytes, content_type: bytes, *, keep_alive: bool, fields: Sequence[Field] = ()
+    status: int,
+    body: bytes,
+    content_type: bytes,
+    *,
+    keep_alive: bool,
+    fields: Sequence[Field] = (),
+    is_bodiless: bool = False,
 ) -> bytes:
-    """Write a whole answer of the sidecar's own."""
+    """Write a whole answer of the sidecar's own.
+
+    Args:
+        status: Its number.
+        body: What it says.
+        content_type: Of the body.
+        keep_alive: False where the connection ends behind it.
+        fields: More of its head.
+        is_bodiless: True for the answer to HEAD: it says how long the body is, and leaves it out.
+    """
     head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *fields]
     if not keep_alive:
         head.append((b"connection", b"close"))
-    return encode_head(status_line(status), head) + body
+    return encode_head(status_line(status), head) + (b"" if is_bodiless else body)
 
 
 def unpack(body: bytes, coding: bytes, limit: int) -> bytes | None:

@@ -17,6 +17,9 @@ from sidecar.server.heads import MARK, RequestHead
 from sidecar.server.shadow import Watch
 from sidecar.upstream.qdrant_rest import AnswerHead
 
+_LENGTH = frozenset({b"content-length"})
+"""An interim answer and one of 204 have none: RFC 9110, 8.6."""
+
 
 class Client(Protocol):
     """The connection that an exchange belongs to."""
@@ -64,22 +67,24 @@ class Answering:
     @property
     def takes_plain_answers(self) -> bool:
         """Tell whether an answer's head may come unread."""
-        return self.watch is None and self._head.method != b"HEAD"
+        return self.watch is None and not self._head.is_for_head
 
     def interim_received(self, head: AnswerHead) -> None:
         """Pass on a head of 1xx."""
         if not self._head.is_http_10:
-            self._client.write(encode_head(status_line(head.status, head.reason), head.fields))
+            fields = end_to_end(head.fields, without=_LENGTH)
+            self._client.write(encode_head(status_line(head.status, head.reason), fields))
 
     def begin_answer(self, head: AnswerHead, *, keep_alive: bool) -> None:
         """Pass on the head of Qdrant's answer."""
         self.status = head.status
-        fields = end_to_end(head.fields)
+        fields = end_to_end(head.fields, without=_LENGTH if head.status == 204 else frozenset())
         if self.mark:
             fields.append((MARK, self.mark))
         if head.is_chunked:
             self._frame(fields)
-        if not (keep_alive and self.keep_alive):
+        self.keep_alive = self.keep_alive and keep_alive
+        if not self.keep_alive:
             fields.append((b"connection", b"close"))
         elif self._head.is_http_10:
             fields.append((b"connection", b"keep-alive"))
@@ -90,6 +95,7 @@ class Answering:
     def give_plain_answer(self, head: bytes, body: bytes, *, keep_alive: bool) -> None:
         """Pass on an answer of 200 that is whole, its head in one piece without its end."""
         self.status = 200
+        self.keep_alive = keep_alive
         if self.mark:
             head = b"%b%b: %b\r\n" % (head, MARK, self.mark)
         if not keep_alive:
@@ -127,16 +133,28 @@ class Answering:
             self.watch.data_received(answered.body)
             self.watch.answer_ended()
         fields = [(MARK, self.mark)] if self.mark else []
-        body = b"" if self._head.method == b"HEAD" else answered.body
-        content_type = answered.content_type.encode()
+        if keep_alive and self._head.is_http_10:
+            fields.append((b"connection", b"keep-alive"))
         self._write(
-            reply(answered.status, body, content_type, keep_alive=keep_alive, fields=fields)
+            reply(
+                answered.status,
+                answered.body,
+                answered.content_type.encode(),
+                keep_alive=keep_alive,
+                fields=fields,
+                is_bodiless=self._head.is_for_head,
+            )
         )
 
     def give_error(self, status: int, message: str) -> None:
         """Write an error of the sidecar's own."""
         self.status = status
-        self._write(error_reply(status, message, keep_alive=self.keep_alive))
+        self.keep_alive = self.keep_alive and not self._head.is_http_10
+        self._write(
+            error_reply(
+                status, message, keep_alive=self.keep_alive, is_bodiless=self._head.is_for_head
+            )
+        )
 
     def _write(self, data: bytes) -> None:
         """Begin the answer."""

@@ -47,11 +47,15 @@ _UNPLANNED = Plan(Way.PASS, "other", None, is_repeatable=False, forgets=None)
 
 
 class Exchange(Answering):
-    """A request and its answer."""
+    """A request and its answer.
 
+    Attributes:
+        is_started: True once it is this request's turn.
+    """
+
+    is_started = False
     _plan = _UNPLANNED
     _way = Way.PASS
-    _is_started = False
     _is_whole = False
     _is_over = False
     _is_sent = False
@@ -71,11 +75,6 @@ class Exchange(Answering):
 
     # What the client's connection calls
 
-    @property
-    def framing(self) -> bytes:
-        """Give the field that says how long the body is; empty where there is none."""
-        return self._head.framing
-
     def start_whole(self, body: bytes) -> None:
         """Begin with a body that is whole."""
         self._pieces.append(body)
@@ -85,7 +84,14 @@ class Exchange(Answering):
 
     def start(self) -> None:
         """Begin, now that the answers before this one are sent."""
-        self._is_started = True
+        try:
+            self._begin()
+        except Exception as error:
+            self._answer_unforeseen(error)
+
+    def _begin(self) -> None:
+        """Decide what is done with the request, and do what can be done at once."""
+        self.is_started = True
         self._started_at = time.perf_counter()
         traffic = self._traffic
         traffic.n_under_way += 1
@@ -108,19 +114,26 @@ class Exchange(Answering):
             self._answer_error(self._too_large())
         elif self._is_whole:
             self._prepare()
-        elif head.values.get(b"expect", b"").lower() == b"100-continue":
+        elif head.values.get(b"expect", b"").lower() == b"100-continue" and not head.is_http_10:
             self._client.write(_CONTINUE)
 
     def body_received(self, data: bytes) -> None:
         """Take a piece of the body."""
         if self._is_over:
             return
+        try:
+            self._take_piece(data)
+        except Exception as error:
+            self._answer_unforeseen(error)
+
+    def _take_piece(self, data: bytes) -> None:
+        """Send a piece of the body on, or keep it."""
         if self._is_sent and self._connection is not None:
             self._connection.write(chunk(data) if self._is_chunked else data)
             return
         self._pieces.append(data)
         self._size += len(data)
-        if not self._is_started:
+        if not self.is_started:
             return
         if self._way is Way.PASS:
             if self._size > _WAITING_BYTES:
@@ -131,8 +144,15 @@ class Exchange(Answering):
     def body_ended(self) -> None:
         """Take the end of the body."""
         self._is_whole = True
-        if self._is_over or not self._is_started:
+        if self._is_over or not self.is_started:
             return
+        try:
+            self._take_end()
+        except Exception as error:
+            self._answer_unforeseen(error)
+
+    def _take_end(self) -> None:
+        """Do what waited for the whole body."""
         if self._way is not Way.PASS:
             self._prepare()
         elif self._task is None and self._connection is None:
@@ -157,7 +177,7 @@ class Exchange(Answering):
             self._task.cancel()
         if self._connection is not None:
             self._connection.give_up()
-        if self._is_started:
+        if self.is_started:
             self._count_end("gone")
 
     def check(self, now: float) -> None:
@@ -262,9 +282,9 @@ class Exchange(Answering):
             request = self._head.encode(self._streamed_fields()) + self._encoded_pieces()
             if self._is_whole and self._plan.is_repeatable:
                 self._request = request
-        if connection.is_tls:
+        if connection.is_tls or self._head.lacks_host:
             request = self._head.renamed(request, connection.host_field)
-        connection.send(request, self, is_head_request=self._head.method == b"HEAD")
+        connection.send(request, self, is_head_request=self._head.is_for_head)
         self._traffic.busy_poll.wait(FOR_ANSWER, self._sent_at)
         if not self._client.is_writable:
             connection.pause_answer()
@@ -287,6 +307,11 @@ class Exchange(Answering):
 
     # What the connection to Qdrant calls
 
+    @property
+    def is_request_whole(self) -> bool:
+        """Tell whether nothing more of the request is to be sent."""
+        return self._is_whole
+
     def upstream_writable(self, *, writable: bool) -> None:
         """Read more of the body, or not for now."""
         self._client.set_upstream_writable(writable=writable)
@@ -296,12 +321,12 @@ class Exchange(Answering):
         now = time.perf_counter()
         self._traffic.busy_poll.arrived(now)
         self._traffic.meter(self._plan.kind).upstream.add(now - self._sent_at)
-        self.begin_answer(head, keep_alive=self._keeps())
+        self.begin_answer(head, keep_alive=self._keeps() and self._is_whole)
 
     def plain_answer_received(self, head: bytes, body: bytes) -> None:
         """Pass on an answer of 200 that is whole, its head in one piece without its end."""
         now = time.perf_counter()
-        self.give_plain_answer(head, body, keep_alive=self._keeps())
+        self.give_plain_answer(head, body, keep_alive=self._keeps() and self._is_whole)
         self._traffic.busy_poll.arrived(now)
         self._traffic.meter(self._plan.kind).upstream.add(now - self._sent_at)
 
@@ -318,10 +343,7 @@ class Exchange(Answering):
         if self._is_over:
             return
         if self.has_answered:
-            self._traffic.telemetry.count(t.ERRORS, "rest", "answer_cut")
-            self._is_over = True
-            self._count_end("cut")
-            self._client.abort()
+            self._cut()
             return
         is_stale = connection is not None and connection.n_exchanges > 1
         if is_stale and self._request is not None and self._plan.is_repeatable:
@@ -331,6 +353,23 @@ class Exchange(Answering):
         self._answer_error(error)
 
     # The end
+
+    def _cut(self) -> None:
+        """Break off an answer of which a part is sent."""
+        self._traffic.telemetry.count(t.ERRORS, "rest", "answer_cut")
+        self._is_over = True
+        self._count_end("cut")
+        self._client.abort()
+
+    def _answer_unforeseen(self, error: Exception) -> None:
+        """Answer in spite of an error that nobody has foreseen, and log its cause."""
+        logger.error("request failed", exc_info=error)
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._is_over:
+            connection.give_up()
+        if self.has_answered and not self._is_over:
+            self._cut()
+        self._answer_error(SidecarError("internal error; see the sidecar's log"))
 
     def _answer_error(self, error: SidecarError) -> None:
         """Answer with an error of the sidecar's own."""
@@ -347,8 +386,6 @@ class Exchange(Answering):
     def _finish(self) -> None:
         """Let go."""
         self._is_over = True
-        if self._connection is not None and not self._is_whole:
-            self._connection.close()  # the rest of the request will not come
         self._connection = None
         self._count_end(str(self.status))
         if self._plan.forgets is not None:
@@ -415,6 +452,5 @@ class Exchange(Answering):
             await work()
         except SidecarError as error:
             self._answer_error(error)
-        except Exception:
-            logger.exception("request failed")
-            self._answer_error(SidecarError("internal error; see the sidecar's log"))
+        except Exception as error:
+            self._answer_unforeseen(error)

@@ -2,21 +2,22 @@
 
 Whoever smuggles a request hides it in bytes that a proxy and the server behind it read differently:
 two lengths, both framings, a coding besides ``chunked``, a control character in a field, a target
-with a fragment.
+with a fragment or a user.
 
-Source: RFC 9112, sections 3.2, 6.1, 6.3 and 11.2.
+Source: RFC 9110, sections 4.2 and 7.2; RFC 9112, sections 3.2, 6.1, 6.3, 9.3 and 11.2.
 """
 
 import re
 from dataclasses import dataclass
 
-from sidecar.http1 import Fields, encode_head, end_to_end
+from sidecar.http1 import Fields, connection_options, encode_head, end_to_end, split_absolute
 from sidecar.routes import MARK_HEADER
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_ONCE = {b"host", b"content-length", b"transfer-encoding", b"upgrade", b"content-encoding"}
-
+_NO_HOST = re.compile(rb"[\s/?#@\\\"<>]")  # what no name or address of a host can hold
+_HOST_LINE = re.compile(rb"(\r\nhost: )[^\r]*", re.IGNORECASE)
+_ONCE = {b"host", b"content-length", b"transfer-encoding", b"content-encoding"}
 
 _REWRITTEN = frozenset({b"content-length", b"content-encoding", b"expect"})
 MARK = MARK_HEADER.encode()
@@ -72,12 +73,19 @@ class RequestHead:
             return b"Transfer-Encoding: chunked"
         return b"Content-Length: %d" % self.length if self.length else b""
 
+    @property
+    def is_for_head(self) -> bool:
+        """Tell whether the answer has no body, whatever its head says."""
+        return self.method == b"HEAD"
+
+    @property
+    def lacks_host(self) -> bool:
+        """Tell whether the client has named no host, as one of HTTP/1.0 may."""
+        return self.is_http_10 and not self.values[b"host"]
+
     def renamed(self, request: bytes, host: bytes) -> bytes:
-        """Name another host in the encoded request: the one that TLS is spoken with."""
-        own = self.values.get(b"host")
-        if own is None:
-            return request
-        return request.replace(b": %b\r\n" % own, b": %b\r\n" % host, 1)
+        """Name another host in the encoded request: the one that it goes to."""
+        return _HOST_LINE.sub(lambda line: line[1] + host, request, count=1)
 
     def encode(self, fields: Fields) -> bytes:
         """Write it with other fields."""
@@ -94,6 +102,55 @@ class RequestHead:
             mark,
             length,
         )
+
+
+def read_head(method: bytes, target: bytes, fields: Fields, version: str) -> RequestHead:
+    """Make a head of what the parser has found, in the form in which it goes on.
+
+    A target that names its host is cut to its path, and that host takes the place of ``Host``.
+
+    Raises:
+        Refusal: It can be read in two ways, or is not served.
+    """
+    values = index_fields(fields)
+    head = RequestHead(
+        method, target, fields, values, _keeps_alive(version, values, fields), version == "1.0"
+    )
+    absolute = None if target.startswith(b"/") else split_absolute(target)
+    if absolute is not None:
+        _take_authority(head, *absolute)
+    check_head(head, version)
+    if head.is_http_10 and b"host" not in values:
+        fields.append((b"Host", b""))  # HTTP/1.1 must have one
+        values[b"host"] = b""
+    return head
+
+
+def _keeps_alive(version: str, values: dict[bytes, bytes], fields: Fields) -> bool:
+    """Tell whether the client wants the connection to stay open."""
+    if b"connection" not in values:
+        return version != "1.0"
+    options = connection_options(fields)
+    return b"close" not in options and (version != "1.0" or b"keep-alive" in options)
+
+
+def _take_authority(head: RequestHead, authority: bytes, path: bytes) -> None:
+    """Put a target in absolute form into origin form."""
+    if not authority or b"@" in authority:
+        raise Refusal(400, "the request's target names no host, or a user with it")
+    if not path:
+        head.target = b"*" if head.method == b"OPTIONS" else b"/"
+    else:
+        head.target = path if path.startswith(b"/") else b"/" + path
+    if b"host" in head.values:
+        head.fields[:] = [
+            (name, authority if name.lower() == b"host" else value) for name, value in head.fields
+        ]
+    elif head.is_http_10:
+        head.fields.append((b"Host", authority))
+    else:
+        return  # which HTTP/1.1 does not allow
+    head.values[b"host"] = authority
 
 
 def index_fields(fields: Fields) -> dict[bytes, bytes]:
@@ -125,14 +182,14 @@ def check_head(head: RequestHead, version: str) -> None:
         _check_old(version, values)
     elif b"host" not in values:
         raise Refusal(400, "the request has no Host")
+    if _NO_HOST.search(values.get(b"host", b"")):
+        raise Refusal(400, "Host holds what no host's name can")
     if not head.target.startswith(b"/") or b"#" in head.target or head.method == b"CONNECT":
         _check_target(head)
     if b"transfer-encoding" in values:
         _check_coding(values)
     elif b"content-length" in values and not _LENGTH.fullmatch(values[b"content-length"]):
         raise Refusal(400, "Content-Length is no number that a body can have")
-    if b"upgrade" in values:
-        _check_upgrade(values[b"upgrade"])
 
 
 def _has_hidden_control(head: RequestHead) -> bool:
@@ -160,16 +217,7 @@ def _check_target(head: RequestHead) -> None:
 
 def _check_coding(values: dict[bytes, bytes]) -> None:
     """Refuse every framing but one."""
-    if values[b"transfer-encoding"].strip().lower() != b"chunked":
+    if values[b"transfer-encoding"].lower() != b"chunked":
         raise Refusal(501, "transfer codings besides chunked are not served")
     if b"content-length" in values:
         raise Refusal(400, "both Content-Length and Transfer-Encoding")
-
-
-def _check_upgrade(value: bytes) -> None:
-    """Refuse another protocol.
-
-    An offer of HTTP/2 without TLS may be ignored, and is: Java's client makes it every time.
-    """
-    if any(each.strip().lower() != b"h2c" for each in value.split(b",")):
-        raise Refusal(501, "connection upgrades are not served; Qdrant has none")

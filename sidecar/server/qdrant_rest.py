@@ -1,24 +1,25 @@
 """One client's connection: HTTP/1.1 in, requests in order, answers in the same order.
 
-Parsing is httptools' (llhttp in its strict mode), and :mod:`sidecar.server.heads` refuses what it
-lets pass and a proxy must not. Callbacks instead of tasks; see :mod:`sidecar.upstream.qdrant_rest`.
+Callbacks instead of tasks; see :mod:`sidecar.upstream.qdrant_rest`. Whatever goes wrong here is
+answered on this connection, behind the answers that were asked for before.
 """
 
 import asyncio
+import logging
 from collections import deque
 from typing import Any, cast
 
-import httptools
-
 from sidecar import telemetry as t
-from sidecar.http1 import Fields, error_reply, origin_form
+from sidecar.http1 import error_reply
 from sidecar.server.exchange import Exchange
-from sidecar.server.heads import Refusal, RequestHead, check_head, index_fields
+from sidecar.server.heads import Refusal, RequestHead
+from sidecar.server.request_reader import RequestReader
 from sidecar.server.traffic import Traffic
+
+logger = logging.getLogger(__name__)
 
 HIGH_WATER_BYTES = 256 * 1024
 """Bytes of answers that may wait for a slow client before Qdrant is asked to pause."""
-_PRIMING = b"POST / HTTP/1.1\r\nHost: -\r\n"
 _KEPT_HEADS = 1024
 _KEPT_HEAD_BYTES = 2048
 MAX_WAITING = 1
@@ -36,30 +37,19 @@ class ClientConnection(asyncio.Protocol):
         self._limits = traffic.table.settings.limits
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        self._reader = RequestReader(self, self._limits.head_bytes, self._loop.time)
         self._exchanges: deque[Exchange] = deque()
         self._receiving: Exchange | None = None
         self._refusal: Refusal | None = None
+        self._is_refusal_bodiless = False
         self._last_head: RequestHead | None = None
-        self._is_priming = False
+        self._is_starting = False
         self._is_reading_paused = False
         self._is_upstream_slow = False
         self._is_writable = True
         self._lingers_until = 0.0
         self._last_byte_at = self._loop.time()
         self._unwritable_since = 0.0
-        self._begin()
-
-    def _begin(self) -> None:
-        """Expect a request."""
-        self._parser = httptools.HttpRequestParser(self)
-        self._forget_head()
-
-    def _forget_head(self) -> None:
-        """Expect a head."""
-        self._target = b""
-        self._fields: Fields = []
-        self._head_size = 0
-        self._head_since = 0.0
 
     # What asyncio calls
 
@@ -68,16 +58,30 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         if len(self._connections) >= self._limits.connections or self._traffic.is_draining:
-            self._refuse(Refusal(503, "too many connections; try again"))
+            self._refusal = Refusal(503, "too many connections; try again")  # once it asks
+            self._loop.call_later(_LINGER_S, self._transport.abort)
             return
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Read requests."""
         self._last_byte_at = self._loop.time()
-        if self._refusal is not None or self._lingers_until:
+        if self._lingers_until:
             return
-        if self._exchanges or self._receiving is not None or self._head_since:
+        if self._refusal is not None:
+            if self not in self._connections:
+                self._is_refusal_bodiless = data.startswith(b"HEAD ")
+                self._answer_refusal()
+            return
+        try:
+            self._read(data)
+        except Exception:
+            logger.exception("request failed")
+            self._refuse(Refusal(500, "internal error; see the sidecar's log"))
+
+    def _read(self, data: bytes) -> None:
+        """Read requests, the common ones without the parser."""
+        if self._exchanges or self._receiving is not None or not self._reader.is_between:
             self._parse(data)
         elif not self._take_known(data):
             self._parse(data)
@@ -97,7 +101,7 @@ class ClientConnection(asyncio.Protocol):
     def _learn_head(self, data: bytes) -> None:
         """Keep the head of a request that was whole in what was read, and alone."""
         head, self._last_head = self._last_head, None
-        if head is None or head.is_chunked or self._receiving is not None or self._head_since:
+        if head is None or head.is_chunked or not self._reader.is_between:
             return
         end = data.find(b"\r\n\r\n") + 4
         is_short = end <= _KEPT_HEAD_BYTES
@@ -109,35 +113,11 @@ class ClientConnection(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         """Read requests with the parser."""
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_offer(data[upgrade.args[0] :])
-            return
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, Refusal):
-                raise
-            self._refuse(error.__context__)
-            return
-        except httptools.HttpParserError as error:
-            self._refuse(Refusal(400, f"the request is not HTTP/1.1: {error}"))
-            return
-        if self._head_since and self._head_size + len(self._target) > self._limits.head_bytes:
-            self._refuse(Refusal(431, self._too_large()))
-        self._steer_reading()
-
-    def _ignore_offer(self, rest: bytes) -> None:
-        """Read on in HTTP/1.1 where the client has offered another protocol, as it may.
-
-        The parser has stopped behind the head. A new one is told of a body by a head of our own.
-        """
-        self._begin()
-        exchange = self._receiving
-        if exchange is not None:
-            self._is_priming = True
-            self._parser.feed_data(_PRIMING + exchange.framing + b"\r\n\r\n")
-            self._is_priming = False
-        if rest:
-            self._parse(rest)
+            self._reader.feed(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        else:
+            self._steer_reading()
 
     def eof_received(self) -> bool:
         """Give up: whoever closes one side only can't be told from one who is gone."""
@@ -146,7 +126,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what was under way."""
         self._connections.discard(self)
-        del self._parser  # which holds this connection in turn
+        self._reader.close()
         exchanges, self._exchanges = self._exchanges, deque()
         for exchange in exchanges:
             exchange.client_gone()
@@ -164,63 +144,25 @@ class ClientConnection(asyncio.Protocol):
         if self._exchanges:
             self._exchanges[0].client_writable(writable=True)
 
-    # What httptools calls
+    # What the reader calls
 
-    def on_message_begin(self) -> None:
-        """Begin a head."""
-        if self._is_priming:
-            return
-        self._forget_head()
-        self._head_since = self._loop.time()
-
-    def on_url(self, data: bytes) -> None:
-        """Take (a piece of) the target."""
-        if self._is_priming:
-            return
-        self._target += data
-        if len(self._target) > self._limits.head_bytes:
-            raise Refusal(414, "the request's target is too long")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field; what comes behind a body is none."""
-        if self._receiving is not None:
-            return
-        self._fields.append((name, value))
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > self._limits.head_bytes:
-            raise Refusal(431, self._too_large())
-
-    def on_headers_complete(self) -> None:
+    def head_received(self, head: RequestHead) -> None:
         """Take a request, and start it if none is before it."""
-        if self._is_priming:
-            return
-        version = self._parser.get_http_version()
-        head = RequestHead(
-            self._parser.get_method(),
-            origin_form(self._target),
-            self._fields,
-            index_fields(self._fields),
-            keep_alive=self._parser.should_keep_alive(),
-            is_http_10=version == "1.0",
-        )
-        check_head(head, version)
-        self._head_since = 0.0
+        if self._is_ending():
+            raise Refusal(400, "the connection has ended")
         self._last_head = head if b"expect" not in head.values else None
         exchange = Exchange(self._traffic, self, head)
         self._receiving = exchange
         self._exchanges.append(exchange)
-        if len(self._exchanges) == 1:
-            exchange.start()
+        self._start_next()
 
-    def on_body(self, data: bytes) -> None:
+    def body_received(self, data: bytes) -> None:
         """Take a piece of a body."""
         if self._receiving is not None:
             self._receiving.body_received(data)
 
-    def on_message_complete(self) -> None:
-        """Take the end of a body, but not where the parser only stops before an offer's body."""
-        if self._parser.should_upgrade() and self._receiving and self._receiving.framing:
-            return
+    def request_ended(self) -> None:
+        """Take the end of a body."""
         exchange, self._receiving = self._receiving, None
         if exchange is not None:
             exchange.body_ended()
@@ -246,15 +188,18 @@ class ClientConnection(asyncio.Protocol):
         """Go on to the next request, or close."""
         if self._exchanges and self._exchanges[0] is exchange:
             self._exchanges.popleft()
-        if self._transport.is_closing():
+        if self._is_ending():
             return
+        self._last_byte_at = self._loop.time()  # from here on the client is waited for again
+        if self._reader.head_since:
+            self._reader.head_since = self._last_byte_at
         if self._receiving is exchange:
             self._receiving = None
             self._linger()
         elif not keep_alive or self._traffic.is_draining:
             self._transport.close()
         elif self._exchanges:
-            self._exchanges[0].start()
+            self._start_next()
         elif self._refusal is not None:
             self._answer_refusal()
         self._is_upstream_slow = False
@@ -274,23 +219,39 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.abort()
         elif not self._is_writable and now - self._unwritable_since > limits.body_timeout_s:
             self._transport.abort()
-        elif self._head_since:
-            if now - self._head_since > limits.head_timeout_s:
+        elif self._exchanges:
+            is_waiting = self._receiving is not None and not self._is_reading_paused
+            if is_waiting and now - self._last_byte_at > limits.body_timeout_s:
+                self._refuse(Refusal(408, "the request's body took too long"))
+        elif self._reader.head_since:
+            if now - self._reader.head_since > limits.head_timeout_s:
                 self._refuse(Refusal(408, "the request's head took too long"))
-        elif self._receiving is not None and not self._is_reading_paused:
-            if now - self._last_byte_at > limits.body_timeout_s:
-                self._refuse_slow_body()
-        elif not self._exchanges and now - self._last_byte_at > limits.idle_timeout_s:
+        elif now - self._last_byte_at > limits.idle_timeout_s:
             self._transport.close()
         if self._exchanges:
             self._exchanges[0].check(now)
 
     def drain(self) -> None:
         """Close the connection now if it is idle; else after the request that is under way."""
-        if not self._exchanges and not self._head_since:
+        if not self._exchanges and not self._reader.head_since:
             self._transport.close()
 
     # How it is done
+
+    def _start_next(self) -> None:
+        """Start the first request; one after another where they are answered at once."""
+        if self._is_starting:
+            return  # the loop that runs already comes to it
+        self._is_starting = True
+        try:
+            while self._exchanges and not self._exchanges[0].is_started and not self._is_ending():
+                self._exchanges[0].start()
+        finally:
+            self._is_starting = False
+
+    def _is_ending(self) -> bool:
+        """Tell whether nothing more is read or answered."""
+        return self._lingers_until > 0 or self._transport.is_closing()
 
     def _steer_reading(self) -> None:
         """Stop reading while enough waits, and go on when it no longer does."""
@@ -306,8 +267,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request that can't be read, after those before it, and close."""
+        if self._is_ending():
+            return
         self._refusal = refusal
-        self._head_since = 0.0
+        self._is_refusal_bodiless = self._reader.is_for_head
+        self._reader.head_since = 0.0
         if self._receiving is not None:  # its body can't be read to the end
             exchange, self._receiving = self._receiving, None
             if exchange is self._exchanges[-1]:
@@ -325,12 +289,15 @@ class ClientConnection(asyncio.Protocol):
         if refusal is None:
             return
         self._traffic.telemetry.count(t.ERRORS, "rest", f"http_{refusal.status}")
-        self._transport.write(error_reply(refusal.status, refusal.message, keep_alive=False))
+        self._transport.write(
+            error_reply(
+                refusal.status,
+                refusal.message,
+                keep_alive=False,
+                is_bodiless=self._is_refusal_bodiless,
+            )
+        )
         self._linger()
-
-    def _refuse_slow_body(self) -> None:
-        """Give up a request whose body does not come."""
-        self._refuse(Refusal(408, "the request's body took too long"))
 
     def _linger(self) -> None:
         """Let the client read the answer before the connection breaks under what it still sends."""
@@ -339,7 +306,3 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write_eof()
         else:  # TLS has no half-closed connections
             self._transport.close()
-
-    def _too_large(self) -> str:
-        """Say what the limit is."""
-        return f"the request's head has more than {self._limits.head_bytes} bytes"

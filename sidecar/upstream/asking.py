@@ -49,6 +49,7 @@ class _Collector:
     """Collects an answer."""
 
     takes_plain_answers = False
+    is_request_whole = True
 
     def __init__(self) -> None:
         """Wait for it."""

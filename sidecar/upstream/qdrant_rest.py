@@ -4,6 +4,7 @@ Callbacks instead of tasks: a query passes here in a few microseconds.
 """
 
 import asyncio
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -14,9 +15,13 @@ from sidecar.config import Origin
 from sidecar.errors import UnavailableError, UpstreamError
 from sidecar.http1 import Fields
 
+logger = logging.getLogger(__name__)
+
 HIGH_WATER_BYTES = 256 * 1024
 """Bytes that may wait to be written before the sender of them is asked to pause."""
-
+_HEAD_BYTES = 2**20
+"""Largest head of an answer, with the interim ones before it; many servers allow 8 KiB."""
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _FIELD = (  # one that has no say in how the answer is read, and no control character
     rb"(?:(?!connection:|content-length:|transfer-encoding:|keep-alive:|upgrade:|trailer:|te:)"
@@ -79,6 +84,10 @@ class Receiver(Protocol):
     def upstream_writable(self, *, writable: bool) -> None:
         """The connection takes more of the request's body, or not for now."""
 
+    @property
+    def is_request_whole(self) -> bool:
+        """Tell whether nothing more of the request will come; else the connection is spent."""
+
 
 class Connection(asyncio.Protocol):
     """A connection, and the exchange that has it at the moment.
@@ -112,6 +121,7 @@ class Connection(asyncio.Protocol):
     def _reset_parser(self) -> None:
         """Expect the head of an answer."""
         self._parser = httptools.HttpResponseParser(self)
+        self._raw_head = b""  # what holds the head that is not whole yet
         self._begin()
 
     def _begin(self) -> None:
@@ -180,12 +190,21 @@ class Connection(asyncio.Protocol):
                 self._receiver.plain_answer_received(*plain)
                 self._end()
                 return
+        self._raw_head = data if self._is_between else self._raw_head + data
         self._is_between = False
+        self._parse(data)
+        if self._has_head or self._is_between:
+            self._raw_head = b""
+        elif len(self._raw_head) > _HEAD_BYTES:
+            self._fail(UnavailableError("the head of Qdrant's answer does not end"))
+
+    def _parse(self, data: bytes) -> None:
+        """Read a piece of an answer with the parser."""
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError) as error:
             if not self._is_complete:
-                self._fail(UnavailableError("what answers at Qdrant's address is not HTTP/1.1"))
+                self._refuse(error)
                 return
             self._is_spoiled = True
         if self._is_complete:
@@ -193,6 +212,14 @@ class Connection(asyncio.Protocol):
                 self._close()
             self._begin()
             self._end()
+
+    def _refuse(self, error: Exception) -> None:
+        """Give up on what can't be read, or on a receiver that has failed."""
+        if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(
+            error.__context__, _BadAnswerError
+        ):
+            logger.error("answer could not be passed on", exc_info=error.__context__)
+        self._fail(UnavailableError("what answers at Qdrant's address is not HTTP/1.1"))
 
     def eof_received(self) -> bool:
         """Take the end of the connection for the end of a body that has no other."""
@@ -231,6 +258,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field; what comes behind a body is none."""
         if not self._has_head:
+            if value.endswith((b" ", b"\t")):  # no part of it: RFC 9110, 5.5
+                value = value.rstrip(b" \t")
             self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -260,11 +289,15 @@ class Connection(asyncio.Protocol):
     def _is_understood(self, status: int) -> bool:
         """Tell whether an answer's head can be read in one way only."""
         codings = [v for name, v in self._fields if name.lower() == b"transfer-encoding"]
+        version = self._parser.get_http_version()
         return (
             100 <= status <= 599
             and status != 101  # nobody has offered another protocol
-            and all(coding.strip().lower() == b"chunked" for coding in codings)
+            and all(coding.lower() == b"chunked" for coding in codings)
             and len(codings) < 2
+            and version in {"1.0", "1.1"}
+            and b"HTTP/%b %d" % (version.encode(), status) in self._raw_head  # no RTSP, no ICE
+            and _CONTROL.search(self._reason) is None
         )
 
     def on_body(self, data: bytes) -> None:
@@ -289,6 +322,8 @@ class Connection(asyncio.Protocol):
         """Let go of an exchange whose answer is whole."""
         receiver, self._receiver = self._receiver, None
         self.idle_since = self._loop.time()
+        if receiver is not None and not receiver.is_request_whole:
+            self._close()
         if self.is_open:
             self.owner.connection_free(self)
         if receiver is not None:

@@ -1,6 +1,5 @@
 """Connections of clients: kept, pipelined, old, upgraded, too many and too slow."""
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,14 @@ from typing import Any
 import pytest
 
 from tests.support.raw_http import PATIENCE_S, Wire, answer_bytes, chunked, request_bytes
-from tests.support.raw_place import QUERY_PATH, UNSAFE, Place, query_bytes, running_place
+from tests.support.raw_place import (
+    QUERY_PATH,
+    UNSAFE,
+    Place,
+    assert_adapted,
+    query_bytes,
+    running_place,
+)
 from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream, say
 
 
@@ -124,13 +130,23 @@ def test_http_2_preface_is_refused(place: Place) -> None:
     assert place.upstream.requests == []
 
 
-def test_upgrade_to_websocket_is_refused_clearly(place: Place) -> None:
-    lines = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-    answer = place.ask(request_bytes("GET", "/dashboard", None, *lines))
-
-    assert 400 <= answer.status < 600
-    assert "upgrade" in json.loads(answer.body)["status"]["error"].lower()
-    assert place.upstream.requests == []
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+        ("Upgrade: TLS/1.2", "Connection: Upgrade"),
+        ("Upgrade: websocket",),
+        ("Connection: keep-alive, Upgrade", "Upgrade: h2c, websocket", "Upgrade: TLS/1.3"),
+    ],
+)
+def test_any_offer_of_another_protocol_is_ignored(place: Place, lines: tuple[str, ...]) -> None:
+    for request in (request_bytes("GET", "/dashboard", None, *lines), query_bytes(*lines)):
+        place.upstream.forget()
+        answers = place.ask(request), place.ask(request)
+        assert [answer.status for answer in answers] == [200, 200]
+        for seen in place.upstream.requests:
+            assert not {name.lower() for name, _ in seen.fields} & {"upgrade", "connection"}
+    assert_adapted(place, place.upstream.requests[0])
 
 
 def test_connect_method_is_refused(place: Place) -> None:

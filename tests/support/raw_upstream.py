@@ -158,7 +158,7 @@ class RawUpstream:
             is_welcome = self.accept(wire)
             while is_welcome and (request := wire.read_request()) is not None:
                 exchange = Exchange(self, wire, request, number)
-                known = self._own_answer(request)
+                known = self.own_answer(request)
                 self._note(self.requests if known is None else self.questions, request)
                 if known is None:
                     self.answer(exchange)
@@ -177,7 +177,7 @@ class RawUpstream:
             into.append(request)
             self._changed.notify_all()
 
-    def _own_answer(self, request: Message) -> bytes | None:
+    def own_answer(self, request: Message) -> bytes | None:
         """Answer what the sidecar asks for itself."""
         config = {"params": {"vectors": self.vectors}}
         facts: dict[str, Any] = {

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [\t\x20-\x7e\x80-\xff]*")
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,22 @@ class AnswerError(Exception):
     """A client could not read this, or not in one way."""
 
 
-def read_answers(data: bytes, heads: list[bool], *, is_closed: bool) -> tuple[list[Answer], bytes]:
+def read_answers(
+    data: bytes, heads: list[bool], *, is_closed: bool, most: int | None = None
+) -> tuple[list[Answer], bytes]:
     """Read the final answers in ``data``; give them and the bytes that are not one yet.
 
     Args:
         heads: For each request in order, whether its method was HEAD; the rest were not.
         is_closed: No more bytes will come.
+        most: So many answers are read, and no more.
 
     Raises:
         AnswerError: These are no answers.
     """
     answers: list[Answer] = []
     at = 0
-    while at < len(data):
+    while at < len(data) and len(answers) != most:
         head_end = data.find(b"\r\n\r\n", at)
         if head_end < 0:
             break
@@ -70,6 +74,10 @@ def _read_head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
         fields[name] = match[2]
     if b"content-length" in fields and b"transfer-encoding" in fields:
         raise AnswerError("both framings")
+    if _LENGTH.fullmatch(fields.get(b"content-length", b"0")) is None:
+        raise AnswerError("length")
+    if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise AnswerError("coding")
     return int(status[1]), fields
 
 

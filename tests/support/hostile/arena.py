@@ -188,8 +188,8 @@ class Arena:
         self, case: Case, reading: Reading, address: tuple[str, int] | None = None
     ) -> Outcome:
         is_clean = not (reading.fault or reading.is_cut or reading.is_over)
-        heads = [request.method == b"HEAD" for request in reading.requests]
-        wanted = len(heads) if is_clean else 0
+        heads = _for_head(reading)
+        wanted = len(reading.requests) if is_clean else 0
         loop = asyncio.get_running_loop()
         try:
             _, client = await loop.create_connection(
@@ -260,11 +260,16 @@ class Arena:
         return []
 
 
+def _for_head(reading: Reading) -> list[bool]:
+    """Tell for each request, and for what is none, whether its answer has no body."""
+    return [*(request.method == b"HEAD" for request in reading.requests), reading.is_rest_for_head]
+
+
 def _judge_refusal(refusal: Answer, outcome: Outcome, reading: Reading) -> list[str]:
     faults = []
     n_before = outcome.answers.index(refusal)
     is_malformed = n_before >= len(reading.requests)
-    is_head = n_before < len(reading.requests) and reading.requests[n_before].method == b"HEAD"
+    is_head = n_before <= len(reading.requests) and _for_head(reading)[n_before]
     if not refusal.body and not is_head:
         faults.append(f"{refusal.status} without a reason")
     if reading.fault and outcome.how == "answered":

@@ -41,6 +41,7 @@ class Request:
     body: bytes
     end: int
     is_last: bool
+    is_10: bool = False
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for known, value in self.fields if known.lower() == name]
@@ -51,13 +52,15 @@ class Reading:
     """What a stream of bytes says: requests, then what is wrong with the rest.
 
     ``fault`` is empty where nothing is wrong; ``is_cut`` means that the last request lacks its end;
-    ``is_over`` that a request ended the connection, so that nothing after it counts.
+    ``is_over`` that a request ended the connection, so that nothing after it counts;
+    ``is_rest_for_head`` that the rest begins as a request of HEAD does.
     """
 
     requests: list[Request] = field(default_factory=list)
     fault: str = ""
     is_cut: bool = False
     is_over: bool = False
+    is_rest_for_head: bool = False
 
 
 def read_stream(data: bytes) -> Reading:
@@ -73,9 +76,11 @@ def read_stream(data: bytes) -> Reading:
             request = read_request(data, at, lenient=True)
         except UnreadableError as error:
             reading.fault = str(error)
+            reading.is_rest_for_head = data.startswith(b"HEAD ", at)
             break
         except IncompleteError:
             reading.is_cut = True
+            reading.is_rest_for_head = data.startswith(b"HEAD ", at)
             break
         reading.requests.append(request)
         reading.is_over = request.is_last
@@ -105,7 +110,7 @@ def read_request(data: bytes, start: int = 0, *, lenient: bool = False) -> Reque
     body, end = _read_body(data, head_end + 4, fields, minor, lenient)
     options = b",".join(v for n, v in fields if n.lower() == b"connection").lower()
     is_last = b"close" in options or (minor == b"0" and b"keep-alive" not in options)
-    return Request(method, target, fields, body, end, is_last)
+    return Request(method, target, fields, body, end, is_last, minor == b"0")
 
 
 def _check_partial(lines: list[bytes]) -> None:

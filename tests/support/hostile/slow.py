@@ -58,7 +58,7 @@ async def deaf(address: Address, tag: str, bound_s: float) -> str:
         client.setblocking(False)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await loop.sock_connect(client, address)
-        request = join("GET", f"/collections?{tag}") * 100
+        request = join("GET", f"/collections?{tag}", ["X-Pad: " + "x" * 2000]) * 100
         try:
             async with asyncio.timeout(bound_s):
                 for _ in range(5000):

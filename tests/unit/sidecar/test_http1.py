@@ -17,8 +17,8 @@ from sidecar.http1 import (
     end_to_end,
     error_reply,
     field_of,
-    origin_form,
     reply,
+    split_absolute,
     status_line,
     unpack,
 )
@@ -138,19 +138,29 @@ def test_a_chunk_has_its_length_before_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "origin"),
+    ("target", "parts"),
     [
-        (b"/a?b=c", b"/a?b=c"),
-        (b"http://qdrant:6333/a?b", b"/a?b"),
-        (b"HTTPS://qdrant/a//b", b"/a//b"),
-        (b"http://qdrant", b"/"),
-        (b"*", b"*"),
-        (b"a/b", b"a/b"),
-        (b"//host/a", b"//host/a"),
+        (b"http://qdrant:6333/a?b", (b"qdrant:6333", b"/a?b")),
+        (b"HTTPS://qdrant/a//b", (b"qdrant", b"/a//b")),
+        (b"http://qdrant", (b"qdrant", b"")),
+        (b"http://qdrant?back=/a", (b"qdrant", b"?back=/a")),
+        (b"http://qdrant#x/y?z", (b"qdrant", b"#x/y?z")),
+        (b"http://u:p@qdrant/a", (b"u:p@qdrant", b"/a")),
+        (b"http://[::1]:80?a@b", (b"[::1]:80", b"?a@b")),
+        (b"http:///a", (b"", b"/a")),
+        (b"/a?b=http://c/d", None),
+        (b"//host/a", None),
+        (b"*", None),
+        (b"a/b", None),
+        (b"http:/a", None),
+        (b"ftp://qdrant/a", None),
+        (b"qdrant:6333", None),
     ],
 )
-def test_a_target_that_names_a_host_is_cut_to_its_path(target: bytes, origin: bytes) -> None:
-    assert origin_form(target) == origin
+def test_a_targets_authority_ends_where_its_path_query_or_fragment_begins(
+    target: bytes, parts: tuple[bytes, bytes] | None
+) -> None:
+    assert split_absolute(target) == parts
 
 
 def test_a_status_without_a_reason_gets_the_usual_one() -> None:
@@ -170,6 +180,14 @@ def test_an_error_is_shaped_like_qdrants_own(keep_alive: bool) -> None:
     assert lines[0].startswith(b"HTTP/1.1 422 ")
     assert b"content-length: %d" % len(body) in lines
     assert (b"connection: close" in lines) is not keep_alive
+
+
+def test_an_answer_to_head_says_its_length_and_has_no_body() -> None:
+    whole = error_reply(502, "no", keep_alive=True)
+    head, _, body = whole.partition(b"\r\n\r\n")
+    bare = error_reply(502, "no", keep_alive=True, is_bodiless=True)
+    assert bare == head + b"\r\n\r\n"
+    assert b"content-length: %d" % len(body) in bare
 
 
 def test_an_answer_may_have_more_fields() -> None:
