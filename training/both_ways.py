@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from sidecar.adapter import Adapter
 from sidecar.clients.faiss import AdaptedIndex
-from training.embeddings import read_ids
 from training.encoders import Encoder, with_prefix
 from training.errors import DataError
-from training.faiss_source import read_index, row_numbers
+from training.faiss_source import open_file, read_row_ids, require_numbers
 
 Found = list[tuple[str, float]]
 """Ids of documents and their scores, best first."""
@@ -58,7 +57,7 @@ def load_for_search(
         DataError: The ids don't fit the index, or the encoder is not the model's.
     """
     adapter = Adapter.load(model)
-    raw = read_index(index)
+    file = open_file(index)
     manifest = adapter.manifest.encoder
     if encoder is not None and manifest.fingerprint not in {"", encoder.fingerprint}:
         raise DataError(
@@ -67,13 +66,12 @@ def load_for_search(
         )
     beside = index.with_suffix(".ids")
     path = ids or (beside if beside.exists() else None)
+    adapted = AdaptedIndex(file.owner, adapter)
     if path is None:
-        return SearchedIndex(raw, AdaptedIndex(raw, adapter), None)
-    numbers = row_numbers(raw)
-    names = read_ids(path)
-    if len(names) != len(numbers):
-        raise DataError(f"{index} holds {len(numbers)} vectors, {path} has {len(names)} ids")
-    return SearchedIndex(raw, AdaptedIndex(raw, adapter), dict(zip(numbers, names, strict=True)))
+        return SearchedIndex(file.owner, adapted, None)
+    names = read_row_ids(path, index, file)
+    numbers = require_numbers(index, file).tolist()
+    return SearchedIndex(file.owner, adapted, dict(zip(numbers, names, strict=True)))
 
 
 def search_both(
@@ -86,12 +84,20 @@ def search_both(
 def search_vectors(
     searched: SearchedIndex, texts: Sequence[str], queries: NDArray[np.float32], k: int
 ) -> list[BothWays]:
-    """Search both ways with query vectors that are there already."""
+    """Search both ways with query vectors that are there already.
+
+    Raises:
+        DataError: This kind of index can't be searched.
+    """
     k = min(k, searched.raw.ntotal)
-    after = _found(searched, searched.adapted.search(queries, k))
     before: list[Found] = [[] for _ in texts]  # raw queries of another width find nothing
-    if queries.shape[1] == searched.raw.d:
-        before = _found(searched, searched.raw.search(queries, k))
+    try:
+        after = _found(searched, searched.adapted.search(queries, k))
+        if queries.shape[1] == searched.raw.d:
+            before = _found(searched, searched.raw.search(queries, k))
+    except RuntimeError as error:
+        kind, line = type(searched.raw).__name__, str(error).splitlines()[0]
+        raise DataError(f"this {kind} can't be searched: {line}") from error
     return [BothWays(*one) for one in zip(texts, before, after, strict=True)]
 
 
@@ -103,7 +109,7 @@ def _found(
         [
             (searched.names[int(row)] if searched.names else str(row), float(score))
             for score, row in zip(scores, rows, strict=True)
-            if row >= 0
+            if row != -1
         ]
         for scores, rows in zip(*answer, strict=True)
     ]

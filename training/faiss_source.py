@@ -1,15 +1,28 @@
 """Stored document vectors out of a FAISS index: ``faiss:PATH?ids=FILE``."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sidecar.errors import SidecarError
+from sidecar.faiss_files import (
+    IndexFile,
+    StoredVectors,
+    check_numbers,
+    cut_number,
+    open_index,
+    read_id_lines,
+)
 from training.embeddings import BLOCK_ROWS, check_unique, read_ids
 from training.errors import DataError
 
 SCHEME = "faiss:"
+_FORM = "faiss:PATH?ids=FILE"
 
 
 @dataclass(frozen=True)
@@ -28,94 +41,116 @@ class FaissSource:
     dim: int
     lossy: bool
     kind: str
-    _index: Any
-    _owner: Any  # faiss frees the vectors with the index that was read, not with views of it
+    _stored: StoredVectors
+    _file: IndexFile  # faiss frees the vectors with the index that was read, not with views of it
 
     @classmethod
     def open(cls, source: str) -> "FaissSource":
-        """Open ``faiss:PATH`` or ``faiss:PATH?ids=FILE``, where line i of FILE is row i.
+        """Open ``faiss:PATH`` or ``faiss:PATH?ids=FILE``, and check the ids of all rows.
+
+        Line i of FILE is row i, or every line is ``NUMBER<TAB>ID`` with the index's own number;
+        the latter is asked for where the index has no order of rows. Without FILE, the index's own
+        numbers are the ids.
 
         Raises:
             DataError: faiss is missing, the file is no index, its vectors can't be read back, or
                 the ids don't fit.
         """
-        path, _, options = source.removeprefix(SCHEME).partition("?")
-        ids_path = ""
-        for option in options.split("&") if options else []:
-            key, _, ids_path = option.partition("=")
-            if key != "ids":
-                raise DataError(f"{source}: unknown option {key!r}; expected faiss:PATH?ids=FILE")
-            if not ids_path:
-                raise DataError(f"{source}: option 'ids' is empty; expected faiss:PATH?ids=FILE")
-        outer = read_index(Path(path))
-        index, numbers = _unwrap(outer)
-        kind = type(index).__name__
-        if "FastScan" in kind and "IVF" in kind:  # faiss 1.15 crashes in reconstruct_n
-            raise DataError(f"a {kind} can't give its vectors back; use the vectors it was made of")
-        if ids_path:
-            ids = read_ids(Path(ids_path))
-        else:
-            ids = [str(number) for number in numbers]
-            check_unique(ids, path)
-        if len(ids) != index.ntotal:
-            raise DataError(f"{path} holds {index.ntotal} vectors, the id file has {len(ids)} ids")
-        if index.ntotal == 0:
+        path, ids_path = _split(source)
+        file = open_file(path)
+        kind = type(file.core).__name__
+        if not len(file):
             raise DataError(f"{path} is empty; expected at least one vector")
-        return cls(ids, index.d, _is_lossy(index), kind, index, outer)
+        if ids_path is not None:
+            ids = read_row_ids(ids_path, path, file)
+        else:
+            ids = [str(number) for number in file.numbers.tolist()]
+            check_unique(ids, str(path))
+        stored = StoredVectors(file)
+        if not stored.can_give:
+            way = "has a transform that can't be undone" if stored.can_read else "keeps none"
+            raise DataError(
+                f"a {kind} can't give its vectors back: {path} {way}; use the vectors it was made "
+                "of"
+            )
+        return cls(ids, stored.dim, stored.is_lossy, kind, stored, file)
 
-    def copy_to(self, matrix: np.ndarray) -> None:
+    def copy_to(self, matrix: NDArray[Any]) -> None:
         """Write every stored vector into a matrix of shape ``(rows, dim)``, block by block.
 
         Raises:
             DataError: This kind of index can't give its vectors back.
         """
         try:
-            if hasattr(self._index, "make_direct_map"):
-                self._index.make_direct_map()
             for start in range(0, len(self.ids), BLOCK_ROWS):
-                count = min(BLOCK_ROWS, len(self.ids) - start)
-                matrix[start : start + count] = self._index.reconstruct_n(start, count)
+                rows = np.arange(start, min(start + BLOCK_ROWS, len(self.ids)))
+                matrix[rows] = self._stored.read(rows)
         except RuntimeError as error:
-            raise DataError(f"a {self.kind} can't give its vectors back: {error}") from error
+            line = str(error).splitlines()[0]
+            raise DataError(f"a {self.kind} can't give its vectors back: {line}") from error
 
 
-def read_index(path: Path) -> Any:
-    """Read a FAISS index file.
+def open_file(path: Path) -> IndexFile:
+    """Open a FAISS index file.
 
     Raises:
-        DataError: faiss is not installed, or the file is missing or no FAISS index.
+        DataError: faiss is not installed, or the file is missing, no FAISS index, or damaged.
     """
+    with _speaking():
+        return open_index(path)
+
+
+def read_row_ids(ids: Path, index: Path, file: IndexFile) -> list[str]:
+    """Read the ids of an index's rows, in the order of the rows.
+
+    Raises:
+        DataError: They don't fit the index, or one stands twice.
+    """
+    lines = read_ids(ids)
+    if len(lines) != len(file):
+        raise DataError(f"{index} holds {len(file)} vectors, {ids} has {len(lines)} ids")
+    with _speaking():
+        rows = read_id_lines(lines, file, ids)
+    if rows is None:
+        return lines
+    named = [""] * len(lines)
+    for row, line in zip(rows.tolist(), lines, strict=True):
+        named[row] = cut_number(line)
+    check_unique(named, str(ids))
+    return named
+
+
+def require_numbers(path: Path, file: IndexFile) -> NDArray[np.int64]:
+    """Give the number that an index answers with for each of its rows, no two of them equal.
+
+    Raises:
+        DataError: Two rows have one number.
+    """
+    with _speaking():
+        check_numbers(file.numbers, path)
+    return file.numbers
+
+
+def _split(source: str) -> tuple[Path, Path | None]:
+    """Take the name of a source apart."""
+    path, _, options = source.removeprefix(SCHEME).partition("?")
+    found: list[Path] = []
+    for option in options.split("&") if options else []:
+        key, _, value = option.partition("=")
+        if key != "ids":
+            raise DataError(f"{source}: unknown option {key!r}; expected {_FORM}")
+        if not value:
+            raise DataError(f"{source}: option 'ids' is empty; expected {_FORM}")
+        found.append(Path(value))
+    if len(found) > 1:
+        raise DataError(f"{source}: option 'ids' stands {len(found)} times; expected {_FORM}")
+    return Path(path), found[0] if found else None
+
+
+@contextmanager
+def _speaking() -> Iterator[None]:
+    """Turn an error of the reader into one of this package."""
     try:
-        import faiss
-    except ImportError as error:
-        raise DataError("reading a FAISS index needs faiss: pip install faiss-cpu") from error
-    if not path.is_file():
-        raise DataError(f"no FAISS index at {path}")
-    try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-    except RuntimeError as error:
-        raise DataError(f"{path} is not a FAISS index: {str(error).splitlines()[0]}") from error
-
-
-def row_numbers(index: Any) -> list[int]:
-    """Give the number that an index answers with for each of its rows, in their order."""
-    return _unwrap(index)[1]
-
-
-def _unwrap(outer: Any) -> tuple[Any, list[int]]:
-    """Reach through an id map to the index that holds the vectors, and give the row numbers."""
-    import faiss
-
-    index = faiss.downcast_index(outer)
-    if isinstance(index, (faiss.IndexIDMap, faiss.IndexIDMap2)):
-        numbers: list[int] = faiss.vector_to_array(index.id_map).tolist()
-        return faiss.downcast_index(index.index), numbers
-    return index, list(range(index.ntotal))
-
-
-def _is_lossy(index: Any) -> bool:
-    """Tell whether an index keeps its vectors other than as the floats that were added."""
-    import faiss
-
-    exact = (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat, faiss.IndexNSGFlat)
-    return not isinstance(index, exact)
+        yield
+    except SidecarError as error:
+        raise DataError(str(error)) from error

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import DataError
-from training.faiss_source import read_index, row_numbers
+from training.faiss_source import open_file, require_numbers
 
 _LEAST = {"efSearch": 8, "nprobe": 1}
 _MOST_EF = 1024
@@ -23,6 +23,7 @@ class ServedIndex:
     Attributes:
         path: Its file.
         index: What is searched, with all its wrappers.
+        numbers: What it calls each row.
         core: The graph or the inverted lists inside.
         kind: ``HNSW`` or ``IVF``.
         parameter: ``efSearch`` or ``nprobe``.
@@ -31,6 +32,7 @@ class ServedIndex:
 
     path: Path
     index: Any
+    numbers: NDArray[np.int64]
     core: Any
     kind: str
     parameter: str
@@ -41,21 +43,21 @@ class ServedIndex:
         """Read an index and reach through its id map, transforms and refinement.
 
         Raises:
-            DataError: The file is no index, or neither HNSW nor IVF.
+            DataError: The file is no index, its numbers don't tell its rows apart, or it is
+                neither HNSW nor IVF.
         """
+        file = open_file(path)
         import faiss
 
-        index = read_index(path)  # kept: faiss frees its parts with it
-        core = faiss.downcast_index(index)
-        if isinstance(core, (faiss.IndexIDMap, faiss.IndexIDMap2)):
-            core = faiss.downcast_index(core.index)
+        index, numbers = file.owner, require_numbers(path, file)
+        core = file.core
         while isinstance(core, (faiss.IndexPreTransform, faiss.IndexRefine)):
             inner = core.index if isinstance(core, faiss.IndexPreTransform) else core.base_index
             core = faiss.downcast_index(inner)
         if isinstance(core, faiss.IndexHNSW):
-            return cls(path, index, core, "HNSW", "efSearch", int(core.hnsw.efSearch))
+            return cls(path, index, numbers, core, "HNSW", "efSearch", int(core.hnsw.efSearch))
         if isinstance(core, faiss.IndexIVF):
-            return cls(path, index, core, "IVF", "nprobe", int(core.nprobe))
+            return cls(path, index, numbers, core, "IVF", "nprobe", int(core.nprobe))
         name = type(core).__name__
         if isinstance(core, faiss.IndexFlatCodes):
             raise DataError(
@@ -130,6 +132,5 @@ class ServedIndex:
     @cached_property
     def _numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The numbers that the index answers with, ascending, and their rows."""
-        own = np.asarray(row_numbers(self.index), dtype=np.int64)
-        order = np.argsort(own, kind="stable")
-        return own[order], order
+        order = np.argsort(self.numbers, kind="stable")
+        return self.numbers[order], order

@@ -1,10 +1,14 @@
 """Which point stands in which row of an index, both ways, in about 50 bytes a point.
 
 Qdrant's ids are unsigned 64-bit numbers and UUIDs. Any other text becomes the UUIDv5 of itself,
-so that it is the same on every machine, and the payload tells the text.
+so that it is the same on every machine, and the payload tells the text. In a file, only the one
+spelling in which an answer would give the id back is a number or a UUID: no text is ever lost. On
+the wire, an id is whatever Qdrant takes for one.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 from sidecar.collections.lines import Lines
 from sidecar.collections.replies import bad_format
 from sidecar.errors import ConfigError
+from sidecar.faiss_files import IndexFile, cut_number, read_id_lines
 
 NAMESPACE = UUID("7b1f6c0e-3a0d-5c52-9f0b-5d7f2c3a9e41")
 """What text ids are hashed under; it never changes, or stored ids would."""
@@ -22,6 +27,11 @@ NAMESPACE = UUID("7b1f6c0e-3a0d-5c52-9f0b-5d7f2c3a9e41")
 _MAX_NUMBER = 2**64 - 1
 _NUMBER, _UUID = b"\x01", b"\x02"  # in this order, as Qdrant sorts: numbers before UUIDs
 _KEY_BYTES = 17
+_HYPHENATED = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_CANONICAL = re.compile(_HYPHENATED)
+_SPELLINGS = re.compile(  # uuid 1.x, src/parser.rs: what Qdrant reads ids with
+    rf"(?ia:{_HYPHENATED}|[0-9a-f]{{32}}|\{{{_HYPHENATED}\}})|urn:uuid:(?ia:{_HYPHENATED})"
+)
 _Keys = NDArray[np.bytes_]
 
 
@@ -31,7 +41,7 @@ class PointIds:
     An id is kept as a key of 17 bytes, its kind and its value, which sort as Qdrant's ids do.
     """
 
-    def __init__(self, keys: _Keys, where: str, texts: Lines | None = None) -> None:
+    def __init__(self, keys: _Keys, where: str, texts: "_Texts | None" = None) -> None:
         """Keep the ids of all rows.
 
         Args:
@@ -63,32 +73,27 @@ class PointIds:
         return cls(_number_keys(numbers.astype(np.uint64)), where)
 
     @classmethod
-    def read(cls, path: Path, n_rows: int) -> "PointIds":
-        """Read a file whose line i is the id of row i.
+    def read(cls, path: Path, file: IndexFile) -> "PointIds":
+        """Read a file of ids: line i is the id of row i, or lines are ``NUMBER<TAB>ID``.
 
         Raises:
             ConfigError: It can't be read, has another number of lines, an empty one, or an id
-                twice.
+                twice, or can't tell which rows it names.
         """
         lines = Lines(path)
-        if len(lines) != n_rows:
-            raise ConfigError(
-                f"{path} has {len(lines)} ids, the index {n_rows} vectors; line i must be the id "
-                "of row i"
-            )
+        rows = read_id_lines(_decode(lines, path), file, path)
         keys, has_text = bytearray(), False
-        for number, line in enumerate(lines, 1):
-            if not line:
-                raise ConfigError(f"{path}: line {number} is empty; expected one id a line")
-            try:
-                text = line.decode()
-            except UnicodeDecodeError as error:
-                raise ConfigError(f"{path}: line {number} is not UTF-8") from error
+        for line in _decode(lines, path):
+            text = line if rows is None else cut_number(line)
             native = _native_key(text)
             has_text = has_text or native is None
             keys += native or _text_key(text)
         array = np.frombuffer(bytes(keys), f"S{_KEY_BYTES}")
-        return cls(array, str(path), lines if has_text else None)
+        texts = _Texts(lines, None)
+        if rows is not None:
+            places = np.argsort(rows)
+            array, texts = array[places], _Texts(lines, places)
+        return cls(array, str(path), texts if has_text else None)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -107,7 +112,7 @@ class PointIds:
         """Give the text that a row's id was made of; None for numbers and UUIDs."""
         if self._texts is None:
             return None
-        text = self._texts[row].decode()
+        text = self._texts[row]
         return text if _native_key(text) is None else None
 
     def row(self, value: Any) -> int | None:
@@ -148,12 +153,38 @@ class PointIds:
         return int(np.searchsorted(self._sorted, _wire_keys(value))[0])
 
 
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """The ids of rows as they are written; ``places`` gives each row's line where it is another."""
+
+    lines: Lines
+    places: NDArray[np.int64] | None
+
+    def __getitem__(self, row: int) -> str:
+        """Give the id of a row."""
+        if self.places is None:
+            return self.lines[row].decode()
+        return cut_number(self.lines[int(self.places[row])].decode())
+
+
+def _decode(lines: Lines, path: Path) -> Iterator[str]:
+    """Give every line as text."""
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise ConfigError(f"{path}: line {number} is empty; expected one id a line")
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: line {number} is not UTF-8") from error
+
+
 def _wire_keys(value: Any) -> _Keys:
     """Read an id as Qdrant does: a number, or a UUID in any of its spellings."""
     if type(value) is int and 0 <= value <= _MAX_NUMBER:
         key: bytes | None = _NUMBER + value.to_bytes(8) + bytes(8)
     else:
-        key = _uuid_key(value) if isinstance(value, str) else None
+        is_uuid = isinstance(value, str) and _SPELLINGS.fullmatch(value)
+        key = _UUID + UUID(value).bytes if is_uuid else None
     if key is None:
         raise bad_format(
             f"value {value} is not a valid point ID, valid values are either an unsigned integer "
@@ -167,17 +198,7 @@ def _native_key(text: str) -> bytes | None:
     if text.isascii() and text.isdigit() and (text[0] != "0" or text == "0"):
         number = int(text) if len(text) <= len(str(_MAX_NUMBER)) else _MAX_NUMBER + 1
         return _NUMBER + number.to_bytes(8) + bytes(8) if number <= _MAX_NUMBER else None
-    return _uuid_key(text)
-
-
-def _uuid_key(text: str) -> bytes | None:
-    """Read a UUID; None for any other text."""
-    if len(text) < 32:
-        return None
-    try:
-        return _UUID + UUID(text).bytes
-    except ValueError:
-        return None
+    return _UUID + UUID(text).bytes if _CANONICAL.fullmatch(text) else None
 
 
 def _text_key(text: str) -> bytes:

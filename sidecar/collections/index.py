@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidecar.collections.columns import Mask
-from sidecar.collections.index_file import IndexFile, Matrix, import_faiss, open_index
 from sidecar.collections.replies import not_served
-from sidecar.collections.stored import StoredVectors
 from sidecar.errors import ConfigError
+from sidecar.faiss_files import IndexFile, Matrix, StoredVectors, import_faiss, open_index
 
 logger = logging.getLogger(__name__)
 
@@ -268,7 +267,7 @@ class VectorIndex:
             if selector is None:
                 raise
             return None
-        is_found = labels[0] >= 0
+        is_found = labels[0] != -1  # the caller's own numbers may be negative
         rows, scores = labels[0][is_found], scores[0][is_found]
         if self.file.labels is not None:
             rows = np.searchsorted(self.file.labels, rows)
@@ -295,6 +294,8 @@ class VectorIndex:
         if isinstance(index, faiss.IndexHNSW):
             given["efSearch"] = min(options.hnsw_ef or index.hnsw.efSearch, self.size)
             return faiss.SearchParametersHNSW(**given)
+        if isinstance(index, faiss.IndexPreTransform):  # before the base of a refined index
+            return self._params(faiss.downcast_index(index.index), selector, options)
         return faiss.SearchParameters(**given) if given else None
 
 

@@ -14,7 +14,6 @@ from sidecar.collections.paths import PayloadSelector, wants_vector
 from sidecar.collections.payloads import Payloads
 from sidecar.collections.replies import Json, bad_format, not_found, not_served, wrong_input
 from sidecar.config import CollectionSettings
-from sidecar.errors import ConfigError
 
 _UNNAMED = ("", None)
 
@@ -144,9 +143,4 @@ def _read_ids(settings: CollectionSettings, index: VectorIndex) -> PointIds:
     """Read the file of ids, or take the index's own numbers."""
     if settings.ids is None:
         return PointIds.of_numbers(index.file.numbers, str(settings.index))
-    if index.file.labels is not None:
-        raise ConfigError(
-            f"{settings.index} was filled with numbers of its own, so it has no rows that "
-            f"{settings.ids} could name; leave out `ids`, or wrap the index in an IndexIDMap"
-        )
-    return PointIds.read(settings.ids, index.size)
+    return PointIds.read(settings.ids, index.file)

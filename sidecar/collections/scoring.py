@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidecar.collections.index import Score, Scores, VectorIndex
-from sidecar.collections.index_file import Matrix
+from sidecar.faiss_files import Matrix
 
 Vector = NDArray[np.float32]
 

@@ -65,7 +65,7 @@ def test_files_that_do_not_fit_the_index_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="id 5 stands more than once"):
         Collections.load([write_collection(tmp_path, twice)])
     twice = build_index("IVF4,Flat", VECTORS, "Dot", [5] * N_ROWS)
-    with pytest.raises(ConfigError, match="two vectors have one number"):
+    with pytest.raises(ConfigError, match="1 numbers stand twice, such as 5"):
         Collections.load([write_collection(tmp_path, twice)])
 
 

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from sidecar.collections import Collections
 from sidecar.config import CollectionSettings
+from sidecar.faiss_files import IndexFile
 
 METRICS = {
     "Dot": faiss.METRIC_INNER_PRODUCT,
@@ -50,6 +51,11 @@ def build_index(
     else:
         index.add(vectors)
     return index
+
+
+def plain_rows(n_rows: int) -> IndexFile:
+    """An index of so many rows, as far as a file of ids looks at it."""
+    return IndexFile(None, (), np.arange(n_rows), None, "", None, has_own_numbers=False)
 
 
 def write_collection(

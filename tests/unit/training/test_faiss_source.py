@@ -11,9 +11,10 @@ import faiss
 import numpy as np
 import pytest
 
+from sidecar.faiss_files import open_index
 from training import faiss_source
 from training.errors import DataError
-from training.faiss_source import FaissSource, read_index
+from training.faiss_source import FaissSource
 
 N, DIM = 600, 16
 ROWS = np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)
@@ -81,11 +82,43 @@ def test_ivf_with_numbers_of_its_own_gives_them_in_their_order(tmp_path: Path) -
     np.testing.assert_array_equal(read_back(source)[order], ROWS)
 
 
-def test_ivf_whose_numbers_have_gaps_cannot_be_read_back(tmp_path: Path) -> None:
-    path = index_file(tmp_path / "x.faiss", "IVF4,Flat", numbers=NUMBERS)
-    source = FaissSource.open(f"faiss:{path}")
-    with pytest.raises(DataError, match=r"IndexIVFFlat can't give its vectors back: .*sequential"):
-        read_back(source)
+@pytest.mark.parametrize("kind", ["IVF4,Flat", "L2norm,IVF4,Flat", "PCA16,IVF4,Flat"])
+def test_ivf_gives_the_callers_own_numbers_each_with_its_vector(tmp_path: Path, kind: str) -> None:
+    rows = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+    shuffled = np.random.default_rng(1).permutation(NUMBERS)
+    source = FaissSource.open(
+        f"faiss:{index_file(tmp_path / 'x.faiss', kind, rows, numbers=shuffled)}"
+    )
+    assert source.ids == [str(number) for number in NUMBERS]
+    np.testing.assert_allclose(read_back(source), rows[np.argsort(shuffled)], atol=1e-5)
+
+
+def test_numbers_that_faiss_gave_out_twice_are_refused(tmp_path: Path) -> None:
+    index = faiss.index_factory(DIM, "IVF4,Flat")
+    index.train(ROWS)
+    index.add(ROWS[:500])
+    index.remove_ids(np.array([100, 101]))
+    index.add(ROWS[500:])
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    with pytest.raises(DataError, match=r"2 numbers stand twice, such as 498 .*build it anew"):
+        FaissSource.open(f"faiss:{tmp_path / 'x.faiss'}")
+
+
+def test_numbers_of_removed_vectors_are_nobodys(tmp_path: Path) -> None:
+    index = faiss.index_factory(DIM, "IVF4,Flat")
+    index.train(ROWS)
+    index.add(ROWS)
+    index.remove_ids(np.array([100, 101]))
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    source = FaissSource.open(f"faiss:{tmp_path / 'x.faiss'}")
+    assert source.ids == [str(row) for row in range(N) if row not in {100, 101}]
+    np.testing.assert_array_equal(read_back(source), np.delete(ROWS, [100, 101], axis=0))
+
+
+def test_whitened_vectors_are_not_given_back(tmp_path: Path) -> None:
+    path = index_file(tmp_path / "x.faiss", "PCAW8,Flat")
+    with pytest.raises(DataError, match="has a transform that can't be undone"):
+        FaissSource.open(f"faiss:{path}")
 
 
 @pytest.mark.parametrize("kind", ["SQ8", "SQfp16", "PQ4x4", "IVF4,SQ8", "HNSW8,SQ8"])
@@ -100,12 +133,12 @@ def test_compressed_index_is_reported_as_lossy(tmp_path: Path, kind: str) -> Non
 def test_index_lives_as_long_as_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[weakref.ref[Any]] = []
 
-    def read_and_watch(path: Path) -> Any:
-        index = read_index(path)
-        opened.append(weakref.ref(index))
-        return index
+    def open_and_watch(path: Path) -> Any:
+        file = open_index(path)
+        opened.append(weakref.ref(file.owner))
+        return file
 
-    monkeypatch.setattr(faiss_source, "read_index", read_and_watch)
+    monkeypatch.setattr(faiss_source, "open_index", open_and_watch)
     source = FaissSource.open(f"faiss:{index_file(tmp_path / 'x.faiss', 'Flat')}")
     gc.collect()
     assert opened[0]() is not None, "faiss frees the vectors with the index that was read"
@@ -149,8 +182,49 @@ def test_id_file_goes_before_the_numbers_of_an_id_map(tmp_path: Path) -> None:
 def test_id_file_of_another_length_is_refused(tmp_path: Path) -> None:
     path = index_file(tmp_path / "x.faiss", "Flat", ROWS[:3])
     (tmp_path / "x.ids").write_text("a\nb\n", "utf-8")
-    with pytest.raises(DataError, match=r"x\.faiss holds 3 vectors, the id file has 2 ids"):
+    with pytest.raises(DataError, match=r"x\.faiss holds 3 vectors, .*x\.ids has 2 ids"):
         FaissSource.open(f"faiss:{path}?ids={tmp_path / 'x.ids'}")
+
+
+def numbered(path: Path, numbers: Any, names: list[str]) -> Path:
+    lines = (f"{number}\t{name}\n" for number, name in zip(numbers, names, strict=True))
+    path.write_text("".join(lines), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["IVF1,Flat", "IDMap,Flat"])
+def test_lines_of_number_and_id_name_the_vector_of_that_number(tmp_path: Path, kind: str) -> None:
+    path = index_file(tmp_path / "x.faiss", kind, ROWS[:3], [30, 10, 20])
+    ids = numbered(tmp_path / "x.ids", [10, 20, 30], ["ten", "twenty", "thirty"])
+    source = FaissSource.open(f"faiss:{path}?ids={ids}")
+    vectors = dict(zip(source.ids, read_back(source), strict=True))
+    for row, name in enumerate(["thirty", "ten", "twenty"]):
+        np.testing.assert_array_equal(vectors[name], ROWS[row])
+
+
+def test_rows_without_an_order_are_not_named_by_it(tmp_path: Path) -> None:
+    path = index_file(tmp_path / "x.faiss", "IVF1,Flat", ROWS[:3], [30, 10, 20])
+    (tmp_path / "x.ids").write_text("c\na\nb\n", "utf-8")
+    with pytest.raises(DataError, match=r"numbers of its own \(10, .*NUMBER<TAB>ID, or leave out"):
+        FaissSource.open(f"faiss:{path}?ids={tmp_path / 'x.ids'}")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "names", "message"),
+    [
+        ([10, 20, 31], ["a", "b", "c"], "line 3 names number 31, which the index has not"),
+        ([10, 20, 20], ["a", "b", "c"], "a number stands on two lines"),
+        ([10, 20, "x"], ["a", "b", "c"], "2 of 3 lines are NUMBER<TAB>ID"),
+        ([10, 20, 30], ["a", "b", "a"], "ids stand more than once"),
+    ],
+)
+def test_lines_that_do_not_name_every_vector_once_are_refused(
+    tmp_path: Path, numbers: list[Any], names: list[str], message: str
+) -> None:
+    path = index_file(tmp_path / "x.faiss", "IDMap,Flat", ROWS[:3], [30, 10, 20])
+    ids = numbered(tmp_path / "x.ids", numbers, names)
+    with pytest.raises(DataError, match=message):
+        FaissSource.open(f"faiss:{path}?ids={ids}")
 
 
 def test_missing_id_file_is_refused(tmp_path: Path) -> None:
@@ -164,6 +238,11 @@ def test_unknown_option_is_refused(tmp_path: Path, option: str) -> None:
     path = index_file(tmp_path / "x.faiss", "Flat", ROWS[:3])
     with pytest.raises(DataError, match=r"unknown option '(id|vector)'; expected faiss:PATH\?ids"):
         FaissSource.open(f"faiss:{path}?{option}")
+
+
+def test_option_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="option 'ids' stands 2 times"):
+        FaissSource.open("faiss:x.faiss?ids=a&ids=b")
 
 
 @pytest.mark.parametrize("option", ["ids=", "ids", "idz"])
@@ -200,7 +279,7 @@ def test_index_cut_short_is_refused(tmp_path: Path) -> None:
 
 def test_binary_index_is_refused(tmp_path: Path) -> None:
     faiss.write_index_binary(faiss.IndexBinaryFlat(16), str(tmp_path / "x.faiss"))
-    with pytest.raises(DataError, match=r"x\.faiss is not a FAISS index"):
+    with pytest.raises(DataError, match=r"x\.faiss is a binary index"):
         FaissSource.open(f"faiss:{tmp_path / 'x.faiss'}")
 
 

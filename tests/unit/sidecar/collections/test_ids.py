@@ -9,6 +9,7 @@ import pytest
 from sidecar.collections.ids import NAMESPACE, PointIds
 from sidecar.collections.replies import RequestError
 from sidecar.errors import ConfigError
+from tests.support.faiss_collections import plain_rows
 
 UUID = "f47ac10b-58cc-4372-a567-0e02b2c3d400"  # a key that ends in zeros
 
@@ -16,7 +17,7 @@ UUID = "f47ac10b-58cc-4372-a567-0e02b2c3d400"  # a key that ends in zeros
 def read(tmp_path: Path, *lines: str, n_rows: int | None = None) -> PointIds:
     path = tmp_path / "ids.txt"
     path.write_text("".join(f"{line}\n" for line in lines))
-    return PointIds.read(path, len(lines) if n_rows is None else n_rows)
+    return PointIds.read(path, plain_rows(len(lines) if n_rows is None else n_rows))
 
 
 def test_numbers_and_uuids_stay_themselves(tmp_path: Path) -> None:
@@ -29,13 +30,41 @@ def test_numbers_and_uuids_stay_themselves(tmp_path: Path) -> None:
 
 
 def test_a_uuid_is_found_by_every_spelling(tmp_path: Path) -> None:
-    ids = read(tmp_path, UUID.replace("-", "").upper())
-    assert ids[0] == UUID
+    ids = read(tmp_path, UUID)
     spellings = [UUID.upper(), UUID.replace("-", ""), f"urn:uuid:{UUID}", f"{{{UUID}}}"]
     assert [ids.row(each) for each in spellings] == [0] * 4
 
 
-@pytest.mark.parametrize("text", ["doc-1", "007", str(2**64), "-5", "1.5", "é", " 7", "a" * 40])
+HEX = UUID.replace("-", "")
+LIKE_UUIDS = [
+    HEX,  # an MD5 digest
+    HEX.upper(),
+    UUID.upper(),
+    f"urn:uuid:{UUID}",
+    f"{{{UUID}}}",
+    f"uuid:{UUID}",
+    f"{HEX[:28]}_003",
+    f"{HEX[:16]}-{HEX[16:]}",
+    f" {HEX[1:]}",
+    f"0x{HEX[2:]}",
+    f"+{HEX[1:]}",
+    "\N{ARABIC-INDIC DIGIT THREE}" + HEX[1:],
+]
+LIKE_NUMBERS = [
+    "007",
+    str(2**64),
+    "-5",
+    "+5",
+    "1_000",
+    "1.5",
+    " 7",
+    "7 ",
+    "\N{SUPERSCRIPT TWO}",
+    "٣",
+]
+
+
+@pytest.mark.parametrize("text", [*LIKE_UUIDS, *LIKE_NUMBERS, "doc-1", "é", "a" * 40])
 def test_other_texts_become_a_uuid_that_is_the_same_everywhere(tmp_path: Path, text: str) -> None:
     ids = read(tmp_path, "5", text)
     assert ids[1] == str(uuid5(NAMESPACE, text))
@@ -53,7 +82,10 @@ def test_order_is_qdrants(tmp_path: Path) -> None:
     assert [ids.place_from(each) for each in (0, 2, 3, 301, UUID)] == [0, 0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("value", [-1, 2**64, 1.0, True, None, "doc-1", "5", [1], {"id": 1}])
+@pytest.mark.parametrize(
+    "value",
+    [-1, 2**64, 1.0, True, None, "doc-1", "5", [1], {"id": 1}, *LIKE_UUIDS[5:], f"{UUID}\n"],
+)
 def test_what_is_no_id_is_refused(tmp_path: Path, value: object) -> None:
     with pytest.raises(RequestError, match="not a valid point ID") as refused:
         read(tmp_path, "5").row(value)
@@ -98,7 +130,7 @@ def test_ids_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
     path.write_bytes(b"1\n\xff\n")
     with pytest.raises(ConfigError, match="line 2 is not UTF-8"):
-        PointIds.read(path, 2)
+        PointIds.read(path, plain_rows(2))
 
 
 def test_negative_numbers_are_refused() -> None:

@@ -15,6 +15,7 @@ from sidecar.collections.ids import PointIds
 from sidecar.collections.paths import PayloadSelector
 from sidecar.collections.payloads import Payloads
 from sidecar.errors import ConfigError, MissingExtraError
+from tests.support.faiss_collections import plain_rows
 
 ALL = PayloadSelector(True, default=False)
 
@@ -25,7 +26,7 @@ def numbers(*values: int) -> PointIds:
 
 def texts(tmp_path: Path, *values: str) -> PointIds:
     (tmp_path / "ids").write_text("\n".join(values))
-    return PointIds.read(tmp_path / "ids", len(values))
+    return PointIds.read(tmp_path / "ids", plain_rows(len(values)))
 
 
 def write_lines(tmp_path: Path, *lines: Any) -> Path:

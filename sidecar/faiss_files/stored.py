@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidecar.collections.index_file import IndexFile, Matrix, import_faiss
+from sidecar.faiss_files.index_file import IndexFile, can_read_lists
+from sidecar.faiss_files.reading import import_faiss
+
+Matrix = NDArray[np.float32]
 
 _SAMPLE_ROWS = 256
 _UNIT_TOLERANCE = 1e-3
@@ -32,7 +35,8 @@ class StoredVectors:
         self.dim = int(file.chain[0].d_in if file.chain else file.core.d)
         self._matrix = _view(faiss, file.core)
         self.can_read = self._matrix is not None or self._try_to_read(faiss)
-        self.can_give = self.can_read and self._try(self.read)
+        is_undone = all(_can_undo(faiss, step) for step in file.chain)
+        self.can_give = self.can_read and is_undone and self._try(self.read)
         exact = (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat, faiss.IndexNSGFlat)
         refined = isinstance(file.core, faiss.IndexRefineFlat)
         loses = any(
@@ -43,10 +47,10 @@ class StoredVectors:
 
     def _try_to_read(self, faiss: Any) -> bool:
         """Make a map of an index of lists, and try it."""
-        if "FastScan" in type(self._core).__name__ and isinstance(self._core, faiss.IndexIVF):
-            return False  # faiss 1.15 crashes there
         try:
             if isinstance(self._core, faiss.IndexIVF):
+                if not can_read_lists(self._core):
+                    return False
                 dense, sparse = faiss.DirectMap.Array, faiss.DirectMap.Hashtable
                 self._core.set_direct_map_type(dense if self._labels is None else sparse)
         except RuntimeError:
@@ -99,11 +103,26 @@ class StoredVectors:
         return bool(np.abs(lengths - 1).max() <= off)
 
 
+def _can_undo(faiss: Any, step: Any) -> bool:
+    """Tell whether a transform can be undone.
+
+    faiss undoes a matrix by transposing it, and takes every one that it has read from a file for
+    orthonormal, whitening (``PCAW``) too.
+    """
+    if not isinstance(step, faiss.LinearTransform):
+        return True
+    matrix = faiss.vector_to_array(step.A).reshape(step.d_out, step.d_in).astype(np.float64)
+    if step.d_out > step.d_in:
+        matrix = matrix.T
+    return bool(np.abs(matrix @ matrix.T - np.eye(len(matrix))).max() < _UNIT_TOLERANCE)
+
+
 def _view(faiss: Any, core: Any) -> Matrix | None:
     """View the vectors of an index that keeps plain floats in one piece."""
     if isinstance(core, faiss.IndexHNSWFlat):
         core = faiss.downcast_index(core.storage)
-    if not isinstance(core, faiss.IndexFlat) or not core.ntotal:
+    # Panorama indexes are an IndexFlat too, and keep their floats in another order.
+    if type(core) not in {faiss.IndexFlat, faiss.IndexFlatIP, faiss.IndexFlatL2} or not core.ntotal:
         return None
     flat = faiss.rev_swig_ptr(core.get_xb(), core.ntotal * core.d)
     matrix: Matrix = flat.reshape(core.ntotal, core.d)
