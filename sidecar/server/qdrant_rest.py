@@ -197,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
         version = self._parser.get_http_version()
         head = RequestHead(
             self._parser.get_method(),
-            origin_form(self._target),
+            self._traffic.paths.forward(origin_form(self._target)),
             self._fields,
             index_fields(self._fields),
             keep_alive=self._parser.should_keep_alive(),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.collection import IndexedVector
+from sidecar.collection import SPARSE, IndexedVector
 from sidecar.errors import ConfigError, ForbiddenError, UnavailableError
 from sidecar.facts import Facts, Question, RouteBook
 from sidecar.routes import Mode, Route, Routes
@@ -143,8 +143,10 @@ def test_a_switched_alias_is_followed_once_the_old_list_is_not_believed() -> Non
     [
         ({"": OTHER}, "vectors of 5 values"),
         ({"": BYTES}, "uint8"),
-        ({"title": FITS}, "does not exist"),
-        ({}, "none"),
+        ({"title": FITS}, "has no unnamed vector, and the route names none; .* 'title' .4 values"),
+        ({}, "has no dense vectors"),
+        ({"": SPARSE}, "has no dense vectors"),
+        ({"": SPARSE, "title": FITS}, "is sparse"),
     ],
 )
 def test_an_adapter_that_cannot_serve_is_an_error_each_time(
