@@ -105,24 +105,25 @@ def check_route(route: Route, vectors: Mapping[str, IndexedVector]) -> None:
 
 def _explain_missing(route: Route, vectors: Mapping[str, IndexedVector]) -> str:
     """Say which dense vectors a collection has, where it lacks the one of a route."""
-    collection = f"collection {route.collection!r}"
+    collection, wanted = f"collection {route.collection!r}", route.vector_name
     dense = {name: each for name, each in sorted(vectors.items()) if not each.is_sparse}
-    wanted = route.vector_name
     if not dense:
         return f"{collection} has no dense vectors: none that an adapter could serve"
     if wanted in vectors:
-        fact = f"{collection}, vector {wanted!r} is sparse, and an adapter serves dense ones"
+        fact = f"{route} is sparse, and an adapter serves dense ones"
     elif wanted:
-        fact = f"{collection} has no vector {wanted!r}"
+        fact = f"{route} does not exist"
     else:
         fact = f"{collection} has no unnamed vector, and the route names none"
     if set(dense) == {""}:
         return f"{fact}; its one dense vector has no name: leave the name out of the route"
-    known = ", ".join(
-        f"{name!r} ({each.dim} values)" if name else f"the unnamed one ({each.dim} values)"
-        for name, each in dense.items()
-    )
-    return f"{fact}; its dense vectors are: {known}; name one of these in the route"
+    fact = f"{fact}; the collection's dense vectors are: {', '.join(map(repr, dense))}"
+    dim_out = route.adapter.dim_out
+    fitting = [name for name, each in dense.items() if each.dim == dim_out]
+    if not fitting:
+        return f"{fact}; none of them has the {dim_out} values that the adapter gives"
+    named = " or ".join(map(repr, fitting))
+    return f"{fact}; name one of {dim_out} values, which the adapter gives, in the route: {named}"
 
 
 def compare_distance(route: Route, vector: IndexedVector) -> str:

@@ -92,7 +92,7 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
     connection, and closing one closes both. Adapted are ``query_points``, ``query_batch_points``
     and ``query_points_groups``; writes, reads and the raw ``http`` and ``grpc_points`` never are.
 
-    On the first query to a collection it is asked, once, whether the adapter fits it.
+    Qdrant is asked, once, whether the adapters fit their collections; see :meth:`check_routes`.
 
     Example:
         >>> client = AdaptedQdrantClient(client, {"docs": "models/docs"})  # doctest: +SKIP
