@@ -22,6 +22,7 @@ from sidecar.model_file import (
     OUTPUT_NAME,
     ModelFile,
     check_model,
+    naming_file,
     read_model_file,
     resolve_model_path,
 )
@@ -74,7 +75,8 @@ class Adapter:
             ManifestError: The manifest is missing, from a newer schema, or at odds with the graph.
         """
         file = resolve_model_path(path)
-        adapter = cls(read_model_file(file))
+        with naming_file(file):
+            adapter = cls(read_model_file(file))
         logger.info(
             "adapter loaded",
             extra={"adapter": adapter.manifest.name, "version": adapter.version},

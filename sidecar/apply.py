@@ -15,6 +15,7 @@ from sidecar.errors import QueryError, RefusedError, TooLargeError
 from sidecar.rewrite.places import Kind, Path, Place, Role
 from sidecar.rewrite.policies import Policies, Reason, decide, name_path
 from sidecar.routes import Route
+from sidecar.unforeseen import describe_error
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def adapt_bare(place: Place, routes: Mapping[str, Route]) -> Adapted | None:
     started = time.perf_counter()
     try:
         adapted = _checked(adapter.transform(query))
-    except QueryError:
+    except Exception:  # told by adapt_places, which tries once more
         return None
     took_s = time.perf_counter() - started
     result = Adapted(
@@ -148,12 +149,12 @@ def _adapt_group(group: Sequence[tuple[Route, Place]], result: Adapted) -> None:
     started = time.perf_counter()
     try:
         changes = list(zip(places, _transform(adapter, places, result), strict=True))
-    except QueryError:
+    except Exception:  # a query's fault, or ONNX Runtime's own types, without a common base
         changes = []
         for route, place in group:
             try:
                 changes.append((place, _transform(adapter, [place], result)[0]))
-            except QueryError as error:
+            except Exception as error:
                 _pass_or_refuse(route, place, error)
                 result.decisions[Reason.ADAPTER_ERROR] += 1
     result.transform_s += time.perf_counter() - started
@@ -197,8 +198,12 @@ def _checked(adapted: Matrix) -> Matrix:
     return adapted
 
 
-def _pass_or_refuse(route: Route, place: Place, error: QueryError) -> None:
+def _pass_or_refuse(route: Route, place: Place, error: Exception) -> None:
     """Let a query go on as it came, where its route says so."""
+    cause = describe_error(error)
+    if not isinstance(error, QueryError):
+        extra = {"adapter": route.adapter.mark, "cause": cause}
+        logger.error("adapter failed", exc_info=error, extra=extra)
     if route.on_error == "refuse":
-        raise RefusedError(f"{name_path(place)}: {error}") from error
-    logger.debug("query not adapted", extra={"collection": route.collection, "cause": str(error)})
+        raise RefusedError(f"{name_path(place)}: {cause}") from error
+    logger.debug("query not adapted", extra={"collection": route.collection, "cause": cause})

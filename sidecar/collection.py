@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.errors import ConfigError
+from sidecar.rewrite.policies import Policies
 from sidecar.routes import Route
 
 logger = logging.getLogger(__name__)
@@ -16,10 +17,10 @@ _DIRECTIONAL = {"cosine", "dot", "euclid"}
 
 @dataclass(frozen=True, slots=True)
 class IndexedVector:
-    """One dense vector of a collection.
+    """One vector of a collection.
 
     Attributes:
-        dim: Values in it.
+        dim: Values in it; 0 for a sparse one.
         distance: ``cosine``, ``dot``, ``euclid`` or ``manhattan``.
         datatype: How Qdrant stores it: ``float32``, ``float16``, ``uint8``, ...
         is_multi: True where a point has many rows of it.
@@ -29,6 +30,17 @@ class IndexedVector:
     distance: str
     datatype: str
     is_multi: bool
+    is_sparse: bool = False
+
+
+SPARSE = IndexedVector(0, "dot", "float32", is_multi=False, is_sparse=True)
+"""Any sparse vector: all that a route must know of one."""
+
+
+def read_all_vectors(info: Any) -> dict[str, IndexedVector]:
+    """Read the vectors of a collection, sparse ones too; see :func:`read_vectors`."""
+    sparse = dict.fromkeys(info.config.params.sparse_vectors or (), SPARSE)
+    return sparse | read_vectors(info)
 
 
 def read_vectors(info: Any) -> dict[str, IndexedVector]:
@@ -58,17 +70,16 @@ def check_route(route: Route, vectors: Mapping[str, IndexedVector]) -> None:
 
     Args:
         route: The adapter and the vector that it is meant for.
-        vectors: The collection's, from :func:`read_vectors`.
+        vectors: The collection's, from :func:`read_all_vectors`.
 
     Raises:
-        ConfigError: There is no such vector, it has other dims than the adapter gives, or it is
-            stored as uint8.
+        ConfigError: There is no such vector, it is sparse, it has other dims than the adapter
+            gives, or it is stored as uint8.
     """
     vector = vectors.get(route.vector_name)
+    if vector is None or vector.is_sparse:
+        raise ConfigError(_explain_missing(route, vectors))
     name = route.adapter.manifest.name
-    if vector is None:
-        known = ", ".join(repr(each) for each in sorted(vectors)) or "none"
-        raise ConfigError(f"{route} does not exist; the collection's dense vectors are: {known}")
     dim_in, dim_out = route.dims
     if vector.dim != dim_out:
         raise ConfigError(
@@ -80,16 +91,55 @@ def check_route(route: Route, vectors: Mapping[str, IndexedVector]) -> None:
             f"{route} is stored as uint8, and Qdrant would cut adapted queries down to whole "
             "numbers from 0 to 255; an adapter needs a float collection"
         )
-    _compare_distance(route, vector)
+    remark = compare_distance(route, vector)
+    if remark:
+        logger.warning(
+            "the adapter was trained for another distance than the collection's",
+            extra={
+                "collection": route.collection,
+                "trained": route.adapter.manifest.similarity,
+                "found": vector.distance,
+            },
+        )
 
 
-def _compare_distance(route: Route, vector: IndexedVector) -> None:
-    """Warn where the adapter was trained for another way of comparing vectors."""
+def _explain_missing(route: Route, vectors: Mapping[str, IndexedVector]) -> str:
+    """Say which dense vectors a collection has, where it lacks the one of a route."""
+    collection, wanted = f"collection {route.collection!r}", route.vector_name
+    dense = {name: each for name, each in sorted(vectors.items()) if not each.is_sparse}
+    if not dense:
+        return f"{collection} has no dense vectors: none that an adapter could serve"
+    if wanted in vectors:
+        fact = f"{route} is sparse, and an adapter serves dense ones"
+    elif wanted:
+        fact = f"{route} does not exist"
+    else:
+        fact = f"{collection} has no unnamed vector, and the route names none"
+    if set(dense) == {""}:
+        return f"{fact}; its one dense vector has no name: leave the name out of the route"
+    fact = f"{fact}; the collection's dense vectors are: {', '.join(map(repr, dense))}"
+    dim_out = route.adapter.dim_out
+    fitting = [name for name, each in dense.items() if each.dim == dim_out]
+    if not fitting:
+        return f"{fact}; none of them has the {dim_out} values that the adapter gives"
+    named = " or ".join(map(repr, fitting))
+    return f"{fact}; name one of {dim_out} values, which the adapter gives, in the route: {named}"
+
+
+def compare_distance(route: Route, vector: IndexedVector) -> str:
+    """Say where an adapter was trained for another way of comparing vectors; empty where not."""
     manifest = route.adapter.manifest
     trained, found = manifest.similarity, vector.distance
     if trained == found or (manifest.normalised and {trained, found} <= _DIRECTIONAL):
-        return
-    logger.warning(
-        "the adapter was trained for another distance than the collection's",
-        extra={"collection": route.collection, "trained": trained, "found": found},
-    )
+        return ""
+    return f"{route} compares by {found}; the adapter was trained for {trained}"
+
+
+def find_idle_cause(route: Route, vector: IndexedVector, policies: Policies) -> str:
+    """Say why a route that fits its vector would adapt nothing; empty where it would."""
+    if vector.is_multi and policies.multivector == "untouched":
+        return (
+            f"{route} holds many rows a point (a multivector), and queries of many rows pass "
+            'untouched; set multivector = "rows" in [policies] if the adapter was trained for rows'
+        )
+    return ""

@@ -4,6 +4,7 @@ Read once, at the edge (:mod:`sidecar.config_file`), and handed down. Secrets st
 environment; a setting names the variable.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +12,24 @@ from urllib.parse import urlsplit
 from sidecar.errors import ConfigError
 from sidecar.rewrite.policies import Policies
 from sidecar.routes import Mode, OnError
+
+ANY_PREFIX = "any"
+"""The ``path_prefix`` that takes any."""
+_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+
+
+def read_prefix(text: str) -> tuple[str, ...]:
+    """Read a path that stands before others, as in ``/qdrant``, into its segments.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    parts = tuple(part for part in text.split("/") if part)
+    if not all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in parts):
+        raise ConfigError(f"{text!r} is no path; expected one as in '/qdrant', or '' for none")
+    if "collections" in parts:
+        raise ConfigError(f"{text!r} holds Qdrant's own '/collections'; expected what is before it")
+    return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,8 @@ class Origin:
         rest = rest.removesuffix("/")
         if scheme not in {"http", "https"} or not rest or "/" in rest:
             raise ConfigError(
-                f"upstream {text!r}; expected http://HOST:PORT or https://HOST:PORT, without a path"
+                f"upstream {text!r}; expected http://HOST:PORT or https://HOST:PORT, without a "
+                "path; a path before Qdrant's own goes into path_prefix of [upstream]"
             )
         has_port = rest.rpartition(":")[2].isdecimal() and not rest.endswith("]")
         return cls(Address.parse(rest if has_port else f"{rest}:{default_port}"), scheme == "https")
@@ -99,6 +119,9 @@ class ListenSettings:
         admin: For ``/trimtab/*``; keep it off public networks.
         certificate: PEM file with the listener's certificate chain; TLS for ``rest`` and ``grpc``.
         key: PEM file with its private key.
+        path_prefix: What clients put before Qdrant's own paths over REST, as in ``/qdrant``; it is
+            taken away. ``any``: whatever stands before ``/collections`` is left where it is.
+            Empty: nothing does.
         busy_poll_us: Microseconds that a worker stays awake for what comes next over REST, where
             its last waits were mostly shorter; 0 to sleep at once.
     """
@@ -108,6 +131,7 @@ class ListenSettings:
     admin: Address | None = Address("127.0.0.1", 6340)
     certificate: Path | None = None
     key: Path | None = None
+    path_prefix: str = ANY_PREFIX
     busy_poll_us: int = 100
 
 
@@ -118,6 +142,8 @@ class UpstreamSettings:
     Attributes:
         rest: Its REST addresses, any of which may answer; a name stands for all its addresses.
         grpc: Its gRPC addresses.
+        path_prefix: What stands before Qdrant's own paths at the REST addresses, as behind an
+            ingress; it is put there.
         ca: PEM file with the authorities to trust; else the system's.
         certificate: PEM file with a client certificate.
         key: PEM file with its private key.
@@ -135,6 +161,7 @@ class UpstreamSettings:
 
     rest: tuple[Origin, ...] = ()
     grpc: tuple[Origin, ...] = ()
+    path_prefix: str = ""
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from sidecar.config import Address, Origin, Settings
+from sidecar.config import ANY_PREFIX, Address, Origin, Settings, read_prefix
 from sidecar.errors import ConfigError
 
 _PORTS = {"rest": 6333, "grpc": 6334}
@@ -66,9 +66,12 @@ def _overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Write flags as the file's tables."""
     tables: dict[str, Any] = {}
     for key, value in {
-        "listen": {name: flags.get(name) for name in ("rest", "grpc", "admin")},
+        "listen": {name: flags.get(name) for name in ("rest", "grpc", "admin", "path_prefix")},
         "upstream": {
-            name: list(flags.get(f"upstream_{name}") or ()) or None for name in ("rest", "grpc")
+            "path_prefix": flags.get("upstream_path_prefix"),
+            **{
+                name: list(flags.get(f"upstream_{name}") or ()) or None for name in ("rest", "grpc")
+            },
         },
     }.items():
         given = {name: each for name, each in value.items() if each is not None}
@@ -157,6 +160,11 @@ def check_settings(settings: Settings, source: str) -> None:
         )
     if listen.grpc is not None and not upstream.grpc:
         raise ConfigError(f"{source}: [listen] grpc needs [upstream] grpc, Qdrant's gRPC address")
+    for where, prefix in (
+        ("[listen]", listen.path_prefix if listen.path_prefix != ANY_PREFIX else ""),
+        ("[upstream]", upstream.path_prefix),
+    ):
+        _placed(read_prefix, prefix, f"{source}: {where} path_prefix")
     for what, share in [("[shadow] share", settings.shadow.share)] + [
         (f"[[route]] {route.collection}: share", route.share) for route in settings.routes
     ]:

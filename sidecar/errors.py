@@ -57,6 +57,10 @@ class ForbiddenError(UpstreamError):
     """A service does not answer this caller; another one it may."""
 
 
+class NoCollectionError(UpstreamError):
+    """Qdrant has no collection, and no alias, of a name."""
+
+
 class DeadlineError(UpstreamError):
     """A service did not answer in time."""
 
@@ -71,6 +75,10 @@ class TooLargeError(SidecarError):
 
 class WorkerEndedError(SidecarError):
     """A worker's process has ended; another one takes its place."""
+
+
+class WorkerFailedError(SidecarError):
+    """A worker could not do what it was asked; its own log says more."""
 
 
 class OverloadedError(UpstreamError):

@@ -7,11 +7,12 @@ asynchronous one and the server.
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
-from sidecar.collection import IndexedVector, check_route
-from sidecar.errors import ConfigError, ForbiddenError
+from sidecar.collection import IndexedVector, check_route, compare_distance, find_idle_cause
+from sidecar.errors import ConfigError, ForbiddenError, NoCollectionError
+from sidecar.rewrite.policies import Policies
 from sidecar.routes import Route, Routes
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,29 @@ class Question(NamedTuple):
     arguments: dict[str, str]
 
 
+Fit = Literal["fine", "doubtful", "idle", "unfit", "missing", "unknown"]
+
+
+class Finding(NamedTuple):
+    """Whether a route can apply.
+
+    Attributes:
+        route: The route.
+        fit: ``fine``; ``doubtful``, where it can apply and may still not do what is wanted;
+            ``idle``, where it would adapt nothing; ``unfit``, where its adapter can't serve its
+            vector; ``missing``, where there is no such collection; ``unknown``, where Qdrant did
+            not say.
+        text: What is wrong; empty for nothing.
+    """
+
+    route: Route
+    fit: Fit
+    text: str
+
+
 Answer = Mapping[str, IndexedVector] | Mapping[str, str]
 Questions = Generator[Question, Any, CollectionRoutes]
+Examination = Generator[Question, Any, list[Finding]]
 
 
 class Facts:
@@ -212,19 +234,56 @@ class RouteBook:
 
     def _learn(self, collection: str) -> Questions:
         """Ask about a collection's vectors, unless they are known."""
-        if not self.facts.is_known(collection):
-            question = Question("get_collection", {"collection_name": collection})
-            try:
-                self.facts.learn_vectors(collection, (yield question))
-            except ForbiddenError:
-                logger.debug("collection not shown to a caller", extra={"collection": collection})
-            except Exception as error:  # as above
-                logger.warning(
-                    "collection not checked",
-                    extra={"collection": collection, "cause": _one_line(error)},
-                )
-                self.facts.learn_vectors(collection, None)
+        yield from self._ask(collection)
         return self._check(collection)
+
+    def _ask(self, collection: str) -> Generator[Question, Any, tuple[Fit, str]]:
+        """Ask about a collection's vectors, unless they are known; give what came of it."""
+        if self.facts.is_known(collection):
+            is_told = self.facts.vectors_of(collection) is not None
+            return ("fine", "") if is_told else ("unknown", "Qdrant has not answered")
+        question = Question("get_collection", {"collection_name": collection})
+        try:
+            self.facts.learn_vectors(collection, (yield question))
+        except ForbiddenError:
+            logger.debug("collection not shown to a caller", extra={"collection": collection})
+            return "unknown", "Qdrant does not show it to this key"
+        except NoCollectionError:
+            logger.warning("a route's collection does not exist", extra={"collection": collection})
+            self.facts.learn_vectors(collection, None)
+            return "missing", "Qdrant has no collection or alias of that name"
+        except Exception as error:  # as above
+            cause = _one_line(error)
+            logger.warning(
+                "collection not checked", extra={"collection": collection, "cause": cause}
+            )
+            self.facts.learn_vectors(collection, None)
+            return "unknown", cause
+        return "fine", ""
+
+    def examine(self, policies: Policies, *, without: Container[str] = ()) -> Examination:
+        """Ask about the collection of every route, and say of each whether it can apply.
+
+        Args:
+            policies: The user's settings.
+            without: Collections that Qdrant is not asked about.
+
+        Yields:
+            Questions, as :meth:`look_up` does.
+        """
+        findings = []
+        for collection in dict.fromkeys(route.collection for route in self.routes):
+            fit: Fit = "fine"
+            cause = ""
+            if collection not in without:
+                fit, cause = yield from self._ask(collection)
+            for route in self.routes.of_collection(collection).values():
+                if fit == "fine" or route.mode == "off":
+                    vectors = self.facts.vectors_of(collection)
+                    findings.append(_judge_route(route, vectors, policies))
+                else:
+                    findings.append(Finding(route, fit, f"{route}: {cause}"))
+        return findings
 
     def _check(self, collection: str) -> CollectionRoutes:
         """Hold the routes of a collection against its vectors, once for each state of the facts."""
@@ -256,6 +315,36 @@ def check_routes(routes: Iterable[Route], vectors: Mapping[str, IndexedVector]) 
     for route in routes:
         if route.mode != "off":
             check_route(route, vectors)
+
+
+def tell_findings(findings: Iterable[Finding]) -> None:
+    """Log the routes that can't apply, or may not do what is wanted."""
+    for finding in findings:
+        extra = {"collection": finding.route.collection, "cause": finding.text}
+        if finding.fit in {"idle", "missing", "unfit"}:
+            logger.error("a route can't apply", extra=extra)
+        elif finding.fit == "doubtful":
+            logger.warning("a route may not do what is wanted", extra=extra)
+
+
+def _judge_route(
+    route: Route, vectors: Mapping[str, IndexedVector] | None, policies: Policies
+) -> Finding:
+    """Hold one route against its collection's vectors, where they are known."""
+    if route.mode == "off":
+        return Finding(route, "fine", "")
+    if vectors is None:
+        return Finding(route, "doubtful" if route.remark else "fine", route.remark)
+    try:
+        check_route(route, vectors)
+    except ConfigError as error:
+        return Finding(route, "unfit", str(error))
+    vector = vectors[route.vector_name]
+    idle = find_idle_cause(route, vector, policies)
+    if idle:
+        return Finding(route, "idle", idle)
+    remark = compare_distance(route, vector) or route.remark
+    return Finding(route, "doubtful" if remark else "fine", remark)
 
 
 def _one_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 QUIET_S = 60.0
 """Seconds for which the same warning is not repeated."""
-_TELLING = ("collection", "cause", "address", "setting", "table", "adapter", "version")
+_TELLING = ("collection", "cause", "address", "setting", "table", "adapter", "version", "reason")
 _MOST_EVENTS = 1024
 
 PACKAGES = ("sidecar", "training")

@@ -8,6 +8,8 @@ shapes agree with the manifest.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +83,21 @@ def resolve_model_path(model: str | Path) -> Path:
     return file
 
 
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Name the file in the errors of whoever looks at its bytes.
+
+    Raises:
+        ModelError: Of the type that was raised.
+    """
+    try:
+        yield
+    except ModelError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
 def read_content(path: Path) -> bytes:
     """Read a file from disk, unchecked but for its size.
 
@@ -105,7 +122,8 @@ def read_model_file(path: Path) -> ModelFile:
         IntegrityError: The file is too large, damaged, or holds what an adapter never needs.
         ManifestError: The manifest is missing, from a newer schema, or at odds with the graph.
     """
-    return check_model(read_content(path))
+    with naming_file(path):
+        return check_model(read_content(path))
 
 
 def check_model(content: bytes) -> ModelFile:

@@ -65,7 +65,8 @@ class Route:
             share: For ``canary``, the share of queries that are adapted, 0 to 1.
 
         Raises:
-            ConfigError: The collection's name is empty, or there is no such ``on_error``.
+            ConfigError: The collection's name is empty, there is no such ``on_error`` or mode, or
+                the mode sends raw queries to an index that they mean nothing to.
             ModelError: The model can't be used.
         """
         if not collection:
@@ -86,7 +87,23 @@ class Route:
                 f"the route of {collection!r} has mode {mode!r} and share {share}; expected on, "
                 "off, shadow or canary, and 0 to 1"
             )
+        if adapter.manifest.use == "migration" and mode in {"canary", "shadow"}:
+            raise ConfigError(
+                f"the route of {collection!r} has mode {mode!r}, which answers raw queries; its "
+                f"adapter {adapter.manifest.name!r} is for a migration: raw queries come from "
+                "another encoder and mean nothing to the index; set mode to on, or off"
+            )
         return cls(collection, vector_name, adapter, on_error, mode, share)
+
+    @property
+    def remark(self) -> str:
+        """Say what is allowed and still likely to be a mistake; empty for nothing."""
+        if self.on_error == "passthrough" and self.adapter.manifest.use == "migration":
+            return (
+                f"{self} has on_error passthrough, and its adapter is for a migration: a query "
+                "that can't be adapted is sent raw, and means nothing to the index; set refuse"
+            )
+        return ""
 
     @property
     def dims(self) -> tuple[int, int]:

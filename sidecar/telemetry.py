@@ -45,6 +45,11 @@ DECISIONS = Metric(
 )
 JUDGED = Metric("judged_queries", "counter", "Adapted queries held against the training queries.",
                 ("collection",))  # fmt: skip
+BYPASSED = Metric(
+    "bypassed_requests", "counter",
+    "Requests that look like searches, are not understood, and so pass raw.",
+    ("protocol", "reason"),
+)  # fmt: skip
 FAR = Metric("far_queries", "counter", "Adapted queries far from all training queries.",
              ("collection",))  # fmt: skip
 REQUEST_SECONDS = Metric(
@@ -86,12 +91,16 @@ EXPECTED_FAR = Metric(
     "Share of far queries to expect, added up over workers: divide by trimtab_adapter.",
     ADAPTER_INFO.labels,
 )  # fmt: skip
+UNFORESEEN = Metric(
+    "unforeseen_errors", "counter",
+    "Errors that nobody foresaw, by where they were met; each is in the log.", ("where",),
+)  # fmt: skip
 DRAINING = Metric("draining", "gauge", "Workers that take no new connections.")
 
 METRICS = (
-    REQUESTS, DECISIONS, JUDGED, FAR, REQUEST_SECONDS, UPSTREAM_SECONDS, TRANSFORM_SECONDS, ERRORS,
-    RETRIES, SHADOW_OVERLAP, SHADOW_DISTANCE, SHADOW_SKIPPED, RELOADS, CONNECTIONS, UPSTREAM_UP,
-    ADAPTER_INFO, EXPECTED_FAR, DRAINING,
+    REQUESTS, DECISIONS, BYPASSED, JUDGED, FAR, REQUEST_SECONDS, UPSTREAM_SECONDS,
+    TRANSFORM_SECONDS, ERRORS, UNFORESEEN, RETRIES, SHADOW_OVERLAP, SHADOW_DISTANCE, SHADOW_SKIPPED,
+    RELOADS, CONNECTIONS, UPSTREAM_UP, ADAPTER_INFO, EXPECTED_FAR, DRAINING,
 )  # fmt: skip
 
 _BY_NAME = {metric.name: metric for metric in METRICS}

@@ -13,9 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidecar.apply import adapt_places
-from sidecar.collection import read_vectors
-from sidecar.errors import MalformedError, QueryError
-from sidecar.facts import CollectionRoutes, Facts, Question, Questions, RouteBook
+from sidecar.collection import read_all_vectors
+from sidecar.errors import MalformedError, NoCollectionError, QueryError
+from sidecar.facts import (
+    CollectionRoutes,
+    Examination,
+    Facts,
+    Question,
+    Questions,
+    RouteBook,
+    tell_findings,
+)
 from sidecar.rewrite.policies import Policies, Reason
 from sidecar.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
 from sidecar.routes import Routes
@@ -27,6 +35,7 @@ class Guide:
     Attributes:
         routes: All routes.
         policies: The user's settings.
+        has_examined: True once it was asked whether the routes can apply.
         decisions: Places in queries by what became of them, since the start.
     """
 
@@ -41,11 +50,12 @@ class Guide:
         """
         self.routes = routes
         self.policies = policies
+        self.has_examined = False
         self.decisions: Counter[Reason] = Counter()
         self._lock = threading.Lock()
         # A collection is asked about once: its vectors can't change under a client's feet.
-        facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=ttl_s)
-        self._book = RouteBook(routes, facts)
+        self._facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=ttl_s)
+        self._book = RouteBook(routes, self._facts)
 
     def known_routes(self, name: str) -> CollectionRoutes | None:
         """Give the routes of a collection or alias, or None where Qdrant must be asked first."""
@@ -61,6 +71,20 @@ class Guide:
             ConfigError: An adapter can't serve its collection.
         """
         return self._book.look_up(name)
+
+    def examine(self) -> Examination:
+        """Ask about the collection of every route, and log which of them can't apply.
+
+        Yields:
+            Questions, as :meth:`look_up` does.
+        """
+        self.has_examined = True
+        findings = yield from self._book.examine(self.policies)
+        for finding in findings:
+            if finding.fit in {"missing", "unknown"}:  # it may be there by the first query
+                self._facts.forget(finding.route.collection)
+        tell_findings(findings)
+        return findings
 
     def adapt(
         self, routes: CollectionRoutes, arguments: Mapping[str, Any]
@@ -147,4 +171,20 @@ def read_answer(question: Question, answer: Any) -> Any:
     """Read what the official client's method of the question's name gave."""
     if question.method == "get_aliases":
         return {each.alias_name: each.collection_name for each in answer.aliases}
-    return read_vectors(answer)
+    return read_all_vectors(answer)
+
+
+def as_absence(error: Exception) -> Exception:
+    """Tell the official client's ways to say that there is no such collection; else as it is.
+
+    Over REST it raises its own type with a status, over gRPC gRPC's with a code, and in local mode
+    a plain ValueError: qdrant-client 1.20, local/qdrant_local.py.
+    """
+    code = getattr(error, "code", None)
+    status = getattr(error, "status_code", None)
+    is_absent = (
+        status == 404
+        or (callable(code) and getattr(code(), "name", "") == "NOT_FOUND")
+        or (type(error) is ValueError and "not found" in str(error))
+    )
+    return NoCollectionError(str(error)) if is_absent else error

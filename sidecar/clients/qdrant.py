@@ -12,7 +12,7 @@ is one bare vector is adapted before, which spares it the way into a list and ba
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -23,9 +23,9 @@ from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.context_headers import get_context_headers, headers
 
-from sidecar.clients.guide import Guide, read_answer
+from sidecar.clients.guide import Guide, as_absence, read_answer
 from sidecar.errors import ConfigError
-from sidecar.facts import CollectionRoutes, Questions
+from sidecar.facts import CollectionRoutes, Finding, Question
 from sidecar.rewrite.policies import Policies, Reason
 from sidecar.routes import MARK_HEADER, Routes, RouteTable
 
@@ -92,7 +92,7 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
     connection, and closing one closes both. Adapted are ``query_points``, ``query_batch_points``
     and ``query_points_groups``; writes, reads and the raw ``http`` and ``grpc_points`` never are.
 
-    On the first query to a collection it is asked, once, whether the adapter fits it.
+    Qdrant is asked, once, whether the adapters fit their collections; see :meth:`check_routes`.
 
     Example:
         >>> client = AdaptedQdrantClient(client, {"docs": "models/docs"})  # doctest: +SKIP
@@ -127,6 +127,14 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
             )
         guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
         self._take_over(client, guide, _Queries)
+        self.check_routes()
+
+    def check_routes(self) -> list[Finding]:
+        """Ask Qdrant whether every route can apply; say in the log, and give, what was found.
+
+        Done when the client is made, too. A route that can't apply raises with the first query.
+        """
+        return cast(list[Finding], self._client.examine())
 
     def query_points(
         self,
@@ -171,6 +179,13 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
             )
         guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
         self._take_over(client, guide, _AsyncQueries)
+
+    async def check_routes(self) -> list[Finding]:
+        """Ask Qdrant whether every route can apply; say in the log, and give, what was found.
+
+        Done before the first query, too. A route that can't apply raises with its first query.
+        """
+        return cast(list[Finding], await self._client.examine())
 
     async def query_points(
         self,
@@ -224,7 +239,11 @@ class _Queries:
         with headers({MARK_HEADER: mark}) if mark else nullcontext():
             return self._call(method, collection_name=collection, **changed)
 
-    def _ask(self, questions: Questions) -> CollectionRoutes:
+    def examine(self) -> Any:
+        """Ask about the collection of every route."""
+        return self._ask(self._guide.examine())
+
+    def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
         """Answer the guide's questions."""
         try:
             question = next(questions)
@@ -233,11 +252,11 @@ class _Queries:
                     answer = self._call(question.method, **question.arguments)
                     answer = read_answer(question, answer)
                 except Exception as error:  # the guide knows what to make of it
-                    question = questions.throw(error)
+                    question = questions.throw(as_absence(error))
                 else:
                     question = questions.send(answer)
         except StopIteration as end:
-            return cast(CollectionRoutes, end.value)
+            return end.value
 
     def _call(self, method: str, **arguments: Any) -> Any:
         """Call the connection itself; local mode answers a batch by calling its own queries."""
@@ -270,12 +289,18 @@ class _AsyncQueries:
             return await self._call(method, collection_name=collection, **arguments)
         routes = self._guide.known_routes(collection)
         if routes is None:
+            if not self._guide.has_examined:
+                await self.examine()
             routes = await self._ask(self._guide.look_up(collection))
         changed, mark = _adapt(self._guide, routes, arguments)
         with headers({MARK_HEADER: mark}) if mark else nullcontext():
             return await self._call(method, collection_name=collection, **changed)
 
-    async def _ask(self, questions: Questions) -> CollectionRoutes:
+    async def examine(self) -> Any:
+        """Ask about the collection of every route."""
+        return await self._ask(self._guide.examine())
+
+    async def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
         """Answer the guide's questions."""
         try:
             question = next(questions)
@@ -284,11 +309,11 @@ class _AsyncQueries:
                     answer = await self._call(question.method, **question.arguments)
                     answer = read_answer(question, answer)
                 except Exception as error:  # the guide knows what to make of it
-                    question = questions.throw(error)
+                    question = questions.throw(as_absence(error))
                 else:
                     question = questions.send(answer)
         except StopIteration as end:
-            return cast(CollectionRoutes, end.value)
+            return end.value
 
     async def _call(self, method: str, **arguments: Any) -> Any:
         """Call the connection itself; local mode answers a batch by calling its own queries."""

@@ -23,8 +23,9 @@ from sidecar.collections.replies import (
     write_result,
 )
 from sidecar.config import CollectionSettings
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, SidecarError
 from sidecar.rewrite.qdrant_rest import split_path
+from sidecar.unforeseen import describe_error
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Collections:
                     f"[[collection]] name {each.name!r}; expected a name that stands once"
                 )
             started = time.perf_counter()
-            points = served[each.name] = Points(each)
+            points = served[each.name] = _open(each)
             logger.info(
                 "collection opened",
                 extra={
@@ -184,3 +185,19 @@ class Collections:
                 "[upstream] to have one behind it",
             )
         raise not_found(f"Collection `{parts[1]}` doesn't exist!")
+
+
+def _open(settings: CollectionSettings) -> Points:
+    """Open a collection's files; an error of the libraries that read them names the collection.
+
+    Raises:
+        SidecarError: They can't be used.
+    """
+    try:
+        return Points(settings)
+    except SidecarError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"[[collection]] {settings.name!r} can't be opened: {describe_error(error)}"
+        ) from error

@@ -9,6 +9,8 @@ import click
 
 from sidecar.config import Settings
 from sidecar.config_file import Source
+from sidecar.errors import SidecarError
+from sidecar.facts import Finding
 from sidecar.log import LOG_FORMATS, LogSettings, install_handler
 
 
@@ -28,6 +30,16 @@ from sidecar.log import LOG_FORMATS, LogSettings, install_handler
 )
 @click.option(
     "--upstream-grpc", metavar="URL", multiple=True, help="Qdrant's gRPC address; repeatable."
+)
+@click.option(
+    "--path-prefix",
+    metavar="PATH",
+    help="What clients put before Qdrant's REST paths, as in /qdrant; taken away.",
+)
+@click.option(
+    "--upstream-path-prefix",
+    metavar="PATH",
+    help="What stands before Qdrant's REST paths upstream; put there.",
 )
 @click.option(
     "--route",
@@ -58,7 +70,10 @@ from sidecar.log import LOG_FORMATS, LogSettings, install_handler
     help="How log records are written on stderr.",
 )
 @click.option("--check", is_flag=True, help="Check the settings and the models, and end.")
-@click.option("--json", "as_json", is_flag=True, help="Say where it listens as one line of JSON.")
+@click.option("--online", is_flag=True, help="With --check: ask Qdrant about every route too.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Say where it listens, or what --check found, as JSON."
+)
 @click.pass_context
 def serve(
     ctx: click.Context, /, config: Path | None, log_format: str, check: bool, **flags: Any
@@ -71,17 +86,17 @@ def serve(
     SIGHUP, POST /trimtab/reload or a change of the files reloads routes and models;
     POST /trimtab/rollback goes back; SIGTERM ends once what is under way is answered.
     """
-    from sidecar.server.run import check_settings_work, run_server
+    from sidecar.server.run import run_server
 
+    if flags["online"] and not check:
+        raise click.UsageError("--online goes with --check")
     logs = LogSettings(verbose=bool(ctx.find_root().params.get("verbose")), form=log_format)
     install_handler(logs)
+    if check:
+        _check(config, flags)
+        return
     source = Source.of(config, flags)
     settings = source.read()
-    if check:
-        check_settings_work(settings, source.read)
-        n_indexes = len(settings.collections)
-        click.echo(f"fine: {len(settings.routes)} routes, {n_indexes} indexes")
-        return
 
     def tell(addresses: dict[str, str]) -> None:
         if flags["as_json"]:
@@ -90,6 +105,54 @@ def serve(
             _tell(addresses, settings)
 
     run_server(settings, source.read, tell, logs)
+
+
+def _check(config: Path | None, flags: dict[str, Any]) -> None:
+    """Check the settings, and say what was found.
+
+    Raises:
+        ClickException: A route can't apply, or the settings can't be used.
+    """
+    from sidecar.server.checking import is_faulty
+    from sidecar.server.run import check_settings_work
+
+    findings: list[Finding] = []
+    n_indexes, error = 0, ""
+    try:
+        source = Source.of(config, flags)
+        settings = source.read()
+        n_indexes = len(settings.collections)
+        findings = check_settings_work(settings, source.read, online=flags["online"])
+        if flags["online"]:
+            error = "; ".join(each.text for each in findings if is_faulty(each))
+    except SidecarError as raised:
+        error = str(raised)
+    if flags["as_json"]:
+        routes = [_describe(finding) for finding in findings]
+        said = {"ok": not error, "error": error or None, "routes": routes, "indexes": n_indexes}
+        click.echo(json.dumps({**said, "online": flags["online"]}))
+    elif not error:
+        for finding in findings:
+            if finding.text:
+                click.echo(f"{finding.fit}: {finding.text}", err=True)
+        click.echo(f"fine: {len(findings)} routes, {n_indexes} indexes")
+    if error:
+        raise click.ClickException(error)
+
+
+def _describe(finding: Finding) -> dict[str, Any]:
+    """Write what was found about a route as JSON can hold it."""
+    route = finding.route
+    return {
+        "collection": route.collection,
+        "vector": route.vector_name,
+        "adapter": route.adapter.mark,
+        "use": route.adapter.manifest.use,
+        "mode": route.mode,
+        "on_error": route.on_error,
+        "fit": finding.fit,
+        "text": finding.text,
+    }
 
 
 def _tell(addresses: dict[str, str], settings: Settings) -> None:

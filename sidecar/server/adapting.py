@@ -13,7 +13,7 @@ from sidecar.facts import CollectionRoutes
 from sidecar.http1 import unpack
 from sidecar.requests import Outcome, adapt_body
 from sidecar.rewrite.policies import Reason
-from sidecar.rewrite.qdrant_rest import RestEndpoint
+from sidecar.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from sidecar.server.heads import MARK, RequestHead
 from sidecar.server.live import Table
 from sidecar.server.plan import Plan, Way
@@ -85,7 +85,7 @@ async def prepare(
     credentials = credentials_of(head.fields, traffic.own_key)
     try:
         routes = await traffic.look_up(
-            table, collection, lambda question: traffic.ask_rest(question, credentials)
+            table, collection, lambda question: traffic.ask_rest(question, credentials, plan.prefix)
         )
     except ConfigError as error:
         if plan.endpoint is not None and plan.endpoint.is_write:
@@ -116,10 +116,12 @@ def _adapt(
     outcome = adapt_body(endpoint, content, routes, table.policies)
     if outcome.mark:
         return Prepared(outcome.content, outcome.mark.encode(), outcome=outcome)
+    if outcome.decisions.keys() == NOTHING_FOUND and routes and holds_vector(content):
+        traffic.count_bypass("rest", Bypass.FIELD, "/".join(endpoint.call))
     watch = None
     if Reason.SHADOW in outcome.decisions and traffic.shadow.is_wanted():
         is_served = plan.way is Way.SERVE
-        twin = _Twin(traffic, table, endpoint, head, (routes, content, is_served))
+        twin = _Twin(traffic, table, plan, head, (routes, content, is_served))
         watch = Watch(traffic.shadow, endpoint.collection, twin.ask)
     return Prepared(body, watch=watch, outcome=outcome)
 
@@ -140,28 +142,31 @@ class _Twin:
         self,
         traffic: Traffic,
         table: Table,
-        endpoint: RestEndpoint,
+        plan: Plan,
         head: RequestHead,
         given: tuple[CollectionRoutes, bytes, bool],
     ) -> None:
         """Keep what is needed to ask it later."""
         self._traffic = traffic
         self._table = table
-        self._endpoint = endpoint
+        self._plan = plan
         self._head = head
         self._routes, self._content, self._is_served = given
 
     async def ask(self) -> Sequence[Ranking] | None:
         """Ask it; None where nothing in it is adapted."""
+        endpoint = self._plan.endpoint
+        if endpoint is None:
+            return None
         outcome = adapt_body(
-            self._endpoint, self._content, self._routes, self._table.policies, shadow=True
+            endpoint, self._content, self._routes, self._table.policies, shadow=True
         )
         if not outcome.mark:
             return None
         if not self._is_served:
             return await self._traffic.ask_twin(self._head.target, self._head.fields, outcome)
         answered = await answer_from_index(
-            self._table, self._head.method, self._head.target, outcome.content
+            self._table, self._head.method, self._plan.target, outcome.content
         )
         return read_rankings(orjson.loads(b"" if answered is None else answered.body))
 

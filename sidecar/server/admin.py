@@ -5,6 +5,7 @@ import contextlib
 import hmac
 import ipaddress
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -17,7 +18,10 @@ from starlette.routing import Route
 from sidecar.config import Address
 from sidecar.server.administration import Administration
 from sidecar.server.worker import open_socket
-from sidecar.telemetry import render
+from sidecar.telemetry import Telemetry, render
+from sidecar.unforeseen import Border, tell
+
+logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -32,6 +36,7 @@ def make_app(administration: Administration, token: str | None, host: str) -> St
         host: Where it listens.
         token: What all but health and readiness ask for, as a bearer token; None for nothing.
     """
+    numbers = administration.numbers
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -71,16 +76,35 @@ def make_app(administration: Administration, token: str | None, host: str) -> St
     ]
     app = Starlette(
         routes=[
-            Route("/trimtab/health", health, methods=["GET"]),
-            Route("/trimtab/ready", ready, methods=["GET"]),
+            Route("/trimtab/health", _answered(health, numbers), methods=["GET"]),
+            Route("/trimtab/ready", _answered(ready, numbers), methods=["GET"]),
             *(
-                Route(f"/trimtab/{name}", _guard(endpoint, token, host), methods=[method])
+                Route(
+                    f"/trimtab/{name}",
+                    _answered(_guard(endpoint, token, host), numbers),
+                    methods=[method],
+                )
                 for name, endpoint, method in guarded
             ),
         ]
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _answered(endpoint: Endpoint, numbers: Telemetry) -> Endpoint:
+    """Answer, whatever goes wrong."""
+
+    async def asked(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Exception as error:
+            cause = tell(numbers, Border.ADMIN, error)
+            extra = {"path": request.url.path, "cause": cause}
+            logger.error("administrator's request failed", extra=extra)  # noqa: TRY400  # told with its traceback
+            return JSONResponse({"status": "failed", "error": cause}, 500)
+
+    return asked
 
 
 def _guard(endpoint: Endpoint, token: str | None, host: str) -> Endpoint:
@@ -140,14 +164,19 @@ class AdminServer:
         self._server: _QuietServer | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, app: Starlette) -> None:
-        """Begin to answer."""
+    async def start(self, app: Starlette, numbers: Telemetry) -> None:
+        """Begin to answer.
+
+        Args:
+            app: Answers.
+            numbers: Counts what ends the listener before its time.
+        """
         config = uvicorn.Config(
             app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for every bad request
         self._server = _QuietServer(config)
-        self._task = asyncio.create_task(self._server.serve([self._socket]))
+        self._task = asyncio.create_task(_served(self._server, self._socket, numbers))
 
     def close(self) -> None:
         """Give the address back, before :meth:`start`."""
@@ -158,6 +187,14 @@ class AdminServer:
         if self._server is not None and self._task is not None:
             self._server.should_exit = True
             await self._task
+
+
+async def _served(server: uvicorn.Server, opened: socket.socket, numbers: Telemetry) -> None:
+    """Serve until told to end; what ends it before ends nothing else."""
+    try:
+        await server.serve([opened])
+    except Exception as error:
+        tell(numbers, Border.ADMIN, error)
 
 
 class _QuietServer(uvicorn.Server):

@@ -5,7 +5,6 @@ and sent; any other is passed on piece by piece as it comes. Answers always are.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -29,15 +28,15 @@ from sidecar.rewrite.policies import Reason
 from sidecar.server.adapting import Prepared, answer_from_index, prepare, prepare_at_once
 from sidecar.server.answering import Answering, Client
 from sidecar.server.busy_poll import FOR_ANSWER, FOR_REQUEST
+from sidecar.server.bypass import Peek
 from sidecar.server.heads import MARK, RequestHead
 from sidecar.server.live import Table
 from sidecar.server.plan import Plan, Way
 from sidecar.server.status import status_of
 from sidecar.server.traffic import Traffic
 from sidecar.tracing import Span
+from sidecar.unforeseen import Border, tell
 from sidecar.upstream.qdrant_rest import AnswerHead, Connection
-
-logger = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WAITING_BYTES = 256 * 1024
@@ -65,6 +64,7 @@ class Exchange(Answering):
     _connection: Connection | None = None
     _request: bytes | None = None  # what is sent, kept where it may be sent again
     _span: Span | None = None
+    _peek: Peek | None = None
 
     def __init__(self, traffic: Traffic, client: Client, head: RequestHead) -> None:
         """Take a head; nothing happens before :meth:`start`."""
@@ -128,6 +128,8 @@ class Exchange(Answering):
 
     def _take_piece(self, data: bytes) -> None:
         """Send a piece of the body on, or keep it."""
+        if self._peek is not None:
+            self._peek.add(data)
         if self._is_sent and self._connection is not None:
             self._connection.write(chunk(data) if self._is_chunked else data)
             return
@@ -153,6 +155,8 @@ class Exchange(Answering):
 
     def _take_end(self) -> None:
         """Do what waited for the whole body."""
+        if self._peek is not None:
+            self._peek.end()
         if self._way is not Way.PASS:
             self._prepare()
         elif self._task is None and self._connection is None:
@@ -200,8 +204,8 @@ class Exchange(Answering):
         body = b"".join(self._pieces)
         try:
             prepared = prepare_at_once(self._traffic, self._table, self._plan, self._head, body)
-        except SidecarError as error:
-            self._answer_error(error)
+        except Exception as error:
+            self._answer_unforeseen(error)
             return
         if prepared is None:
             self._run(lambda: self._prepare_slowly(body))
@@ -242,7 +246,7 @@ class Exchange(Answering):
     async def _serve(self, body: bytes) -> None:
         """Answer from an index, in a thread."""
         method = self._head.method
-        answered = await answer_from_index(self._table, method, self._head.target, body)
+        answered = await answer_from_index(self._table, method, self._plan.target, body)
         if self._is_over:
             return
         if answered is None:
@@ -362,8 +366,11 @@ class Exchange(Answering):
         self._client.abort()
 
     def _answer_unforeseen(self, error: Exception) -> None:
-        """Answer in spite of an error that nobody has foreseen, and log its cause."""
-        logger.error("request failed", exc_info=error)
+        """Answer in spite of an error; log and count one that nobody has foreseen."""
+        if isinstance(error, SidecarError):
+            self._answer_error(error)
+            return
+        tell(self._traffic.telemetry, Border.REQUEST, error)
         connection, self._connection = self._connection, None
         if connection is not None and not self._is_over:
             connection.give_up()
@@ -406,6 +413,12 @@ class Exchange(Answering):
     def _count_passed(self) -> None:
         """Count a request that could carry vectors and is not looked into."""
         endpoint = self._plan.endpoint
+        if self._plan.bypass is not None:
+            self._peek = self._traffic.suspect(self._plan.bypass, self._head)
+            if self._peek is not None and self._pieces:
+                self._peek.add(b"".join(self._pieces))
+            if self._peek is not None and self._is_whole:
+                self._peek.end()
         if endpoint is None or not len(self._table.routes):
             return
         if MARK in self._head.values:
@@ -450,7 +463,5 @@ class Exchange(Answering):
         """Answer, whatever goes wrong."""
         try:
             await work()
-        except SidecarError as error:
-            self._answer_error(error)
         except Exception as error:
             self._answer_unforeseen(error)

@@ -17,7 +17,7 @@ from qdrant_client.grpc import (
     snapshots_service_pb2,
 )
 
-from sidecar.collection import IndexedVector
+from sidecar.collection import SPARSE, IndexedVector
 from sidecar.errors import IntegrityError, MalformedError, UpstreamError
 from sidecar.facts import Question
 from sidecar.rewrite.qdrant_grpc import GrpcMethod, match_method
@@ -85,7 +85,8 @@ def _describe(path: str) -> Method:
 
 def changed_collection(method: Method, content: bytes) -> str | None:
     """Give the collection that a request changes; None where it may be any."""
-    return None if method.path in _CHANGING_ALL else peek_collection(content) or None
+    changes_all = method.path.endswith(tuple(_CHANGING_ALL))  # whatever stands before it
+    return None if changes_all else peek_collection(content) or None
 
 
 def peek_collection(content: bytes) -> str:
@@ -126,9 +127,10 @@ def read_answer(
     except DecodeError as error:
         raise UpstreamError(f"Qdrant's answer to {question.method} is new to us") from error
     vectors = info.config.params.vectors_config
+    sparse = dict.fromkeys(info.config.params.sparse_vectors_config.map, SPARSE)
     if vectors.WhichOneof("config") == "params":
-        return {"": _read_vector(vectors.params)}
-    return {name: _read_vector(params) for name, params in vectors.params_map.map.items()}
+        return sparse | {"": _read_vector(vectors.params)}
+    return sparse | {name: _read_vector(params) for name, params in vectors.params_map.map.items()}
 
 
 def _read_vector(params: Any) -> IndexedVector:

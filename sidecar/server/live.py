@@ -13,8 +13,9 @@ from pathlib import Path
 from sidecar.adapter import Adapter
 from sidecar.collections.library import Collections
 from sidecar.config import CollectionSettings, RouteSettings, Settings
+from sidecar.errors import ConfigError
 from sidecar.facts import CollectionRoutes, Facts, RouteBook, check_routes
-from sidecar.model_file import read_content, resolve_model_path
+from sidecar.model_file import naming_file, read_content, resolve_model_path
 from sidecar.requests import is_write_guarded
 from sidecar.rewrite.policies import Policies
 from sidecar.routes import Route, Routes
@@ -120,6 +121,7 @@ class Live:
         routes = _make_routes(settings.routes, old)
         found = stamps(settings.collections)
         collections = _load_collections(settings, old)
+        _check_places(settings, routes)
         for collection in settings.collections:
             check_routes(
                 routes.of_collection(collection.name).values(),
@@ -154,12 +156,36 @@ def _make_routes(settings: tuple[RouteSettings, ...], old: Table | None) -> Rout
     )
 
 
+def _check_places(settings: Settings, routes: Routes) -> None:
+    """Refuse routes that lead nowhere, and warn of those that are likely to be a mistake.
+
+    Raises:
+        ConfigError: There is no Qdrant, and no index of a route's name.
+    """
+    names = [each.name for each in settings.collections]
+    has_upstream = settings.upstream.rest or settings.upstream.grpc
+    for route in routes:
+        if not has_upstream and route.collection not in names:
+            raise ConfigError(
+                f"{route} is no index of [[collection]], and there is no Qdrant in [upstream]; "
+                f"the indexes are: {', '.join(map(repr, names))}"
+            )
+        if route.remark:
+            logger.warning("route is likely to be a mistake", extra={"cause": route.remark})
+
+
 def _load(path: Path, known: dict[str, Adapter]) -> Adapter:
-    """Load an adapter, unless the same bytes are loaded already."""
-    content = read_content(resolve_model_path(path))
+    """Load an adapter, unless the same bytes are loaded already.
+
+    Raises:
+        ModelError: It can't be used; the message names the file.
+    """
+    file = resolve_model_path(path)
+    content = read_content(file)
     version = hashlib.sha256(content).hexdigest()[:12]
     if version not in known:
-        known[version] = Adapter.from_bytes(content)
+        with naming_file(file):
+            known[version] = Adapter.from_bytes(content)
     return known[version]
 
 

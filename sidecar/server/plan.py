@@ -3,8 +3,11 @@
 from enum import Enum
 from typing import NamedTuple
 
-from sidecar.rewrite.qdrant_rest import RestEndpoint, match_parts, split_path
+from sidecar.errors import ConfigError
+from sidecar.rewrite.qdrant_rest import RestEndpoint, match_parts
+from sidecar.server.bypass import Bypass, judge_path
 from sidecar.server.live import Table
+from sidecar.server.paths import Paths
 
 _KEPT_PLANS = 1024
 _KEPT_TARGET_BYTES = 256
@@ -35,6 +38,9 @@ class Plan(NamedTuple):
         is_repeatable: True where Qdrant may be asked twice without harm.
         forgets: What Qdrant said is out of date afterwards: a collection, "" for everything, or
             None for nothing.
+        target: The target without what stands before Qdrant's own path.
+        prefix: What does.
+        bypass: For a call that is not known: why it looks like a search.
     """
 
     way: Way
@@ -42,19 +48,24 @@ class Plan(NamedTuple):
     endpoint: RestEndpoint | None
     is_repeatable: bool
     forgets: str | None
+    target: bytes = b""
+    prefix: bytes = b""
+    bypass: Bypass | None = None
 
 
 class Planner:
     """Makes plans for one route table, and keeps the last ones: few targets are asked for often."""
 
-    def __init__(self, table: Table, *, has_upstream: bool) -> None:
+    def __init__(self, table: Table, paths: Paths, *, has_upstream: bool) -> None:
         """Take a table.
 
         Args:
             table: The table.
+            paths: What stands before Qdrant's paths.
             has_upstream: False where there is no Qdrant, only indexes.
         """
         self.table = table
+        self._paths = paths
         self._has_upstream = has_upstream
         self._made: dict[tuple[bytes, bytes], Plan] = {}
 
@@ -76,16 +87,32 @@ class Planner:
 
     def _make(self, method: bytes, target: bytes) -> Plan:
         """Read method and path."""
-        parts = split_path(target) or ()
+        prefix, parts, own_target = self._paths.own(method.decode(), target)
         endpoint = match_parts(method.decode(), parts)
         kind = "other" if endpoint is None else "write" if endpoint.is_write else "query"
+        way = _way(self.table, parts, endpoint, has_upstream=self._has_upstream)
+        is_unknown = endpoint is None and way is Way.PASS and len(self.table.routes) > 0
         return Plan(
-            way=_way(self.table, parts, endpoint, has_upstream=self._has_upstream),
+            way=way,
             kind=kind,
             endpoint=endpoint,
             is_repeatable=kind == "query" or _is_reading(method, parts),
             forgets=None if kind == "query" else _forgets(method, parts),
+            target=own_target,
+            prefix=prefix,
+            bypass=self._bypass(method.decode(), parts) if is_unknown else None,
         )
+
+    def _bypass(self, method: str, parts: tuple[str, ...]) -> Bypass | None:
+        """Say why a call that is not known looks like a search, and might have been adapted."""
+        bypass = judge_path(method, parts)
+        if bypass is None or parts[:1] != ("collections",) or len(parts) < 2:
+            return bypass
+        try:
+            routes = self.table.known_routes(parts[1])
+        except ConfigError:
+            return bypass
+        return None if routes is not None and not routes else bypass
 
 
 def _way(

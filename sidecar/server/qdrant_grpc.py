@@ -10,11 +10,10 @@ grpc.aio does not leave to us, and a caller might notice:
 - ``user-agent``, ``:authority`` and the fields of gRPC itself are those of this sidecar.
 """
 
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import grpc
@@ -28,6 +27,7 @@ from sidecar.requests import Outcome, adapt_message
 from sidecar.rewrite.policies import Reason
 from sidecar.rewrite.qdrant_grpc import GrpcMethod, read_message
 from sidecar.routes import MARK_HEADER
+from sidecar.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
 from sidecar.server.grpc_messages import (
     Method,
     changed_collection,
@@ -43,9 +43,8 @@ from sidecar.server.rankings import Ranking
 from sidecar.server.status import status_of
 from sidecar.server.tls import server_context
 from sidecar.server.traffic import CREDENTIALS, Asker, Traffic
+from sidecar.unforeseen import Border, tell
 from sidecar.upstream.qdrant_grpc import METADATA_BYTES, UNLIMITED, Channels, read_pem
-
-logger = logging.getLogger(__name__)
 
 Given = TypeVar("Given")
 
@@ -97,7 +96,8 @@ class GrpcServer:
         self._traffic = traffic
         self._settings = settings
         self._relay = Relay(self.channels, traffic.telemetry)
-        self._handlers = {method.path: self._handler(method) for method in known_methods()}
+        self._methods = {method.path: method for method in known_methods()}
+        self._handlers = {path: self._handler(method) for path, method in self._methods.items()}
         self._server: Any = None
 
     async def start(self, address: Address, *, shares_ports: bool) -> int:
@@ -147,7 +147,13 @@ class GrpcServer:
     def service(self, handler_call_details: Any) -> Any:
         """Give what handles a call."""
         path: str = handler_call_details.method
-        return self._handlers.get(path) or self._stream_handler(path)
+        handler = self._handlers.get(path)
+        if handler is not None:
+            return handler
+        method = self._methods.get("/" + "/".join(path.split("/")[-2:]))
+        if method is not None:  # with something before it, as from behind an ingress
+            return self._handler(replace(method, path=path))
+        return self._stream_handler(path)
 
     def _handler(self, method: Method) -> Any:
         """Make what handles a method with one message each way."""
@@ -164,7 +170,8 @@ class GrpcServer:
 
         async def handle(requests: AsyncIterable[bytes], context: Any) -> None:
             metadata = passed_on(context.invocation_metadata())
-            passing = self._relay.stream(path, requests, metadata, context)
+            watched = self._traffic.watch_unknown(path, requests)
+            passing = self._relay.stream(path, watched, metadata, context)
             await self._counted("other", context, passing)
 
         return grpc.stream_stream_rpc_method_handler(handle)
@@ -197,7 +204,7 @@ class GrpcServer:
         except SidecarError as error:
             status, said = status_of(error), str(error)
         except Exception as error:
-            logger.exception("call failed")
+            tell(self._traffic.telemetry, Border.REQUEST, error)
             status, said = status_of(error), "internal error; see the sidecar's log"
         self._traffic.telemetry.count(t.ERRORS, "grpc", status.name)
         await context.abort(grpc.StatusCode[status.grpc], f"trimtab: {said}")
@@ -213,7 +220,7 @@ class GrpcServer:
         try:
             return await self._relay.unary(method, content, metadata, context)
         finally:  # even a call without a good answer may have been carried out
-            self._traffic.facts.forget(changed_collection(method, content))
+            self._traffic.forget(changed_collection(method, content) or "")
 
     async def _write(self, method: Method, content: bytes, context: Any) -> bytes:
         """Pass a write on, watched where a route asks for it."""
@@ -251,6 +258,8 @@ class GrpcServer:
         """Adapt a query that is decoded, and pass it on."""
         outcome = query.adapt(message)
         self._traffic.count_outcome(query.collection, outcome, "grpc")
+        if outcome.decisions.keys() == NOTHING_FOUND and message_holds_vector(query.content):
+            self._traffic.count_bypass("grpc", Bypass.FIELD, query.method.path)
         metadata = query.metadata
         if outcome.mark:
             metadata = [*metadata, (MARK_HEADER, outcome.mark)]

@@ -150,6 +150,7 @@ class ClientConnection(asyncio.Protocol):
         """Take a request, and start it if none is before it."""
         if self._is_ending():
             raise Refusal(400, "the connection has ended")
+        head.target = self._traffic.paths.forward(head.target)
         self._last_head = head if b"expect" not in head.values else None
         exchange = Exchange(self._traffic, self, head)
         self._receiving = exchange

@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sidecar.config import Address, Settings
 from sidecar.errors import ConfigError
-from sidecar.facts import Facts
+from sidecar.facts import Facts, Finding
 from sidecar.log import LogSettings
 from sidecar.server.admin import AdminServer, make_app
-from sidecar.server.administration import Administration, Control, stamp_files, watch_files
+from sidecar.server.administration import Administration, stamp_files, watch_files
+from sidecar.server.checking import check_packages, check_routes_offline, run_online
+from sidecar.server.control import Control
 from sidecar.server.event_loop import new_event_loop, on_signal
 from sidecar.server.live import Live
 from sidecar.server.supervisor import Supervisor
@@ -48,13 +51,13 @@ class _Crew:
 
     Attributes:
         workers: They.
-        lost: The numbers of those that have ended.
+        numbers: Those of workers that have ended, and of this process.
         drain: Lets all finish what is under way.
         kill: Ends all at once.
     """
 
     workers: Sequence[Control]
-    lost: Telemetry
+    numbers: Telemetry
     drain: Callable[[], Awaitable[None]]
     kill: Callable[[], None]
 
@@ -96,7 +99,8 @@ class _Office:
         """Begin to answer."""
         if self._server is not None:
             host = self._server.address.host
-            await self._server.start(make_app(administration, self._token, host))
+            app = make_app(administration, self._token, host)
+            await self._server.start(app, administration.numbers)
 
     async def stop(self) -> None:
         """Answer no more."""
@@ -130,7 +134,7 @@ async def _run_several(settings: Settings, read: Read, tell: Tell, logs: LogSett
     except BaseException:
         office.close()
         raise
-    crew = _Crew(supervisor.workers, supervisor.lost, supervisor.stop, supervisor.kill)
+    crew = _Crew(supervisor.workers, supervisor.numbers, supervisor.stop, supervisor.kill)
     listen = supervisor.settings.listen
     listens = {"rest": listen.rest, "grpc": listen.grpc, "admin": office.address}
     try:
@@ -148,12 +152,12 @@ async def _administer(
     tell: Callable[[], None],
 ) -> None:
     """Answer the administrator until a signal has said to end and the workers have."""
-    administration = Administration(crew.workers, crew.lost)
+    administration = Administration(crew.workers, crew.numbers)
     await office.start(administration)
     ended = asyncio.Event()
     reloads: set[asyncio.Task[str]] = set()
 
-    def reload() -> None:
+    def reload() -> None:  # which raises nothing
         task = asyncio.create_task(administration.reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
@@ -181,16 +185,27 @@ async def _administer(
     await office.stop()
 
 
-def check_settings_work(settings: Settings, read: Read) -> None:
-    """Try everything that needs neither a port nor Qdrant.
+def check_settings_work(settings: Settings, read: Read, *, online: bool = False) -> list[Finding]:
+    """Try everything that needs no port, and Qdrant only where that is wanted.
+
+    Args:
+        settings: As they are now.
+        read: Reads them anew.
+        online: True to ask Qdrant about every route.
+
+    Returns:
+        What was found out about every route.
 
     Raises:
         SidecarError: With what is wrong.
     """
     read_token(settings)
+    check_packages(settings)
     server_context(settings.listen)
     client_context(settings.upstream)
-    Live(read, Facts(vectors_ttl_s=0, aliases_ttl_s=0))
+    facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=math.inf)
+    live = Live(read, facts)
+    return run_online(live, facts, settings) if online else check_routes_offline(live)
 
 
 def read_token(settings: Settings) -> str | None:

@@ -21,6 +21,7 @@ from sidecar.errors import SidecarError
 from sidecar.http1 import Fields, field_of, unpack
 from sidecar.server.rankings import Ranking, overlap, rank_distance, read_rankings
 from sidecar.telemetry import Telemetry
+from sidecar.unforeseen import Border, tell
 from sidecar.upstream.qdrant_rest import AnswerHead
 
 logger = logging.getLogger(__name__)
@@ -95,18 +96,19 @@ class Shadow:
         try:
             ours = raw()
             theirs = await twin()
+            if theirs is None:
+                self._telemetry.count(t.SHADOW_SKIPPED, "not_adapted")
+                return
+            for one, other in zip(ours, theirs, strict=False):
+                self._keep(collection, one, other)
         except SidecarError as error:
             logger.warning("shadow query failed", extra={"cause": str(error)})
             self._telemetry.count(t.SHADOW_SKIPPED, "failed")
-            return
         except (ValueError, LookupError, TypeError, AttributeError):
             self._telemetry.count(t.SHADOW_SKIPPED, "unreadable")
-            return
-        if theirs is None:
-            self._telemetry.count(t.SHADOW_SKIPPED, "not_adapted")
-            return
-        for one, other in zip(ours, theirs, strict=False):
-            self._keep(collection, one, other)
+        except Exception as error:
+            tell(self._telemetry, Border.SHADOW, error)
+            self._telemetry.count(t.SHADOW_SKIPPED, "failed")
 
     def _keep(self, collection: str, raw: Ranking, adapted: Ranking) -> None:
         """Keep and count one comparison."""

@@ -1,7 +1,7 @@
 """Several workers on the same ports, each in a process of its own, and how they are spoken to.
 
-The workers share nothing but the listeners. Each has one socket to its supervisor, on which calls
-and results pass as lines of JSON.
+The workers share nothing but the listeners. Each has one socket to its supervisor, for calls and
+their results (:mod:`sidecar.server.control`), and for what it forgets of Qdrant's collections.
 """
 
 import asyncio
@@ -19,27 +19,18 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from sidecar.config import Address, Settings
-from sidecar.errors import ConfigError, SidecarError, WorkerEndedError
+from sidecar.errors import ConfigError, SidecarError, WorkerEndedError, WorkerFailedError
 from sidecar.log import LogSettings, install_handler
+from sidecar.server.control import LINE_LIMIT_BYTES, Call, answer_call, read_lines, write_line
 from sidecar.server.event_loop import ignore_signal, new_event_loop, on_signal
 from sidecar.server.worker import Worker, open_socket
 from sidecar.telemetry import Telemetry
+from sidecar.unforeseen import Border, tell
 
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
 _RESTART_DELAY_S = 1.0
-_LINE_LIMIT = 64 * 2**20
-_CALLS = (
-    "prepare",
-    "commit",
-    "abort",
-    "roll_back",
-    "describe",
-    "measure",
-    "comparisons",
-    "is_ready",
-)
 
 Read = Callable[[], Settings]
 
@@ -57,6 +48,7 @@ class RemoteWorker:
         read: Read,
         logs: LogSettings,
         forgotten: Callable[["RemoteWorker", str], None],
+        telemetry: Telemetry,
     ) -> None:
         """Say what it is started with; see :meth:`start`.
 
@@ -65,12 +57,14 @@ class RemoteWorker:
             read: Reads the settings, as they are at each reload.
             logs: How the worker writes its log.
             forgotten: Is told what the worker has forgotten of Qdrant's facts.
+            telemetry: Counts what nobody foresaw.
         """
         self.last_numbers: dict[str, Any] = Telemetry().to_record()
         self._settings = settings
         self._read = read
         self._logs = logs
         self._forgotten = forgotten
+        self._telemetry = telemetry
         self._process: BaseProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -92,7 +86,7 @@ class RemoteWorker:
         )
         self._process.start()
         theirs.close()
-        reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT_BYTES)
         try:
             line = await asyncio.wait_for(reader.readline(), _START_TIMEOUT_S)
         except TimeoutError as error:
@@ -116,66 +110,80 @@ class RemoteWorker:
 
     async def prepare(self) -> str:
         """Make the next table; give what is wrong with it, or an empty text."""
-        return str(await self._call("prepare"))
+        return str(await self._call(Call.PREPARE))
 
     async def commit(self) -> bool:
         """Put the table that was prepared in force."""
-        return bool(await self._call("commit"))
+        return bool(await self._call(Call.COMMIT))
 
     async def abort(self, cause: str) -> None:
         """Keep the table in force."""
-        await self._call("abort", cause)
+        await self._call(Call.ABORT, cause)
 
     async def roll_back(self) -> bool:
         """Go back to the table before."""
-        return bool(await self._call("roll_back"))
+        return bool(await self._call(Call.ROLL_BACK))
 
     async def describe(self) -> dict[str, Any]:
         """Give the routes in force."""
-        found: dict[str, Any] = await self._call("describe")
+        found: dict[str, Any] = await self._call(Call.DESCRIBE)
         return found
 
     async def measure(self) -> dict[str, Any]:
         """Give the numbers of the worker."""
-        self.last_numbers = await self._call("measure")
+        self.last_numbers = await self._call(Call.MEASURE)
         return self.last_numbers
 
     async def comparisons(self) -> list[dict[str, Any]]:
         """Give the last comparisons of shadow routes."""
-        found: list[dict[str, Any]] = await self._call("comparisons")
+        found: list[dict[str, Any]] = await self._call(Call.COMPARISONS)
         return found
 
     async def is_ready(self) -> bool:
         """Tell whether a query could be answered now."""
-        return bool(await self._call("is_ready"))
+        return bool(await self._call(Call.IS_READY))
 
     async def forget(self, collection: str) -> None:
         """Forget what Qdrant said of a collection, or of all."""
-        await self._call("forget", collection)
+        await self._call(Call.FORGET, collection)
 
-    async def _call(self, name: str, *arguments: str) -> Any:
-        """Have a method called over there."""
+    async def _call(self, call: Call, *arguments: str) -> Any:
+        """Have a method called over there.
+
+        Raises:
+            WorkerEndedError: The process is gone.
+            WorkerFailedError: It could not do it.
+        """
         if self._writer is None or self._writer.is_closing():
             raise WorkerEndedError("a worker has ended; another one takes its place")
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(json.dumps([number, name, arguments]).encode() + b"\n")
+        self._writer.write(write_line([number, call, arguments]))
         return await answer
 
     async def _read_answers(self, reader: asyncio.StreamReader) -> None:
         """Hand results to those who wait for them."""
-        with contextlib.suppress(ConnectionError):
-            while line := await reader.readline():
-                said = json.loads(line)
-                if isinstance(said, dict):
-                    self._forgotten(self, said["forget"])
-                else:
-                    self._waiting.pop(said[0]).set_result(said[1])
+        await read_lines(reader, self._take, self._telemetry)
         for waiting in self._waiting.values():
-            waiting.set_exception(WorkerEndedError("a worker has ended"))
+            if not waiting.done():
+                waiting.set_exception(WorkerEndedError("a worker has ended"))
         self._waiting.clear()
         if self._writer is not None:
             self._writer.close()
+
+    def _take(self, said: Any) -> None:
+        """Take what the worker says: the result of a call, or what it has forgotten."""
+        if isinstance(said, dict):
+            self._forgotten(self, said["forget"])
+            return
+        number, outcome = said
+        waiting = self._waiting.pop(number)
+        if waiting.done():  # whoever asked has gone
+            return
+        if "failed" in outcome:
+            waiting.set_exception(WorkerFailedError(outcome["failed"]))
+        else:
+            waiting.set_result(outcome["result"])
 
 
 class Supervisor:
@@ -184,7 +192,7 @@ class Supervisor:
     Attributes:
         settings: With the ports that were taken.
         workers: Those that run.
-        lost: The numbers of those that have ended, as they were last asked for.
+        numbers: Those of workers that have ended, as they were last asked for, and of this process.
     """
 
     def __init__(self, settings: Settings, read: Read, logs: LogSettings) -> None:
@@ -203,7 +211,7 @@ class Supervisor:
         )
         self.settings = replace(settings, listen=listen)
         self.workers: list[RemoteWorker] = []
-        self.lost = Telemetry()
+        self.numbers = Telemetry()
         self._keepers: list[asyncio.Task[None]] = []
         self._is_stopping = False
         self._telling: set[asyncio.Task[None]] = set()
@@ -249,7 +257,7 @@ class Supervisor:
 
     def _new(self) -> RemoteWorker:
         """Make a worker."""
-        return RemoteWorker(self.settings, self._read, self._logs, self._forgotten)
+        return RemoteWorker(self.settings, self._read, self._logs, self._forgotten, self.numbers)
 
     def _forgotten(self, by: RemoteWorker, collection: str) -> None:
         """Let the other workers forget what one has forgotten."""
@@ -264,24 +272,35 @@ class Supervisor:
         while True:
             await worker.wait()
             self.workers.remove(worker)
-            self.lost.add_lasting(worker.last_numbers)
+            self.numbers.add_lasting(worker.last_numbers)
             if self._is_stopping:
                 return
             logger.error("a worker has died; starting another")
-            worker = self._new()
-            while not self._is_stopping:
-                try:
-                    await worker.start()
-                    break
-                except ConfigError as error:
-                    logger.error("a worker can't start", extra={"cause": str(error)})  # noqa: TRY400  # a user's mistake, without its traceback
-                    await asyncio.sleep(_RESTART_DELAY_S)
+            worker = await self._start_another()
             self.workers.append(worker)
+            if self._is_stopping:  # all others have been told meanwhile
+                worker.stop()
+
+    async def _start_another(self) -> RemoteWorker:
+        """Start a worker, however often it takes."""
+        while True:
+            worker = self._new()
+            if self._is_stopping:
+                return worker
+            try:
+                await worker.start()
+            except Exception as error:
+                cause = tell(self.numbers, Border.WORKERS, error)
+                logger.error("a worker can't start", extra={"cause": cause})  # noqa: TRY400  # told with its traceback, where nobody foresaw it
+                worker.stop(signal.SIGKILL)
+                await asyncio.sleep(_RESTART_DELAY_S)
+            else:
+                return worker
 
 
 async def _forget(worker: RemoteWorker, collection: str) -> None:
     """Have a worker forget, unless it is gone and remembers nothing anyway."""
-    with contextlib.suppress(WorkerEndedError):
+    with contextlib.suppress(WorkerEndedError, WorkerFailedError):
         await worker.forget(collection)
 
 
@@ -296,16 +315,16 @@ def run_worker(control: socket.socket, settings: Settings, read: Read, logs: Log
 
 async def _work(control: socket.socket, settings: Settings, read: Read) -> None:
     """Serve, and do what the supervisor says."""
-    reader, writer = await asyncio.open_connection(sock=control, limit=_LINE_LIMIT)
+    reader, writer = await asyncio.open_connection(sock=control, limit=LINE_LIMIT_BYTES)
     try:
         worker = await Worker.start(settings, read, shares_ports=True)
     except SidecarError as error:
-        writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
+        writer.write(write_line({"error": str(error)}))
         await writer.drain()
         return
-    writer.write(b'{"ready": true}\n')
+    writer.write(write_line({"ready": True}))
     worker.traffic.forget_listeners.append(
-        lambda collection: writer.write(json.dumps({"forget": collection}).encode() + b"\n")
+        lambda collection: writer.write(write_line({"forget": collection}))
     )
     ended = asyncio.Event()
     on_signal("SIGTERM", ended.set)
@@ -317,11 +336,16 @@ async def _work(control: socket.socket, settings: Settings, read: Read) -> None:
 
 
 async def _obey(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Call what the supervisor asks for, until it is gone."""
-    with contextlib.suppress(ConnectionError):
-        while line := await reader.readline():
-            number, name, arguments = json.loads(line)
-            if name not in _CALLS:
-                raise ValueError(name)
-            result = await getattr(worker, name)(*arguments)
-            writer.write(json.dumps([number, result]).encode() + b"\n")
+    """Do what the supervisor asks for, until it is gone; a slow call keeps no other waiting."""
+    calls: set[asyncio.Task[None]] = set()
+    telemetry = worker.traffic.telemetry
+
+    async def answer(message: Any) -> None:
+        writer.write(await answer_call(worker, message, telemetry))
+
+    def take(message: Any) -> None:
+        task = asyncio.create_task(answer(message))
+        calls.add(task)
+        task.add_done_callback(calls.discard)
+
+    await read_lines(reader, take, telemetry)

@@ -5,27 +5,36 @@ The protocols' own modules read and write; what happens to a request is decided 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Mapping
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import orjson
 
 from sidecar import telemetry as t
-from sidecar.collection import IndexedVector
-from sidecar.errors import ConfigError, ForbiddenError, UpstreamError
-from sidecar.facts import CollectionRoutes, Facts, Question
+from sidecar.collection import SPARSE, IndexedVector
+from sidecar.errors import ConfigError, ForbiddenError, NoCollectionError, UpstreamError
+from sidecar.facts import CollectionRoutes, Facts, Finding, Question
 from sidecar.http1 import Fields
 from sidecar.requests import Outcome
 from sidecar.rewrite.policies import Reason
 from sidecar.server.busy_poll import BusyPoll
+from sidecar.server.bypass import (
+    ADVICE,
+    Bypass,
+    Peek,
+    is_search_method,
+    message_holds_vector,
+)
 from sidecar.server.heads import MARK, RequestHead
 from sidecar.server.live import Live, Table
+from sidecar.server.paths import Paths
 from sidecar.server.plan import Planner
 from sidecar.server.rankings import Ranking, read_rankings
 from sidecar.server.shadow import Shadow
 from sidecar.telemetry import Histogram, Telemetry
 from sidecar.tracing import Tracer
+from sidecar.unforeseen import Border, tell
 from sidecar.upstream.asking import Request, ask
 from sidecar.upstream.nodes import Pool
 
@@ -34,7 +43,11 @@ logger = logging.getLogger(__name__)
 CREDENTIALS = (b"api-key", b"authorization")
 """Header fields, or gRPC metadata, that say who asks."""
 
+_NOT_UNDERSTOOD = {Reason.UNKNOWN_VARIANT, Reason.ENCODED}
+_SHOWN_CHARACTERS = 200
 _TWINS_FIELDS = {*CREDENTIALS, b"x-qdrant-route-affinity"}
+
+Found = TypeVar("Found")
 
 Asker = Callable[[Question], Awaitable[Any]]
 """Answers a question; raises an UpstreamError where Qdrant does not."""
@@ -65,6 +78,7 @@ class Traffic:
         tracer: Begins spans; None where nobody wants them.
         settings: What the server was started with; see ``live.FIXED``.
         own_key: Key for the sidecar's own questions; else the caller's is used.
+        paths: What stands before Qdrant's paths.
         heads: Heads that were read and found good, by their very bytes: clients send few.
         forget_listeners: Are told what was forgotten, for other workers.
         is_draining: True once no new connections are taken.
@@ -92,7 +106,9 @@ class Traffic:
         self.tracer: Tracer | None = None
         self.is_draining = False
         self.n_under_way = 0
-        self._planner = Planner(live.current, has_upstream=pool is not None)
+        self.paths = Paths(self.settings.listen, self.settings.upstream)
+        self._planner = Planner(live.current, self.paths, has_upstream=pool is not None)
+        self._warned: set[str] = set()
         self._meters: dict[str, Meter] = {}
         self.heads: dict[bytes, RequestHead] = {}
         self.forget_listeners: list[Callable[[str], None]] = []
@@ -118,7 +134,8 @@ class Traffic:
     def planner(self) -> Planner:
         """Plans for the table in force; a request asks once and keeps the table."""
         if self._planner.table is not self.live.current:
-            self._planner = Planner(self.live.current, has_upstream=self.pool is not None)
+            has_upstream = self.pool is not None
+            self._planner = Planner(self.live.current, self.paths, has_upstream=has_upstream)
         return self._planner
 
     async def look_up(self, table: Table, name: str, asker: Asker) -> CollectionRoutes:
@@ -130,13 +147,42 @@ class Traffic:
         key = (table.number, name)
         task = self._asked.get(key)
         if task is None:
-            task = asyncio.create_task(_answer_all(table, name, asker))
+            task = asyncio.create_task(self._answer_all(table.book.look_up(name), asker))
             self._asked[key] = task
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         return await asyncio.shield(task)
 
-    async def ask_rest(self, question: Question, credentials: Fields) -> Any:
+    async def examine(self, table: Table, asker: Asker) -> list[Finding]:
+        """Ask Qdrant about the collection of every route; see :meth:`RouteBook.examine`."""
+        questions = table.book.examine(table.policies, without=table.collections)
+        return await self._answer_all(questions, asker)
+
+    async def _answer_all(self, questions: Generator[Question, Any, Found], asker: Asker) -> Found:
+        """Answer what a table's book asks."""
+        try:
+            question = next(questions)
+            while True:
+                try:
+                    answer = await asker(question)
+                except Exception as error:  # the book goes on without an answer
+                    tell(self.telemetry, Border.FACTS, error)
+                    question = questions.throw(error)
+                else:
+                    question = questions.send(answer)
+        except StopIteration as end:
+            found: Found = end.value
+            return found
+
+    async def ask_rest(
+        self, question: Question, credentials: Fields, prefix: bytes | None = None
+    ) -> Any:
         """Answer a question over REST.
+
+        Args:
+            question: The question.
+            credentials: Header fields that say who asks.
+            prefix: What stands before Qdrant's own path in the request that it is asked for;
+                unless given, what the settings say.
 
         Raises:
             UpstreamError: Qdrant does not answer, or not with what was asked.
@@ -146,11 +192,14 @@ class Traffic:
         target = b"/aliases"
         if question.method == "get_collection":
             target = b"/collections/" + _quoted(question.arguments["collection_name"])
+        target = (self.paths.upstream if prefix is None else prefix) + target
         request = Request(b"GET", target, tuple(credentials))
         timeout_s = self.settings.upstream.connect_timeout_s
         answer = await ask(self.pool, request, timeout_s=timeout_s)
         if answer.status in {401, 403}:
             raise ForbiddenError(f"Qdrant answers GET {target.decode()} with {answer.status}")
+        if answer.status == 404 and question.method == "get_collection":
+            raise NoCollectionError(f"Qdrant answers GET {target.decode()} with 404")
         if answer.status != 200:
             raise UpstreamError(f"Qdrant answers GET {target.decode()} with {answer.status}")
         try:
@@ -180,6 +229,8 @@ class Traffic:
     def count_outcome(self, collection: str, outcome: Outcome, protocol: str) -> None:
         """Count what was decided about a request's places."""
         for reason, n in outcome.decisions.items():
+            if reason in _NOT_UNDERSTOOD:
+                self._warn_once(reason, {"collection": collection})
             routed = "" if reason is Reason.NO_ROUTE else collection
             self.telemetry.count(t.DECISIONS, routed, reason, by=n)
         if outcome.mark:
@@ -187,6 +238,68 @@ class Traffic:
         if outcome.n_judged:
             self.telemetry.count(t.JUDGED, collection, by=outcome.n_judged)
             self.telemetry.count(t.FAR, collection, by=outcome.n_far)
+
+    def suspect(self, bypass: Bypass, head: RequestHead) -> Peek | None:
+        """Count a REST request that looks like a search and is not understood.
+
+        Returns:
+            What wants to see its body pass by, where only that can tell.
+        """
+        path = head.target.partition(b"?")[0].decode(errors="replace")
+        if bypass is not Bypass.BODY:
+            self.count_bypass("rest", bypass, path)
+            return None
+        coding = head.values.get(b"content-encoding", b"")
+        return Peek(coding, lambda: self.count_bypass("rest", bypass, path))
+
+    def watch_unknown(self, path: str, messages: AsyncIterable[bytes]) -> AsyncIterable[bytes]:
+        """Count a call to a gRPC method that is not known, where it looks like a search.
+
+        Args:
+            path: The method.
+            messages: The caller's.
+
+        Returns:
+            The same messages.
+        """
+        if not len(self.table.routes):
+            return messages
+        if is_search_method(path):
+            self.count_bypass("grpc", Bypass.METHOD, path)
+            return messages
+        return self._look_at_first(path, messages)
+
+    async def _look_at_first(
+        self, path: str, messages: AsyncIterable[bytes]
+    ) -> AsyncIterator[bytes]:
+        """Give messages on, and count their call where the first one holds a dense vector."""
+        is_first = True
+        async for message in messages:
+            if is_first and message_holds_vector(message):
+                self.count_bypass("grpc", Bypass.METHOD, path)
+            is_first = False
+            yield message
+
+    def count_bypass(self, protocol: str, reason: Bypass, path: str) -> None:
+        """Count a request that looks like a search and is not understood; warn of the first.
+
+        Args:
+            protocol: ``rest`` or ``grpc``.
+            reason: Why it looks like one.
+            path: Its path, or its method.
+        """
+        self.telemetry.count(t.BYPASSED, protocol, reason)
+        path = path[:_SHOWN_CHARACTERS]
+        self._warn_once(reason, {"path": path, "advice": ADVICE[reason]})
+
+    def _warn_once(self, reason: str, fields: Mapping[str, str]) -> None:
+        """Warn of the first search that passes raw for a reason; metrics count them all."""
+        if reason not in self._warned:
+            self._warned.add(reason)
+            logger.warning(
+                "what looks like a search is not understood, and passes as it is",
+                extra={"reason": str(reason), **fields},
+            )
 
     def fitting_routes(self, table: Table, name: str, error: ConfigError) -> CollectionRoutes:
         """Go on without adapters that can't serve a collection, where their routes allow it.
@@ -208,30 +321,14 @@ class Traffic:
             listener(collection)
 
 
-async def _answer_all(table: Table, name: str, asker: Asker) -> CollectionRoutes:
-    """Answer what the table's book asks."""
-    questions = table.book.look_up(name)
-    try:
-        question = next(questions)
-        while True:
-            try:
-                answer = await asker(question)
-            except UpstreamError as error:
-                question = questions.throw(error)
-            else:
-                question = questions.send(answer)
-    except StopIteration as end:
-        routes: CollectionRoutes = end.value
-        return routes
-
-
 def read_answer(question: Question, result: Mapping[str, Any]) -> Any:
     """Read the JSON that Qdrant answers to a question."""
     if question.method == "get_aliases":
         return {each["alias_name"]: each["collection_name"] for each in result["aliases"]}
     vectors = result["config"]["params"].get("vectors") or {}
     named = {"": vectors} if isinstance(vectors.get("size"), int) else vectors
-    return {
+    sparse = dict.fromkeys(result["config"]["params"].get("sparse_vectors") or (), SPARSE)
+    return sparse | {
         name: IndexedVector(
             dim=params["size"],
             distance=str(params["distance"]).lower(),

@@ -6,20 +6,23 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sidecar import telemetry as t
 from sidecar.config import Address, Settings
-from sidecar.errors import ConfigError, SidecarError
-from sidecar.facts import Facts
+from sidecar.errors import ConfigError
+from sidecar.facts import Facts, tell_findings
+from sidecar.server.bypass import PROTOCOLS_OF, Bypass
+from sidecar.server.checking import examine_routes, refuse_unfit
 from sidecar.server.live import Live, Table
 from sidecar.server.qdrant_rest import ClientConnection
 from sidecar.server.tls import client_context, server_context
 from sidecar.server.traffic import Traffic
 from sidecar.telemetry import Telemetry
 from sidecar.tracing import Tracer
+from sidecar.unforeseen import Border, repeat, tell
 from sidecar.upstream.asking import is_answering
 from sidecar.upstream.nodes import Pool
 
@@ -55,6 +58,7 @@ class Worker:
     _grpc_server: "GrpcServer | None" = None
     _sweeper: asyncio.Task[None] | None = None
     _prepared: Table | None = None
+    _telling: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -75,32 +79,32 @@ class Worker:
         ttl_s = settings.facts.ttl_s
         facts = Facts(vectors_ttl_s=ttl_s, aliases_ttl_s=ttl_s, retry_s=min(ttl_s, _RETRY_S))
         live = Live(read, facts)
-        pool = None
+        pool, telemetry = None, Telemetry()
         if settings.upstream.rest:
-            pool = Pool(settings.upstream, client_context(settings.upstream))
+            pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)
             await pool.start(is_answering)
         own_key = os.environ.get(settings.upstream.api_key_env) or None
-        traffic = Traffic(live, facts, pool, Telemetry(), own_key=own_key)
+        traffic = Traffic(live, facts, pool, telemetry, own_key=own_key)
         traffic.tracer = tracer
         worker = cls(traffic, settings)
-        await worker._check_routes(own_key)
+        await worker._check_routes()
         await worker._listen(shares_ports=shares_ports)
         worker._sweeper = asyncio.create_task(worker._sweep())
         gc.freeze()  # what is loaded stays: no collection need look through it again
         return worker
 
-    async def _check_routes(self, own_key: str | None) -> None:
+    async def _check_routes(self) -> None:
         """Refuse to start with an adapter that can't serve its collection, where Qdrant says so."""
-        if self.traffic.pool is None:
-            return
-        credentials = [(b"api-key", own_key.encode())] if own_key else []
-        table = self.traffic.table
-        names = {route.collection for route in table.routes if route.collection}
-        for name in sorted(names):
-            if name not in table.collections:
-                await self.traffic.look_up(
-                    table, name, lambda question: self.traffic.ask_rest(question, credentials)
-                )
+        findings = await examine_routes(self.traffic, self.traffic.table)
+        refuse_unfit(findings)
+        tell_findings(findings)
+
+    async def _tell_routes(self, table: Table) -> None:
+        """Say which routes of a new table can't apply; requests find out by themselves."""
+        try:
+            tell_findings(await examine_routes(self.traffic, table))
+        except Exception as error:
+            tell(self.traffic.telemetry, Border.FACTS, error)
 
     async def _listen(self, *, shares_ports: bool) -> None:
         """Open the listeners."""
@@ -125,17 +129,21 @@ class Worker:
 
     async def _sweep(self) -> None:
         """Look after slow clients."""
-        loop = asyncio.get_running_loop()
         limits = self.settings.limits
         shortest_s = min(
             limits.head_timeout_s, limits.body_timeout_s, self.settings.upstream.query_timeout_s
         )
         tick_s = min(_SWEEP_S[1], max(_SWEEP_S[0], shortest_s / 10))
-        while True:
-            await asyncio.sleep(tick_s)
-            now = loop.time()
-            for connection in list(self._connections):
+        await repeat(self.traffic.telemetry, Border.CLIENTS, tick_s, self._check_clients)
+
+    async def _check_clients(self) -> None:
+        """Look at every client once."""
+        now = asyncio.get_running_loop().time()
+        for connection in list(self._connections):
+            try:
                 connection.check(now)
+            except Exception as error:
+                tell(self.traffic.telemetry, Border.CLIENTS, error)
 
     # What the administrator asks
 
@@ -143,9 +151,9 @@ class Worker:
         """Make the next table; give what is wrong with it, or an empty text."""
         try:
             self._prepared = await asyncio.to_thread(self.traffic.live.prepare)
-        except SidecarError as error:
+        except Exception as error:
             self._prepared = None
-            return str(error)
+            return tell(self.traffic.telemetry, Border.RELOAD, error)
         return ""
 
     async def commit(self) -> bool:
@@ -156,6 +164,7 @@ class Worker:
         self.traffic.live.commit(table)
         self.traffic.telemetry.count(t.RELOADS, "ok")
         logger.info("routes reloaded", extra={"table": table.number})
+        self._telling = asyncio.create_task(self._tell_routes(table))
         return True
 
     async def abort(self, cause: str) -> None:
@@ -209,6 +218,11 @@ class Worker:
             telemetry.clear(gauge)
         for result in ("ok", "failed", "rollback"):  # an alert sees the first one only after a 0
             telemetry.count(t.RELOADS, result, by=0)
+        for border in Border:
+            telemetry.count(t.UNFORESEEN, border, by=0)
+        for reason in Bypass:
+            for protocol in PROTOCOLS_OF[reason]:
+                telemetry.count(t.BYPASSED, protocol, reason, by=0)
         telemetry.count(t.CONNECTIONS, "client", by=len(self._connections))
         for node in pool.nodes if pool is not None else []:
             telemetry.count(t.CONNECTIONS, "upstream", by=node.n_open)
@@ -263,13 +277,25 @@ class Worker:
         for connection in list(self._connections):
             connection.abort()
         if grpc is not None:
-            await grpc
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+            await self._end(grpc)
+        await self._end_rest()
+
+    async def _end_rest(self) -> None:
+        """End what works beside the requests."""
+        for task in (self._sweeper, self._telling):
+            if task is not None:
+                task.cancel()
         if self.traffic.pool is not None:
-            await self.traffic.pool.stop()
+            await self._end(self.traffic.pool.stop())
         if self.traffic.tracer is not None:
-            await asyncio.to_thread(self.traffic.tracer.shutdown)
+            await self._end(asyncio.to_thread(self.traffic.tracer.shutdown))
+
+    async def _end(self, ending: Awaitable[None]) -> None:
+        """Wait for one part's end, which must not keep the others from theirs."""
+        try:
+            await ending
+        except Exception as error:
+            tell(self.traffic.telemetry, Border.END, error)
 
 
 def open_socket(address: Address, *, shares_port: bool) -> socket.socket:

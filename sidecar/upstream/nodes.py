@@ -6,7 +6,6 @@ moment that it is back.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
@@ -15,6 +14,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from sidecar.config import Origin, UpstreamSettings
 from sidecar.errors import OverloadedError, UnavailableError, UpstreamError
+from sidecar.telemetry import Telemetry
+from sidecar.unforeseen import Border, repeat, tell
 from sidecar.upstream.qdrant_rest import Connection
 
 logger = logging.getLogger(__name__)
@@ -109,8 +110,21 @@ class Node:
 class Pool:
     """All addresses of one upstream."""
 
-    def __init__(self, settings: UpstreamSettings, tls: ssl.SSLContext | None) -> None:
-        """Know no address yet; see :meth:`start`."""
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        tls: ssl.SSLContext | None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        """Know no address yet; see :meth:`start`.
+
+        Args:
+            settings: Addresses and limits.
+            tls: For those of ``https://``.
+            telemetry: Counts what nobody foresaw.
+        """
+        self._telemetry = telemetry or Telemetry()
+        self._turn = 0
         self._settings = settings
         self._tls = tls
         self._nodes: dict[tuple[Origin, str], Node] = {}
@@ -131,9 +145,13 @@ class Pool:
         """
         await self._resolve_all()
         self._tasks = [
-            asyncio.create_task(self._keep_resolving()),
-            asyncio.create_task(self._keep_checking(check)),
+            self._repeat(self._settings.resolve_interval_s, self._resolve_all),
+            self._repeat(self._settings.check_interval_s, lambda: self._check_all(check)),
         ]
+
+    def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Do something from time to time, whatever becomes of one turn."""
+        return asyncio.create_task(repeat(self._telemetry, Border.UPSTREAM, every_s, work))
 
     async def stop(self) -> None:
         """Close whatever is idle."""
@@ -279,36 +297,31 @@ class Pool:
         self._nodes = found
         self._only = next(iter(found.values())) if len(found) == 1 else None
 
-    async def _keep_resolving(self) -> None:
-        """Look up names from time to time."""
-        while True:
-            await asyncio.sleep(self._settings.resolve_interval_s)
-            await self._resolve_all()
-
-    async def _keep_checking(self, check: Check) -> None:
+    async def _check_all(self, check: Check) -> None:
         """Check addresses that failed often and others seldom; close what has been idle long."""
-        loop = asyncio.get_running_loop()
-        turn = 0
-        while True:
-            await asyncio.sleep(self._settings.check_interval_s)
-            turn += 1
-            checked = [
-                self._check_one(node, check)
-                for node in self.nodes
-                if not node.is_up or (len(self._nodes) > 1 and turn % _UP_CHECK_EVERY == 0)
-            ]
-            await asyncio.gather(*checked)
-            for node in self.nodes:
-                node.drop_idle(older_than=loop.time() - self._settings.idle_timeout_s)
+        self._turn += 1
+        checked = [
+            self._check_one(node, check)
+            for node in self.nodes
+            if not node.is_up or (len(self._nodes) > 1 and self._turn % _UP_CHECK_EVERY == 0)
+        ]
+        await asyncio.gather(*checked)
+        now = asyncio.get_running_loop().time()
+        for node in self.nodes:
+            node.drop_idle(older_than=now - self._settings.idle_timeout_s)
 
     async def _check_one(self, node: Node, check: Check) -> None:
         """Check one address over a new connection."""
-        with contextlib.suppress(UnavailableError):
+        try:
             connection = await self.connect_to(node)
-            if await check(connection):
-                node.succeeded()
-            else:
-                node.failed(surely=False)
+            is_answering = await check(connection)
+        except Exception as error:  # of one address, which says nothing of the others
+            tell(self._telemetry, Border.UPSTREAM, error)
+            is_answering = False
+        if is_answering:
+            node.succeeded()
+        else:
+            node.failed(surely=False)
 
 
 async def _resolve(origin: Origin) -> list[str] | None:
@@ -319,7 +332,7 @@ async def _resolve(origin: Origin) -> list[str] | None:
         return [address.host]
     try:
         found = await loop.getaddrinfo(address.host, address.port, type=1)  # SOCK_STREAM
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what can't be a name at all
         logger.warning(
             "upstream's name can't be looked up",
             extra={"host": address.host, "cause": _reason(error)},
@@ -328,6 +341,8 @@ async def _resolve(origin: Origin) -> list[str] | None:
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     """Say on one line what the system said."""
-    return (error.strerror or str(error) or type(error).__name__).partition("\n")[0]
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).partition("\n")[
+        0
+    ]

@@ -13,7 +13,13 @@ import grpc
 import grpc.aio
 
 from sidecar.config import Origin, UpstreamSettings
-from sidecar.errors import ConfigError, DeadlineError, NotServedError, UnavailableError
+from sidecar.errors import (
+    ConfigError,
+    DeadlineError,
+    NoCollectionError,
+    NotServedError,
+    UnavailableError,
+)
 
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 """Messages of any size, as Qdrant's own server takes them."""
@@ -98,6 +104,7 @@ class Channels:
         Raises:
             UnavailableError: Qdrant does not answer, or with an error.
             DeadlineError: Not in time.
+            NoCollectionError: Qdrant has no such collection.
         """
         call = self.pick().unary(method)
         try:
@@ -106,6 +113,8 @@ class Channels:
             said = f"{method}: {error.code().name}: {error.details()}"
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineError(said) from error
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise NoCollectionError(said) from error
             raise UnavailableError(said) from error
         return answer
 

@@ -190,6 +190,11 @@ def test_a_migration_adapter_refuses_a_collection_that_it_does_not_fit(knowing: 
     assert hits(search(knowing.raw, name, query())) == exact(knowing.adapted("strict"))
 
 
+def pids(sidecar: Sidecar) -> set[int]:
+    workers = ask("GET", f"{sidecar.admin_url}/routes").json()["workers"]
+    return {worker["pid"] for worker in workers}
+
+
 def test_a_new_alias_counts_at_once_in_all_workers(qdrant: Server, tmp_path: Path) -> None:
     name, other, alias = (unique_name(kind) for kind in ("first", "second", "alias"))
     model = write_model(tmp_path / "adapter.onnx", name="model")
@@ -200,6 +205,7 @@ def test_a_new_alias_counts_at_once_in_all_workers(qdrant: Server, tmp_path: Pat
     flags = ("--upstream-rest", qdrant.rest_url, "--route", f"{name}={tmp_path}", "--workers", "2")
     with running_sidecar(*flags) as sidecar, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(raw_client(sidecar, qdrant)) for _ in range(N_CLIENTS)]
+        workers = pids(sidecar)
 
         def marks() -> set[str]:
             return {mark_of(search(client, alias, query())) for client in clients}
@@ -209,6 +215,8 @@ def test_a_new_alias_counts_at_once_in_all_workers(qdrant: Server, tmp_path: Pat
         clients[0].post("/collections/aliases", json={"actions": actions}).raise_for_status()
         assert mark_of(search(clients[0], alias, query())) == ""
         eventually(marks, is_right=lambda seen: seen == {""})
+        assert pids(sidecar) == workers  # none has ended over what it was told
+        assert "Traceback" not in sidecar.log()
     for each in (name, other):
         direct.delete_collection(each)
     direct.close()

@@ -200,6 +200,84 @@ def test_what_changes_a_collection_is_noticed(
     run(settings, qdrant, talk)
 
 
+def test_what_is_forgotten_is_told_to_other_workers(settings: Settings) -> None:
+    async def talk(found: Any) -> None:
+        told: list[str] = []
+        found.sidecar._traffic.forget_listeners.append(told.append)
+        request = messages.DeleteCollection(collection_name="docs").SerializeToString()
+        await found.through.unary_unary("/qdrant.Collections/Delete")(request)
+        await found.through.unary_unary("/qdrant.Collections/UpdateAliases")(request)
+        await found.through.unary_unary("/a/qdrant.Collections/UpdateAliases")(request)
+        await found.through.unary_unary("/qdrant.Points/Upsert")(request)
+        assert told == ["docs", "", ""]
+
+    run(settings, Qdrant(), talk)
+
+
+def bypassed(found: Any) -> dict[tuple[str, ...], float]:
+    numbers = found.sidecar._traffic.telemetry.numbers
+    return {key[1:]: value for key, value in numbers.items() if key[0] == "bypassed_requests"}
+
+
+def test_a_method_under_a_path_is_adapted_and_keeps_its_path(settings: Settings) -> None:
+    adapter, qdrant = adapter_of(settings), Qdrant()
+
+    async def talk(found: Any) -> None:
+        for _ in range(2):
+            await found.through.unary_unary(f"/some/path{QUERY}")(query())
+        for content, _ in qdrant.of(f"/some/path{QUERY}"):
+            np.testing.assert_allclose(sent_vector(content), adapter.transform(VECTOR), rtol=1e-6)
+        assert found.decisions() == {("docs", "adapted"): 2}
+        assert bypassed(found) == {}
+
+    run(settings, qdrant, talk)
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "reason"),
+    [
+        ("/qdrant.Points/QueryNew", b"", "grpc_method"),
+        ("/qdrant.v2.Vectors/SearchAll", b"", "grpc_method"),
+        ("/qdrant.Points/Nearest", None, "grpc_method"),
+        ("/qdrant.Points/Nearest", b"", ""),
+        ("/qdrant.Points/Scroll", None, ""),
+    ],
+)
+def test_a_search_that_is_not_understood_is_counted_and_told_once(
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    content: bytes | None,
+    reason: str,
+) -> None:
+    sent = query() if content is None else content
+
+    async def talk(found: Any) -> None:
+        for _ in range(2):
+            await found.through.unary_unary(method)(sent)
+        assert bypassed(found) == ({("grpc", reason): 2} if reason else {})
+
+    qdrant = Qdrant()
+    run(settings, qdrant, talk)
+    assert [each for each, _ in qdrant.of(method)] == [sent, sent]
+    told = [each for each in caplog.records if "is not understood" in each.message]
+    assert len(told) == bool(reason)
+
+
+def test_a_vector_in_a_field_of_the_future_is_counted(settings: Settings) -> None:
+    dense = messages.DenseVector(data=[float(each) for each in VECTOR] * 4)
+    hidden = messages.VectorInput(dense=dense).SerializeToString()
+    unknown = b"\xca\x3e" + bytes([0x80 | len(hidden) & 0x7F, len(hidden) >> 7]) + hidden
+    known = messages.QueryPoints(collection_name="docs").SerializeToString()
+
+    async def talk(found: Any) -> None:
+        await found.through.unary_unary(QUERY)(known + unknown)
+        await found.through.unary_unary(QUERY)(known)
+        assert bypassed(found) == {("grpc", "unknown_field"): 1}
+
+    run(settings, Qdrant(), talk)
+
+
 def test_qdrant_is_asked_with_the_callers_key_or_the_sidecars(settings: Settings) -> None:
     bearer = ("authorization", "Bearer only-for-tests")
     qdrant = Qdrant()

@@ -14,11 +14,13 @@ from tests.support.sidecar_world import write_model
 
 UPSTREAM = 'upstream.rest = "http://127.0.0.1:9"\n'
 ROUTE = '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
+MOVED = ROUTE.replace("adapter.onnx", "moved.onnx")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_model(tmp_path / "adapter.onnx")
+    write_model(tmp_path / "moved.onnx", use="migration")
     return tmp_path
 
 
@@ -77,7 +79,15 @@ FILES: dict[str, tuple[str, str]] = {
     "adapter missing": (UPSTREAM + ROUTE.replace("adapter.onnx", "gone.onnx"), "gone.onnx"),
     "workers zero": (UPSTREAM + "workers = 0\n", "workers"),
     "workers as text": (UPSTREAM + 'workers = "many"\n', "workers"),
-    "upstream with a path": ('upstream.rest = "http://qdrant:6333/api"\n', "without a path"),
+    "upstream with a path": ('upstream.rest = "http://qdrant:6333/api"\n', "path_prefix"),
+    "path with a collection": (
+        UPSTREAM + 'listen.path_prefix = "/collections"\n',
+        "[listen] path_prefix",
+    ),
+    "path with a query": (UPSTREAM + 'listen.path_prefix = "/a?b"\n', "is no path"),
+    "path that goes up": ('upstream = { rest = "a:1", path_prefix = "/a/.." }\n', "is no path"),
+    "migration as canary": (UPSTREAM + MOVED + 'mode = "canary"\n', "is for a migration"),
+    "migration in the shadow": (UPSTREAM + MOVED + 'mode = "shadow"\n', "is for a migration"),
     "upstream of another kind": ('upstream.rest = "ftp://qdrant:6333"\n', "http://HOST:PORT"),
     "upstream with a wrong port": ('upstream.rest = "http://qdrant:port"\n', "HOST:PORT"),
     "upstream port too large": ('upstream.rest = "http://qdrant:70000"\n', "HOST:PORT"),
@@ -177,7 +187,8 @@ def test_a_model_that_cannot_be_used_is_named(
     folder: Path, change: Callable[[bytes], bytes]
 ) -> None:
     damage(folder / "adapter.onnx", change)
-    check(run("--upstream-rest", "a:1", "--route", f"docs={folder}", "--check"), 1)
+    line = check(run("--upstream-rest", "a:1", "--route", f"docs={folder}", "--check"), 1)
+    assert str(folder / "adapter.onnx") in line
 
 
 LATE = {

@@ -210,6 +210,41 @@ def test_a_vector_that_does_not_exist_is_refused(client: QdrantClient, adapter: 
         adapted.query_points("docs", query=query())
 
 
+def test_a_new_client_says_which_routes_cannot_apply(
+    client: QdrantClient, adapter: Adapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes = {"docs": adapter, "typo": adapter, ("docs", "body"): adapter}
+    with caplog.at_level("WARNING", logger="sidecar"):
+        adapted = AdaptedQdrantClient(client, routes)
+    told = [vars(each)["cause"] for each in caplog.records if "can't apply" in each.message]
+    assert len(told) == 2
+    assert "vector 'body' does not exist" in told[0]
+    assert "'typo'" in told[1]
+    assert "no collection or alias" in told[1]
+    assert [each.fit for each in adapted.check_routes()] == ["fine", "unfit", "missing"]
+    client.create_collection("typo", vectors_config=config())  # it is adapted from now on
+    adapted.query_points("typo", query=query())
+    assert adapted.decisions == {Reason.ADAPTED: 1}
+
+
+def test_an_asynchronous_client_says_so_before_its_first_query(
+    adapter: Adapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask() -> None:
+        client = AsyncQdrantClient(":memory:")
+        await client.create_collection("docs", vectors_config=config())
+        adapted = AsyncAdaptedQdrantClient(client, {"docs": adapter, "typo": adapter})
+        for _ in range(2):
+            await adapted.query_points("docs", query=query())
+        assert [each.fit for each in await adapted.check_routes()] == ["fine", "missing"]
+        await client.close()
+
+    with caplog.at_level("ERROR", logger="sidecar"):
+        asyncio.run(ask())
+    told = [vars(each)["collection"] for each in caplog.records if "can't apply" in each.message]
+    assert told == ["typo"] * 2  # once before the first query, once when asked
+
+
 def test_a_missing_collection_gives_the_official_error(
     client: QdrantClient, adapter: Adapter
 ) -> None:

@@ -97,7 +97,9 @@ def test_rules_cover_what_must_not_pass_unseen():
         "TrimtabErrorRate",
         "TrimtabUpstreamDown",
         "TrimtabReloadFailed",
+        "TrimtabBypassed",
         "TrimtabFarQueries",
+        "TrimtabUnforeseenErrors",
         "TrimtabSlowQueries",
     }
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from sidecar.collection import IndexedVector
-from sidecar.errors import ConfigError, ForbiddenError, UnavailableError
+from sidecar.collection import SPARSE, IndexedVector
+from sidecar.errors import ConfigError, ForbiddenError, NoCollectionError, UnavailableError
 from sidecar.facts import Facts, Question, RouteBook
+from sidecar.rewrite.policies import Policies
 from sidecar.routes import Mode, Route, Routes
 from tests.support.onnx_models import linear_adapter
 
@@ -143,8 +144,13 @@ def test_a_switched_alias_is_followed_once_the_old_list_is_not_believed() -> Non
     [
         ({"": OTHER}, "vectors of 5 values"),
         ({"": BYTES}, "uint8"),
-        ({"title": FITS}, "does not exist"),
-        ({}, "none"),
+        (
+            {"title": FITS},
+            "has no unnamed vector, and the route names none; .* are: 'title'; name one of 4",
+        ),
+        ({}, "has no dense vectors"),
+        ({"": SPARSE}, "has no dense vectors"),
+        ({"": SPARSE, "title": FITS}, "is sparse"),
     ],
 )
 def test_an_adapter_that_cannot_serve_is_an_error_each_time(
@@ -229,3 +235,89 @@ def test_facts_outlive_a_book() -> None:
     book.look_up("docs")
     newer = RouteBook(Routes([route(vector="title")]), book.facts)
     assert set(newer.known_routes("docs") or {}) == {"title"}
+
+
+def examined(book: Book, **policies: Any) -> dict[str, tuple[str, str]]:
+    """What is found out of every route: whether it fits, and what is said."""
+    questions = book.book.examine(Policies(**policies))
+    try:
+        question = next(questions)
+        while True:
+            try:
+                answer = book.qdrant.answer(question)
+            except Exception as error:
+                question = questions.throw(error)
+            else:
+                question = questions.send(answer)
+    except StopIteration as end:
+        return {
+            f"{each.route.collection}/{each.route.vector_name}": (each.fit, each.text)
+            for each in end.value
+        }
+
+
+ROWS = IndexedVector(DIM, "cosine", "float32", is_multi=True)
+MANHATTAN = IndexedVector(DIM, "manhattan", "float32", is_multi=False)
+
+
+@pytest.mark.parametrize(
+    ("vector", "fit", "said"),
+    [
+        (FITS, "fine", ""),
+        (OTHER, "unfit", "vectors of 5 values"),
+        (BYTES, "unfit", "uint8"),
+        (SPARSE, "unfit", "no dense vectors"),
+        (ROWS, "idle", "multivector"),
+        (MANHATTAN, "doubtful", "compares by manhattan"),
+    ],
+)
+def test_every_route_is_held_against_its_vector(vector: IndexedVector, fit: str, said: str) -> None:
+    book = Book(route())
+    book.qdrant.vectors["docs"] = {"": vector}
+    found = examined(book)["docs/"]
+    assert found[0] == fit
+    assert said in found[1]
+
+
+def test_rows_that_are_adapted_are_no_reason_to_doubt() -> None:
+    book = Book(route())
+    book.qdrant.vectors["docs"] = {"": ROWS}
+    assert examined(book, multivector="rows")["docs/"][0] == "fine"
+
+
+def test_each_collection_is_asked_about_once_and_each_route_is_judged_alone() -> None:
+    book = Book(route(), route(vector="title"), route(vector="body"), route(vector="x", mode="off"))
+    found = examined(book)
+    assert {name: fit for name, (fit, _) in found.items()} == {
+        "docs/": "fine", "docs/title": "fine", "docs/body": "unfit", "docs/x": "fine",
+    }  # fmt: skip
+    assert "'', 'title'" in found["docs/body"][1]
+    assert book.n_asked("get_collection") == 1
+    examined(book)
+    assert book.n_asked("get_collection") == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "fit"),
+    [
+        (NoCollectionError("404"), "missing"),
+        (ForbiddenError("403"), "unknown"),
+        (UnavailableError("down"), "unknown"),
+        (RuntimeError("a library's"), "unknown"),
+    ],
+)
+def test_a_collection_that_qdrant_does_not_describe_is_missing_or_unknown(
+    failure: Exception, fit: str
+) -> None:
+    book = Book(route())
+    book.qdrant.failure = failure
+    found = examined(book)["docs/"]
+    assert found[0] == fit
+    assert "collection 'docs'" in found[1]
+
+
+def test_a_migration_that_passes_raw_queries_is_doubtful() -> None:
+    found = examined(Book(route(use="migration", on_error="passthrough")))["docs/"]
+    assert found[0] == "doubtful"
+    assert "set refuse" in found[1]
+    assert examined(Book(route(use="migration")))["docs/"][0] == "fine"

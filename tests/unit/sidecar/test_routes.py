@@ -107,6 +107,14 @@ def test_use_of_the_adapter_says_what_an_error_does(use: str, on_error: Any) -> 
     assert Route.make("docs", adapter, on_error=other).on_error == other
 
 
+@pytest.mark.parametrize("mode", ["canary", "shadow"])
+def test_a_migration_has_no_raw_query_to_answer(mode: Any) -> None:
+    with pytest.raises(ConfigError, match=r"is for a migration.*set mode to on"):
+        Route.make("docs", linear_adapter(use="migration"), mode=mode)
+    assert Route.make("docs", linear_adapter(use="relevance"), mode=mode).mode == mode
+    assert Route.make("docs", linear_adapter(use="migration"), mode="off").mode == "off"
+
+
 @pytest.mark.parametrize("on_error", ["", "pass", "raise", True])
 def test_unknown_on_error_is_an_error(on_error: Any) -> None:
     with pytest.raises(ConfigError, match="passthrough or refuse"):

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from sidecar.config import ListenSettings, UpstreamSettings
 from sidecar.facts import Facts
 from sidecar.rewrite.policies import Policies
+from sidecar.server.bypass import Bypass
 from sidecar.server.live import Live, Table
+from sidecar.server.paths import Paths
 from sidecar.server.plan import Plan, Planner, Way
 from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
@@ -19,9 +22,16 @@ def table_of(folder: Path, *, use: str = "relevance", routed: bool = True, **mor
     return Live(lambda: settings, Facts(vectors_ttl_s=1, aliases_ttl_s=1)).current
 
 
+def planner_of(
+    table: Table, *, has_upstream: bool = True, listen: str = "any", upstream: str = ""
+) -> Planner:
+    paths = Paths(ListenSettings(path_prefix=listen), UpstreamSettings(path_prefix=upstream))
+    return Planner(table, paths, has_upstream=has_upstream)
+
+
 def plan(table: Table, line: str, *, has_upstream: bool = True) -> Plan:
     method, _, target = line.partition(" ")
-    return Planner(table, has_upstream=has_upstream).plan(method.encode(), target.encode())
+    return planner_of(table, has_upstream=has_upstream).plan(method.encode(), target.encode())
 
 
 QUERIES = [
@@ -48,7 +58,6 @@ OTHERS = [
     "POST /collections/docs/points/query/other",
     "POST /collections/docs/points/search/matrix/pairs",
     "PUT /collections/docs",
-    "POST /x/collections/docs/points/query",
     "POST /%FF",
 ]
 
@@ -138,7 +147,7 @@ def test_what_changes_collections_makes_facts_out_of_date(
 
 
 def test_a_plan_is_the_same_the_second_time_and_after_many_others(tmp_path: Path) -> None:
-    planner = Planner(table_of(tmp_path), has_upstream=True)
+    planner = planner_of(table_of(tmp_path))
     target = b"/collections/docs/points/query"
     first = planner.plan(b"POST", target)
     assert planner.plan(b"POST", target) == first
@@ -146,3 +155,130 @@ def test_a_plan_is_the_same_the_second_time_and_after_many_others(tmp_path: Path
     for number in range(3000):
         planner.plan(b"GET", b"/collections/%d" % number)
     assert planner.plan(b"POST", target) == first
+
+
+PREFIXED = [
+    ("any", "", "/qdrant/collections/docs/points/query", b"/qdrant"),
+    ("any", "", "/a/b/collections/docs/points/query/batch?timeout=1", b"/a/b"),
+    ("any", "", "//a//collections//docs/points/query/", b"//a"),
+    ("any", "", "/q%64rant/collections/docs/points/search", b"/q%64rant"),
+    ("any", "", "/collections/collections/docs/points/query", b"/collections"),
+    ("any", "/up", "/up/collections/docs/points/query", b"/up"),
+    ("any", "/up", "/up/qdrant/collections/docs/points/query", b"/up/qdrant"),
+    ("/qdrant", "/up", "/up/collections/docs/points/query", b"/up"),
+    ("", "/up", "/up/collections/docs/points/query", b"/up"),
+    ("/qdrant", "", "/collections/docs/points/query", b""),
+]
+
+
+@pytest.mark.parametrize(("listen", "upstream", "target", "prefix"), PREFIXED)
+def test_a_query_under_a_prefix_is_read(
+    tmp_path: Path, listen: str, upstream: str, target: str, prefix: bytes
+) -> None:
+    planner = planner_of(table_of(tmp_path), listen=listen, upstream=upstream)
+    made = planner.plan(b"POST", target.encode())
+    assert (made.way, made.kind, made.bypass) == (Way.ADAPT, "query", None)
+    assert made.endpoint is not None
+    assert made.endpoint.collection == "docs"
+    assert made.prefix + made.target == target.encode()
+    assert made.prefix == prefix
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_change_under_a_prefix_makes_facts_out_of_date(tmp_path: Path, method: str) -> None:
+    assert plan(table_of(tmp_path), f"{method} /qdrant/collections/docs").forgets == "docs"
+    assert plan(table_of(tmp_path), "POST /qdrant/collections/aliases").forgets == ""
+
+
+SUSPECT = {
+    Bypass.PATH: [
+        "POST /collections/docs/points/query/v2",
+        "POST /collections/docs/points/Query",
+        "POST /collections/docs/query",
+        "POST /v2/docs/search",
+        "POST /collections/docs/shards/1/points/search",
+        "POST /collections/docs/points/search/matrix",
+        "QUERY /collections/docs/points/query",
+    ],
+    Bypass.GRPC_WEB: [
+        "POST /qdrant.Points/Query",
+        "POST /prefix/qdrant.Points/SearchBatch",
+        "POST /qdrant.v2.Points/QueryNew",
+    ],
+    Bypass.BODY: [
+        "POST /",
+        "POST /collections%2Fdocs%2Fpoints%2Fquery",
+        "POST /collections/docs/points/query;v=1",
+        "POST /collections/docs/points/nearest",
+        "POST /%FF",
+    ],
+    None: [
+        "GET /collections/docs/points/query",
+        "PUT /collections/docs/points/query",
+        "POST /collections/docs/points",
+        "POST /collections/docs/points/scroll",
+        "POST /collections/docs/points/search/matrix/pairs",
+        "POST /collections/docs/shards/1/points/scroll",
+        "POST /collections/search/points/scroll",
+        "POST /collections/docs/facet",
+        "POST /collections/aliases",
+        "POST /snapshots",
+        "POST /collections/docs/snapshots/upload?priority=snapshot",
+        "POST /qdrant.Points/SearchMatrixPairs",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("expected", "line"), [(why, line) for why, lines in SUSPECT.items() for line in lines]
+)
+def test_what_looks_like_a_search_and_is_none_that_is_known_is_suspect(
+    tmp_path: Path, expected: Bypass | None, line: str
+) -> None:
+    if line.endswith("MatrixPairs"):
+        expected = Bypass.BODY  # which its body clears
+    assert plan(table_of(tmp_path), line).bypass is expected
+    assert plan(table_of(tmp_path, routed=False), line).bypass is None
+    assert plan(table_of(tmp_path), line, has_upstream=False).bypass is None
+
+
+@pytest.mark.parametrize(("listen", "path"), [("", "/qdrant"), ("/other", "/qdrant")])
+def test_a_prefix_that_the_settings_do_not_name_is_suspect(
+    tmp_path: Path, listen: str, path: str
+) -> None:
+    planner = planner_of(table_of(tmp_path), listen=listen)
+    made = planner.plan(b"POST", f"{path}/collections/docs/points/query".encode())
+    assert (made.way, made.bypass) == (Way.PASS, Bypass.PATH_PREFIX)
+
+
+def test_a_collection_that_surely_has_no_route_is_not_suspect(tmp_path: Path) -> None:
+    table = table_of(tmp_path)
+    line = "POST /collections/other/points/query/v2"
+    assert plan(table, line).bypass is Bypass.PATH  # it may be an alias
+    table.book.facts.learn_aliases({})
+    assert plan(table, line).bypass is None
+
+
+FORWARDED = [
+    ("any", "", "/qdrant/collections", "/qdrant/collections"),
+    ("any", "/up", "/collections?a=/b", "/up/collections?a=/b"),
+    ("any", "/up", "/up/collections", "/up/collections"),
+    ("", "/up/", "/up/collections", "/up/up/collections"),
+    ("/qdrant", "", "/qdrant/collections/docs?x=1", "/collections/docs?x=1"),
+    ("qdrant/", "", "//q%64rant//collections", "//collections"),
+    ("/qdrant", "", "/qdrant", "/"),
+    ("/qdrant", "", "/qdrant?x", "/?x"),
+    ("/qdrant", "", "/qdrants/collections", "/qdrants/collections"),
+    ("/qdrant", "", "/healthz", "/healthz"),
+    ("/a/b", "/c/d", "/a/b/collections", "/c/d/collections"),
+    ("/qdrant", "/qdrant", "/qdrant/collections", "/qdrant/collections"),
+    ("/qdrant", "/up", "*", "*"),
+]
+
+
+@pytest.mark.parametrize(("listen", "upstream", "target", "sent"), FORWARDED)
+def test_a_prefix_is_taken_away_and_qdrants_is_put_there(
+    listen: str, upstream: str, target: str, sent: str
+) -> None:
+    paths = Paths(ListenSettings(path_prefix=listen), UpstreamSettings(path_prefix=upstream))
+    assert paths.forward(target.encode()) == sent.encode()
