@@ -81,6 +81,18 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
     return True
 
 
+def pytest_collectreport(report: Any) -> None:
+    """Write which files are no tests for the client that is installed."""
+    if report.failed:
+        last = str(report.longrepr).strip().splitlines()[-1]
+        _write({"test": report.nodeid, "outcome": "not collected", "said": last[:_SHOWN]})
+
+
+def _write(line: dict[str, str]) -> None:
+    with Path(_option("OUTCOMES")).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
 def pytest_runtest_logreport(report: Any) -> None:
     """Write every end of a test as it comes: the file may run out of time."""
     if report.when != "call" and report.outcome == "passed":
@@ -89,6 +101,4 @@ def pytest_runtest_logreport(report: Any) -> None:
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
         said = str(crash.message if crash else report.longrepr)[:_SHOWN]
-    line = {"test": report.nodeid, "outcome": report.outcome, "said": said}
-    with Path(_option("OUTCOMES")).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    _write({"test": report.nodeid, "outcome": report.outcome, "said": said})
