@@ -160,8 +160,14 @@ def _adapt_group(group: Sequence[tuple[Route, Place]], result: Adapted) -> None:
     result.transform_s += time.perf_counter() - started
     if changes:
         result.changes.extend(changes)
-        result.decisions[Reason.ADAPTED] += len(changes)
+        result.decisions.update(_reason_of(place) for place, _ in changes)
         result.marks.append(adapter.mark)
+
+
+def _reason_of(place: Place) -> Reason:
+    """Say what an adapted place is counted as."""
+    is_target = place.role is Role.FEEDBACK_TARGET
+    return Reason.ADAPTED_FEEDBACK if is_target else Reason.ADAPTED
 
 
 def _transform(adapter: Adapter, places: Sequence[Place], result: Adapted) -> list[Matrix]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sidecar.errors import ConfigError
@@ -37,13 +38,42 @@ SPARSE = IndexedVector(0, "dot", "float32", is_multi=False, is_sparse=True)
 """Any sparse vector: all that a route must know of one."""
 
 
-def read_all_vectors(info: Any) -> dict[str, IndexedVector]:
-    """Read the vectors of a collection, sparse ones too; see :func:`read_vectors`."""
-    sparse = dict.fromkeys(info.config.params.sparse_vectors or (), SPARSE)
-    return sparse | read_vectors(info)
+class CollectionVectors(dict[str, IndexedVector]):
+    """Vectors of a collection by name, the unnamed one under the empty name.
+
+    Attributes:
+        created_s: When the collection was made, in seconds since 1970; None where Qdrant does not
+            say, as before 1.20 and for collections from before then.
+    """
+
+    def __init__(
+        self, vectors: Mapping[str, IndexedVector], *, created_s: float | None = None
+    ) -> None:
+        """Take both."""
+        super().__init__(vectors)
+        self.created_s = created_s
 
 
-def read_vectors(info: Any) -> dict[str, IndexedVector]:
+def read_moment(written: object) -> float | None:
+    """Read a moment as REST or the official client gives it; None where it is none.
+
+    Args:
+        written: RFC 3339, or what the client's models make of it.
+
+    Returns:
+        Seconds since 1970.
+    """
+    if isinstance(written, str):
+        try:
+            written = datetime.fromisoformat(written)
+        except ValueError:
+            return None
+    if not isinstance(written, datetime):
+        return None
+    return (written if written.tzinfo else written.replace(tzinfo=UTC)).timestamp()
+
+
+def read_vectors(info: Any) -> CollectionVectors:
     """Read the dense vectors of a collection.
 
     Args:
@@ -54,7 +84,7 @@ def read_vectors(info: Any) -> dict[str, IndexedVector]:
     """
     vectors = info.config.params.vectors
     named = vectors if isinstance(vectors, Mapping) else {"": vectors} if vectors else {}
-    return {
+    found = {
         name: IndexedVector(
             dim=params.size,
             distance=params.distance.value.lower(),
@@ -63,6 +93,15 @@ def read_vectors(info: Any) -> dict[str, IndexedVector]:
         )
         for name, params in named.items()
     }
+    created_at = getattr(info, "created_at", None)  # the client's models have it since 1.20
+    return CollectionVectors(found, created_s=read_moment(created_at))
+
+
+def read_all_vectors(info: Any) -> CollectionVectors:
+    """Read the vectors of a collection, sparse ones too; see :func:`read_vectors`."""
+    dense = read_vectors(info)
+    sparse = dict.fromkeys(info.config.params.sparse_vectors or (), SPARSE)
+    return CollectionVectors(sparse | dense, created_s=dense.created_s)
 
 
 def check_route(route: Route, vectors: Mapping[str, IndexedVector]) -> None:

@@ -22,6 +22,8 @@ CollectionRoutes = Mapping[str, Route]
 
 _NONE: CollectionRoutes = {}
 _NEVER = float("-inf")
+_SAME_MOMENT_S = 1.0
+"""REST and gRPC may write one moment with more or fewer digits."""
 
 
 class Question(NamedTuple):
@@ -93,6 +95,7 @@ class Facts:
         self._retry_s = aliases_ttl_s if retry_s is None else retry_s
         self.now = clock
         self._vectors: dict[str, tuple[float, Mapping[str, IndexedVector] | None]] = {}
+        self._created_s: dict[str, float] = {}
         self._aliases: Mapping[str, str] = {}
         self._aliases_until = _NEVER
 
@@ -122,6 +125,25 @@ class Facts:
         ttl_s = self._retry_s if vectors is None else self._vectors_ttl_s
         self._vectors[collection] = (self.now() + ttl_s, vectors)
         self.version += 1
+        self._compare_creation(collection, getattr(vectors, "created_s", None))
+
+    def _compare_creation(self, collection: str, created_s: float | None) -> None:
+        """Say where a collection was deleted and made anew under its old name.
+
+        Its vectors may fit as before and yet come from another model, and another collection may
+        have its aliases.
+        """
+        if created_s is None:
+            return
+        before_s = self._created_s.get(collection, created_s)
+        self._created_s[collection] = created_s
+        if abs(created_s - before_s) > _SAME_MOMENT_S:
+            self._aliases_until = _NEVER
+            logger.warning(
+                "collection made anew under its old name; are its vectors still those that the "
+                "adapter was trained for?",
+                extra={"collection": collection},
+            )
 
     def learn_aliases(self, aliases: Mapping[str, str] | None) -> None:
         """Believe a list of aliases; None keeps the last one for another while."""

@@ -3,6 +3,7 @@
 One description serves the blocking client and the asynchronous one.
 """
 
+import logging
 import math
 import threading
 from collections import Counter
@@ -24,9 +25,11 @@ from sidecar.facts import (
     RouteBook,
     tell_findings,
 )
-from sidecar.rewrite.policies import Policies, Reason
+from sidecar.rewrite.policies import FEEDBACK_WARNING, Policies, Reason, reason_of_mark
 from sidecar.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
 from sidecar.routes import Routes
+
+logger = logging.getLogger(__name__)
 
 
 class Guide:
@@ -53,7 +56,8 @@ class Guide:
         self.has_examined = False
         self.decisions: Counter[Reason] = Counter()
         self._lock = threading.Lock()
-        # A collection is asked about once: its vectors can't change under a client's feet.
+        self._told_of_feedback: set[str] = set()
+        # A collection is asked about once, and again where this client has changed it.
         self._facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=ttl_s)
         self._book = RouteBook(routes, self._facts)
 
@@ -111,6 +115,8 @@ class Guide:
             return arguments, ""
         adapted = adapt_places(places, routes, self.policies)
         self._count(adapted.decisions)
+        if Reason.ADAPTED_FEEDBACK in adapted.decisions:
+            self._warn_of_feedback(next(iter(routes.values())).collection)
         if not adapted.changes:
             return arguments, ""
         return replace_in_arguments(arguments, adapted.changes), adapted.mark
@@ -145,9 +151,21 @@ class Guide:
             self.decisions[Reason.ADAPTED] += 1
         return adapted, route.adapter.mark
 
-    def pass_adapted(self) -> None:
-        """Count a call that was adapted before it came here."""
-        self._count({Reason.ALREADY_ADAPTED: 1})
+    def pass_marked(self, mark: str) -> None:
+        """Count a call that was adapted before it came here, or is not to be."""
+        self._count({reason_of_mark(mark): 1})
+
+    def forget(self, collection: str) -> None:
+        """Ask anew about a collection, or about all where the name is empty, and about aliases."""
+        self._book.facts.forget(collection or None)
+
+    def _warn_of_feedback(self, collection: str) -> None:
+        """Say once for each collection what adapting does to relevance feedback."""
+        with self._lock:
+            is_told = collection in self._told_of_feedback
+            self._told_of_feedback.add(collection)
+        if not is_told:
+            logger.warning(FEEDBACK_WARNING, extra={"collection": collection})
 
     def _count(self, decisions: Mapping[Reason, int]) -> None:
         """Add to the counts; several threads may."""

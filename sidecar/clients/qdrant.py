@@ -12,7 +12,7 @@ is one bare vector is adapted before, which spares it the way into a list and ba
 """
 
 import functools
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -30,6 +30,18 @@ from sidecar.rewrite.policies import Policies, Reason
 from sidecar.routes import MARK_HEADER, Routes, RouteTable
 
 _BARE = {np.ndarray, list}
+
+_CHANGING_ALL = {"update_collection_aliases", "recover_snapshot", "recover_shard_snapshot"}
+_CHANGING = (
+    *sorted(_CHANGING_ALL),
+    "create_collection",
+    "recreate_collection",
+    "update_collection",
+    "delete_collection",
+    "create_vector_name",
+    "delete_vector_name",
+)
+"""The official client's methods after which Qdrant may say otherwise of its collections."""
 
 ALIAS_TTL_S = 60.0
 """Seconds until an alias that leads to a collection with a route is looked up again."""
@@ -73,7 +85,7 @@ class _Adapted:
         """Adapt a query that is one vector and nothing else; give it with its mark, or None."""
         if prefetch is not None or type(query) not in _BARE or not len(query):
             return None
-        if MARK_HEADER in get_context_headers():
+        if _mark_of_context() is not None:
             return None
         return self._guide.adapt_bare(collection, query, using)
 
@@ -229,8 +241,9 @@ class _Queries:
 
     def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
         """Adapt the vectors in a call's arguments and make the call, marked."""
-        if MARK_HEADER in get_context_headers():
-            self._guide.pass_adapted()
+        mark = _mark_of_context()
+        if mark is not None:
+            self._guide.pass_marked(mark)
             return self._call(method, collection_name=collection, **arguments)
         routes = self._guide.known_routes(collection)
         if routes is None:
@@ -284,8 +297,9 @@ class _AsyncQueries:
 
     async def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
         """Adapt the vectors in a call's arguments and make the call, marked."""
-        if MARK_HEADER in get_context_headers():
-            self._guide.pass_adapted()
+        mark = _mark_of_context()
+        if mark is not None:
+            self._guide.pass_marked(mark)
             return await self._call(method, collection_name=collection, **arguments)
         routes = self._guide.known_routes(collection)
         if routes is None:
@@ -320,6 +334,12 @@ class _AsyncQueries:
         return await getattr(self._inner, method)(**arguments)
 
 
+def _mark_of_context() -> str | None:
+    """Give the mark that the caller sends along, whatever the case of its name; None for none."""
+    given = get_context_headers()
+    return next((value for name, value in given.items() if name.lower() == MARK_HEADER), None)
+
+
 def _adapt(
     guide: Guide, routes: CollectionRoutes, arguments: dict[str, Any]
 ) -> tuple[Mapping[str, Any], str]:
@@ -343,4 +363,38 @@ def _twin(inner: Any, guide: Guide, queries: type) -> Any:
 @functools.cache
 def _twin_type(kind: type, queries: type) -> type:
     """Make a subclass of a connection; what it adds lives outside of the state that it shares."""
-    return type(f"Adapted{kind.__name__}", (queries, kind), {"__slots__": ("_guide", "_inner")})
+    forgetting = _forgetting_async if queries is _AsyncQueries else _forgetting
+    changes = {name: forgetting(name) for name in _CHANGING if hasattr(kind, name)}
+    members = {"__slots__": ("_guide", "_inner"), **changes}
+    return type(f"Adapted{kind.__name__}", (queries, kind), members)
+
+
+def _forgetting(method: str) -> Callable[..., Any]:
+    """Make a method that changes a collection: what was known of it is asked anew."""
+
+    def change(self: Any, *values: Any, **named: Any) -> Any:
+        try:
+            return getattr(self._inner, method)(*values, **named)
+        finally:  # even a call without a good answer may have been carried out
+            self._guide.forget(_changed_collection(method, values, named))
+
+    return change
+
+
+def _forgetting_async(method: str) -> Callable[..., Any]:
+    """Make the same for the asynchronous client."""
+
+    async def change(self: Any, *values: Any, **named: Any) -> Any:
+        try:
+            return await getattr(self._inner, method)(*values, **named)
+        finally:
+            self._guide.forget(_changed_collection(method, values, named))
+
+    return change
+
+
+def _changed_collection(method: str, values: Sequence[Any], named: Mapping[str, Any]) -> str:
+    """Name the collection that a call changes; empty where it may be any."""
+    if method in _CHANGING_ALL:
+        return ""
+    return str(named.get("collection_name", values[0] if values else ""))

@@ -22,11 +22,14 @@ class Kind(StrEnum):
 class Role(StrEnum):
     """What the query does with it.
 
-    A *query* says what to look for. An *example* (recommend, context, feedback) stands beside
-    stored vectors, often in one mean with them, so it belongs to the space of the index.
+    A *query* says what to look for. A *target* of relevance feedback does too, but beside
+    coefficients that were trained on the scores of some retriever. An *example* (recommend,
+    context, feedback) stands beside stored vectors, often in one mean with them, so it belongs to
+    the space of the index.
     """
 
     QUERY = "query"
+    FEEDBACK_TARGET = "feedback_target"
     EXAMPLE = "example"
 
 

@@ -12,11 +12,15 @@ class Reason(StrEnum):
     """Why a place was adapted, or was not.
 
     ``off``, ``shadow`` and ``canary`` (outside of its share) are modes of a route; ``unfit`` is an
-    adapter that can't serve its collection; ``encoded`` a body in a coding that is not known here.
+    adapter that can't serve its collection; ``encoded`` a body in a coding that is not known here;
+    ``opted_out`` a request whose sender wants none adapted. ``adapted_feedback`` is the target of
+    relevance feedback: adapted, while its strategy's coefficients were trained on other scores.
     """
 
     ADAPTED = "adapted"
+    ADAPTED_FEEDBACK = "adapted_feedback"
     ALREADY_ADAPTED = "already_adapted"
+    OPTED_OUT = "opted_out"
     NO_ROUTE = "no_route"
     ID = "id"
     SPARSE = "sparse"
@@ -77,6 +81,21 @@ class Policies:
                 raise ConfigError(
                     f"policy {field.name} is {value!r}; expected {' or '.join(allowed)}"
                 )
+
+
+OPT_OUT = "none"
+"""What a request carries in place of an adapter's mark to have nothing in it adapted."""
+
+FEEDBACK_WARNING = (
+    "the target of relevance feedback is adapted, and its coefficients were trained on the scores "
+    "of raw queries; train them again on adapted ones, or opt out for these queries"
+)
+
+
+def reason_of_mark(mark: str) -> Reason:
+    """Say why a request that carries a mark is left as it is."""
+    is_opt_out = mark.strip().lower() == OPT_OUT
+    return Reason.OPTED_OUT if is_opt_out else Reason.ALREADY_ADAPTED
 
 
 _WITHOUT_VECTOR = {

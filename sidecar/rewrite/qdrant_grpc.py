@@ -83,7 +83,7 @@ def _find_discovery(discover: Any, name: str, path: Path) -> Iterator[Place]:
 
 def _find_feedback(feedback: Any, name: str, path: Path) -> Iterator[Place]:
     """Read the target and the judged examples of a feedback query."""
-    yield _read_input(feedback.target, name, Role.QUERY, (*path, "target"))
+    yield _read_input(feedback.target, name, Role.FEEDBACK_TARGET, (*path, "target"))
     for number, item in enumerate(feedback.feedback):
         where = (*path, "feedback", number, "example")
         yield _read_input(item.example, name, Role.EXAMPLE, where)

@@ -179,7 +179,7 @@ class QueryFinder(ABC):
         """Find the target and the judged examples of a feedback query."""
         fields = self._need_fields(feedback, path)
         target = self.get(fields, "target")
-        yield self._need_vector(target, name, Role.QUERY, (*path, "target"))
+        yield self._need_vector(target, name, Role.FEEDBACK_TARGET, (*path, "target"))
         judged = self._items_or_none(self.get(fields, "feedback"), (*path, "feedback"))
         for number, item in enumerate(judged):
             where = (*path, "feedback", number)

@@ -12,7 +12,7 @@ from sidecar.errors import ConfigError, MalformedError
 from sidecar.facts import CollectionRoutes
 from sidecar.http1 import unpack
 from sidecar.requests import Outcome, adapt_body
-from sidecar.rewrite.policies import Reason
+from sidecar.rewrite.policies import Reason, reason_of_mark
 from sidecar.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from sidecar.server.heads import MARK, RequestHead
 from sidecar.server.live import Table
@@ -62,8 +62,12 @@ def prepare_at_once(
         if unpacked is None:
             raise MalformedError("the body is in a coding that is not known here")
         body = unpacked
-    if plan.endpoint is None or MARK in head.values:
+    if plan.endpoint is None:
         return Prepared(body)
+    mark = head.values.get(MARK)
+    if mark is not None and not plan.endpoint.is_write:
+        reason = reason_of_mark(mark.decode("latin-1"))
+        return Prepared(body, outcome=Outcome(body, Counter({reason: 1})))
     collection = plan.endpoint.collection
     if plan.endpoint.is_write:
         unchecked = table.book.unchecked_routes(collection)

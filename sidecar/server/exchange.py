@@ -24,7 +24,7 @@ from sidecar.http1 import (
     chunk,
     end_to_end,
 )
-from sidecar.rewrite.policies import Reason
+from sidecar.rewrite.policies import Reason, reason_of_mark
 from sidecar.server.adapting import Prepared, answer_from_index, prepare, prepare_at_once
 from sidecar.server.answering import Answering, Client
 from sidecar.server.busy_poll import FOR_ANSWER, FOR_REQUEST
@@ -105,7 +105,8 @@ class Exchange(Answering):
                 plan.kind, head.method, head.target, head.fields, collection=collection
             )
             self._head = replace(head, fields=self._span.fields(head.fields), adapted_prefix=b"")
-        self._way = Way.PASS if plan.way is Way.ADAPT and MARK in head.values else plan.way
+        is_left = plan.way is Way.ADAPT and plan.kind == "query" and MARK in head.values
+        self._way = Way.PASS if is_left else plan.way
         if self._way is Way.PASS:
             self._count_passed()
             if self._is_whole or not self._is_held():
@@ -421,8 +422,9 @@ class Exchange(Answering):
                 self._peek.end()
         if endpoint is None or not len(self._table.routes):
             return
-        if MARK in self._head.values:
-            reason = Reason.ALREADY_ADAPTED
+        mark = self._head.values.get(MARK)
+        if mark is not None and not endpoint.is_write:
+            reason = reason_of_mark(mark.decode("latin-1"))
         elif endpoint.is_write and self._table.routes.of_collection(endpoint.collection):
             reason = Reason.WRITE
         else:

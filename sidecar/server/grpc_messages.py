@@ -17,7 +17,7 @@ from qdrant_client.grpc import (
     snapshots_service_pb2,
 )
 
-from sidecar.collection import SPARSE, IndexedVector
+from sidecar.collection import SPARSE, CollectionVectors, IndexedVector
 from sidecar.errors import IntegrityError, MalformedError, UpstreamError
 from sidecar.facts import Question
 from sidecar.rewrite.qdrant_grpc import GrpcMethod, match_method
@@ -30,12 +30,18 @@ _SERVICES: tuple[Any, ...] = (
     snapshots_service_pb2,
     qdrant_pb2,
 )
+_SERVERLESS = "/qdrant.serverless.CollectionsService/"
+_SERVERLESS_CALLS = ("CreateCollection", "DeleteCollection", "GetCollection", "ListCollections")
+"""Of qdrant-client 1.20; older ones, which this version runs with too, do not know them."""
+
 _CHANGING = {
     "/qdrant.Collections/Create",
     "/qdrant.Collections/Update",
     "/qdrant.Collections/Delete",
     "/qdrant.Points/CreateVectorName",
     "/qdrant.Points/DeleteVectorName",
+    f"{_SERVERLESS}CreateCollection",
+    f"{_SERVERLESS}DeleteCollection",
 }
 _CHANGING_ALL = {"/qdrant.Collections/UpdateAliases"}
 _HEALTH = "/grpc.health.v1.Health/Check"
@@ -73,6 +79,7 @@ def known_methods() -> list[Method]:
         for method in service.methods
         if not (method.client_streaming or method.server_streaming)
     ]
+    paths += [_SERVERLESS + name for name in _SERVERLESS_CALLS]
     return [_describe(path) for path in (*paths, _HEALTH)]
 
 
@@ -129,8 +136,17 @@ def read_answer(
     vectors = info.config.params.vectors_config
     sparse = dict.fromkeys(info.config.params.sparse_vectors_config.map, SPARSE)
     if vectors.WhichOneof("config") == "params":
-        return sparse | {"": _read_vector(vectors.params)}
-    return sparse | {name: _read_vector(params) for name, params in vectors.params_map.map.items()}
+        found = {"": _read_vector(vectors.params)}
+    else:
+        found = {name: _read_vector(params) for name, params in vectors.params_map.map.items()}
+    return CollectionVectors(sparse | found, created_s=_read_creation(info))
+
+
+def _read_creation(info: Any) -> float | None:
+    """Read when a collection was made: ``created_at``, field 13 since 1.20."""
+    if "created_at" not in info.DESCRIPTOR.fields_by_name or not info.HasField("created_at"):
+        return None
+    return float(info.created_at.seconds) + info.created_at.nanos * 1e-9
 
 
 def _read_vector(params: Any) -> IndexedVector:

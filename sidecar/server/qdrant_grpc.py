@@ -24,7 +24,7 @@ from sidecar.config import Address, ListenSettings, Settings
 from sidecar.errors import ConfigError, MalformedError, NotServedError, SidecarError
 from sidecar.facts import CollectionRoutes, Question
 from sidecar.requests import Outcome, adapt_message
-from sidecar.rewrite.policies import Reason
+from sidecar.rewrite.policies import Reason, reason_of_mark
 from sidecar.rewrite.qdrant_grpc import GrpcMethod, read_message
 from sidecar.routes import MARK_HEADER
 from sidecar.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
@@ -238,8 +238,9 @@ class GrpcServer:
         table = self._traffic.table
         if not len(table.routes) and not table.collections.names():
             return await self._relay.unary(method, content, metadata, context)
-        if any(key == MARK_HEADER for key, _ in metadata):
-            self._count_unread(table, content, Reason.ALREADY_ADAPTED)
+        mark = next((str(value) for key, value in metadata if key == MARK_HEADER), None)
+        if mark is not None:
+            self._count_unread(table, content, reason_of_mark(mark))
             return await self._relay.unary(method, content, metadata, context)
         assert method.vectors is not None  # noqa: S101  # narrowing
         try:

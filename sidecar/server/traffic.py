@@ -12,12 +12,12 @@ from urllib.parse import quote
 import orjson
 
 from sidecar import telemetry as t
-from sidecar.collection import SPARSE, IndexedVector
+from sidecar.collection import SPARSE, CollectionVectors, IndexedVector, read_moment
 from sidecar.errors import ConfigError, ForbiddenError, NoCollectionError, UpstreamError
 from sidecar.facts import CollectionRoutes, Facts, Finding, Question
 from sidecar.http1 import Fields
 from sidecar.requests import Outcome
-from sidecar.rewrite.policies import Reason
+from sidecar.rewrite.policies import FEEDBACK_WARNING, Reason
 from sidecar.server.busy_poll import BusyPoll
 from sidecar.server.bypass import (
     ADVICE,
@@ -113,6 +113,7 @@ class Traffic:
         self.heads: dict[bytes, RequestHead] = {}
         self.forget_listeners: list[Callable[[str], None]] = []
         self._told: set[tuple[int, str, str]] = set()
+        self._told_of_feedback: set[str] = set()
         self._asked: dict[tuple[int, str], asyncio.Task[CollectionRoutes]] = {}
 
     @property
@@ -233,6 +234,8 @@ class Traffic:
                 self._warn_once(reason, {"collection": collection})
             routed = "" if reason is Reason.NO_ROUTE else collection
             self.telemetry.count(t.DECISIONS, routed, reason, by=n)
+        if Reason.ADAPTED_FEEDBACK in outcome.decisions:
+            self._warn_of_feedback(collection)
         if outcome.mark:
             self.telemetry.observe(t.TRANSFORM_SECONDS, outcome.transform_s, protocol)
         if outcome.n_judged:
@@ -301,6 +304,12 @@ class Traffic:
                 extra={"reason": str(reason), **fields},
             )
 
+    def _warn_of_feedback(self, collection: str) -> None:
+        """Say once for each collection what adapting does to relevance feedback."""
+        if collection not in self._told_of_feedback:
+            self._told_of_feedback.add(collection)
+            logger.warning(FEEDBACK_WARNING, extra={"collection": collection})
+
     def fitting_routes(self, table: Table, name: str, error: ConfigError) -> CollectionRoutes:
         """Go on without adapters that can't serve a collection, where their routes allow it.
 
@@ -328,7 +337,7 @@ def read_answer(question: Question, result: Mapping[str, Any]) -> Any:
     vectors = result["config"]["params"].get("vectors") or {}
     named = {"": vectors} if isinstance(vectors.get("size"), int) else vectors
     sparse = dict.fromkeys(result["config"]["params"].get("sparse_vectors") or (), SPARSE)
-    return sparse | {
+    found = sparse | {
         name: IndexedVector(
             dim=params["size"],
             distance=str(params["distance"]).lower(),
@@ -337,6 +346,7 @@ def read_answer(question: Question, result: Mapping[str, Any]) -> Any:
         )
         for name, params in named.items()
     }
+    return CollectionVectors(found, created_s=read_moment(result.get("created_at")))
 
 
 def credentials_of(fields: Fields, own_key: str | None) -> Fields:

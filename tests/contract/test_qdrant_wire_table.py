@@ -140,10 +140,15 @@ PRESENT = {
         {"query": {"context": pair(vec(1), ID)}}, {"adapted": 1, "id": 1}, {1}, policies=ADAPT_ALL
     ),
     "relevance feedback": Row(
-        {"query": feedback(vec(1), vec(2), ID)}, {"adapted": 1, "example": 1, "id": 1}, {1}
+        {"query": feedback(vec(1), vec(2), ID)},
+        {"adapted_feedback": 1, "example": 1, "id": 1},
+        {1},
     ),
     "relevance feedback, examples always": Row(
-        {"query": feedback(vec(1), vec(2))}, {"adapted": 2}, {1, 2}, policies=ADAPT_ALL
+        {"query": feedback(vec(1), vec(2))},
+        {"adapted_feedback": 1, "adapted": 1},
+        {1, 2},
+        policies=ADAPT_ALL,
     ),
     "order by": Row({"query": {"order_by": "price"}}, NONE),
     "sample": Row({"query": {"sample": "random"}}, NONE),

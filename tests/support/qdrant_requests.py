@@ -26,6 +26,10 @@ TEXTS = ("price", 'na"ï\\ve', "a.b[].c", "query", "vector", "nearest", "日本\
 Row = tuple[float, ...]
 
 
+ADAPTED = {"adapted", "adapted_feedback"}
+"""Reasons of places that are adapted."""
+
+
 class Refused(Exception):
     """What the oracle says where a policy forbids the request."""
 
@@ -56,7 +60,7 @@ class Slot:
     def _decide_by_width(self, dims: tuple[int, int], policies: Mapping[str, str]) -> str:
         widths = {len(row) for row in self.rows}
         if widths == {dims[0]}:
-            return "adapted"
+            return "adapted_feedback" if self.role == "feedback_target" else "adapted"
         if widths == {dims[1]}:
             return self._pass(policies.get("dims_out_match"), "dims_out_match")
         return "dims_fit_neither"
@@ -81,7 +85,7 @@ class Case:
         """Give the decisions, and the places that are adapted; raise Refused where none may be."""
         reasons = [slot.decide(dims, policies) for slot in self.slots]
         chosen = zip(self.slots, reasons, strict=True)
-        return Counter(reasons), [slot for slot, reason in chosen if reason == "adapted"]
+        return Counter(reasons), [slot for slot, reason in chosen if reason in ADAPTED]
 
 
 class RequestWriter:
@@ -192,7 +196,7 @@ class RequestWriter:
         naive = models.NaiveFeedbackStrategyParams(a=1.0, b=0.5, c=2.0)
         return models.RelevanceFeedbackQuery(
             relevance_feedback=models.RelevanceFeedbackInput(
-                target=self.vector(name),
+                target=self.vector(name, "feedback_target"),
                 feedback=self.several(
                     lambda: models.FeedbackItem(example=self.vector(name, "example"), score=0.5)
                 ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.collection import SPARSE, IndexedVector
+from sidecar.collection import SPARSE, CollectionVectors, IndexedVector
 from sidecar.errors import ConfigError, ForbiddenError, NoCollectionError, UnavailableError
 from sidecar.facts import Facts, Question, RouteBook
 from sidecar.rewrite.policies import Policies
@@ -321,3 +321,22 @@ def test_a_migration_that_passes_raw_queries_is_doubtful() -> None:
     assert found[0] == "doubtful"
     assert "set refuse" in found[1]
     assert examined(Book(route(use="migration")))["docs/"][0] == "fine"
+
+
+def test_a_collection_made_anew_under_its_old_name_is_told_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    facts = Facts(vectors_ttl_s=VECTORS_S, aliases_ttl_s=ALIASES_S, clock=Clock())
+    facts.learn_aliases({"alias": "docs"})
+    for created_s in (None, 100.0, 100.4, None):  # REST and gRPC write more or fewer digits
+        facts.learn_vectors("docs", CollectionVectors({"": FITS}, created_s=created_s))
+    assert facts.are_aliases_known()
+    assert not caplog.records
+    facts.forget("docs")
+    facts.learn_aliases({"alias": "docs"})
+    facts.learn_vectors("docs", CollectionVectors({"": FITS}, created_s=250.0))
+    assert not facts.are_aliases_known()
+    facts.learn_vectors("docs", CollectionVectors({"": FITS}, created_s=250.0))
+    facts.learn_vectors("other", CollectionVectors({"": FITS}, created_s=9.0))
+    assert [each.message.count("made anew") for each in caplog.records] == [1]
+    assert facts.vectors_of("docs") == {"": FITS}
