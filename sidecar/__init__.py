@@ -9,7 +9,7 @@ from sidecar.adapter import Adapter
 from sidecar.clients.faiss import AdaptedIndex
 from sidecar.encoders import EndpointSettings, OpenAIEncoder
 from sidecar.errors import SidecarError
-from sidecar.hook import QueryHook
+from sidecar.hook import AsyncQueryHook, QueryHook
 from sidecar.manifest import Manifest
 from sidecar.rewrite.policies import Policies
 from sidecar.routes import Route, Routes
@@ -22,6 +22,7 @@ __all__ = [
     "AdaptedQdrantClient",
     "Adapter",
     "AsyncAdaptedQdrantClient",
+    "AsyncQueryHook",
     "EndpointSettings",
     "Manifest",
     "OpenAIEncoder",

@@ -7,6 +7,7 @@ microseconds: buffers of one row are bound to the session once per thread and re
 import hashlib
 import logging
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sidecar.drift import Region
-from sidecar.errors import IntegrityError, ManifestError, QueryError
+from sidecar.errors import ConfigError, IntegrityError, ManifestError, QueryError
+from sidecar.followed import Followed
 from sidecar.manifest import Manifest
 from sidecar.model_file import (
     INPUT_NAME,
@@ -23,6 +25,7 @@ from sidecar.model_file import (
     ModelFile,
     check_model,
     naming_file,
+    read_content,
     read_model_file,
     resolve_model_path,
 )
@@ -36,12 +39,16 @@ weights that make it 1e10 times as long."""
 
 _SILENT = 4  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 _PROBES = 3
+WATCH_INTERVAL_S = 5.0
+"""Seconds between two looks at a model that is watched."""
+_OF_ONE_PROCESS = ("_session", "_rows")
 
 
 class Adapter:
     """A trained query-side map, ready to use from any number of threads.
 
-    Make one with :meth:`load` or :meth:`from_bytes`.
+    Make one with :meth:`load`, :meth:`from_bytes` or, to follow newer models, :meth:`watch`. It can
+    be copied and pickled; the model's bytes travel.
 
     Attributes:
         manifest: What the model says about itself.
@@ -56,14 +63,19 @@ class Adapter:
 
     def __init__(self, model: ModelFile) -> None:
         """Make a session from a checked file; callers use :meth:`load`."""
+        self._content = model.content
         self.manifest: Manifest = model.manifest
         self.version: str = hashlib.sha256(model.content).hexdigest()[:12]
         self.mark: str = f"{quote(self.manifest.name, safe='/ ')}@{self.version}"
         self.region: Region | None = Region.from_manifest(model.manifest)
         self._dim_in = model.manifest.dim_in
-        self._session = _make_session(model.content)
-        self._rows = threading.local()
+        self._prepare()
         self._check_answers()
+
+    def _prepare(self) -> None:
+        """Make what belongs to one process."""
+        self._session = _make_session(self._content)  # which keeps these bytes, too
+        self._rows = threading.local()
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -87,6 +99,43 @@ class Adapter:
     def from_bytes(cls, content: bytes) -> Self:
         """Load a model from memory, with the same checks as :meth:`load`."""
         return cls(check_model(content))
+
+    @classmethod
+    def watch(cls, path: str | Path, *, interval_s: float = WATCH_INTERVAL_S) -> "WatchedAdapter":
+        """Load a model, and a newer one whenever the file, or its folder, is replaced.
+
+        A newer file is checked first and then put in force whole. One that can't be used, or that
+        does not fit in the place of the one in force, changes nothing: it is logged and counted.
+
+        Args:
+            path: The model file, or its folder.
+            interval_s: Seconds between two looks at it, in a thread of its own.
+
+        Raises:
+            ConfigError: The interval is no positive number.
+            ModelError: There is no such file now, or it can't be used.
+        """
+        find = partial(resolve_model_path, Path(path))
+        followed = Followed(find, partial(_read_newer, cls), interval_s=interval_s)
+        return WatchedAdapter(followed)
+
+    @property
+    def current(self) -> "Adapter":
+        """The adapter in force, which never changes: take it where several reads must agree."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process, or into a copy, as the model's bytes."""
+        state: Any = super().__getstate__()
+        own, slots = state if isinstance(state, tuple) else (state, {})  # a subclass may have slots
+        kept = {name: value for name, value in own.items() if name not in _OF_ONE_PROCESS}
+        return {**kept, **slots}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the session again."""
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        self._prepare()
 
     @property
     def dim_in(self) -> int:
@@ -179,6 +228,103 @@ class Adapter:
             raise ManifestError(
                 "the manifest says that adapted queries have unit length, the graph gives "
                 f"{np.linalg.norm(adapted[0]):.4g}; export the model again"
+            )
+
+
+class WatchedAdapter(Adapter):
+    """An adapter that follows its file; made by :meth:`Adapter.watch`.
+
+    Whatever is read of it is the adapter in force; :attr:`current` is that adapter itself.
+    """
+
+    def __init__(self, followed: Followed[Adapter]) -> None:
+        """Take what follows the file, and let it begin."""
+        self._followed = followed
+        followed.stay_awake()
+
+    @property
+    def current(self) -> Adapter:
+        """The adapter in force, which never changes: take it where several reads must agree."""
+        self._followed.stay_awake()  # a forked process has none of the threads
+        return self._followed.current
+
+    @property
+    def n_reloads(self) -> int:
+        """How often a newer model came into force."""
+        return self._followed.n_changes
+
+    @property
+    def n_failures(self) -> int:
+        """How many looks at the file have failed."""
+        return self._followed.n_failures
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last look failed; None where it succeeded."""
+        return self._followed.last_error
+
+    def transform(self, queries: ArrayLike) -> NDArray[np.float32]:
+        """Adapt with the adapter in force; see :meth:`Adapter.transform`."""
+        return self.current.transform(queries)
+
+    __call__ = transform
+
+    def reload(self) -> bool:
+        """Look at the file now, without waiting; never raises.
+
+        Returns:
+            True where a newer model came into force; see :attr:`last_error` otherwise.
+        """
+        return self._followed.look()
+
+    def close(self) -> None:
+        """Look no more; the adapter in force serves on."""
+        self._followed.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Give the attribute of the adapter in force."""
+        if name == "_followed":  # not set yet: while copying or unpickling
+            raise AttributeError(name)
+        return getattr(self._followed.current, name)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive; the adapter in force has come along."""
+        self.__dict__.update(state)
+
+
+def _read_newer(kind: type[Adapter], file: Path, current: Adapter | None) -> Adapter:
+    """Read a model in the place of another one; give that one where the bytes are its own.
+
+    Raises:
+        ModelError: The file can't be used.
+        ConfigError: The new model does not fit where the other one stands.
+    """
+    content = read_content(file)
+    if current is not None and content == current._content:
+        return current
+    newer = kind.from_bytes(content)
+    if current is not None:
+        check_successor(current, newer)
+    return newer
+
+
+def check_successor(current: Adapter, newer: Adapter) -> None:
+    """Refuse a model that can't stand between the same encoder and the same index as another.
+
+    Raises:
+        ConfigError: Widths, kind of use or encoder differ.
+    """
+    old, new = current.manifest, newer.manifest
+    for what, one, other in (
+        ("values a query", old.dim_in, new.dim_in),
+        ("values an adapted query", old.dim_out, new.dim_out),
+        ("kind of use", old.use, new.use),
+        ("encoder", old.encoder.fingerprint, new.encoder.fingerprint),
+    ):
+        if one != other and one and other:  # an empty fingerprint is not known
+            raise ConfigError(
+                f"model {newer.mark} can't take the place of {current.mark}: {what} {one} and "
+                f"{other}; expected the same; make a new adapter, and restart what uses it"
             )
 
 

@@ -108,7 +108,7 @@ def adapt_bare(place: Place, routes: Mapping[str, Route]) -> Adapted | None:
     route = routes.get(place.vector_name)
     if route is None or route.mode != "on" or place.role is not Role.QUERY:
         return None
-    adapter, query = route.adapter, np.asarray(place.value, dtype=np.float32)
+    adapter, query = route.adapter.current, np.asarray(place.value, dtype=np.float32)
     if place.kind is not Kind.DENSE or len(query) != adapter.dim_in:
         return None
     started = time.perf_counter()
@@ -145,7 +145,7 @@ def _is_drawn(route: Route, place: Place, drawn: dict[Path, bool]) -> bool:
 def _adapt_group(group: Sequence[tuple[Route, Place]], result: Adapted) -> None:
     """Adapt all vectors of one adapter at once; where that fails, each place alone."""
     places = [place for _, place in group]
-    adapter = group[0][0].adapter
+    adapter = group[0][0].adapter.current  # a watched one may change meanwhile
     started = time.perf_counter()
     try:
         changes = list(zip(places, _transform(adapter, places, result), strict=True))

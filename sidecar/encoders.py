@@ -41,7 +41,8 @@ class EndpointSettings:
 class OpenAIEncoder:
     """Embeddings from any OpenAI-compatible endpoint; safe to use from several threads.
 
-    Needs ``httpx``, which comes with qdrant-client.
+    Needs ``httpx``, which comes with qdrant-client. Pickled, it carries its settings, the key among
+    them, and opens connections of its own where it arrives.
     """
 
     def __init__(
@@ -62,12 +63,20 @@ class OpenAIEncoder:
             MissingExtraError: ``httpx`` is not installed.
             ConfigError: The key can't be sent as a header, or the address is no http address.
         """
+        self.settings = settings
+        self._sleep = sleep
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._open()
+
+    def _open(self) -> None:
+        """Open the connections."""
         try:
             import httpx
         except ImportError as error:
             raise MissingExtraError(
                 "an embeddings endpoint needs httpx: pip install httpx"
             ) from error
+        settings = self.settings
         try:
             httpx.URL(settings.base_url)
         except httpx.InvalidURL as error:
@@ -83,11 +92,18 @@ class OpenAIEncoder:
             if not settings.api_key.isascii() or not settings.api_key.isprintable():
                 raise ConfigError("the API key holds characters that no header may hold; check it")
             headers["Authorization"] = f"Bearer {settings.api_key}"
-        self.settings = settings
         self._httpx = httpx
-        self._sleep = sleep
-        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._client = httpx.Client(headers=headers, timeout=settings.timeout_s)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process without the connections."""
+        own = {"_httpx", "_client"}
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open connections there."""
+        self.__dict__.update(state)
+        self._open()
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts.

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,10 @@ from training.faiss_source import SCHEME, FaissSource
 from training.files import swap_folder
 from training.lock import locked
 from training.qdrant_source import SCHEMES, QdrantAccess, QdrantSource
+from training.query_vectors import NamedQueries
+
+Use = Literal["relevance", "migration"]
+"""Whether queries come from the documents' own encoder, or from another one on purpose."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is embedded, how many texts are done, and how many there are."""
@@ -35,12 +39,45 @@ _DIGEST_BYTES = 32
 _AHEAD = 2  # batches a worker that may wait for the disk
 
 
+class Stored(NamedTuple):
+    """Document vectors that exist already.
+
+    Attributes:
+        source: ``faiss:PATH?ids=FILE``, or ``qdrant://HOST:PORT/COLLECTION?vector=NAME``.
+        use: ``migration`` where the queries are meant to come from another encoder than the
+            documents; only then may their widths differ.
+    """
+
+    source: str
+    use: Use = "relevance"
+
+    def check_dim(self, stored_dim: int, dim: int, encoder: str) -> None:
+        """Refuse queries of another width than the documents', before anything is copied.
+
+        Args:
+            stored_dim: Values in a document vector.
+            dim: Values in a query vector.
+            encoder: What gives the latter, for the message.
+
+        Raises:
+            DataError: The widths differ, and that is not meant.
+        """
+        if dim != stored_dim and self.use != "migration":
+            raise DataError(
+                f"the documents in {self.source} have {stored_dim} values, {encoder} gives {dim}; "
+                "queries must come from the encoder that made the documents: name it by --encoder "
+                "(a folder, or openai:MODEL with --base-url), or pass vectors of your own by "
+                "--queries FILE.npy --query-ids FILE; if another encoder is meant for this index, "
+                "say --use migration"
+            )
+
+
 def embed_dataset(
     dataset: Dataset,
     encoder: Encoder,
     output: Path,
     *,
-    documents: str | None = None,
+    documents: str | Stored | None = None,
     qdrant: QdrantAccess | None = None,
     progress: Progress = lambda _what, _done, _all: None,
 ) -> EncoderInfo:
@@ -50,8 +87,8 @@ def embed_dataset(
         dataset: Texts of queries and documents.
         encoder: Embeds the queries, and the documents where they are not stored elsewhere.
         output: The folder; it appears, or is replaced, once everything is there.
-        documents: Stored document vectors to copy instead: ``faiss:PATH?ids=FILE``, or
-            ``qdrant://HOST:PORT/COLLECTION?vector=NAME``.
+        documents: Stored document vectors to copy instead; a source's name alone is for queries
+            of the documents' own encoder.
         qdrant: Key and path for a Qdrant source.
         progress: Called after every batch.
 
@@ -64,28 +101,32 @@ def embed_dataset(
         EncoderError: The encoder fails; what it gave so far is kept for the next run.
     """
     with locked(output):
-        return _embed(dataset, encoder, output, (documents, qdrant), progress)
+        return _embed(dataset, encoder, output, (documents, qdrant or QdrantAccess()), progress)
 
 
 def _embed(
     dataset: Dataset,
     encoder: Encoder,
     output: Path,
-    source: tuple[str | None, QdrantAccess | None],
+    given: tuple[str | Stored | None, QdrantAccess],
     progress: Progress,
 ) -> EncoderInfo:
     """Embed into a place that is held for this run alone."""
-    documents, qdrant = source
-    work = output.with_name(f".{output.name}.partial")
-    work.mkdir(parents=True, exist_ok=True)
+    documents, qdrant = given
+    work = _work_beside(output)
     query_ids, query_texts = _gather(dataset.iter_queries(), "queries")
     more: dict[str, object] = {}
     if documents is None:
         document_ids, texts = _gather(dataset.iter_documents(), "documents")
         embed_texts(encoder, "document", texts, work / "documents.npy", progress)
     else:
-        document_ids, facts = copy_documents(documents, work, qdrant or QdrantAccess(), progress)
-        more = {"documents": facts}
+        stored = _as_stored(documents)
+        source = _open_source(stored.source, qdrant)
+        stored_dim = _dim_of(source)
+        _, dim = embed_texts(encoder, "query", query_texts[:1], work / "queries.npy", _say_nothing)
+        stored.check_dim(stored_dim, dim, f"encoder {encoder.name}")
+        document_ids, facts = _copy(source, work, progress)
+        more = {"documents": facts, "use": stored.use}
     write_ids(work / "document_ids.txt", document_ids)
     _, dim = embed_texts(encoder, "query", query_texts, work / "queries.npy", progress)
     write_ids(work / "query_ids.txt", query_ids)
@@ -94,11 +135,77 @@ def _embed(
         matrix = np.load(work / f"{what}.npy", mmap_mode="r")
         normalised = check_vectors(matrix, ids, what) and normalised
     info = describe_encoder(encoder, dim, normalised=normalised)
+    _finish(work, output, info, more)
+    return info
+
+
+def join_vectors(
+    dataset: Dataset,
+    queries: NamedQueries,
+    output: Path,
+    *,
+    documents: str | Stored,
+    qdrant: QdrantAccess | None = None,
+    progress: Progress = lambda _what, _done, _all: None,
+) -> EncoderInfo:
+    """Make an embeddings folder of query vectors and document vectors that exist already.
+
+    Args:
+        dataset: Whose queries the vectors are of.
+        queries: The query vectors.
+        output: The folder; it appears, or is replaced, once everything is there.
+        documents: Stored document vectors to copy.
+        qdrant: Key and path for a Qdrant source.
+        progress: Called page by page.
+
+    Returns:
+        What ``encoder.json`` says.
+
+    Raises:
+        DataError: No vector is of any query, the stored vectors don't fit, or one can't be used.
+    """
+    queries.match([query_id for query_id, _ in dataset.iter_queries()])
+    stored, info = _as_stored(documents), queries.describe()
+    source = _open_source(stored.source, qdrant or QdrantAccess())
+    stored.check_dim(_dim_of(source), info.dim, "the file of query vectors")
+    with locked(output):
+        work = _work_beside(output)
+        document_ids, facts = _copy(source, work, progress)
+        check_vectors(np.load(work / "documents.npy", mmap_mode="r"), document_ids, "documents")
+        write_ids(work / "document_ids.txt", document_ids)
+        queries.vectors.copy_to(work / "queries.npy")
+        write_ids(work / "query_ids.txt", queries.ids)
+        _finish(work, output, info, {"documents": facts, "use": stored.use})
+    return info
+
+
+def _work_beside(output: Path) -> Path:
+    """Make the folder in which the other one comes about."""
+    work = output.with_name(f".{output.name}.partial")
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def _finish(work: Path, output: Path, info: EncoderInfo, more: dict[str, object]) -> None:
+    """Describe what a folder holds, tidy it up, and put it in its place."""
     info.save(work / "encoder.json", **more)
     for rest in (*work.glob("*.journal"), *work.glob("documents.[fir]*")):
         rest.unlink()
     swap_folder(work, output)
-    return info
+
+
+def _as_stored(documents: str | Stored) -> Stored:
+    """Take a source's name for documents of the queries' own encoder."""
+    return documents if isinstance(documents, Stored) else Stored(documents)
+
+
+def _dim_of(source: FaissSource | QdrantSource) -> int:
+    """Ask a source how many values its vectors have."""
+    return source.dim if isinstance(source, FaissSource) else source.find_dim()
+
+
+def _say_nothing(_what: str, _done: int, _all: int) -> None:
+    """Show no progress."""
 
 
 def _gather(pairs: Iterator[tuple[str, str]], what: str) -> tuple[list[str], list[str]]:
@@ -132,15 +239,28 @@ def copy_documents(
     Raises:
         DataError: The source can't be read.
     """
+    return _copy(_open_source(documents, qdrant), work, progress)
+
+
+def _open_source(documents: str, qdrant: QdrantAccess) -> FaissSource | QdrantSource:
+    """Open a source of documents by its name."""
     if documents.startswith(SCHEMES):
-        source = QdrantSource.parse(documents, qdrant)
-        return source.copy_to(work, lambda done, of: progress("documents", done, of))
+        return QdrantSource.parse(documents, qdrant)
     if documents.startswith(SCHEME):
-        return _copy_from_faiss(FaissSource.open(documents), work / "documents.npy")
+        return FaissSource.open(documents)
     raise DataError(
         f"unknown source of documents {documents!r}; expected faiss:PATH?ids=FILE or "
         "qdrant://HOST:PORT/COLLECTION?vector=NAME"
     )
+
+
+def _copy(
+    source: FaissSource | QdrantSource, work: Path, progress: Progress
+) -> tuple[list[str], dict[str, Any]]:
+    """Copy the vectors of a source; see :func:`copy_documents`."""
+    if isinstance(source, QdrantSource):
+        return source.copy_to(work, lambda done, of: progress("documents", done, of))
+    return _copy_from_faiss(source, work / "documents.npy")
 
 
 def _copy_from_faiss(source: FaissSource, target: Path) -> tuple[list[str], dict[str, Any]]:

@@ -29,6 +29,11 @@ _ENCODER_TYPES: dict[str, tuple[type, ...]] = {
     "query_prefix": (str,),
     "document_prefix": (str,),
 }
+_REQUIRED = ("name", "fingerprint", "dim", "normalised")
+_EXPECTED = (
+    "expected name, fingerprint, dim and normalised; the fingerprint is any text that changes "
+    "whenever the encoder's output would, such as its name and version, or empty where not known"
+)
 UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3
 
 
@@ -63,17 +68,18 @@ class EncoderInfo:
         """
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            known = {key: record[key] for key in cls.__dataclass_fields__ if key in record}
-            info = cls(**known)
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(
-                f"can't use {path}: {error}; expected name, fingerprint, dim and normalised"
-            ) from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"can't use {path}: {error}; {_EXPECTED}") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path} holds no JSON object; {_EXPECTED}")
+        missing = [key for key in _REQUIRED if key not in record]
+        if missing:
+            raise DataError(f"{path} says no {' and no '.join(missing)}; {_EXPECTED}")
         for key, kinds in _ENCODER_TYPES.items():
-            value = getattr(info, key)
-            if type(value) not in kinds:
+            if key in record and type(record[key]) not in kinds:
                 names = " or ".join(kind.__name__ for kind in kinds)
-                raise DataError(f"{path}: {key!r} is {value!r}, expected {names}")
+                raise DataError(f"{path}: {key!r} is {record[key]!r}, expected {names}")
+        info = cls(**{key: record[key] for key in cls.__dataclass_fields__ if key in record})
         if info.dim < 1:
             raise DataError(f"{path}: 'dim' is {info.dim!r}, expected a positive whole number")
         return info

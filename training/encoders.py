@@ -90,8 +90,9 @@ class LocalEncoder:
 
     Batches hold texts of like length and about 2,048 tokens with their padding: on a CPU the time
     is the number of padded tokens, and on 2 cores this is 1.3 times as fast as fixed batches of 32
-    (measured on HPO's terms, where a document has 12 to 250 tokens). float32 throughout: bfloat16
-    is faster on recent CPUs, but gives other vectors on every kind of machine.
+    (measured on HPO's terms, where a document has 12 to 250 tokens). float32 throughout, whatever
+    the weights are saved in: bfloat16 is faster on recent CPUs, but gives other vectors on every
+    kind of machine, and in every batch.
     """
 
     n_workers = 1
@@ -129,9 +130,10 @@ class LocalEncoder:
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise EncoderError(f"can't load a model from {folder}: {error}") from error
+        self.name = name or folder.resolve().name
+        self._hold_float32()
         if max_tokens is not None:
             self._model.max_seq_length = max_tokens
-        self.name = name or folder.resolve().name
         self.max_tokens: int | None = self._model.max_seq_length
         self.query_prefix, self.document_prefix = query_prefix, document_prefix
         self.fingerprint = fingerprint_of(_digest_weights(folder), query_prefix, document_prefix)
@@ -149,11 +151,44 @@ class LocalEncoder:
             yield batch
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed one batch."""
-        vectors: NDArray[np.float32] = self._model.encode(
-            list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True
+        """Embed one batch.
+
+        Raises:
+            EncoderError: The model computes in less than float32, whatever its weights are.
+        """
+        vectors = self._encode(texts)
+        if self._hold_float32():  # this very call has loaded a part of the model
+            vectors = self._encode(texts)
+        found = str(vectors.dtype).removeprefix("torch.")
+        if found not in {"float32", "float64"}:
+            raise EncoderError(
+                f"model {self.name} gives {found} embeddings though its weights are float32, so "
+                "the same text would differ from batch to batch; use one that computes in float32"
+            )
+        matrix: NDArray[np.float32] = vectors.float().cpu().numpy()
+        return matrix
+
+    def _encode(self, texts: Sequence[str]) -> Any:
+        """Embed one batch as a tensor of whatever type the model gives."""
+        return self._model.encode(
+            list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True
         )
-        return np.asarray(vectors, dtype=np.float32)
+
+    def _hold_float32(self) -> bool:
+        """Turn every weight into float32, as exactly as it is saved; tell whether any was not.
+
+        Raises:
+            EncoderError: The weights can't be turned: they are quantised.
+        """
+        tensors = (*self._model.parameters(), *self._model.buffers())
+        others = {str(one.dtype) for one in tensors if one.is_floating_point()} - {"torch.float32"}
+        if not others:
+            return False
+        try:
+            self._model.float()
+        except (ValueError, RuntimeError) as error:
+            raise EncoderError(f"can't compute {self.name} in float32: {error}") from error
+        return True
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count each text's tokens, as far as the model reads."""

@@ -173,6 +173,15 @@ class QdrantSource:
         check_unique(ids, f"collection {self.collection!r}")
         return ids, facts
 
+    def find_dim(self) -> int:
+        """Ask how many values a vector has.
+
+        Raises:
+            DataError: Qdrant can't be reached or refuses, or there is no such dense vector.
+        """
+        with self._connect() as client:
+            return self._find_vector(client).dim
+
     @contextmanager
     def _connect(self) -> Iterator[Any]:
         """Open a client, and turn what it raises into one line."""
@@ -225,8 +234,8 @@ class QdrantSource:
         reason = " ".join(error.content.decode(errors="replace").split())[:200]
         return f"Qdrant at {self.where} answered {error.status_code}: {reason}"
 
-    def _describe(self, client: Any) -> IndexedVector:
-        """Find the vector in the collection, and refuse what no adapter can be trained on."""
+    def _find_vector(self, client: Any) -> IndexedVector:
+        """Find the vector in the collection."""
         vectors = read_vectors(client.get_collection(self.collection))
         vector = vectors.get(self.vector_name)
         if vector is None:
@@ -235,6 +244,11 @@ class QdrantSource:
                 f"collection {self.collection!r} has no dense vector {self.vector_name!r}; it has: "
                 f"{known}; name one by ?vector=NAME"
             )
+        return vector
+
+    def _describe(self, client: Any) -> IndexedVector:
+        """Find the vector, and refuse what no adapter can be trained on."""
+        vector = self._find_vector(client)
         if vector.is_multi:
             raise DataError(
                 f"vector {self.vector_name!r} of {self.collection!r} is a multivector; an adapter "

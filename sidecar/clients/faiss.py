@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from sidecar.adapter import Adapter
 from sidecar.errors import ConfigError
 
+_NEVER_WRITTEN = ("Shards", "Replicas", "Gpu")
+"""Parts of the names of FAISS's indexes that it can't write, and so not pickle (faiss 1.15)."""
+
 
 class AdaptedIndex:
     """Wraps any FAISS index: queries are adapted, stored vectors never.
@@ -19,11 +22,11 @@ class AdaptedIndex:
 
     ``search``, ``search_and_reconstruct`` and ``range_search`` adapt their queries; every other
     attribute is the index's own, read and written through, so ``add``, ``ntotal`` or ``nprobe``
-    work as before.
+    work as before. It can be pickled where the index can; the adapter travels as its model's bytes.
 
     Attributes:
-        adapter: The adapter in front.
-        inner: The wrapped index.
+        adapter: The adapter in front; set another one of the same width to replace it.
+        inner: The wrapped index; set another one of the same width to replace it.
     """
 
     adapter: Adapter
@@ -35,11 +38,7 @@ class AdaptedIndex:
         Raises:
             ConfigError: The index holds vectors of another width than the adapter gives.
         """
-        if inner.d != adapter.dim_out:
-            raise ConfigError(
-                f"the index holds vectors of {inner.d} values, the adapter gives "
-                f"{adapter.dim_out}; use the adapter that was trained for this index"
-            )
+        _check_fit(inner, adapter)
         object.__setattr__(self, "inner", inner)
         object.__setattr__(self, "adapter", adapter)
 
@@ -75,16 +74,52 @@ class AdaptedIndex:
         """Adapt queries into the matrix that FAISS wants."""
         return np.atleast_2d(self.adapter.transform(queries))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process, or into a copy, with the index.
+
+        Raises:
+            ConfigError: FAISS can't write this kind of index.
+        """
+        kind = type(self.inner).__name__
+        if any(part in kind for part in _NEVER_WRITTEN):
+            raise ConfigError(
+                f"FAISS can't write an {kind}, so it can't be copied or sent to another process; "
+                "open the index there and put the adapter, which can travel, before it"
+            )
+        return dict(self.__dict__)
+
     def __getattr__(self, name: str) -> Any:
         """Give the index's own attribute."""
-        if name in {"inner", "adapter"}:  # not set yet: while copying or unpickling
+        # Not set yet, while copying or unpickling; and how the index is copied is not how this is.
+        if name in {"inner", "adapter"} or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.inner, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set the index's own attribute."""
-        setattr(self.inner, name, value)
+        """Replace the adapter or the index, or set the index's own attribute."""
+        if name == "adapter":
+            _check_fit(self.inner, value)
+        elif name == "inner":
+            _check_fit(value, self.adapter)
+        else:
+            setattr(self.inner, name, value)
+            return
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         """Name the adapter and the index."""
         return f"AdaptedIndex({self.adapter.manifest.name!r}, {type(self.inner).__name__})"
+
+
+def _check_fit(inner: Any, adapter: Any) -> None:
+    """Refuse what is no adapter, and one that gives another width than the index holds."""
+    if not isinstance(adapter, Adapter):
+        raise ConfigError(
+            f"the adapter is a {type(adapter).__name__}; expected an Adapter, such as "
+            "Adapter.load('models/docs')"
+        )
+    if inner.d != adapter.dim_out:
+        raise ConfigError(
+            f"the index holds vectors of {inner.d} values, the adapter gives "
+            f"{adapter.dim_out}; use the adapter that was trained for this index"
+        )

@@ -141,15 +141,16 @@ class Guide:
         route = routes.get(using or "") if routes else None
         if route is None or len(query) != route.adapter.dim_in:
             return None
+        adapter = route.adapter.current
         try:
-            adapted = route.adapter.transform(_as_vector(query))
+            adapted = adapter.transform(_as_vector(query))
         except (QueryError, TypeError, ValueError, OverflowError):
             return None
         if not np.vdot(adapted, adapted) < np.inf:
             return None
         with self._lock:
             self.decisions[Reason.ADAPTED] += 1
-        return adapted, route.adapter.mark
+        return adapted, adapter.mark
 
     def pass_marked(self, mark: str) -> None:
         """Count a call that was adapted before it came here, or is not to be."""

@@ -89,6 +89,24 @@ class _Adapted:
             return None
         return self._guide.adapt_bare(collection, query, using)
 
+    def __copy__(self) -> Any:
+        """Share the connection, as the official client's copies do."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be pickled: a connection can't travel.
+
+        Raises:
+            ConfigError: Always, with what to do.
+        """
+        name = type(self).__name__
+        raise ConfigError(
+            f"the connection of an {name} can't be deep-copied or sent to another process; send "
+            f"its routes, which can travel, and make the client there: {name}(client, routes)"
+        )
+
     def __del__(self) -> None:
         """Leave the connection open; it belongs to the official client."""
 

@@ -8,12 +8,17 @@ Where the Qdrant client embeds by FastEmbed itself (``models.Document``), it mak
 put ``sidecar.AdaptedQdrantClient`` before the client instead.
 """
 
+import pickle
 from collections.abc import Iterable
 from typing import Any
 
-from sidecar.adapter import Adapter
 from sidecar.errors import ConfigError, MissingExtraError
-from sidecar.integrations.loaded import AdapterOrPath, LoadedAdapter, refuse_adapted
+from sidecar.integrations.loaded import (
+    AdapterOrPath,
+    HoldsAdapter,
+    LoadedAdapter,
+    refuse_adapted,
+)
 from sidecar.vectors import check_dim
 
 try:
@@ -25,12 +30,14 @@ except ImportError as error:
     ) from error
 
 
-class AdaptedTextEmbedding(TextEmbedding):
+class AdaptedTextEmbedding(HoldsAdapter, TextEmbedding):
     """A FastEmbed model whose ``query_embed`` is adapted; ``embed`` and ``passage_embed`` are not.
 
-    Made from a model that exists; both share what is loaded.
+    Made from a model that exists; both share what is loaded. Only a model that has loaded nothing
+    yet (``lazy_load=True``) can be sent to another process.
 
     Attributes:
+        adapter: The adapter; may be set.
         inner: The model that was handed over; its ``query_embed`` still gives raw embeddings.
 
     Example:
@@ -60,11 +67,6 @@ class AdaptedTextEmbedding(TextEmbedding):
         self.__dict__.update(model.__dict__)
         self.inner = model
 
-    @property
-    def adapter(self) -> Adapter:
-        """The adapter."""
-        return self._loaded.adapter
-
     def query_embed(self, query: str | Iterable[str], **kwargs: Any) -> Iterable[NumpyArray]:
         """Embed one query or several and adapt each: float32, shape ``(dim_out,)``.
 
@@ -73,6 +75,21 @@ class AdaptedTextEmbedding(TextEmbedding):
         """
         for embedding in self.inner.query_embed(query, **kwargs):
             yield self.adapter.transform(embedding)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process, where the model can.
+
+        Raises:
+            ConfigError: It can't: FastEmbed has loaded it.
+        """
+        try:
+            pickle.dumps(self.inner)
+        except Exception as error:  # ONNX Runtime's session, or whatever else is held
+            raise ConfigError(
+                f"FastEmbed's {self.model_name} is loaded and can't be copied or sent to another "
+                "process; make it there, or with lazy_load=True here"
+            ) from error
+        return dict(self.__dict__)
 
     def __repr__(self) -> str:
         """Name the adapter and the model."""

@@ -10,9 +10,13 @@ Document embedders stay as they are.
 import asyncio
 from typing import Any, Self
 
-from sidecar.adapter import Adapter
 from sidecar.errors import ConfigError, MissingExtraError
-from sidecar.integrations.loaded import AdapterOrPath, LoadedAdapter, refuse_adapted
+from sidecar.integrations.loaded import (
+    AdapterOrPath,
+    HoldsAdapter,
+    LoadedAdapter,
+    refuse_adapted,
+)
 
 try:
     from haystack import component, default_from_dict, default_to_dict
@@ -28,13 +32,14 @@ META_KEY = "trimtab_adapter"
 
 
 @component
-class AdaptedTextEmbedder:
+class AdaptedTextEmbedder(HoldsAdapter):
     """A text embedder whose embeddings are adapted: for queries.
 
     Its inputs and outputs are the embedder's: ``text`` in, ``embedding`` and ``meta`` out. ``meta``
     says besides which adapter it was (``trimtab_adapter``).
 
     Attributes:
+        adapter: The adapter; may be set.
         text_embedder: What is wrapped; its ``run`` still gives the raw embedding.
 
     Example:
@@ -65,11 +70,6 @@ class AdaptedTextEmbedder:
         refuse_adapted(text_embedder)
         self.text_embedder = text_embedder
         self._loaded = LoadedAdapter(adapter)
-
-    @property
-    def adapter(self) -> Adapter:
-        """The adapter."""
-        return self._loaded.adapter
 
     def warm_up(self) -> None:
         """Warm up the text embedder."""
@@ -144,8 +144,9 @@ class AdaptedTextEmbedder:
 
     def _adapt(self, embedded: dict[str, Any]) -> dict[str, Any]:
         """Put the adapted embedding into the embedder's answer."""
+        loaded = LoadedAdapter(self.adapter.current)  # the one whose mark it is
         return {
             **embedded,
-            "embedding": self._loaded.adapt(embedded["embedding"]),
-            "meta": {**(embedded.get("meta") or {}), META_KEY: self.adapter.mark},
+            "embedding": loaded.adapt(embedded["embedding"]),
+            "meta": {**(embedded.get("meta") or {}), META_KEY: loaded.adapter.mark},
         }

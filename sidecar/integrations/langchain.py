@@ -5,9 +5,13 @@ One line changes in an application::
     embeddings = AdaptedEmbeddings(embeddings, "models/docs")
 """
 
-from sidecar.adapter import Adapter
 from sidecar.errors import ConfigError, MissingExtraError
-from sidecar.integrations.loaded import AdapterOrPath, LoadedAdapter, refuse_adapted
+from sidecar.integrations.loaded import (
+    AdapterOrPath,
+    HoldsAdapter,
+    LoadedAdapter,
+    refuse_adapted,
+)
 
 try:
     from langchain_core.embeddings import Embeddings
@@ -17,7 +21,7 @@ except ImportError as error:
     ) from error
 
 
-class AdaptedEmbeddings(Embeddings):
+class AdaptedEmbeddings(HoldsAdapter, Embeddings):
     """LangChain embeddings whose queries are adapted and whose documents are not.
 
     Goes wherever embeddings go: into a vector store, old or new, which then retrieves by adapted
@@ -25,6 +29,7 @@ class AdaptedEmbeddings(Embeddings):
     embeddings are.
 
     Attributes:
+        adapter: The adapter; may be set.
         embeddings: What is wrapped; its ``embed_query`` still gives the raw embedding.
 
     Example:
@@ -53,11 +58,6 @@ class AdaptedEmbeddings(Embeddings):
         refuse_adapted(embeddings)
         self.embeddings = embeddings
         self._loaded = LoadedAdapter(adapter)
-
-    @property
-    def adapter(self) -> Adapter:
-        """The adapter."""
-        return self._loaded.adapter
 
     def embed_query(self, text: str) -> list[float]:
         """Embed a query and adapt it: ``dim_out`` numbers.

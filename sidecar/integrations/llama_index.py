@@ -9,16 +9,23 @@ from typing import Any, ClassVar, Self
 
 from sidecar.adapter import Adapter
 from sidecar.errors import ConfigError, MissingExtraError
-from sidecar.integrations.loaded import AdapterOrPath, LoadedAdapter, refuse_adapted
+from sidecar.integrations.loaded import (
+    AdapterOrPath,
+    HoldsAdapter,
+    LoadedAdapter,
+    refuse_adapted,
+)
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
     from llama_index.core.bridge.pydantic import (
+        BaseModel,
         Field,
         PrivateAttr,
         SerializeAsAny,
         model_serializer,
     )
+    from llama_index.core.callbacks import CallbackManager
     from llama_index.core.embeddings.loading import load_embed_model
     from pydantic import SerializationInfo, SerializerFunctionWrapHandler
 except ImportError as error:
@@ -30,7 +37,7 @@ _SHARED = ("embed_batch_size", "num_workers", "callback_manager")
 _OPTIONS = frozenset({*_SHARED, "model_name", "rate_limiter"})
 
 
-class AdaptedEmbedding(BaseEmbedding):
+class AdaptedEmbedding(HoldsAdapter, BaseEmbedding):
     """An embedding model whose queries are adapted and whose texts are not.
 
     Goes wherever an embedding model goes: into a ``VectorStoreIndex``, a retriever, ``Settings``.
@@ -39,6 +46,7 @@ class AdaptedEmbedding(BaseEmbedding):
     is used. Safe to use from several threads where the wrapped model is.
 
     Attributes:
+        adapter: The adapter; may be set.
         base_embed_model: What is wrapped; its queries still give raw embeddings.
         transform_query: False passes queries on as they are, too.
 
@@ -67,7 +75,8 @@ class AdaptedEmbedding(BaseEmbedding):
 
         Args:
             base_embed_model: The model that the stored texts were embedded with.
-            adapter: An adapter, or the path of a model; only with a path can this be pickled.
+            adapter: An adapter, or the path of a model; only a path can be written by ``to_dict``
+                and read again.
             transform_query: False passes queries on as they are, too.
             options: ``embed_batch_size``, ``num_workers``, ``callback_manager``, which are the base
                 model's unless given; ``model_name``; ``rate_limiter``.
@@ -85,7 +94,7 @@ class AdaptedEmbedding(BaseEmbedding):
         _check_options(options)
         loaded = LoadedAdapter(adapter)
         fields: dict[str, Any] = {name: getattr(base_embed_model, name) for name in _SHARED}
-        fields["model_name"] = f"{base_embed_model.model_name}+{loaded.adapter.mark}"
+        fields["model_name"] = _name(base_embed_model, loaded.adapter)
         fields |= {"base_embed_model": base_embed_model, "transform_query": transform_query}
         super().__init__(**{**fields, **options})
         self._loaded = loaded
@@ -115,8 +124,16 @@ class AdaptedEmbedding(BaseEmbedding):
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter."""
+        """The adapter; set an adapter or a path to replace it, whole, for every later query."""
         return self._loaded.adapter
+
+    @adapter.setter
+    def adapter(self, adapter: AdapterOrPath) -> None:
+        """Put another adapter of the same widths in its place; a name that names it changes."""
+        newer = self._loaded.replaced_by(adapter)
+        if self.model_name == _name(self.base_embed_model, self._loaded.adapter):
+            self.model_name = _name(self.base_embed_model, newer.adapter)
+        self._loaded = newer
 
     def to_payload(self) -> dict[str, Any]:
         """Describe the model to callbacks, with its adapter."""
@@ -131,10 +148,13 @@ class AdaptedEmbedding(BaseEmbedding):
         return {**handler(self), "adapter": adapter, "class_name": self.class_name()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process; callbacks stay behind."""
-        options = {name: getattr(self, name) for name in ("embed_batch_size", "num_workers")}
-        options |= {"model_name": self.model_name, "transform_query": self.transform_query}
-        return _reopen, (type(self), self.base_embed_model, self._loaded.saved_path(), options)
+        """Travel to another process whole; callbacks and the limiter of rates stay behind.
+
+        LlamaIndex's own way would leave out, with a line in the log, whatever can't travel.
+        """
+        state = BaseModel.__getstate__(self)
+        state["__dict__"] = {**state["__dict__"], "callback_manager": None, "rate_limiter": None}
+        return _reopen, (type(self), state)
 
     def _get_query_embedding(self, query: str) -> Embedding:
         """Embed a query and adapt it."""
@@ -214,8 +234,14 @@ def _make_base(record: Any) -> BaseEmbedding:
         ) from error
 
 
-def _reopen(
-    kind: type[AdaptedEmbedding], base: BaseEmbedding, path: str, options: dict[str, Any]
-) -> AdaptedEmbedding:
+def _name(base: BaseEmbedding, adapter: Adapter) -> str:
+    """Name a base model with its adapter."""
+    return f"{base.model_name}+{adapter.mark}"
+
+
+def _reopen(kind: type[AdaptedEmbedding], state: dict[Any, Any]) -> AdaptedEmbedding:
     """Make a model again in the process that it was sent to."""
-    return kind(base, path, **options)
+    model = kind.__new__(kind)
+    BaseModel.__setstate__(model, state)
+    model.callback_manager = CallbackManager([])
+    return model

@@ -22,6 +22,9 @@ _DEEPEST = 3  # a framework's class, the client or backend that it holds, and th
 class LoadedAdapter:
     """An adapter with the path that it came from; never changed, so copies share it.
 
+    Sent to another process, the model's bytes travel: what arrives is the same adapter, whatever
+    the path leads to there.
+
     Attributes:
         adapter: The adapter, safe to use from any number of threads.
         path: Where it was loaded from, as it was given; None for one that was handed over loaded.
@@ -55,6 +58,23 @@ class LoadedAdapter:
         numbers: list[float] = adapted.tolist()
         return numbers
 
+    def replaced_by(self, adapter: AdapterOrPath) -> "LoadedAdapter":
+        """Load what takes this adapter's place.
+
+        Raises:
+            ConfigError: It is none, or takes or gives another width.
+            ModelError: The model can't be used.
+        """
+        newer = LoadedAdapter(adapter)
+        old, new = self.adapter.manifest, newer.adapter.manifest
+        if (old.dim_in, old.dim_out) != (new.dim_in, new.dim_out):
+            raise ConfigError(
+                f"adapter {newer.adapter.mark} takes {new.dim_in} values and gives {new.dim_out}, "
+                f"{self.adapter.mark} takes {old.dim_in} and gives {old.dim_out}; expected the "
+                "same; for another encoder or index, wrap anew"
+            )
+        return newer
+
     def saved_path(self) -> str:
         """Give the path by which the adapter is loaded again.
 
@@ -63,18 +83,30 @@ class LoadedAdapter:
         """
         if self.path is None:
             raise ConfigError(
-                f"adapter {self.adapter.mark} was handed over in memory, so it can't be saved or "
-                "sent to another process; pass the path of its model instead"
+                f"adapter {self.adapter.mark} was handed over in memory, so it can't be saved; "
+                "pass the path of its model instead"
             )
         return self.path
-
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        """Travel to another process as the path."""
-        return type(self), (self.saved_path(),)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Share the adapter."""
         return self
+
+
+class HoldsAdapter:
+    """What every wrapper that holds one adapter has in common."""
+
+    _loaded: LoadedAdapter
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter; set an adapter or a path to replace it, whole, for every later query."""
+        return self._loaded.adapter
+
+    @adapter.setter
+    def adapter(self, adapter: AdapterOrPath) -> None:
+        """Put another adapter of the same widths in its place."""
+        self._loaded = self._loaded.replaced_by(adapter)
 
 
 def refuse_adapted(inner: object) -> None:

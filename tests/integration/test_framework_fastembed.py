@@ -1,6 +1,9 @@
 """FastEmbed: queries are adapted, documents and passages are not."""
 
 import asyncio
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from tests.support.frameworks import (
     embed,
     example,
     write_model,
+    write_raw_model,
 )
 from tests.support.onnx_models import linear_adapter
 from tests.support.tiny_fastembed import NAME, register, write_tiny
@@ -130,6 +134,31 @@ def test_threads_share_it(adapted: AdaptedTextEmbedding) -> None:
 
     want = [adapt(embed(text)) for text in DOCUMENTS]
     assert all(np.allclose(found, want, atol=SAME) for found in asyncio.run(ask()))
+
+
+def test_it_travels_before_its_model_is_loaded(folder: Path, model: Path) -> None:
+    lazy = TextEmbedding(NAME, specific_model_path=str(folder), threads=1, lazy_load=True)
+    adapted = AdaptedTextEmbedding(lazy, model)
+    again = pickle.loads(pickle.dumps(adapted))  # noqa: S301 - our own bytes
+    (query,) = again.query_embed(QUESTION)
+    assert np.allclose(query, adapt(embed(QUESTION)), atol=SAME)
+    assert list(map(list, again.embed(DOCUMENTS))) == list(map(list, lazy.embed(DOCUMENTS)))
+
+
+@pytest.mark.parametrize("send", [pickle.dumps, copy.deepcopy])
+def test_a_loaded_model_that_can_not_travel_says_what_to_do(
+    adapted: AdaptedTextEmbedding, send: Callable[[object], object]
+) -> None:
+    with pytest.raises(ConfigError, match="make it there, or with lazy_load=True here"):
+        send(adapted)
+
+
+def test_another_adapter_takes_its_place(adapted: AdaptedTextEmbedding, tmp_path: Path) -> None:
+    adapted.adapter = write_raw_model(tmp_path / "newer")  # type: ignore[assignment]
+    (query,) = adapted.query_embed(QUESTION)
+    assert np.allclose(query, embed(QUESTION), atol=SAME)
+    with pytest.raises(ConfigError, match="wrap anew"):
+        adapted.adapter = linear_adapter()
 
 
 def test_what_can_not_be_wrapped_is_refused(

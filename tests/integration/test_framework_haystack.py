@@ -1,7 +1,9 @@
 """Haystack: a pipeline retrieves by adapted queries; documents are embedded as they are."""
 
 import asyncio
+import copy
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from tests.support.frameworks import (
     embed,
     example,
     write_model,
+    write_raw_model,
 )
 
 OURS = ["sidecar.integrations.haystack", "tests.*"]
@@ -159,6 +162,26 @@ def test_an_adapter_in_memory_serves_and_can_not_be_saved() -> None:
     assert np.allclose(adapted.run(QUESTION)["embedding"], adapt(embed(QUESTION)), atol=SAME)
     with pytest.raises(ConfigError, match="pass the path of its model"):
         adapted.to_dict()
+
+
+def test_the_model_travels_with_it(model: Path) -> None:
+    adapted = AdaptedTextEmbedder(words(), model)
+    in_memory = AdaptedTextEmbedder(words(), adapter_in_memory())
+    for again in (
+        pickle.loads(pickle.dumps(adapted)),  # noqa: S301 - our own bytes
+        copy.deepcopy(adapted),
+        pickle.loads(pickle.dumps(in_memory)),  # noqa: S301 - our own bytes
+    ):
+        assert again.run(QUESTION) == adapted.run(QUESTION)
+
+
+def test_another_adapter_takes_its_place(model: Path, tmp_path: Path) -> None:
+    adapted = AdaptedTextEmbedder(words(), adapter_in_memory())
+    adapted.adapter = write_raw_model(tmp_path / "newer")  # type: ignore[assignment]
+    found = adapted.run(QUESTION)
+    assert np.allclose(found["embedding"], embed(QUESTION), atol=SAME)
+    assert found["meta"][META_KEY] == adapted.adapter.mark
+    assert adapted.to_dict()["init_parameters"]["adapter"] == str(tmp_path / "newer")
 
 
 def test_a_blocking_embedder_lives_and_is_awaited_in_a_thread(model: Path) -> None:

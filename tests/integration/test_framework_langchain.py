@@ -1,7 +1,9 @@
 """LangChain: vector stores retrieve by adapted queries, and store raw documents."""
 
 import asyncio
+import copy
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -13,6 +15,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_qdrant import QdrantVectorStore, RetrievalMode, SparseEmbeddings, SparseVector
 from qdrant_client import QdrantClient, models
 
+from sidecar.adapter import Adapter, WatchedAdapter
 from sidecar.errors import ConfigError, DimensionError, ModelError, QueryError
 from sidecar.integrations.langchain import AdaptedEmbeddings
 from tests.support.frameworks import (
@@ -26,7 +29,9 @@ from tests.support.frameworks import (
     embed,
     example,
     write_model,
+    write_raw_model,
 )
+from tests.support.onnx_models import linear_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*langchain-community:DeprecationWarning")
 
@@ -199,11 +204,36 @@ def test_an_adapter_in_memory_will_do(adapted: AdaptedEmbeddings) -> None:
     assert "Words" in repr(loaded)
 
 
-def test_it_travels_by_its_path(adapted: AdaptedEmbeddings) -> None:
-    copy = pickle.loads(pickle.dumps(adapted))  # noqa: S301 - our own bytes
-    assert copy.embed_query(QUESTION) == adapted.embed_query(QUESTION)
-    with pytest.raises(ConfigError, match="handed over in memory"):
-        pickle.dumps(AdaptedEmbeddings(Words(), adapter_in_memory()))
+def test_the_model_travels_with_it(model: Path, adapted: AdaptedEmbeddings) -> None:
+    wanted = adapted.embed_query(QUESTION)
+    sent = pickle.dumps(adapted), pickle.dumps(AdaptedEmbeddings(Words(), adapter_in_memory()))
+    shutil.rmtree(model)  # where it arrives, the path leads nowhere
+    for arrived in map(pickle.loads, sent):
+        assert arrived.embed_query(QUESTION) == wanted
+        assert copy.deepcopy(arrived).embed_query(QUESTION) == wanted
+
+
+def test_another_adapter_takes_its_place(adapted: AdaptedEmbeddings, tmp_path: Path) -> None:
+    twin = copy.copy(adapted)
+    raw = write_raw_model(tmp_path / "newer")
+    adapted.adapter = raw  # type: ignore[assignment]  # a path will do
+    assert np.allclose(adapted.embed_query(QUESTION), embed(QUESTION), atol=SAME)
+    assert np.allclose(twin.embed_query(QUESTION), adapt(embed(QUESTION)), atol=SAME)
+    mark = adapted.adapter.mark
+    with pytest.raises(ConfigError, match=r"takes 6 values and gives 4, .* takes 384 and gives"):
+        adapted.adapter = linear_adapter()
+    with pytest.raises(ConfigError, match="the adapter is a NoneType"):
+        adapted.adapter = None  # type: ignore[assignment]
+    assert adapted.adapter.mark == mark
+
+
+def test_it_follows_a_watched_model(model: Path) -> None:
+    adapted = AdaptedEmbeddings(Words(), Adapter.watch(model))
+    write_raw_model(model)
+    assert isinstance(adapted.adapter, WatchedAdapter)
+    assert adapted.adapter.reload()
+    assert np.allclose(adapted.embed_query(QUESTION), embed(QUESTION), atol=SAME)
+    adapted.adapter.close()
 
 
 def test_threads_share_it(adapted: AdaptedEmbeddings) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from llama_index.core import Settings, StorageContext, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.ingestion import IngestionPipeline
@@ -33,7 +34,9 @@ from tests.support.frameworks import (
     embed,
     example,
     write_model,
+    write_raw_model,
 )
+from tests.support.onnx_models import linear_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 
@@ -230,12 +233,48 @@ def test_a_base_model_that_llama_index_can_not_make_is_handed_over(
     assert again.get_query_embedding(QUESTION) == adapted.get_query_embedding(QUESTION)
 
 
-def test_it_travels_by_its_path(adapted: AdaptedEmbedding) -> None:
-    for again in (pickle.loads(pickle.dumps(adapted)), copy.deepcopy(adapted)):  # noqa: S301
-        assert again.to_dict() == adapted.to_dict()
-        assert again.get_query_embedding(QUESTION) == adapted.get_query_embedding(QUESTION)
-    with pytest.raises(ConfigError, match="handed over in memory"):
-        pickle.dumps(AdaptedEmbedding(Words(), adapter_in_memory()))
+class Tagged(AdaptedEmbedding):
+    """An application's own kind, made in its own way."""
+
+    tag: str = ""
+    _asked: list[str] = PrivateAttr(default_factory=list)
+
+    def __init__(self, model: Path, tag: str) -> None:
+        super().__init__(Words(), model)
+        self.tag = tag
+
+
+def test_the_model_travels_with_it(adapted: AdaptedEmbedding, model: Path) -> None:
+    wanted = adapted.get_query_embedding(QUESTION)
+    adapted.callback_manager = CallbackManager([LlamaDebugHandler(print_trace_on_end=False)])
+    in_memory = AdaptedEmbedding(Words(), adapter_in_memory())
+    for sent in (adapted, in_memory):
+        for again in (pickle.loads(pickle.dumps(sent)), copy.deepcopy(sent)):  # noqa: S301
+            assert again.to_dict() == sent.to_dict()
+            assert again.get_query_embedding(QUESTION) == wanted
+    sent = pickle.dumps(adapted)
+    shutil.rmtree(model)  # where it arrives, the path leads nowhere
+    assert pickle.loads(sent).get_query_embedding(QUESTION) == wanted  # noqa: S301
+
+
+def test_what_a_subclass_adds_travels_too(model: Path) -> None:
+    tagged = Tagged(model, "red")
+    tagged._asked.append("once")
+    again = pickle.loads(pickle.dumps(tagged))  # noqa: S301
+    assert (type(again), again.tag, again._asked) == (Tagged, "red", ["once"])
+    assert again.get_query_embedding(QUESTION) == tagged.get_query_embedding(QUESTION)
+
+
+def test_another_adapter_takes_its_place(adapted: AdaptedEmbedding, tmp_path: Path) -> None:
+    adapted.adapter = write_raw_model(tmp_path / "newer")  # type: ignore[assignment]
+    assert np.allclose(adapted.get_query_embedding(QUESTION), embed(QUESTION), atol=SAME)
+    assert adapted.adapter.mark in adapted.model_name
+    assert adapted.to_dict()["adapter"] == str(tmp_path / "newer")
+    adapted.model_name = "mine"
+    adapted.adapter = adapter_in_memory()
+    assert adapted.model_name == "mine"
+    with pytest.raises(ConfigError, match="for another encoder or index, wrap anew"):
+        adapted.adapter = linear_adapter()
 
 
 def test_what_can_not_be_wrapped_is_refused(adapted: AdaptedEmbedding, model: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Normalize
@@ -20,7 +21,7 @@ from sidecar import Adapter as ServedAdapter
 from sidecar.errors import ConfigError as ServedConfigError
 from sidecar.integrations.loaded import refuse_adapted
 from tests.support.frameworks import example
-from tests.support.onnx_models import CARD, MANIFEST, linear_bytes
+from tests.support.onnx_models import CARD, MANIFEST, graph_model, linear_bytes
 from training.adapters import LowRankAdapter, save_adapter
 from training.errors import ConfigError, DataError
 from training.export import export_adapter
@@ -81,6 +82,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(folder / "checkpoint", adapter, manifest)
     (folder / "adapter.onnx").write_bytes(export_adapter(adapter, manifest))
     return folder
+
+
+def biased_bytes(dim: int) -> bytes:
+    """Make a model that turns the values around and adds a half to each."""
+    nodes = [
+        helper.make_node("MatMul", ["query", "weight"], ["turned"]),
+        helper.make_node("Add", ["turned", "half"], ["adapted"]),
+    ]
+    weights = [
+        numpy_helper.from_array(np.eye(dim, dtype=np.float32)[::-1].copy(), "weight"),
+        numpy_helper.from_array(np.full(dim, 0.5, np.float32), "half"),
+    ]
+    encoder = replace(CARD, query_prefix="")
+    manifest = replace(MANIFEST, use="relevance", dim_in=dim, dim_out=dim, encoder=encoder)
+    content: bytes = graph_model(nodes, weights, manifest).SerializeToString()
+    return content
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +202,130 @@ def test_the_trained_query_prefix_is_put_before_queries(
         adapt_queries(
             SentenceTransformer(modules=[*encoder], prompts=model.prompts, device="cpu"), folder
         )
+
+
+# Truncated and normalised embeddings
+
+CUT = 128
+
+
+@pytest.fixture(scope="module")
+def cut_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an adapter of the first values of an embedding; not linear in their length."""
+    file = tmp_path_factory.mktemp("cut") / "cut.onnx"
+    file.write_bytes(biased_bytes(CUT))
+    return file
+
+
+def truncated(source: Path, **options: Any) -> SentenceTransformer:
+    return SentenceTransformer(str(source), device="cpu", local_files_only=True, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize_embeddings": True}, {"batch_size": 1}])
+def test_a_truncated_model_gives_the_adapter_what_it_gives_an_index(
+    source: Path, cut_file: Path, options: dict[str, Any]
+) -> None:
+    model = truncated(source, truncate_dim=CUT)
+    adapted = adapt_queries(model, cut_file)
+    raw = model.encode_query(TEXTS, **options)
+    wanted = ServedAdapter.load(cut_file).transform(raw)
+    if "normalize_embeddings" in options:
+        wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    found = adapted.encode_query(TEXTS, **options)
+    assert np.allclose(found, wanted, atol=SAME)
+    assert np.allclose(adapted.encode(TEXTS, task="query", **options), wanted, atol=SAME)
+    assert np.array_equal(adapted.encode_document(TEXTS, **options), model.encode(TEXTS, **options))
+    assert adapted.encode_document(TEXTS, truncate_dim=DIM, **options).shape[1] == DIM
+    (features,) = adapted.encode_query(TEXTS[:1], output_value=None, **options)
+    assert np.allclose(features["raw_sentence_embedding"], raw[0], atol=SAME)
+
+
+def test_a_folder_that_says_to_truncate_is_truncated(
+    source: Path, cut_file: Path, tmp_path: Path
+) -> None:
+    truncated(source, truncate_dim=CUT).save_pretrained(str(tmp_path / "cut"))
+    model = truncated(tmp_path / "cut")
+    assert model.truncate_dim == CUT
+    adapted = adapt_queries(model, cut_file)
+    wanted = ServedAdapter.load(cut_file).transform(model.encode(TEXTS))
+    assert np.allclose(adapted.encode_query(TEXTS), wanted, atol=SAME)
+    adapted.save_pretrained(str(tmp_path / "adapted"), create_model_card=False)
+    again = truncated(tmp_path / "adapted", trust_remote_code=True)
+    assert np.allclose(again.encode_query(TEXTS), wanted, atol=SAME)
+    assert again.encode_document(TEXTS).shape == (3, CUT)
+    with pytest.raises(ConfigError, match="truncate_dim=64 would cut queries"):
+        again.encode_query(TEXTS, truncate_dim=64)
+
+
+@pytest.mark.parametrize("how", ["call", "positional", "context", "attribute"])
+def test_a_width_that_only_some_calls_ask_for_is_refused_for_queries(
+    encoder: SentenceTransformer, folder: Path, how: str
+) -> None:
+    adapted = adapt_queries(encoder, folder)
+
+    def ask() -> None:
+        if how == "call":
+            adapted.encode_query(TEXTS, truncate_dim=64)
+        elif how == "positional":
+            defaults = [None, None, 32, False, "sentence_embedding", "float32", True, False, None]
+            adapted.encode(TEXTS, *defaults, False, 64, task="query")
+        elif how == "context":
+            with adapted.truncate_embeddings(64):
+                adapted.encode_query(TEXTS)
+        else:
+            adapted.truncate_dim = 64
+            adapted.encode_query(TEXTS)
+
+    with pytest.raises(ConfigError, match=r"truncate_dim=64 would cut queries: adapter 'docs'"):
+        ask()
+    adapted.truncate_dim = None
+    assert adapted.encode_document(TEXTS, truncate_dim=64).shape == (3, 64)
+    assert adapted.encode(TEXTS, truncate_dim=64).shape == (3, 64)
+    assert adapted.encode_query(TEXTS, truncate_dim=1024).shape == (3, DIM)
+
+
+def test_a_truncated_model_is_refused_at_once_where_it_can_not_fit(
+    source: Path, folder: Path, cut_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"truncate_dim=128 would cut .* takes 384 .* gives 384"):
+        adapt_queries(truncated(source, truncate_dim=CUT), folder)
+    with pytest.raises(ConfigError, match="the encoder gives 256 values; adapter 'toy' wants 128"):
+        adapt_queries(truncated(source, truncate_dim=256), cut_file)
+    with pytest.raises(ConfigError, match="the encoder gives 384 values; adapter 'toy' wants 128"):
+        adapt_queries(truncated(source), cut_file)
+    wider = tmp_path / "wider.onnx"
+    wider.write_bytes(linear_bytes(dim_in=CUT, dim_out=200))
+    with pytest.raises(ConfigError, match="takes 128 values and gives 200"):
+        adapt_queries(truncated(source, truncate_dim=CUT), wider)
+    plain = truncated(source)
+    with pytest.raises(ConfigError, match="truncate_dim=128 would cut queries"):
+        SentenceTransformer(
+            modules=[*plain, QueryAdapter.open(folder)], device="cpu", truncate_dim=CUT
+        )
+
+
+def test_a_module_placed_by_hand_sees_truncated_embeddings_too(
+    source: Path, cut_file: Path
+) -> None:
+    model = truncated(source, truncate_dim=CUT)
+    modules = [*model, QueryAdapter.open(cut_file)]
+    plain = SentenceTransformer(modules=modules, device="cpu", truncate_dim=CUT)
+    wanted = ServedAdapter.load(cut_file).transform(model.encode(TEXTS))
+    assert np.allclose(plain.encode(TEXTS), wanted, atol=SAME)
+
+
+def test_quantised_queries_are_quantised_behind_the_adapter(
+    adapted: Any, wanted: np.ndarray
+) -> None:
+    bits = adapted.encode_query(TEXTS, precision="ubinary")
+    assert np.array_equal(bits, np.packbits(wanted > 0, axis=1))
+
+
+def test_an_adapted_model_travels(source: Path, cut_file: Path) -> None:
+    adapted = adapt_queries(truncated(source, truncate_dim=CUT), cut_file)
+    wanted = adapted.encode_query(TEXTS)
+    for again in (pickle.loads(pickle.dumps(adapted)), copy.deepcopy(adapted)):  # noqa: S301
+        assert np.array_equal(again.encode_query(TEXTS), wanted)
 
 
 def test_other_wrappers_refuse_to_adapt_it_again(adapted: Any, folder: Path) -> None:

@@ -1,7 +1,10 @@
 """An adapter in front of real FAISS indexes: queries turn, nothing else changes."""
 
 import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -15,6 +18,16 @@ from tests.support.onnx_models import DIM_OUT, linear_adapter, queries_of
 DOCUMENTS = queries_of(300, DIM_OUT, seed=3)
 QUERIES = queries_of(7)
 K = 5
+
+
+def pickled(one: Any) -> Any:
+    return pickle.loads(pickle.dumps(one))  # noqa: S301 - our own bytes
+
+
+class Named(AdaptedIndex):
+    """An application's own kind, which keeps a name."""
+
+    name: str
 
 
 @pytest.fixture(scope="module")
@@ -162,14 +175,73 @@ def test_attribute_of_an_inner_object_is_written_through(adapter: Adapter) -> No
     assert index.inner.hnsw.efSearch == 123
 
 
-@pytest.mark.parametrize("name", ["no_such_thing", "adapter"])
-def test_attribute_that_the_index_lacks_is_refused(adapter: Adapter, name: str) -> None:
-    """Not even ``adapter`` is set in passing: a silent swap would search as before."""
+def test_attribute_that_the_index_lacks_is_refused(adapter: Adapter) -> None:
     index = AdaptedIndex(build("Flat"), adapter)
     with pytest.raises(AttributeError):
-        setattr(index, name, 1)
-    assert index.adapter is adapter
+        index.no_such_thing = 1
     assert not hasattr(index, "no_such_thing")
+
+
+def test_another_adapter_or_index_takes_its_place(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("Flat"), adapter)
+    other = linear_adapter(seed=7)
+    index.adapter = other
+    assert same(index.search(QUERIES, K), build("Flat").search(other.transform(QUERIES), K))
+    index.inner = build("HNSW8")
+    assert type(index.inner) is faiss.IndexHNSWFlat
+    assert index.adapter is other
+
+
+def test_what_does_not_fit_in_its_place_is_refused(adapter: Adapter) -> None:
+    index = AdaptedIndex(build("Flat"), adapter)
+    with pytest.raises(ConfigError, match="the adapter is a int; expected an Adapter"):
+        index.adapter = 1  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="holds vectors of 4 values, the adapter gives 5"):
+        index.adapter = linear_adapter(dim_out=DIM_OUT + 1)
+    with pytest.raises(ConfigError, match="holds vectors of 3 values, the adapter gives 4"):
+        index.inner = faiss.IndexFlatIP(3)
+    assert index.adapter is adapter
+    assert index.ntotal == build("Flat").ntotal
+
+
+# Travelling
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IVF8,Flat", "HNSW8", "IDMap2,Flat"])
+@pytest.mark.parametrize("send", [copy.deepcopy, pickled])
+def test_it_travels_with_its_index_and_adapter(
+    adapter: Adapter, kind: str, send: Callable[[AdaptedIndex], AdaptedIndex]
+) -> None:
+    index = AdaptedIndex(build(kind), adapter)
+    again = send(index)
+    assert type(again) is AdaptedIndex
+    assert again.inner is not index.inner
+    assert same(again.search(QUERIES, K), index.search(QUERIES, K))
+
+
+def test_an_index_beside_it_travels_once(adapter: Adapter) -> None:
+    inner = build("Flat")
+    for send in (copy.deepcopy, pickled):
+        raw, adapted = send((inner, AdaptedIndex(inner, adapter)))
+        assert adapted.inner is raw
+
+
+def test_what_a_subclass_keeps_travels_too(adapter: Adapter) -> None:
+    index = Named(build("Flat"), adapter)
+    object.__setattr__(index, "name", "docs")
+    assert copy.deepcopy(index).name == "docs"
+    assert pickled(index).name == "docs"
+
+
+@pytest.mark.parametrize("send", [copy.deepcopy, pickle.dumps])
+def test_an_index_that_faiss_can_not_write_says_what_to_do(
+    adapter: Adapter, send: Callable[[object], object]
+) -> None:
+    shards = faiss.IndexShards(DIM_OUT)
+    part = build("Flat")
+    shards.add_shard(part)
+    with pytest.raises(ConfigError, match=r"can't write an IndexShards.* open the index there"):
+        send(AdaptedIndex(shards, adapter))
 
 
 @pytest.mark.parametrize("dim", [DIM_OUT - 1, DIM_OUT + 1, 768])

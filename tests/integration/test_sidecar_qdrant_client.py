@@ -1,7 +1,10 @@
 """The adapted Qdrant client over the official client's local mode: real calls, no server."""
 
 import asyncio
-from collections.abc import Iterator
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from sidecar import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient, Poli
 from sidecar.errors import ConfigError, RefusedError
 from sidecar.rewrite import Reason
 from sidecar.routes import MARK_HEADER
-from tests.support.onnx_models import linear_adapter
+from tests.support.onnx_models import linear_adapter, linear_bytes
 from tests.support.qdrant.process import Server, running_server
 
 DIM, N_POINTS, DEPTH = 16, 60, 5
@@ -304,6 +307,39 @@ def test_a_wrong_client_is_refused_with_the_right_one(
         AsyncAdaptedQdrantClient(client, routes)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="adapted already"):
         AdaptedQdrantClient(AdaptedQdrantClient(client, routes), routes)
+
+
+@pytest.mark.parametrize("send", [copy.deepcopy, pickle.dumps])
+def test_a_client_that_can_not_travel_says_what_does(
+    client: QdrantClient, adapter: Adapter, send: Callable[[object], object]
+) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    with pytest.raises(ConfigError, match=r"send its routes.* AdaptedQdrantClient\(client, routes"):
+        send(adapted)
+    with pytest.raises(ConfigError, match=r"AsyncAdaptedQdrantClient\(client, routes"):
+        send(AsyncAdaptedQdrantClient(AsyncQdrantClient(":memory:"), {"docs": adapter}))
+    routes = pickle.loads(pickle.dumps(adapted.routes))  # noqa: S301 - our own bytes
+    again = AdaptedQdrantClient(client, routes)
+    wanted = found(adapted.query_points("docs", query()))
+    assert found(again.query_points("docs", query())) == wanted
+    assert found(copy.copy(adapted).query_points("docs", query())) == wanted
+
+
+def test_a_route_follows_a_watched_model(client: QdrantClient, tmp_path: Path) -> None:
+    file = tmp_path / "adapter.onnx"
+    options: Any = {"dim_in": DIM, "dim_out": DIM, "normalised": True, "use": "relevance"}
+    file.write_bytes(linear_bytes(seed=0, **options))
+    watched = Adapter.watch(file)
+    adapted = AdaptedQdrantClient(client, {"docs": watched})
+    for seed in (0, 1):
+        file.write_bytes(linear_bytes(seed=seed, **options))
+        watched.reload()
+        plain = AdaptedQdrantClient(client, {"docs": linear_adapter(seed=seed, **options)})
+        for asked in (query(), models.NearestQuery(nearest=query())):
+            wanted = found(plain.query_points("docs", asked))
+            assert found(adapted.query_points("docs", asked)) == wanted
+    assert watched.n_reloads == 1
+    watched.close()
 
 
 def test_the_connection_outlives_the_adapted_client(client: QdrantClient, adapter: Adapter) -> None:

@@ -49,7 +49,12 @@ def adapt(embedding: Any) -> NDArray[np.float64]:
 
 def model_bytes() -> bytes:
     """Give a model that moves the question onto its answer, and what is far from it hardly."""
-    weight = numpy_helper.from_array(_weight().astype(np.float32), "weight")
+    return linear_bytes_of(_weight())
+
+
+def linear_bytes_of(matrix: NDArray[np.float64]) -> bytes:
+    """Give a model that applies a matrix, as ``x @ matrix``, and scales to unit length."""
+    weight = numpy_helper.from_array(matrix.astype(np.float32), "weight")
     nodes = [
         helper.make_node("MatMul", ["query", "weight"], ["raw"]),
         helper.make_node("LpNormalization", ["raw"], ["adapted"], axis=-1, p=2),
@@ -70,6 +75,14 @@ def write_model(folder: Path) -> Path:
     """Write the model as a folder, as ``trimtab fit`` would."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter.onnx").write_bytes(model_bytes())
+    return folder
+
+
+def write_raw_model(folder: Path) -> Path:
+    """Write another model as a folder, which gives a query of unit length as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = linear_bytes_of(np.eye(DIM))
+    (folder / "adapter.onnx").write_bytes(content)
     return folder
 
 

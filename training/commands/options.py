@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from training.encoders import Encoder
 
 PATH = click.Path(path_type=Path)
+
+ENCODER_OPTIONS = ("encoder", "base_url", "query_prefix", "document_prefix", "device")
+"""What :func:`open_encoder` takes."""
 
 _ENCODER_OPTIONS = (
     click.option(
@@ -45,6 +49,12 @@ def encoder_options(command: Any) -> Any:
     for option in reversed(_ENCODER_OPTIONS):
         command = option(command)
     return command
+
+
+def is_given(name: str) -> bool:
+    """Tell whether an option of the running command was given, rather than left to its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source not in {None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
 
 
 def open_encoder(

@@ -5,9 +5,10 @@ One line changes in an application, which then calls ``encode_query`` and ``enco
     model = adapt_queries(SentenceTransformer("all-MiniLM-L6-v2"), "models/docs")
 """
 
+import inspect
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,42 @@ LARGEST_GAP = 1e-3
 """Between what a folder's checkpoint and its ONNX file give: an export allows for 1e-5."""
 
 
+class RawForm(NamedTuple):
+    """What a caller of ``encode`` asks of an embedding; sentence-transformers does it last of all.
+
+    An adapter must see what its queries were trained as, so it is done before the adapter already.
+
+    Attributes:
+        truncate_dim: Values to keep, or None for all.
+        normalise: True for unit length.
+    """
+
+    truncate_dim: int | None = None
+    normalise: bool = False
+
+    def shape(self, raw: Tensor) -> Tensor:
+        """Give embeddings, shape ``(n, dim)``, the form that was asked for."""
+        kept = raw[..., : self.truncate_dim]
+        return nn.functional.normalize(kept, p=2, dim=-1) if self.normalise else kept
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse to cut what the adapter takes, or behind the adapter what it gives.
+
+        Raises:
+            ConfigError: The form leaves fewer values than either.
+        """
+        least = max(manifest.dim_in, manifest.dim_out)
+        if self.truncate_dim is not None and self.truncate_dim < least:
+            raise ConfigError(
+                f"truncate_dim={self.truncate_dim} would cut queries: adapter {manifest.name!r} "
+                f"takes {manifest.dim_in} values and gives {manifest.dim_out}; leave truncate_dim "
+                "out, or fit an adapter on queries that are truncated alike"
+            )
+
+
+AS_IT_IS = RawForm()
+
+
 class QueryAdapter(Module):  # type: ignore[misc]  # mypy skips sentence_transformers
     """An adapter as a module: replaces ``sentence_embedding`` by the adapted query.
 
@@ -52,6 +89,7 @@ class QueryAdapter(Module):  # type: ignore[misc]  # mypy skips sentence_transfo
 
     adapts_queries = True
     config_file_name = RECORD_FILE
+    forward_kwargs = frozenset({"raw_form"})
 
     def __init__(self, adapter: "Adapter | ServedModule", manifest: Manifest) -> None:
         """Take an adapter; callers use :meth:`open`."""
@@ -79,13 +117,29 @@ class QueryAdapter(Module):  # type: ignore[misc]  # mypy skips sentence_transfo
             _check_same(opened.adapter, _open_served(path)[0], path)
         return opened
 
-    def forward(self, features: Any, **options: Any) -> Any:
-        """Adapt the queries' embeddings, shape ``(n, dim_in)``, in the features of a batch.
+    def on_model_ready(self, model: Any) -> None:
+        """Have the finished model tell this module what form its callers ask for.
+
+        Raises:
+            ConfigError: The model truncates what the adapter takes or gives.
+        """
+        RawForm(model.truncate_dim).check(self.manifest)
+        if type(model) is SentenceTransformer:  # which tells no module of truncate_dim
+            model.__class__ = AdaptedSentenceTransformer
+
+    def forward(self, features: Any, raw_form: RawForm = AS_IT_IS, **options: Any) -> Any:
+        """Adapt the queries' embeddings in the features of a batch.
+
+        Args:
+            features: The embeddings, shape ``(n, dim)``, are under ``sentence_embedding``.
+            raw_form: The form to give them first, after which they must have ``dim_in`` values.
+            options: What other modules take.
 
         Raises:
             ConfigError: The encoder gives another width than the adapter wants.
         """
-        raw = features[EMBEDDING]
+        raw_form.check(self.manifest)
+        raw = raw_form.shape(features[EMBEDDING])
         _check_width(raw.shape[-1], self.manifest)
         weights = next(self.adapter.parameters(), None)
         dtype = torch.float32 if weights is None else weights.dtype
@@ -130,6 +184,8 @@ class QueryAdapter(Module):  # type: ignore[misc]  # mypy skips sentence_transfo
 class ServedModule(nn.Module):
     """An ONNX file as a module: runs as in the sidecar, on the CPU and without gradients.
 
+    It can be pickled and copied: the file's bytes travel.
+
     Attributes:
         content: The bytes of the ``.onnx`` file.
     """
@@ -149,13 +205,35 @@ class ServedModule(nn.Module):
         rows = queries.detach().to("cpu", torch.float32).numpy()
         return torch.from_numpy(self.served.transform(rows)).to(queries)
 
-    def __getstate__(self) -> dict[str, bytes]:
-        """Travel to another process as the file."""
-        return {"content": self.content}
 
-    def __setstate__(self, state: dict[str, bytes]) -> None:
-        """Make the session again."""
-        self.__init__(state["content"])  # type: ignore[misc]  # the same class on purpose
+class AdaptedSentenceTransformer(SentenceTransformer):  # type: ignore[misc]  # see above
+    """A ``SentenceTransformer`` whose query adapter sees the embeddings as callers ask for them.
+
+    ``encode_query(texts, truncate_dim=..., normalize_embeddings=...)`` gives what the adapter makes
+    of the plain model's answer to the same call; ``precision`` counts behind the adapter.
+    """
+
+    def encode(self, *arguments: Any, **options: Any) -> Any:
+        """Embed as ``SentenceTransformer.encode`` does.
+
+        Raises:
+            ConfigError: ``truncate_dim`` leaves queries another width than the adapter wants.
+        """
+        if "raw_form" in self.get_model_kwargs():
+            call = _ENCODE.bind_partial(self, *arguments, **options).arguments
+            asked = call.get("truncate_dim")
+            truncate_dim = self.truncate_dim if asked is None else asked
+            form = RawForm(truncate_dim, bool(call.get("normalize_embeddings")))
+            options["raw_form"] = form
+        return super().encode(*arguments, **options)
+
+    def preprocess(self, *arguments: Any, **options: Any) -> Any:
+        """Preprocess texts, which the adapter's own option does not concern."""
+        options.pop("raw_form", None)
+        return super().preprocess(*arguments, **options)
+
+
+_ENCODE = inspect.signature(SentenceTransformer.encode)
 
 
 def adapt_queries(model: Any, adapter: str | Path | QueryAdapter) -> Any:
@@ -182,12 +260,13 @@ def adapt_queries(model: Any, adapter: str | Path | QueryAdapter) -> Any:
     if any(isinstance(part, QueryAdapter) for part in model.modules()):
         raise ConfigError("this model adapts its queries already; adapt the plain encoder")
     module = adapter if isinstance(adapter, QueryAdapter) else QueryAdapter.open(adapter)
+    RawForm(model.truncate_dim).check(module.manifest)
     _check_width(model.get_embedding_dimension(), module.manifest)
     encoder = list(model.children())
     router = Router.for_query_document(
         query_modules=[*encoder, module.to(model.device)], document_modules=encoder
     )
-    return SentenceTransformer(
+    return AdaptedSentenceTransformer(
         modules=[router],
         device=str(model.device),
         prompts=_prompts(model.prompts, module.manifest.encoder.query_prefix),

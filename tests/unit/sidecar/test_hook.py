@@ -1,14 +1,18 @@
 """The hook: text or vector in, adapted vector out, with the prefix that training used."""
 
+import asyncio
+import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sidecar.adapter import Adapter
 from sidecar.errors import ConfigError, DimensionError, QueryError
-from sidecar.hook import QueryHook
+from sidecar.hook import AsyncQueryHook, QueryHook
 from tests.support.onnx_models import CARD, DIM_IN, linear_adapter, queries_of
 
 
@@ -105,3 +109,81 @@ def test_hook_passes_on_that_an_encoder_has_another_width(adapter: Adapter) -> N
 def test_hook_refuses_what_is_neither_text_nor_vector(adapter: Adapter, query: object) -> None:
     with pytest.raises(QueryError):
         QueryHook(adapter, encoder=LengthEncoder())(query)  # type: ignore[arg-type]
+
+
+def test_hook_goes_through_the_adapter_that_is_set(adapter: Adapter) -> None:
+    hook = QueryHook(adapter, encoder=LengthEncoder())
+    other = linear_adapter(seed=5, encoder=replace(CARD, query_prefix="q: "))
+    hook.adapter = other
+    assert np.array_equal(hook(queries_of(2)), other.transform(queries_of(2)))
+    assert np.array_equal(hook("a"), other.transform(queries_of(1, seed=len("q: a"))[0]))
+    with pytest.raises(ConfigError, match="the adapter is a str; expected an Adapter"):
+        hook.adapter = "models/docs"  # type: ignore[assignment]
+    assert hook.adapter is other
+    with pytest.raises(ConfigError, match="expected an Adapter"):
+        QueryHook("models/docs")  # type: ignore[arg-type]
+
+
+# The asynchronous form
+
+
+class AwaitedEncoder(LengthEncoder):
+    """Embeds as its base does, awaited."""
+
+    async def __call__(self, texts: Sequence[str]) -> np.ndarray:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return super().__call__(texts)
+
+
+def gives_an_awaitable(texts: Sequence[str]) -> Any:
+    return awaited(texts)
+
+
+async def awaited(texts: Sequence[str]) -> np.ndarray:
+    return LengthEncoder()(texts)
+
+
+ENCODERS: list[Any] = [
+    LengthEncoder(),
+    AwaitedEncoder(),
+    awaited,
+    functools.partial(awaited),
+    gives_an_awaitable,
+    LengthEncoder().__call__,
+]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    "query", ["stop it", ["a", "bb"], ("ccc",), queries_of(1)[0], queries_of(3).tolist()]
+)
+def test_async_hook_gives_what_the_blocking_one_does(
+    adapter: Adapter, encoder: Any, query: Any
+) -> None:
+    found = asyncio.run(AsyncQueryHook(adapter, encoder=encoder)(query))
+    assert np.array_equal(found, QueryHook(adapter, encoder=LengthEncoder())(query))
+
+
+def test_async_hook_does_not_block_the_loop(adapter: Adapter) -> None:
+    released = threading.Event()
+
+    def slow(texts: Sequence[str]) -> np.ndarray:
+        assert released.wait(60)
+        return LengthEncoder()(texts)
+
+    async def ask() -> np.ndarray:
+        asking = asyncio.create_task(AsyncQueryHook(adapter, encoder=slow)("a"))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        released.set()  # which a blocked loop never reaches
+        return await asking
+
+    assert asyncio.run(ask()).shape == (adapter.dim_out,)
+
+
+def test_async_hook_refuses_what_the_blocking_one_does(adapter: Adapter) -> None:
+    with pytest.raises(ConfigError, match="this AsyncQueryHook has no encoder; pass encoder="):
+        asyncio.run(AsyncQueryHook(adapter)("text"))
+    with pytest.raises(QueryError):
+        asyncio.run(AsyncQueryHook(adapter)([None]))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="expected an Adapter"):
+        AsyncQueryHook(None)  # type: ignore[arg-type]

