@@ -89,10 +89,9 @@ def compare_runs(
         letters = "A" + LETTERS[place]
         measured = searcher.measure(*pair)
         seen, slice_notes = _seen(pair, dataset, kept)
-        left_out = {
-            **_left_out(used[[0, place]], is_used),
-            "may_be_used": is_open and not all(side.is_known for side in pair),
-        }
+        left_out = _left_out(used[[0, place]], is_used)
+        if is_open and not all(side.is_known for side in pair):
+            left_out["may_be_used"] = True
         record = {
             **about,
             "a": pair[0].as_dict(),
@@ -315,7 +314,7 @@ def _use_notes(sides: Sequence[Side], left_out: dict[str, Any], letters: str) ->
             so = (
                 "the dataset has no test split, so these may all be among them; give labels that "
                 "it has not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)"
-                if left_out["may_be_used"]
+                if "may_be_used" in left_out
                 else "if some are among these, that flatters it"
             )
             notes.append(f"{letter} does not say which queries {what} trained on; {so}")
