@@ -120,6 +120,40 @@ def test_304_may_name_a_length_and_has_no_body(place: Place) -> None:
     assert [answer.status for answer in answers] == [304] * 3
 
 
+def test_own_answer_to_head_has_no_body_and_the_next_one_is_whole(place: Place) -> None:
+    with place.connect() as wire:
+        place.upstream.stop()
+        own = wire.ask(request_bytes("HEAD", "/collections"))
+        place.upstream.recover()
+        answer = wire.ask(request_bytes("GET", "/collections"))
+
+    assert (own.status, own.body) == (502, b"")
+    assert int(own.value("content-length")) > 0
+    assert (answer.status, answer.body) == (200, GOOD_BODY)
+
+
+def test_204_and_interim_answers_name_no_length(place: Place) -> None:
+    line = b"\r\nContent-Length: 7\r\n\r\n"
+    place.upstream.answer = say(b"HTTP/1.1 103 Hint" + line + b"HTTP/1.1 204 No Content" + line)
+    with place.connect() as wire:
+        answers = [wire.ask(request_bytes("DELETE", "/a")) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [204] * 3
+    for said in [*answers, *(each for answer in answers for each in answer.interim)]:
+        assert said.value("content-length") == ""
+
+
+def test_an_answer_before_the_body_is_whole_ends_the_connection_and_says_so(place: Place) -> None:
+    place.upstream.answer = say_early(answer_bytes(413, b"too much"))
+    with place.connect() as wire:
+        wire.send(request_bytes("POST", UPLOAD_PATH, None, "Content-Length: 9") + b"some")
+        answer = wire.read_answer()
+        wire.wait_until_closed()
+
+    assert (answer.status, answer.body) == (413, b"too much")
+    assert answer.value("connection") == "close"
+
+
 def test_interim_answers_pass_before_the_final_one(place: Place) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     place.upstream.answer = say(hint + hint + answer_bytes(200, b"x"))
