@@ -283,22 +283,28 @@ class RouteBook:
             return "unknown", cause
         return "fine", ""
 
-    def examine(self, policies: Policies, *, without: Container[str] = ()) -> Examination:
+    def examine(
+        self, policies: Policies, *, without: Container[str] = (), is_patient: bool = True
+    ) -> Examination:
         """Ask about the collection of every route, and say of each whether it can apply.
 
         Args:
             policies: The user's settings.
             without: Collections that Qdrant is not asked about.
+            is_patient: False to ask no more once a question was not answered.
 
         Yields:
             Questions, as :meth:`look_up` does.
         """
-        findings = []
+        findings, is_down = [], False
         for collection in dict.fromkeys(route.collection for route in self.routes):
             fit: Fit = "fine"
             cause = ""
-            if collection not in without:
+            if is_down and not is_patient:
+                fit, cause = "unknown", "Qdrant has not answered before"
+            elif collection not in without:
                 fit, cause = yield from self._ask(collection)
+                is_down = fit == "unknown"
             for route in self.routes.of_collection(collection).values():
                 if fit == "fine" or route.mode == "off":
                     vectors = self.facts.vectors_of(collection)

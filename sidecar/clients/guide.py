@@ -83,7 +83,7 @@ class Guide:
             Questions, as :meth:`look_up` does.
         """
         self.has_examined = True
-        findings = yield from self._book.examine(self.policies)
+        findings = yield from self._book.examine(self.policies, is_patient=False)
         for finding in findings:
             if finding.fit in {"missing", "unknown"}:  # it may be there by the first query
                 self._facts.forget(finding.route.collection)

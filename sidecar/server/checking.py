@@ -10,9 +10,10 @@ from sidecar.config import Settings
 from sidecar.errors import ConfigError, MissingExtraError
 from sidecar.facts import Facts, Finding, Question
 from sidecar.server.live import Live, Table
-from sidecar.server.tls import client_context
+from sidecar.server.tls import client_context, server_context
 from sidecar.server.traffic import Asker, Traffic
 from sidecar.telemetry import Telemetry
+from sidecar.tracing import Tracer
 from sidecar.upstream.asking import is_answering
 from sidecar.upstream.nodes import Pool
 
@@ -88,22 +89,34 @@ async def check_routes_online(live: Live, facts: Facts, settings: Settings) -> l
             await pool.stop()
 
 
-def check_packages(settings: Settings) -> None:
-    """Import what only a start would.
+def check_means(settings: Settings) -> None:
+    """Try what a start needs beside models: packages, certificates, and the ``OTEL_*`` variables.
 
     Raises:
         MissingExtraError: A package is not installed.
+        ConfigError: A file or a variable can't be used.
     """
-    names = ["uvloop", "httptools", "prometheus_client"]
-    if settings.listen.grpc is not None:
-        names.append("grpc")
-    for name in names:
+    for name in ("uvloop", "httptools", "prometheus_client"):
         try:
             __import__(name)
         except ImportError as error:
             raise MissingExtraError(
                 f"trimtab serve needs {name!r}: pip install 'trimtab[server]'"
             ) from error
+    server_context(settings.listen)
+    client_context(settings.upstream)
+    if settings.upstream.grpc:
+        asyncio.run(_open_channels(settings))
+    tracer = Tracer.make(settings.telemetry)
+    if tracer is not None:
+        tracer.shutdown()
+
+
+async def _open_channels(settings: Settings) -> None:
+    """Make the channels to Qdrant's gRPC, which reads their certificates, and close them."""
+    from sidecar.upstream.qdrant_grpc import Channels
+
+    await Channels(settings.upstream).close()
 
 
 def is_faulty(finding: Finding) -> bool:

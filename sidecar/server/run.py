@@ -13,12 +13,11 @@ from sidecar.facts import Facts, Finding
 from sidecar.log import LogSettings
 from sidecar.server.admin import AdminServer, make_app
 from sidecar.server.administration import Administration, stamp_files, watch_files
-from sidecar.server.checking import check_packages, check_routes_offline, run_online
+from sidecar.server.checking import check_means, check_routes_offline, run_online
 from sidecar.server.control import Control
 from sidecar.server.event_loop import new_event_loop, on_signal
 from sidecar.server.live import Live
 from sidecar.server.supervisor import Supervisor
-from sidecar.server.tls import client_context, server_context
 from sidecar.server.worker import Worker
 from sidecar.telemetry import Telemetry
 
@@ -200,9 +199,7 @@ def check_settings_work(settings: Settings, read: Read, *, online: bool = False)
         SidecarError: With what is wrong.
     """
     read_token(settings)
-    check_packages(settings)
-    server_context(settings.listen)
-    client_context(settings.upstream)
+    check_means(settings)
     facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=math.inf)
     live = Live(read, facts)
     return run_online(live, facts, settings) if online else check_routes_offline(live)

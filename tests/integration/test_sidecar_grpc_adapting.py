@@ -250,7 +250,7 @@ def test_a_search_that_is_not_understood_is_counted_and_told_once(
     content: bytes | None,
     reason: str,
 ) -> None:
-    sent = query() if content is None else content
+    sent = query(vector=[*VECTOR] * 4) if content is None else content
 
     async def talk(found: Any) -> None:
         for _ in range(2):

@@ -106,6 +106,11 @@ FILES: dict[str, tuple[str, str]] = {
         UPSTREAM + 'listen = { rest = "127.0.0.1:0", certificate = "c.pem", key = "k.pem" }\n',
         "c.pem",
     ),
+    "authority missing, gRPC": (
+        'listen = { rest = "", grpc = "127.0.0.1:0" }\n'
+        'upstream = { grpc = "https://127.0.0.1:9", ca = "ca.pem" }\n',
+        "ca.pem",
+    ),
     "authority missing": ('upstream = { rest = "https://127.0.0.1:9", ca = "ca.pem" }\n', "ca.pem"),
     "token not set": (UPSTREAM + 'admin.token_env = "NO_SUCH_VARIABLE"\n', "NO_SUCH_VARIABLE"),
     "two collections of one name": (

@@ -237,9 +237,9 @@ def test_facts_outlive_a_book() -> None:
     assert set(newer.known_routes("docs") or {}) == {"title"}
 
 
-def examined(book: Book, **policies: Any) -> dict[str, tuple[str, str]]:
+def examined(book: Book, *, is_patient: bool = True, **policies: Any) -> dict[str, tuple[str, str]]:
     """What is found out of every route: whether it fits, and what is said."""
-    questions = book.book.examine(Policies(**policies))
+    questions = book.book.examine(Policies(**policies), is_patient=is_patient)
     try:
         question = next(questions)
         while True:
@@ -340,3 +340,12 @@ def test_a_collection_made_anew_under_its_old_name_is_told_at_once(
     facts.learn_vectors("other", CollectionVectors({"": FITS}, created_s=9.0))
     assert [each.message.count("made anew") for each in caplog.records] == [1]
     assert facts.vectors_of("docs") == {"": FITS}
+
+
+@pytest.mark.parametrize(("is_patient", "n_asked"), [(True, 3), (False, 1)])
+def test_who_can_wait_asks_on_where_qdrant_does_not_answer(is_patient: bool, n_asked: int) -> None:
+    book = Book(*(route(name) for name in ("one", "two", "three")))
+    book.qdrant.failure = UnavailableError("down")
+    found = examined(book, is_patient=is_patient)
+    assert {fit for fit, _ in found.values()} == {"unknown"}
+    assert book.n_asked("get_collection") == n_asked
