@@ -15,7 +15,7 @@ from tests.support.ways import Authority, Way
 
 MARK = "x-trimtab-adapter"
 _PATIENCE_S = 30.0
-_ALONE = (
+ALONE = (
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own
     ("grpc.ssl_target_name_override", "localhost"),
 )
@@ -98,10 +98,10 @@ class GrpcLine:
         """Connect when the first call is made."""
         target = f"{address[0]}:{address[1]}"
         if authority is None:
-            self._channel = grpc.insecure_channel(target, options=_ALONE)
+            self._channel = grpc.insecure_channel(target, options=ALONE)
         else:
             trusted = grpc.ssl_channel_credentials(authority.pem)
-            self._channel = grpc.secure_channel(target, trusted, options=_ALONE)
+            self._channel = grpc.secure_channel(target, trusted, options=ALONE)
 
     def ask(self, request: Prepared) -> Answer:
         """Ask."""

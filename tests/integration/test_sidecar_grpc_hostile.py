@@ -71,6 +71,7 @@ def test_bytes_that_are_no_grpc_harm_nobody_else(tmp_path: Path) -> None:
         rng = random.Random(SEED)  # noqa: S311  # hostile, not secret
         for shape in SHAPES:
             await arena.knock(shape, rng)
+            await arena.check_patiently()
 
     attack("grpc", tmp_path, knock)
 

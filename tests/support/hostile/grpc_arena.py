@@ -36,6 +36,7 @@ TAG = "x-tag"
 SERVICE = "/qdrant.Points/"
 PATIENCE_S = 20.0
 _QUIET_S = 0.05
+_PATIENT_TRIES = 100
 _TOLERANCE = 1e-5
 _OWN = {"/qdrant.Collections/Get", "/qdrant.Collections/ListAliases"}
 _LIMITED = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
@@ -164,6 +165,10 @@ class GrpcArena:
             self.seen["own questions"] += 1
             await context.write(_own_answer(method))
             return
+        if not tag and not content:
+            self.seen["arrived of own bytes"] += 1
+            await context.write(b"")
+            return
         self.seen["arrived"] += 1
         call = self._sent.get(tag)
         if call is None:
@@ -234,13 +239,24 @@ class GrpcArena:
         later = asyncio.get_running_loop().call_later
         later(PATIENCE_S, self._sent.pop, tag, None)
 
+    async def check_patiently(self) -> None:
+        """Ask plain queries until one is answered; bytes of one's own may end the listener."""
+        lost = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE})
+        for _ in range(_PATIENT_TRIES):
+            channel = self.channel()
+            n_before = self.codes[grpc.StatusCode.OK.name]
+            await self.attack(channel, _plain(lost | {grpc.StatusCode.OK}))
+            await channel.close()
+            if self.codes[grpc.StatusCode.OK.name] > n_before:
+                return
+            self.seen["lost with the listener"] += 1
+            await asyncio.sleep(_QUIET_S)
+        self.problems.append(("plain", "the listener does not come back"))
+
     async def check(self, channel: grpc.aio.Channel) -> None:
         """Ask a plain query, which must be adapted."""
         n_before = self.seen["arrived adapted"]
-        nearest = messages.VectorInput(dense=messages.DenseVector(data=[0.5] * DIM_IN))
-        query = messages.Query(nearest=nearest)
-        message = messages.QueryPoints(collection_name=COLLECTION, query=query)
-        await self.attack(channel, Call("plain", f"{SERVICE}Query", message.SerializeToString()))
+        await self.attack(channel, _plain(frozenset({grpc.StatusCode.OK})))
         if self.seen["arrived adapted"] == n_before:
             self.problems.append(("plain", "a plain query was not adapted"))
 
@@ -255,6 +271,14 @@ class GrpcArena:
                 while await reader.read(65536):
                     pass
         writer.transport.abort()
+
+
+def _plain(codes: frozenset[grpc.StatusCode]) -> Call:
+    """Write a query that is adapted."""
+    nearest = messages.VectorInput(dense=messages.DenseVector(data=[0.5] * DIM_IN))
+    query = messages.Query(nearest=nearest)
+    message = messages.QueryPoints(collection_name=COLLECTION, query=query)
+    return Call("plain", f"{SERVICE}Query", message.SerializeToString(), codes=codes)
 
 
 def _own_answer(method: str) -> bytes:
