@@ -75,13 +75,13 @@ bench-proxy: .venv/.test  ## what the sidecar adds, beside nginx and Envoy; half
 	$(PIP) -r benchmarks/proxy/requirements.txt
 	$(BIN)/python benchmarks/proxy/run.py
 
-bench-soak: .venv/.test  ## ten minutes of mixed load with a reload every second
+bench-soak: .venv/.test  ## mixed load with a reload every second, in six ways; 65 minutes, resumes
 	$(BIN)/python benchmarks/reliability/soak.py
 
-bench-faults: .venv/.test  ## what a client sees of each fault behind the sidecar
+bench-faults: .venv/.test  ## what a client sees of each fault behind the sidecar, in six ways; resumes
 	$(BIN)/python benchmarks/reliability/faults.py
 
-bench-hostile: .venv/.test  ## 100,000 malformed or hostile requests
+bench-hostile: .venv/.test  ## 100,000 malformed or hostile requests in each of six ways; resumes
 	$(BIN)/python benchmarks/hostile/run.py
 
 bench-synthesize: .venv/.test  ## queries that a small LLM writes here, beside real labels; resumes

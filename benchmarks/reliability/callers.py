@@ -1,14 +1,14 @@
 """The soak's callers: threads that ask at a given rate, check every answer, and come and go."""
 
-import json
 import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from benchmarks.reliability.lines import Answer, FailedError, Line
 from benchmarks.reliability.world import RAW, Prepared, World, hits_of, same
-from tests.support.raw_http import Message, Wire, connect
 
 LONGEST_STAY = 60
 """Requests over one connection, at most; a caller stays for a random number."""
@@ -44,9 +44,9 @@ class Tally:
 class Callers:
     """Several callers of one sidecar."""
 
-    def __init__(self, address: tuple[str, int], world: World, *, count: int) -> None:
-        """Take what they ask."""
-        self._address = address
+    def __init__(self, open_line: Callable[[], Line], world: World, *, count: int) -> None:
+        """Take how they connect and what they ask."""
+        self._open_line = open_line
         self._world = world
         self._count = count
         self._next_log = 0
@@ -69,84 +69,80 @@ class Callers:
         rng = random.Random(number)  # noqa: S311 - a choice of requests, no secret
         step = self._count / rate if rate else 0.0
         due = time.monotonic() + rng.random() * step
-        wire: Wire | None = None
+        line: Line | None = None
         stays = 0
         while due < end and time.monotonic() < end:
             time.sleep(max(0.0, due - time.monotonic()))
-            if wire is None or not stays:
-                wire = self._come(tally, wire)
+            if line is None or not stays:
+                line = self._come(tally, line)
                 stays = rng.randint(1, LONGEST_STAY)
             stays -= 1
             started = due if rate else time.monotonic()
-            if wire is not None and not self._ask_once(tally, wire, rng):
-                wire.close()
-                wire = None
-            elif wire is not None:
+            if line is not None and not self._ask_once(tally, line, rng):
+                line.close()
+                line = None
+            elif line is not None:
                 tally.latencies_ms.append((time.monotonic() - started) * 1e3)
             due = due + step if rate else time.monotonic()
-        if wire is not None:
-            wire.close()
+        if line is not None:
+            line.close()
 
-    def _come(self, tally: Tally, before: Wire | None) -> Wire | None:
+    def _come(self, tally: Tally, before: Line | None) -> Line | None:
         """Leave and come again."""
         if before is not None:
             before.close()
         try:
-            wire = connect(self._address)
+            line = self._open_line()
         except OSError as error:
             tally.problem("failed", f"connect: {error!r}")
             return None
         with tally.lock:
             tally.n_connections += 1
-        return wire
+        return line
 
-    def _ask_once(self, tally: Tally, wire: Wire, rng: random.Random) -> bool:
+    def _ask_once(self, tally: Tally, line: Line, rng: random.Random) -> bool:
         """Ask one thing; tell whether the connection goes on."""
         if rng.random() < WRITES_LOG:
-            return self._log(tally, wire)
+            return self._log(tally, line)
         at = rng.randrange(len(self._world.requests))
         request = self._world.requests[at]
         if request.kind != "upsert" and rng.random() < LEAVES_EARLY:
-            wire.send(request.data)
+            line.leave(request)
             with tally.lock:
                 tally.n_left += 1
             return False
-        answer = _exchange(tally, wire, request.kind, request.data)
+        answer = _exchange(tally, line, request)
         if answer is None:
             return False
         _check(tally, at, request, answer)
         return True
 
-    def _log(self, tally: Tally, wire: Wire) -> bool:
+    def _log(self, tally: Tally, line: Line) -> bool:
         with tally.lock:
             number = self._next_log
             self._next_log += 1
-        answer = _exchange(tally, wire, "log", self._world.log_request(number))
+        answer = _exchange(tally, line, self._world.log_request(number))
         if answer is not None:
             with tally.lock:
                 tally.n_logged += 1
         return answer is not None
 
 
-def _exchange(tally: Tally, wire: Wire, kind: str, data: bytes) -> Message | None:
-    """Ask; None, and a failure counted, where no 200 comes back."""
+def _exchange(tally: Tally, line: Line, request: Prepared) -> Answer | None:
+    """Ask; None, and a failure counted, where no good answer comes back."""
     try:
-        answer = wire.ask(data)
-    except (OSError, ValueError) as error:
-        tally.problem("failed", f"{kind}: {error!r}")
-        return None
-    if answer.status != 200:
-        tally.problem("failed", f"{kind}: {answer.start}: {answer.body[:200]!r}")
+        answer = line.ask(request)
+    except FailedError as error:
+        tally.problem("failed", f"{request.kind}: {error}")
         return None
     with tally.lock:
-        tally.counts[kind] += 1
+        tally.counts[request.kind] += 1
     return answer
 
 
-def _check(tally: Tally, at: int, request: Prepared, answer: Message) -> None:
+def _check(tally: Tally, at: int, request: Prepared, answer: Answer) -> None:
     """Check an answer against all that it may be."""
-    result = json.loads(answer.body)["result"]
-    mark = answer.value("x-trimtab-adapter")
+    result, mark = answer.result, answer.mark
     if not request.parts:
         if request.fixed is not None and result != request.fixed:
             tally.problem("wrong", f"{request.kind}: {str(result)[:200]}")

@@ -10,6 +10,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -17,17 +18,21 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.record import write_results
+from benchmarks.cells import add_options, fill
+from benchmarks.reliability import grpc_faults
 from tests.support.raw_faults import FAULTS, Fault
 from tests.support.raw_http import request_bytes
 from tests.support.raw_place import CUT, UNSAFE, Place, query_bytes, running_place
-from tests.support.raw_upstream import JSON_LINE, raw_upstream
+from tests.support.raw_upstream import JSON_LINE, RawUpstream, raw_upstream
+from tests.support.ways import WAYS, Authority, Way
 
 TIMES = {"connect_timeout_s": 0.5, "query_timeout_s": 1.0, "check_interval_s": 0.5}
 """Those of the sidecar in this benchmark; the last is the default."""
@@ -37,6 +42,8 @@ RECOVERS_WITHIN_S = 1.0
 ANSWERS_WITHIN_S = 0.25
 """Beyond a configured time, or in all where no time is waited for."""
 N_CALLERS = 4
+RESULTS = Path(__file__).with_name("faults.json")
+WRONG = "not_as_it_must_be"
 
 
 def ask(place: Place, request: bytes) -> tuple[str, float]:
@@ -142,14 +149,21 @@ def judge(name: str, fault: Fault, cell: dict[str, Any], is_query: bool) -> list
     return wrong
 
 
-def run(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure everything."""
+def run(way: Way, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure everything in one way."""
+    if way.protocol == "grpc":
+        return grpc_faults.run(way, rounds, say)
+    return run_rest(way, rounds, say)
+
+
+def run_rest(way: Way, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure everything over REST."""
     table: dict[str, Any] = {}
     wrong: list[str] = []
     with (
         tempfile.TemporaryDirectory() as name,
         raw_upstream() as upstream,
-        running_place(Path(name), [upstream], upstream=TIMES) as place,
+        opened(Path(name), upstream, way) as place,
     ):
         say(
             f"{'the upstream':32} {'query sees':>16} {'after ms':>9} {'write sees':>16} {'sent':>4}"
@@ -174,18 +188,38 @@ def run(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
         "rounds": rounds,
         "faults": table,
         "restarts": restarts,
-        "not_as_it_must_be": wrong,
+        WRONG: wrong,
     }
 
 
+@contextlib.contextmanager
+def opened(folder: Path, upstream: RawUpstream, way: Way) -> Iterator[Place]:
+    """Run a sidecar that is reached in a way."""
+    authority = Authority(folder)
+    tables: dict[str, Any] = {"upstream": TIMES}
+    if way.is_tls:
+        tables["listen"] = authority.listen
+    with running_place(folder, [upstream], *way.flags, **tables) as place:
+        yield replace(place, context=authority.context) if way.is_tls else place
+
+
 def main() -> int:
-    """Measure, write the results and say whether all was well."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure in every way, write the results and say whether all was well."""
+    takes = f"The full run, {len(WAYS)} cells, takes about 15 minutes."
+    parser = argparse.ArgumentParser(description=f"{takes} {__doc__}")
     parser.add_argument("--rounds", type=int, default=3)
-    results = run(parser.parse_args().rounds, print)
-    write_results(Path(__file__).parent, results, "faults.json")
-    print("\n".join(results["not_as_it_must_be"]) or "all as it must be")
-    return 1 if results["not_as_it_must_be"] else 0
+    add_options(parser, list(WAYS))
+    given = parser.parse_args()
+    cells = fill(
+        RESULTS,
+        {name: partial(run, way, given.rounds, print) for name, way in WAYS.items()},
+        {"rounds": given.rounds},
+        chosen=given.cells,
+        is_fresh=given.fresh,
+    )
+    wrong = [f"{name}: {each}" for name, cell in cells.items() for each in cell[WRONG]]
+    print("\n".join(wrong) or "all as it must be")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

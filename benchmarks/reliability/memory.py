@@ -53,7 +53,7 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._is_over.wait(INTERVAL_S):
-            self._samples.append((time.monotonic(), _resident_mb(self._pid)))
+            self._samples.append((time.monotonic(), resident_mb(self._pid)))
 
 
 def _slope(times_s: np.ndarray, sizes_mb: np.ndarray) -> tuple[float, float]:
@@ -65,13 +65,21 @@ def _slope(times_s: np.ndarray, sizes_mb: np.ndarray) -> tuple[float, float]:
     return round(float(slope), 2), round(float(spread), 2)
 
 
-def _resident_mb(pid: int) -> float:
+def children_of(pid: int) -> list[int]:
+    """Give the processes that a process has started and that live; none once it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [int(child) for child in text.split()]
+
+
+def resident_mb(pid: int) -> float:
     """Add up a process and its descendants; 0 for one that has gone."""
     own = Path(f"/proc/{pid}")
     try:
         lines = (own / "status").read_text(encoding="utf-8").splitlines()
-        children = (own / f"task/{pid}/children").read_text(encoding="utf-8").split()
     except OSError:
         return 0.0
     size_kb = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-    return size_kb / 1024 + sum(_resident_mb(int(child)) for child in children)
+    return size_kb / 1024 + sum(map(resident_mb, children_of(pid)))

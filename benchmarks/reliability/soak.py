@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from benchmarks.record import write_results
+from benchmarks.cells import add_options, fill
 from benchmarks.reliability.callers import Callers, Tally
-from benchmarks.reliability.memory import MemoryWatch
+from benchmarks.reliability.lines import open_line
+from benchmarks.reliability.memory import MemoryWatch, children_of
 from benchmarks.reliability.world import World
 from tests.support.qdrant.process import running_server
 from tests.support.raw_http import Message, connect, request_bytes
 from tests.support.sidecar import Sidecar, running_sidecar
+from tests.support.ways import WAYS, Authority, Way, listen_table
 
 SHARE_OF_CAPACITY = 0.7
 CAPACITY_S = 10.0
 RELOAD_EVERY_S = 1.0
+RESULTS = Path(__file__).with_name("results.json")
 CONFIG = """
 [upstream]
 rest = "{url}"
+grpc = "http://127.0.0.1:{grpc_port}"
 [[route]]
 collection = "docs"
 adapter = "adapter.onnx"
@@ -129,27 +134,32 @@ def summary(tally: Tally, seconds: float) -> dict[str, Any]:
     }
 
 
-def soak(minutes: float, n_callers: int, workers: int) -> dict[str, Any]:
-    """Run it all."""
+def soak(way: Way, minutes: float, n_callers: int) -> dict[str, Any]:
+    """Run it all in one way."""
     with tempfile.TemporaryDirectory() as name, running_server() as server:
         folder = Path(name)
-        world = World(server.rest_port, folder)
+        authority = Authority(folder)
+        world = World(server, folder, protocol=way.protocol)
         world.put_model("a")
         config = folder / "sidecar.toml"
-        config.write_text(CONFIG.format(url=server.rest_url))
+        settings = CONFIG.format(url=server.rest_url, grpc_port=server.grpc_port)
+        config.write_text(listen_table(way, authority) + settings)
         before = world.stored("docs")
-        with running_sidecar("--workers", str(workers), config=config) as sidecar:
-            callers = Callers(sidecar.rest_address, world, count=n_callers)
-            capacity = summary(callers.run(CAPACITY_S, None), CAPACITY_S)
+        with running_sidecar(*way.flags, config=config) as sidecar:
+            address = sidecar.rest_address if way.protocol == "rest" else sidecar.grpc_address
+            workers = children_of(sidecar.process.pid)
+            callers = Callers(lambda: open_line(way, address, authority), world, count=n_callers)
+            capacity_s = min(CAPACITY_S, 60 * minutes)
+            capacity = summary(callers.run(capacity_s, None), capacity_s)
             rate = SHARE_OF_CAPACITY * capacity["per_second"]
             print(f"capacity {capacity['per_second']}/s; {minutes:g} minutes at {rate:.0f}/s")
             with MemoryWatch(sidecar.process.pid) as memory, Reloader(sidecar, world) as reloader:
                 tally = callers.run(60 * minutes, rate)
             said = metrics_of(sidecar)
+            are_same = workers == children_of(sidecar.process.pid)
         in_log = world.ask("POST", "/collections/log/points/count", {"exact": True})["count"]
         return {
-            "minutes": minutes,
-            "workers": workers,
+            "workers": way.workers,
             "callers": n_callers,
             "capacity": capacity,
             "rate": round(rate, 1),
@@ -157,6 +167,7 @@ def soak(minutes: float, n_callers: int, workers: int) -> dict[str, Any]:
             "reloads": dict(reloader.counts),
             "reload_failures": reloader.failures,
             "sidecar_says": said,
+            "workers_ended": not are_same,
             "memory": memory.report(),
             "logged_points": in_log,
             "logged_requests": capacity["requests_by_kind"].get("log", 0) + tally.n_logged,
@@ -166,21 +177,32 @@ def soak(minutes: float, n_callers: int, workers: int) -> dict[str, Any]:
         }
 
 
+def problems_of(cell: dict[str, Any]) -> int:
+    """Count what must not be."""
+    run = cell["soak"]
+    problems: int = run["failed"] + run["mixed"] + run["wrong"] + cell["stored_vectors_changed"]
+    problems += abs(cell["logged_points"] - cell["logged_requests"]) + cell["workers_ended"]
+    return problems + len(cell["reload_failures"]) + run["canary_queries_decided_both_ways"]
+
+
 def main() -> int:
-    """Soak, write the results and say whether all was well."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
+    """Soak in every way, write the results and say whether all was well."""
+    takes = f"The full run takes {len(WAYS)} times ten minutes and a half: 65 minutes, alone."
+    parser = argparse.ArgumentParser(description=f"{takes} {__doc__}")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each cell")
     parser.add_argument("--callers", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=1)
+    add_options(parser, list(WAYS))
     given = parser.parse_args()
-    results = soak(given.minutes, given.callers, given.workers)
-    write_results(Path(__file__).parent, results)
-    print(json.dumps(results, indent=1))
-    run = results["soak"]
-    problems = run["failed"] + run["mixed"] + run["wrong"] + results["stored_vectors_changed"]
-    problems += abs(results["logged_points"] - results["logged_requests"])
-    problems += len(results["reload_failures"]) + run["canary_queries_decided_both_ways"]
-    return 1 if problems else 0
+    cells = fill(
+        RESULTS,
+        {name: partial(soak, way, given.minutes, given.callers) for name, way in WAYS.items()},
+        {"minutes": given.minutes, "callers": given.callers},
+        chosen=given.cells,
+        is_fresh=given.fresh,
+    )
+    for name, cell in cells.items():
+        print(name, json.dumps(cell["soak"], indent=1), f"problems: {problems_of(cell)}")
+    return 1 if any(map(problems_of, cells.values())) else 0
 
 
 if __name__ == "__main__":

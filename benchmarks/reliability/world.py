@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
+from qdrant_client import grpc as messages
+from qdrant_client import models
+from qdrant_client.conversions.conversion import RestToGrpc
 
 from sidecar.adapter import Adapter
 from tests.support.onnx_models import linear_bytes
+from tests.support.qdrant.process import Server
 from tests.support.raw_http import connect, request_bytes
 from tests.support.raw_upstream import JSON_LINE
 
@@ -34,14 +39,18 @@ class Prepared:
 
     Attributes:
         kind: For the counts.
-        data: The bytes to send.
+        data: The bytes to send over REST.
+        method: The method of the service ``Points`` that asks the same over gRPC.
+        message: What is sent to it.
         parts: For each query in it, its answer by adapter name (and :data:`RAW`).
         is_canary: True where each query may be left as it is.
-        fixed: The whole ``result`` of a request that holds no query.
+        fixed: The whole ``result`` of a request that holds no query; over gRPC its bytes.
     """
 
     kind: str
     data: bytes
+    method: str
+    message: bytes
     parts: tuple[dict[str, Hits], ...] = ()
     is_canary: bool = False
     fixed: Any = None
@@ -50,9 +59,12 @@ class Prepared:
 class World:
     """Collections in an upstream, two adapters and prepared requests."""
 
-    def __init__(self, upstream_port: int, folder: Path, seed: int = 0) -> None:
+    def __init__(
+        self, upstream: Server, folder: Path, *, protocol: str = "rest", seed: int = 0
+    ) -> None:
         """Fill the collections and ask for every answer."""
-        self._port = upstream_port
+        self._port, self._grpc_port = upstream.rest_port, upstream.grpc_port
+        self._protocol = protocol
         self._rng = np.random.default_rng(seed)
         self.models = {
             name: linear_bytes(
@@ -87,11 +99,10 @@ class World:
         ]
         return sorted(points, key=lambda point: point["id"])
 
-    def log_request(self, number: int) -> bytes:
+    def log_request(self, number: int) -> Prepared:
         """Write one point to ``log``."""
         point = {"id": number, "vector": [1.0] * DIM, "payload": {"n": number}}
-        path = "/collections/log/points?wait=true"
-        return request_bytes("PUT", path, json.dumps({"points": [point]}).encode(), JSON_LINE)
+        return self._upsert("log", "log", [point])
 
     def _fill(self) -> list[dict[str, Any]]:
         rows = self._rng.standard_normal((N_POINTS, DIM)).astype(np.float32)
@@ -157,7 +168,17 @@ class World:
         data = json.dumps(body if is_batch else body["searches"][0]).encode()
         path = f"{base}/batch" if is_batch else base
         sent = request_bytes("POST", path, data, JSON_LINE)
-        return Prepared(kind, sent, parts, is_canary=collection == "trial")
+        asked = [_message(collection, search) for search in body["searches"]]
+        many = messages.QueryBatchPoints(collection_name=collection, query_points=asked)
+        method, message = ("QueryBatch", many) if is_batch else ("Query", asked[0])
+        return Prepared(
+            kind,
+            sent,
+            method,
+            message.SerializeToString(),
+            parts,
+            is_canary=collection == "trial",
+        )
 
     def _hits(self, base: str, body: dict[str, Any]) -> list[Hits]:
         return [hits_of(each) for each in self.ask("POST", f"{base}/batch", body)]
@@ -166,13 +187,42 @@ class World:
         body = {"limit": 5, "offset": number, "with_vector": True}
         fixed = self.ask("POST", path, body)
         data = request_bytes("POST", path, json.dumps(body).encode(), JSON_LINE)
-        return Prepared(kind, data, fixed=fixed)
+        asked = messages.ScrollPoints(
+            collection_name="docs",
+            limit=5,
+            offset=messages.PointId(num=number),
+            with_vectors=messages.WithVectorsSelector(enable=True),
+        )
+        content = asked.SerializeToString()
+        if self._protocol == "grpc":
+            fixed = self._ask_grpc(content)
+        return Prepared(kind, data, "Scroll", content, fixed=fixed)
+
+    def _ask_grpc(self, content: bytes) -> bytes:
+        """Ask the upstream itself to scroll; give its answer without the time."""
+        with grpc.insecure_channel(f"127.0.0.1:{self._grpc_port}") as channel:
+            said = channel.unary_unary("/qdrant.Points/Scroll")(content, timeout=30)
+        answer = messages.ScrollResponse.FromString(said)
+        answer.ClearField("time")
+        return answer.SerializeToString(deterministic=True)
 
     def _rewritten(self, number: int) -> Prepared:
         """Write points of ``docs`` as they are: an adapted one would be seen afterwards."""
-        path = "/collections/docs/points?wait=true"
-        body = json.dumps({"points": self.points[number::40]}).encode()
-        return Prepared("upsert", request_bytes("PUT", path, body, JSON_LINE))
+        return self._upsert("upsert", "docs", self.points[number::40])
+
+    def _upsert(self, kind: str, collection: str, points: list[dict[str, Any]]) -> Prepared:
+        path = f"/collections/{collection}/points?wait=true"
+        body = json.dumps({"points": points}).encode()
+        written = [RestToGrpc.convert_point_struct(models.PointStruct(**each)) for each in points]
+        message = messages.UpsertPoints(collection_name=collection, wait=True, points=written)
+        sent = request_bytes("PUT", path, body, JSON_LINE)
+        return Prepared(kind, sent, "Upsert", message.SerializeToString())
+
+
+def _message(collection: str, search: dict[str, Any]) -> Any:
+    """Write one search of the REST form as a message."""
+    request = models.QueryRequest(**search)
+    return RestToGrpc.convert_query_request(request, collection)
 
 
 def hits_of(result: Any) -> Hits:

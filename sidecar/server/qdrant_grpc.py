@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 
 from sidecar import telemetry as t
-from sidecar.config import Address, ListenSettings, Settings
+from sidecar.config import Address, Settings
 from sidecar.errors import ConfigError, MalformedError, NotServedError, SidecarError
 from sidecar.facts import CollectionRoutes, Question
 from sidecar.requests import Outcome, adapt_message
@@ -28,6 +28,7 @@ from sidecar.rewrite.policies import Reason, reason_of_mark
 from sidecar.rewrite.qdrant_grpc import GrpcMethod, read_message
 from sidecar.routes import MARK_HEADER
 from sidecar.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
+from sidecar.server.grpc_listener import Listener
 from sidecar.server.grpc_messages import (
     Method,
     changed_collection,
@@ -41,10 +42,9 @@ from sidecar.server.grpc_relay import Metadata, Relay, passed_on
 from sidecar.server.live import Table
 from sidecar.server.rankings import Ranking
 from sidecar.server.status import status_of
-from sidecar.server.tls import server_context
 from sidecar.server.traffic import CREDENTIALS, Asker, Traffic
 from sidecar.unforeseen import Border, tell
-from sidecar.upstream.qdrant_grpc import METADATA_BYTES, UNLIMITED, Channels, read_pem
+from sidecar.upstream.qdrant_grpc import Channels
 
 Given = TypeVar("Given")
 
@@ -98,7 +98,7 @@ class GrpcServer:
         self._relay = Relay(self.channels, traffic.telemetry)
         self._methods = {method.path: method for method in known_methods()}
         self._handlers = {path: self._handler(method) for path, method in self._methods.items()}
-        self._server: Any = None
+        self._listener: Listener | None = None
 
     async def start(self, address: Address, *, shares_ports: bool) -> int:
         """Listen.
@@ -113,35 +113,13 @@ class GrpcServer:
         Raises:
             ConfigError: The port can't be had, or a certificate can't be used.
         """
-        options = [
-            *UNLIMITED,
-            ("grpc.so_reuseport", int(shares_ports)),
-            ("grpc.max_metadata_size", METADATA_BYTES),
-            ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-            # Qdrant's own server takes any number of pings; this library would hang up.
-            ("grpc.http2.max_ping_strikes", 0),
-            ("grpc.keepalive_permit_without_calls", 1),
-        ]
-        self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers((self,))
-        credentials = _credentials(self._settings.listen)
-        try:
-            if credentials is None:
-                port: int = self._server.add_insecure_port(str(address))
-            else:
-                port = self._server.add_secure_port(str(address), credentials)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"can't listen on {address} for gRPC: {error}; is another server there, or a "
-                "certificate that can't be used?"
-            ) from error
-        await self._server.start()
-        return port
+        self._listener = Listener(self, self._settings.listen, self._traffic.telemetry)
+        return await self._listener.start(address, shares_ports=shares_ports)
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new calls, wait for those under way as long as that, and close everything."""
-        if self._server is not None:
-            await self._server.stop(timeout_s)
+        if self._listener is not None:
+            await self._listener.stop(timeout_s)
         await self.channels.close()
 
     def service(self, handler_call_details: Any) -> Any:
@@ -363,16 +341,3 @@ class GrpcServer:
         self._traffic.shadow.offer(
             query.collection, lambda: read_rankings(method.name, answer), twin
         )
-
-
-def _credentials(settings: ListenSettings) -> grpc.ServerCredentials | None:
-    """Make what TLS needs of the listener; None where there is no certificate.
-
-    Raises:
-        ConfigError: A file can't be used.
-    """
-    if settings.certificate is None:
-        return None
-    server_context(settings)  # gRPC takes any bytes, and then fails every handshake
-    key = read_pem(settings.key or settings.certificate)
-    return grpc.ssl_server_credentials([(key, read_pem(settings.certificate))])

@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -182,10 +183,12 @@ class Wire:
         return taken
 
 
-def connect(address: tuple[str, int]) -> Wire:
-    """Open a client's connection."""
+def connect(address: tuple[str, int], context: ssl.SSLContext | None = None) -> Wire:
+    """Open a client's connection; with TLS where there is a context that trusts the listener."""
     connected = socket.create_connection(address, PATIENCE_S)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if context is not None:
+        connected = context.wrap_socket(connected, server_hostname="localhost")
     return Wire(connected)
 
 

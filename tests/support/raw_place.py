@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import ssl
 import time
 import urllib.request
 import zlib
@@ -69,13 +70,14 @@ class Place:
     sidecar: Sidecar
     upstreams: Sequence[RawUpstream]
     adapter: Adapter
+    context: ssl.SSLContext | None = None
 
     @property
     def upstream(self) -> RawUpstream:
         return self.upstreams[0]
 
     def connect(self) -> Wire:
-        return connect(self.sidecar.rest_address)
+        return connect(self.sidecar.rest_address, self.context)
 
     def ask(self, request: bytes) -> Message:
         """Ask over a connection of its own."""
@@ -88,9 +90,9 @@ class Place:
         return text if path == "metrics" else json.loads(text)
 
     def nodes(self) -> list[dict[str, Any]]:
-        """What the sidecar thinks of its upstreams, in order of their addresses."""
-        nodes: list[dict[str, Any]] = self.admin("routes")["workers"][0]["upstream"]
-        return nodes
+        """What each worker thinks of its upstreams, in order of their addresses."""
+        workers: list[dict[str, Any]] = self.admin("routes")["workers"]
+        return [node for worker in workers for node in worker["upstream"]]
 
     def wait_for(self, are_so: Any) -> None:
         """Wait until the sidecar's view of its upstreams is as a function says."""
