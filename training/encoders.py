@@ -184,8 +184,12 @@ class LocalEncoder:
         others = {str(one.dtype) for one in tensors if one.is_floating_point()} - {"torch.float32"}
         if not others:
             return False
+        import torch
+
+        is_late = any(one.is_inference() for one in tensors)  # loaded by a call of encode
         try:
-            self._model.float()
+            with torch.inference_mode(is_late):
+                self._model.float()
         except (ValueError, RuntimeError) as error:
             raise EncoderError(f"can't compute {self.name} in float32: {error}") from error
         return True
