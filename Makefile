@@ -4,10 +4,12 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SHARED ?= ../shared/data
 TEST_WORKERS ?= 2
+# Of the tests' order; make shows it with the command, and SEED=... runs the same order again.
+SEED ?= $(shell $(PYTHON) -c 'import random; print(random.randrange(2**32))')
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
+	bench-drift bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -15,11 +17,11 @@ help:  ## list the targets
 demo: .venv/.demo  ## the main job on real data, end to end
 	$(BIN)/trimtab demo
 
-test: .venv/.test  ## every test; fails below 90 % branch coverage
-	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --cov --cov-report=term:skip-covered
+test: .venv/.test  ## every test, in random order; fails below 90 % branch coverage
+	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --randomly-seed=$(SEED) --cov --cov-report=term:skip-covered
 
 test-fast: .venv/.test  ## unit tests only
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q --randomly-seed=$(SEED) tests/unit
 
 export: .venv/.demo  ## build every models/NAME that has a recipe.toml
 	$(BIN)/trimtab build models
@@ -70,6 +72,10 @@ bench-drift: .venv/.test  ## queries far from the training queries: a set's own 
 
 bench-approximate: .venv/.test  ## recall of HNSW and IVF for raw and for adapted queries
 	$(BIN)/python benchmarks/approximate/run.py --data $(SHARED)
+
+bench-platforms: .venv/.test  ## which extra can be installed on which system; asks a package index
+	$(PIP) uv
+	$(BIN)/python benchmarks/platforms/run.py
 
 bench-proxy: .venv/.test  ## what the sidecar adds, beside nginx and Envoy; half an hour, alone
 	$(PIP) -r benchmarks/proxy/requirements.txt

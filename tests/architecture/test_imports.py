@@ -12,7 +12,7 @@ import pytest
 from sidecar.errors import MissingExtraError
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 120
+PATIENCE_S = 300
 HEAVY = {"torch", "transformers", "sklearn", "pandas", "sentence_transformers"}
 FRAMEWORKS = {"fastembed", "haystack", "langchain_core", "llama_index"}
 ONLY_WHEN_USED = FRAMEWORKS | {

@@ -14,7 +14,7 @@ import pytest
 from tests.support.qdrant.fixtures import qdrant, unique_name  # noqa: F401
 
 JS = Path(__file__).parents[1] / "support" / "js"
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.support.sidecar_world import SCORE_GAP, identity_bytes, samples, writ
 __all__ = ["qdrant"]  # a fixture
 
 JS = Path(__file__).parents[1] / "support" / "js"
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 QUERY = np.array([0.9, 0.1, 0.0, 0.0], dtype=np.float32)  # as in client.js
 N_POINTS = 20
 N_DENSE_QUERIES = 6

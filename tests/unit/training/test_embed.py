@@ -20,6 +20,7 @@ from training.dataset import Dataset
 from training.embed import Journal, Stored, embed_dataset, join_vectors
 from training.embeddings import Embeddings
 from training.errors import DataError, EncoderError
+from training.lock import locked
 from training.query_vectors import NamedQueries
 
 DOCUMENTS = {f"d{n}": f"document {n}" for n in range(7)}
@@ -59,6 +60,16 @@ def test_rows_are_right_whatever_the_order_of_batches(
     embed_dataset(dataset, encoder, tmp_path / "emb")
     documents = Embeddings.open(tmp_path / "emb").documents
     np.testing.assert_array_equal(documents.matrix, [vector_of(x) for x in DOCUMENTS.values()])
+
+
+def test_second_run_is_refused(tmp_path: Path) -> None:
+    counting = CountingEncoder()
+    with (
+        locked(tmp_path / "emb"),
+        pytest.raises(DataError, match=r"another run writes to .*emb; wait for it"),
+    ):
+        embed(tmp_path, counting)
+    embed(tmp_path, counting)
 
 
 def test_each_role_gets_its_prefix(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.support.onnx_models import graph_model, linear_bytes, queries_of
 from training.errors import DataError
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 class Command:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from sidecar.commands.group import main
 from tests.support.llm_endpoint import LlmEndpoint, running_endpoint, status, write_corpus
 from tests.support.sets import write_embeddings
+from training.lock import locked
 
 TEXTS = [f"Everything that is known of subject {n}: it is called thing{n}" for n in range(12)]
 
@@ -134,3 +135,14 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert message in said(result)
     assert "Traceback" not in result.output
     assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("held", ["out", "out.kept"])
+def test_second_run_is_refused_before_it_asks_or_writes(place: Path, held: str) -> None:
+    with locked(place / held):
+        result = synthesize("--base-url", "http://127.0.0.1:1/v1")
+        dry = synthesize("--base-url", "http://127.0.0.1:1/v1", "--dry-run")
+    assert result.exit_code == 1
+    assert f"another run writes to {held}; wait for it" in said(result)
+    assert dry.exit_code == 0
+    assert sorted(path.name for path in place.iterdir()) == ["docs"]

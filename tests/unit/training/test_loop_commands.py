@@ -1,0 +1,115 @@
+"""`trimtab fit`, `evaluate` and `compare` as they are typed: options, and what they come to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.commands.group import main
+from tests.support.onnx_models import matrix_bytes
+from tests.support.worlds import World, make_world
+from training import pipeline
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world") / "docs")
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "resume"),
+    [
+        ([], "must_match"),
+        (["--resume"], "must_match"),
+        (["--fresh"], "never"),
+        (["--resume", "--fresh"], "if_same"),
+    ],
+)
+def test_fit_keeps_unfinished_work_unless_it_is_told_otherwise(
+    world: World, monkeypatch: pytest.MonkeyPatch, words: list[str], resume: str
+) -> None:
+    given: list[Any] = []
+
+    def build(*arguments: Any, **_more: Any) -> None:
+        given.extend(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "build_model", build)
+    result = run(
+        "fit", world.folder, "--embeddings", world.vectors, "-o", "m", "--max-dropped", "0.25",
+        *words,
+    )  # fmt: skip
+    assert result.exit_code == 130
+    assert given[4].resume == resume
+    assert given[3].max_dropped == 0.25
+    assert "run the same command again to continue" in one_line(result.stderr)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[Path]:
+    turn = np.linalg.qr(np.random.default_rng(3).standard_normal((16, 16)))[0]
+    weights = (np.eye(16), np.eye(16) + 0.2 * turn, turn)
+    for number, weight in enumerate(weights):
+        (tmp_path / f"m{number}.onnx").write_bytes(matrix_bytes(weight))
+    return [tmp_path / f"m{number}.onnx" for number in range(len(weights))]
+
+
+def test_compare_shows_every_further_model_and_keeps_the_runs(
+    world: World, models: list[Path], tmp_path: Path
+) -> None:
+    words = ["compare", *models, world.folder, "--embeddings", world.vectors]
+    shown = run(*words, "-o", tmp_path / "runs")
+    assert shown.exit_code == 0, shown.output
+    for letter in "BC":
+        assert f"{letter} against A:" in shown.stdout
+    assert sorted(file.name for file in (tmp_path / "runs").iterdir()) == [
+        "a.trec", "b.trec", "c.trec", "per_query.jsonl", "qrels.trec", "raw.trec",
+    ]  # fmt: skip
+    record = json.loads(run(*words, "--json").stdout)
+    assert len(record["more"]) == 1
+    two = json.loads(run(*words[:3], *words[4:], "--json").stdout)
+    assert two["metrics"] == record["metrics"]
+    assert "more" not in two
+
+
+def test_compare_needs_two_models_and_gates_two(world: World, models: list[Path]) -> None:
+    more = [world.folder, "--embeddings", world.vectors]
+    assert "name two models or more" in run("compare", models[0], *more).stderr
+    result = run("compare", *models, *more, "--gate")
+    assert result.exit_code == 2
+    assert "name A and B alone" in result.stderr
+
+
+def test_labels_of_what_is_gone_are_said_and_measured_without(
+    world: World, models: list[Path], tmp_path: Path
+) -> None:
+    with (world.folder / "qrels" / "test.tsv").open("a") as labels:
+        labels.write("q3\tgone\t1\n")
+    try:
+        words = ["--embeddings", world.vectors]
+        report = tmp_path / "july.html"
+        done = run("evaluate", models[1], world.folder, *words, "--json", "--report", report)
+        compared = run("compare", *models[:2], world.folder, *words, "--json")
+        strict = run("evaluate", models[1], world.folder, *words, "--max-dropped", "0")
+    finally:
+        lines = (world.folder / "qrels" / "test.tsv").read_text().splitlines()[:-1]
+        (world.folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
+    for result in (done, compared):
+        record = json.loads(result.stdout)
+        assert record["dropped_labels"]["labels"]["test"] == [1, 41]
+        assert any("1 of 41 labels" in note for note in record["notes"])
+    assert "have no vector" in report.read_text()
+    assert (tmp_path / "july.runs" / "adapted.trec").is_file()
+    assert strict.exit_code == 1
+    assert "more than --max-dropped 0 allows" in one_line(strict.stderr)
