@@ -295,14 +295,11 @@ class _PairReader:
         if not isinstance(score, list):
             grade = self._grade(score)
             return [(document, grade) for document in self._documents(record, columns)]
-        items = record.get(columns["document"][0])
+        items = record.get(columns["document"][0]) if len(columns["document"]) == 1 else None
         if not isinstance(items, list) or len(items) != len(score):
             raise Unusable("document and score differ in length")
-        return [
-            (as_document(item), self._grade(one))
-            for item, one in zip(items, score, strict=True)
-            if not is_missing(item)
-        ]
+        kept = [one for item, one in zip(items, score, strict=True) if not is_missing(item)]
+        return list(zip(self._documents(record, columns), map(self._grade, kept), strict=True))
 
     def _grade_inside(self, item: Any, key: str) -> float:
         """Take the grade that a document itself has."""

@@ -189,7 +189,7 @@ def test_scores_of_a_teacher_beside_positives_and_negatives_are_not_used(tmp_pat
 
 
 def test_ids_beside_a_list_name_its_documents(tmp_path: Path) -> None:
-    rows = [{"query": "q", "document": ["a", "b"], "doc_id": ["A", "B"]}]
+    rows = [{"query": "q", "document": ["a", "b"], "doc_id": ["A", "B"], "labels": [1, 0]}]
     source = write_jsonl(tmp_path / "rows.jsonl", rows)
     grades(source)
     corpus = (tmp_path / "out" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
