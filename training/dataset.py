@@ -17,6 +17,8 @@ Qrels = dict[str, dict[str, float]]
 """``{query_id: {doc_id: grade}}``; a grade of 0 or less is a judged non-relevant document."""
 
 SPLITS = ("train", "dev", "test")
+MIN_DEV_QUERIES = 100
+"""Held-out queries that judge alone; the mean of ten says more of the ten than of an adapter."""
 _TREC_FIELDS = 4
 _QRELS_SUFFIXES = (".tsv", ".qrels", ".trec", ".txt")
 _EXAMPLES = 3

@@ -1,9 +1,10 @@
 """BEIR folders: corpus, queries and qrels, in any of the kinds that they are handed around in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from training.errors import DataError
-from training.importers.corpora import add_corpus, add_queries, find_file
+from training.importers.corpora import add_texts, find_file
 from training.importers.qrels import add_labels, qrels_by_split
 from training.importers.settings import ImportSettings
 from training.importers.writer import DatasetWriter
@@ -27,6 +28,4 @@ def import_beir(source: Path, writer: DatasetWriter, settings: ImportSettings) -
     qrels = source / "qrels"
     files = qrels_by_split(qrels if qrels.is_dir() else source, 0)
     add_labels(files, writer, settings.relevant_from)
-    if queries is not None and corpus is not None:
-        add_queries(queries, writer)
-        add_corpus(corpus, writer)
+    add_texts(replace(settings, queries=queries, corpus=corpus), writer)

@@ -30,7 +30,7 @@ FORMATS: dict[str, Importer] = {
 _CLICKS = {one.name for one in fields(ClickSettings)}
 _OPTIONS = {"columns": "--column", "header": "--no-header"}
 _USED_BY = {
-    "columns": ("clicks", "pairs", "trec", "triplets"),
+    "columns": ("beir", "clicks", "pairs", "trec", "triplets"),
     "corpus": ("beir", "clicks", "pairs", "trec", "triplets"),
     "header": ("clicks", "pairs", "triplets"),
     "queries": ("beir", "trec"),

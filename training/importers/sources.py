@@ -73,19 +73,22 @@ def files_by_split(source: Path, split: int) -> list[tuple[int, Path]]:
     return sorted(found, key=lambda item: item[0])
 
 
-def read_rows(path: Path, tally: Tally, *, header: bool = True) -> Iterator[Row]:
+def read_rows(
+    path: Path, tally: Tally, *, header: bool = True, kind: str | None = None
+) -> Iterator[Row]:
     """Yield every row of a file with its place.
 
     Args:
-        path: A file whose name tells its kind.
+        path: A file.
         tally: Counts rows, and those that can't be read.
         header: Whether the first line of CSV and TSV names the columns.
+        kind: One of the kinds of ``SUFFIXES``; None: the file's name tells.
 
     Raises:
         ConfigError: A Parquet file, and pyarrow is not installed.
         DataError: The file can't be read, or is of another kind.
     """
-    kind = kind_of(path)
+    kind = kind or kind_of(path)
     if kind is None:
         raise DataError(
             f"can't tell the format of {path.name}; expected a name ending with "

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from training.dataset import SPLITS
-from training.importers.corpora import add_corpus, add_queries
+from training.importers.corpora import add_texts
 from training.importers.qrels import add_labels, qrels_by_split
 from training.importers.settings import ImportSettings
 from training.importers.writer import DatasetWriter
@@ -15,8 +15,4 @@ def import_trec(source: Path, writer: DatasetWriter, settings: ImportSettings) -
     Without texts, the dataset holds labels alone: enough for vectors that exist already.
     """
     add_labels(qrels_by_split(source, SPLITS.index(settings.split)), writer, settings.relevant_from)
-    if settings.queries is not None:
-        tags = settings.columns.get("query")
-        add_queries(settings.queries, writer, {"text": tags} if tags else None)
-    if settings.corpus is not None:
-        add_corpus(settings.corpus, writer)
+    add_texts(settings, writer)

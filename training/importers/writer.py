@@ -229,6 +229,7 @@ class DatasetWriter:
     def _settle(self, split_by: str | None, *, merge_queries: bool) -> Labels:
         """Bring the labels into the state that a dataset must have."""
         labels = self.labels.columns()
+        self.tally.settle(len(labels))
         for what, table in (("query", self.queries), ("document", self.documents)):
             if table.n_texts:
                 labels = keep_known(labels, table.known(), what, self.tally)
