@@ -9,7 +9,6 @@ import click
 
 from training.commands.options import PATH
 
-_N_RANKS = 10
 _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 
 
@@ -142,6 +141,7 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
     dataset JSON), `pairs`, `triplets` (JSON Lines, CSV, TSV, Parquet), or `clicks` (a search log).
     Streams, so that size does not matter; says what was dropped and why, also in import.json.
     """
+    from training.commands.import_screen import show_reading, show_record
     from training.commands.screen import progress_bar
     from training.importers import ClickSettings, ImportSettings, import_labels
 
@@ -153,11 +153,13 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
     clicks = ClickSettings(**{name: options.pop(name) for name in names})
     settings = ImportSettings(columns=columns, header=header, clicks=clicks, **options)
     with progress_bar() as show:
-        record = import_labels(format_, source, output, settings, progress=show)
+        record = import_labels(
+            format_, source, output, settings, progress=show, announce=show_reading
+        )
     if as_json:
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
         return
-    _show(record, output)
+    show_record(record, output)
 
 
 def _parse_columns(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -184,57 +186,3 @@ def _parse_time(name: str, text: str | None) -> float | None:
         raise click.UsageError(
             f"--{name.replace('_', '-')} {text}: expected ISO 8601, such as 2025-03-01T00:00"
         ) from error
-
-
-def _show(record: dict[str, Any], output: Path) -> None:
-    """Print what was kept and what was not."""
-    from rich.table import Table
-
-    from training.commands.screen import results, talk
-
-    written = record["written"]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("split", "queries", "labels", "relevant"):
-        table.add_column(name, justify="left" if name == "split" else "right")
-    for split, counts in written["splits"].items():
-        table.add_row(split, *(f"{counts[name]:,}" for name in ("queries", "labels", "relevant")))
-    documents = f"{written['documents']:,} documents" if written["documents"] else "no documents"
-    results.print(f"{documents}, {written['queries']:,} queries from {record['rows']:,} rows")
-    results.print(table)
-    for line in _about_clicks(record.get("clicks")):
-        results.print(line, markup=False)
-    for title, key in (("dropped", "dropped"), ("left out", "left_out")):
-        if record[key]:
-            _show_counts(title, record[key])
-    results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)
-    talk.print(f"next: trimtab doctor {output}", style="bold", markup=False)
-
-
-def _about_clicks(facts: dict[str, Any] | None) -> list[str]:
-    """Write what a click log said about itself."""
-    if facts is None:
-        return []
-    lines = [f"{facts['clicks']:,} clicks in {facts['searches']:,} searches"]
-    if facts["splits_begin"]:
-        dev, test = (time or "never" for time in facts["splits_begin"])
-        lines.append(f"dev begins {dev}, test {test}")
-    if "propensities" in facts:
-        shown = ["?" if one is None else f"{one:.2f}" for one in facts["propensities"]]
-        shown = shown[:_N_RANKS]
-        lines.append(f"ranks 1 to {len(shown)} are looked at with {' '.join(shown)}")
-    return lines
-
-
-def _show_counts(title: str, counts: list[dict[str, Any]]) -> None:
-    """Print reasons, most frequent first."""
-    from rich.table import Table
-
-    from training.commands.screen import results
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(title, justify="right")
-    table.add_column("why")
-    table.add_column("first at")
-    for one in counts:
-        table.add_row(f"{one['count']:,}", one["reason"], one["first"])
-    results.print(table)

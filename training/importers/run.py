@@ -14,6 +14,7 @@ from training.importers.pairs import import_pairs, import_triplets
 from training.importers.settings import ClickSettings, ImportSettings
 from training.importers.tally import Progress, Tally
 from training.importers.trec import import_trec
+from training.importers.understood import Announce, Understood
 from training.importers.writer import DatasetWriter
 
 Importer = Callable[[Path, DatasetWriter, ImportSettings], dict[str, Any] | None]
@@ -45,6 +46,7 @@ def import_labels(
     settings: ImportSettings | None = None,
     *,
     progress: Progress = lambda _what, _done, _all: None,
+    announce: Announce = lambda _reading: None,
 ) -> dict[str, Any]:
     """Read a source and write a BEIR folder; nothing is written unless all of it is.
 
@@ -54,9 +56,11 @@ def import_labels(
         output: The folder to make; an earlier import's is replaced, and what else is in it stays.
         settings: What the user says about the source.
         progress: Told how much is read.
+        announce: Told how each file is understood, before it is read.
 
     Returns:
-        What ``import.json`` says: rows, what was dropped and why, and what was written.
+        What ``import.json`` says: how the files were understood, rows, what was dropped and why,
+        and what was written.
 
     Raises:
         ConfigError: The format, a column or a setting is unknown.
@@ -68,7 +72,8 @@ def import_labels(
     settings = settings or ImportSettings()
     _refuse_unused(format_, settings)
     tally = Tally(settings.max_dropped, progress)
-    with DatasetWriter(output, tally, force=settings.force) as writer:
+    understood = Understood(announce)
+    with DatasetWriter(output, tally, understood, force=settings.force) as writer:
         more = FORMATS[format_](source, writer, settings) or {}
 
         def describe(written: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +82,7 @@ def import_labels(
                 "source": str(source),
                 "trimtab": version("trimtab"),
                 "options": settings.as_dict(),
+                "understood": understood.as_dict(),
                 **tally.as_dict(),
                 "written": written,
                 **more,

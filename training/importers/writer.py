@@ -27,6 +27,7 @@ from training.importers.labels import (
 )
 from training.importers.tally import Tally
 from training.importers.texts import Text, question_key, text_key
+from training.importers.understood import Understood
 
 RECORD = "import.json"
 _OWN = ("corpus.jsonl", "queries.jsonl", "qrels", RECORD)
@@ -133,11 +134,19 @@ class DatasetWriter:
         documents: The documents.
         labels: The labels.
         tally: What was dropped.
+        understood: How the source's files are read.
         shares: Of train, dev and test, where a query with labels in several is drawn to one of
             them; None: it stays where it is tested.
     """
 
-    def __init__(self, output: Path, tally: Tally, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        output: Path,
+        tally: Tally,
+        understood: Understood | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
         """Begin.
 
         Raises:
@@ -147,6 +156,7 @@ class DatasetWriter:
         _check_place(self._output, output, force=force)
         self._work = self._output.with_name(f".{self._output.name}.partial")
         self.tally = tally
+        self.understood = understood or Understood()
         self.shares: Sequence[float] | None = None
         self._n_joined = 0
         self.labels = LabelTable()
@@ -214,6 +224,7 @@ class DatasetWriter:
         self.queries.close()
         self.documents.close()
         splits = self._settle(split_by, merge_queries=merge_queries)
+        self.understood.grades(splits.grade)
         counts = {
             "queries": self.queries.n_texts,
             "documents": self.documents.n_texts,
