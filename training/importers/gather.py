@@ -18,6 +18,7 @@ MAX_OPEN = 50_000
 """Searches whose rows may stand between each other; about 2 kB each."""
 PAUSE = 1_800.0
 """Seconds without a row that end a search of a session: the usual limit of a session."""
+_PARTED = "a search id that showed two documents at a rank: parted there"
 _REPEATED = "a row again that its search has: taken for its click, or for the same"
 
 
@@ -156,7 +157,7 @@ class _Open:
             newest.add(row, rank)
         elif not newest.has(name, rank):
             if self.has_id:
-                tally.note("a search id that showed two documents at a rank: parted there", place)
+                tally.note(_PARTED, place)
             yield from self._next(place, row, tally)
         elif self.has_id and name in self._last.shown:
             tally.note(_REPEATED, place)
@@ -165,6 +166,7 @@ class _Open:
             if self._again is not None and not self._take_back(tally):
                 yield self._base.place, self._base.search
                 self._base = self._again
+                self._note_parted(tally)
             self._again = _Part(place, row)
         self._last = row
 
@@ -173,7 +175,13 @@ class _Open:
         again = None if self._again is None or self._take_back(tally) else self._again
         yield self._base.place, self._base.search
         if again is not None:
+            self._note_parted(tally)
             yield again.place, again.search
+
+    def _note_parted(self, tally: Tally) -> None:
+        """Count a search id that was several searches'."""
+        if self.has_id and self._again is not None:
+            tally.note(_PARTED, self._again.place)
 
     def _has_paused(self, row: Search) -> bool:
         """Tell a row long after the last one, where no id holds the two together."""
