@@ -115,12 +115,12 @@ def home_splits(
     """Say of every query number the one split that it is to be in; as ``keep_one_split`` has it."""
     stands = np.zeros((int(labels.query.max()) + 1, len(SPLITS)), dtype=bool)
     stands[labels.query, labels.split] = True
-    home = len(SPLITS) - 1 - stands[:, ::-1].argmax(axis=1)
+    home = (len(SPLITS) - 1 - stands[:, ::-1].argmax(axis=1)).astype(np.int64)
     if shares is not None:
         for query in np.flatnonzero(stands.sum(axis=1) > 1).tolist():
             reach = np.cumsum(np.asarray(shares) * stands[query])
             home[query] = np.searchsorted(reach, unit_hash(names(query), "split") * reach[-1])
-    return home.astype(np.int64)
+    return home
 
 
 def keep_one_split(

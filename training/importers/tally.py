@@ -121,6 +121,11 @@ class Tally:
         return sum(kind.n_rows for name, kind in self.kinds.items() if name != LABELS)
 
     @property
+    def n_dropped(self) -> int:
+        """Rows and labels dropped so far, of every kind."""
+        return sum(kind.n_dropped for kind in self.kinds.values())
+
+    @property
     def dropped(self) -> dict[str, Counted]:
         """What was dropped, of every kind, by reason."""
         merged: dict[str, Counted] = {}

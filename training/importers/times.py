@@ -149,8 +149,10 @@ class TimeSurvey:
             raise Unusable(_NO_TIME)
         self._count("naive" if moment.tzinfo is None else "zoned", value)
         clock = Clock(zone=self._zone or UTC)
-        self._texts.append(clock.seconds(first or moment))
-        self._swapped.append(clock.seconds(second or moment))
+        seconds = clock.seconds(moment)
+        self._texts.append(seconds)
+        is_same = second is None or second is first
+        self._swapped.append(seconds if is_same else clock.seconds(second or moment))
 
     def decide(self) -> Clock:
         """Tell the column's form, or refuse it.
