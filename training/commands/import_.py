@@ -83,10 +83,11 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 )
 @click.option(
     "--estimate",
-    type=click.Choice(("examined", "ips", "pairwise")),
+    type=click.Choice(("examined", "ips", "pairwise", "counts")),
     default="examined",
     show_default=True,
-    help="Clicks: over expected examinations, by inverse propensity, or compared in a search.",
+    help="Clicks: over expected examinations, by inverse propensity, compared in a search, or as "
+    "they are (no ranks).",
 )
 @click.option(
     "--propensities",
@@ -148,6 +149,27 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
     "--train-until", metavar="TIME", help="Clicks: end of the train split, instead of the shares."
 )
 @click.option("--dev-until", metavar="TIME", help="Clicks: end of the dev split.")
+@click.option(
+    "--clicked",
+    type=click.Choice(("ids", "mask")),
+    help="Clicks: what lists of clicks hold, ids or a flag for each one shown.  [default: told]",
+)
+@click.option(
+    "--ranks-from",
+    type=click.Choice(("0", "1")),
+    help="Clicks: what the log calls the first rank.  [default: told by the log]",
+)
+@click.option(
+    "--search-id",
+    metavar="COLUMN|none",
+    help="Clicks: the search's id in logs of one row a document; none: there is none.",
+)
+@click.option(
+    "--time-format",
+    metavar="FORM",
+    help="Clicks: s, ms, us, ns, excel, or a pattern such as %d/%m/%Y.  [default: told by the log]",
+)
+@click.option("--time-zone", metavar="ZONE", help="Clicks: zone of times without.  [default: UTC]")
 @click.option("--force", is_flag=True, help="Write into a folder that no import made.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_(format_: str, source: Path, output: Path, as_json: bool, **options: Any) -> None:
@@ -160,6 +182,7 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
     from training.commands.import_screen import show_reading, show_record
     from training.commands.screen import progress_bar
     from training.importers import ClickSettings, ImportSettings, import_labels
+    from training.importers.times import check_form
 
     columns = _parse_columns(options.pop("columns"))
     header = not options.pop("no_header")
@@ -167,6 +190,9 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
     options["delimiter"] = _parse_delimiter(options["delimiter"])
     for name in ("train_until", "dev_until"):
         options[name] = _parse_time(name, options[name])
+    options["ranks_from"] = None if options["ranks_from"] is None else int(options["ranks_from"])
+    if options["time_format"] is not None:
+        check_form(options["time_format"])
     names = {one.name for one in fields(ClickSettings)}
     clicks = ClickSettings(**{name: options.pop(name) for name in names})
     settings = ImportSettings(columns=columns, header=header, clicks=clicks, **options)
@@ -225,14 +251,15 @@ def _parse_delimiter(given: str | None) -> str | None:
 
 def _parse_time(name: str, text: str | None) -> float | None:
     """Take a moment as the log's times are written."""
-    from training.importers.click_log import as_time
+    from training.errors import DataError
     from training.importers.texts import Unusable
+    from training.importers.times import as_time
 
     if text is None:
         return None
     try:
         return as_time(text)
-    except Unusable as error:
+    except (DataError, Unusable) as error:
         raise click.UsageError(
             f"--{name.replace('_', '-')} {text}: expected ISO 8601, such as 2025-03-01T00:00"
         ) from error

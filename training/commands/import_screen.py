@@ -51,7 +51,7 @@ def show_record(record: dict[str, Any], output: Path) -> None:
         results.print(f"{role}: {text}", markup=False)
     for line in _about_clicks(record.get("clicks")):
         results.print(line, markup=False)
-    for title, key in (("dropped", "dropped"), ("left out", "left_out")):
+    for title, key in (("dropped", "dropped"), ("left out", "left_out"), ("noted", "noted")):
         if record[key]:
             _show_counts(title, record[key])
     results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)
@@ -91,6 +91,12 @@ def _about_clicks(facts: dict[str, Any] | None) -> list[str]:
     if facts["splits_begin"]:
         dev, test = (time or "never" for time in facts["splits_begin"])
         lines.append(f"dev begins {dev}, test {test}")
+    if "dev_joined_train" in facts:
+        few = facts["dev_joined_train"]
+        lines.append(
+            f"no dev split: {few['queries']} queries are too few to judge, {few['at_least']} are "
+            "enough; their searches joined train"
+        )
     if "propensities" in facts:
         shown = ["?" if one is None else f"{one:.2f}" for one in facts["propensities"]]
         shown = shown[:_N_RANKS]

@@ -10,6 +10,7 @@ from typing import Any
 from training.dataset import SPLITS, Dataset, Qrels, load_splits, relevant_documents, split_qrels
 from training.doctor.finding import Finding, by_importance
 from training.doctor.labels import (
+    check_dev_size,
     check_duplicates,
     check_leaks,
     check_references,
@@ -34,6 +35,7 @@ Stage = Callable[[str], None]
 """Called with what is looked at next."""
 
 _NEAR_PERFECT = 0.95
+_LARGE_GAIN = 0.1  # in nDCG@10; a test that misses even this one proves nothing
 _Z = 1.959964
 
 
@@ -124,6 +126,7 @@ def examine(
     train, test = splits.get("train", {}), splits.get("test", {})
     power = _power(test, base, model, difference) if test else None
     findings += _check_power(power) + check_training_size(train)
+    findings += check_dev_size(splits.get("dev", {}))
     findings += check_duplicates(splits, queries)
     findings += check_texts(queries, documents, wanted, limit)
     findings += _check_unseen(train, test)
@@ -258,17 +261,20 @@ def _spread_of_model(model: Path) -> float:
 
 
 def _check_power(power: Power | None) -> list[Finding]:
-    """Warn of a test split that can't tell what matters."""
+    """Warn of a test split that can't tell what matters, or can't tell anything."""
     if power is None or power.detectable <= power.difference:
         return []
+    proves_nothing = "prove nothing: they " if power.detectable > _LARGE_GAIN else ""
     return [
         Finding(
             "few_test_queries",
             "warning",
-            f"{power.n_queries:,} test queries tell a difference in nDCG@10 from about "
-            f"{power.detectable:.3f} on (80 % power); {power.difference:g} takes about "
+            f"{power.n_queries:,} test queries {proves_nothing}tell a difference in nDCG@10 from "
+            f"about {power.detectable:.3f} on (80 % power); {power.difference:g} takes about "
             f"{power.n_needed:,}",
-            "label more test queries, or trust only larger gains",
+            "label more test queries, or trust only larger gains"
+            if not proves_nothing
+            else "label more test queries; until then no verdict of theirs is worth anything",
             power.n_queries,
         )
     ]

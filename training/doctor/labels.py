@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from itertools import combinations
 
-from training.dataset import SPLITS, Qrels, relevant
+from training.dataset import MIN_DEV_QUERIES, SPLITS, Qrels, relevant
 from training.doctor.finding import Finding, about
 from training.doctor.texts import TextFacts
 
@@ -183,6 +183,23 @@ def check_training_size(train: Qrels) -> list[Finding]:
             f"{n_queries:,} training queries with a relevant document: {fact}",
             "label more queries (docs/quality.md, the size curve), import clicks, or write "
             "queries with an LLM (`trimtab synthesize`)",
+            n_queries,
+        )
+    ]
+
+
+def check_dev_size(dev: Qrels) -> list[Finding]:
+    """Say where a dev split is too small to judge alone."""
+    n_queries = sum(bool(relevant(labels)) for labels in dev.values())
+    if not dev or n_queries >= MIN_DEV_QUERIES:
+        return []
+    return [
+        Finding(
+            "few_dev_queries",
+            "warning",
+            f"{n_queries:,} dev queries with a relevant document: under {MIN_DEV_QUERIES} they "
+            "join the cross-fit and do not judge alone",
+            f"hold out {MIN_DEV_QUERIES} or more, or leave the dev split out",
             n_queries,
         )
     ]

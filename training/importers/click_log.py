@@ -1,48 +1,36 @@
 """Search logs as a stream of searches: what was asked, shown at which rank, and clicked.
 
 A row is a whole search (``shown`` is a list) or one document shown (``document`` and ``rank``).
+Logs without ranks are read where the clicks are to be taken as they are (``counts``).
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from training.errors import ConfigError
-from training.importers.columns import (
-    CLICK_ROLES,
-    Columns,
-    as_number,
-    find_columns,
-    require,
-    value_of,
+from training.errors import ConfigError, DataError
+from training.importers.click_survey import LogForm, LogSurvey
+from training.importers.click_values import (
+    as_count,
+    as_dwell,
+    as_entry,
+    as_list,
+    as_rank,
+    dwell_of,
+    flag_of,
+    rank_of,
 )
+from training.importers.columns import CLICK_ROLES, Columns, find_columns, require, value_of
+from training.importers.gather import Found, Gatherer, Search
+from training.importers.json_rows import Row
+from training.importers.settings import ClickSettings
 from training.importers.sources import files_by_split, read_rows
 from training.importers.tally import Progress, Tally
 from training.importers.texts import Text, Unusable, as_filled_text, as_name
+from training.importers.understood import SAMPLE_ROWS
 
-_IDS = ("id", "_id", "doc_id", "docid", "document_id", "document")
-_FRACTIONS_OF_SECOND = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from, per second
-
-
-@dataclass
-class Search:
-    """One search, or as much of it as is known.
-
-    Attributes:
-        query: What was asked.
-        shown: Rank of every document shown, from 1.
-        clicked: Seconds spent on every document clicked; None where the log does not say.
-        time: When, in seconds since 1970, or None.
-    """
-
-    query: Text
-    shown: dict[str, int] = field(default_factory=dict)
-    clicked: dict[str, float | None] = field(default_factory=dict)
-    time: float | None = None
+_FLAG_KEYS = ("clicked", "is_clicked", "click")
 
 
 class ClickLog:
@@ -50,24 +38,36 @@ class ClickLog:
 
     Attributes:
         has_times: Whether its rows say when.
+        columns: The columns of every file's roles.
+        names: All columns of every file's first rows.
+        n_rows: How many rows these are.
     """
 
     def __init__(
-        self, source: Path, given: Mapping[str, tuple[str, ...]], *, header: bool = True
+        self,
+        source: Path,
+        given: Mapping[str, tuple[str, ...]],
+        *,
+        header: bool = True,
+        chosen: ClickSettings | None = None,
     ) -> None:
         """Find the log's files and columns.
 
         Raises:
             DataError: Nothing is there, or columns are missing.
         """
-        self._header = header
-        self._files = [path for _, path in files_by_split(source, 0)]
-        self._columns: dict[Path, Columns] = {}
-        for path in self._files:
-            for _, record in read_rows(path, Tally(), header=header):
-                self._columns[path] = _find(list(record), given, path)
-                break
-        self.has_times = all("time" in columns for columns in self._columns.values())
+        self._header, self._chosen = header, chosen or ClickSettings()
+        self.columns: dict[Path, Columns] = {}
+        self.names: dict[Path, list[str]] = {}
+        self.n_rows: dict[Path, int] = {}
+        for _, path in files_by_split(source, 0):
+            sample = [record for _, record in islice(self._rows(path, Tally()), SAMPLE_ROWS)]
+            if sample:
+                self.n_rows[path] = len(sample)
+                self.names[path] = list(dict.fromkeys(name for one in sample for name in one))
+                self.columns[path] = _find(self.names[path], given, self._chosen, path)
+        self.has_times = all("time" in columns for columns in self.columns.values())
+        self._form: LogForm | None = None
 
     def require_dwell(self) -> None:
         """Refuse a log that does not say how long a clicked document was looked at.
@@ -75,182 +75,181 @@ class ClickLog:
         Raises:
             ConfigError: It does not.
         """
-        for path, columns in self._columns.items():
+        for path, columns in self.columns.items():
             if "dwell" not in columns:
                 raise ConfigError(
                     f"--min-dwell, and {path.name} has no dwell column; --column dwell=NAME"
                 )
 
-    def times(self, progress: Progress) -> Iterator[float]:
-        """Yield the time of every row that has one."""
-        tally = Tally(progress=progress)
-        for path, columns in self._columns.items():
-            for _, record in read_rows(path, tally, header=self._header):
-                try:
-                    yield as_time(value_of(record, columns, "time"))
-                except Unusable:
-                    continue
+    def form(self, progress: Progress = lambda _what, _done, _all: None) -> LogForm:
+        """Look through the whole log, once, for what its values mean.
 
-    def searches(self, tally: Tally) -> Iterator[tuple[int, Search]]:
-        """Yield every search with its place; rows that can't be used are dropped."""
-        for path, columns in self._columns.items():
-            if "shown" in columns:
-                yield from self._whole(path, columns, tally)
-            else:
-                yield from self._gathered(path, columns, tally)
+        Raises:
+            DataError: Something in it can be read in two ways.
+        """
+        if self._form is None:
+            survey, tally = LogSurvey(self._chosen), Tally(progress=progress)
+            for path, columns in self.columns.items():
+                for _, record in self._rows(path, tally):
+                    survey.add(record, columns)
+            self._form = survey.decide()
+        return self._form
 
-    def _whole(self, path: Path, columns: Columns, tally: Tally) -> Iterator[tuple[int, Search]]:
-        """Read rows that are whole searches."""
-        for place, record in read_rows(path, tally, header=self._header):
+    def searches(self, tally: Tally) -> Iterator[Found]:
+        """Yield every search with its place; rows that can't be used are dropped.
+
+        Raises:
+            DataError: The log can be read in two ways, or rows of a search stand too far apart.
+        """
+        form = self.form(tally.progress)
+        for path in self.columns:
+            yield from self._read(path, self._rows(path, tally), form, tally)
+
+    def sample(self, path: Path) -> list[Search]:
+        """Give the searches of a file's first rows, the last of them perhaps in part."""
+        rows = islice(self._rows(path, Tally()), SAMPLE_ROWS)
+        return [search for _, search in self._read(path, rows, self.form(), Tally())]
+
+    def _read(
+        self, path: Path, rows: Iterator[Row], form: LogForm, tally: Tally
+    ) -> Iterator[Found]:
+        """Read rows of a file by what they are."""
+        columns = self.columns[path]
+        if "shown" not in columns and {"rank", "document"} <= columns.keys():
+            yield from _gathered(rows, columns, form, tally)
+            return
+        read = _read_lists if "shown" in columns else _read_clicks
+        for place, record in rows:
             try:
-                search = _begin(record, columns)
-                _read_lists(search, record, columns)
+                search = _begin(record, columns, form)
+                read(search, record, columns, form)
             except Unusable as reason:
                 tally.drop(str(reason), place)
                 continue
             yield place, search
 
-    def _gathered(self, path: Path, columns: Columns, tally: Tally) -> Iterator[tuple[int, Search]]:
-        """Gather rows that follow one another and are of one search."""
-        current: Search | None = None
-        key: Any = None
-        start = 0
-        for place, record in read_rows(path, tally, header=self._header):
-            try:
-                row = _begin(record, columns)
-                _read_row(row, record, columns)
-            except Unusable as reason:
-                tally.drop(str(reason), place)
-                continue
-            search_id = value_of(record, columns, "search")
-            row_key = None if search_id is None else (search_id, row.query)
-            if current is not None and row_key is not None and row_key == key:
-                current.shown |= {
-                    name: r for name, r in row.shown.items() if name not in current.shown
-                }
-                current.clicked |= row.clicked
-                continue
-            if current is not None:
-                yield start, current
-            current, key, start = row, row_key, place
-        if current is not None:
-            yield start, current
+    def _rows(self, path: Path, tally: Tally) -> Iterator[Row]:
+        """Read a file's rows."""
+        return read_rows(path, tally, header=self._header)
 
 
-def as_time(value: Any) -> float:
-    """Take a moment: ISO 8601 (UTC where no zone is given), or a number since 1970.
-
-    Numbers are seconds, milliseconds, microseconds or nanoseconds, told apart by their size.
-
-    Raises:
-        Unusable: It is neither.
-    """
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
-    if isinstance(value, str) and not re.fullmatch(r"\s*[0-9.]+\s*", value):
+def _gathered(
+    rows: Iterator[Row], columns: Columns, form: LogForm, tally: Tally
+) -> Iterator[Found]:
+    """Gather rows that are one document each."""
+    gatherer = Gatherer(tally)
+    for place, record in rows:
         try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError as error:
-            raise Unusable("time is neither ISO 8601 nor a number") from error
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    number = as_number(value, "time")
-    for least, per_second in _FRACTIONS_OF_SECOND:
-        if number >= least:
-            return number / per_second
-    return number
+            row = _begin(record, columns, form)
+            _read_row(row, record, columns, form)
+        except Unusable as reason:
+            tally.drop(str(reason), place)
+            continue
+        ids = (value_of(record, columns, role) for role in ("search", "session"))
+        search_id, session = (None if one in (None, "") else one for one in ids)
+        yield from gatherer.add(place, row, search_id, session)
+    yield from gatherer.finish()
 
 
-def _find(names: list[str], given: Mapping[str, tuple[str, ...]], path: Path) -> Columns:
+def _find(
+    names: list[str], given: Mapping[str, tuple[str, ...]], chosen: ClickSettings, path: Path
+) -> Columns:
     """Find a log's columns and check that they are enough."""
+    if chosen.search_id is not None and chosen.search_id != "none":
+        given = {**given, "search": (chosen.search_id,)}
     columns = find_columns(names, CLICK_ROLES, given)
-    shape = ("shown", "clicked") if "shown" in columns else ("document", "rank", "clicked")
-    require(columns, ("query", *shape), names, str(path))
+    if chosen.search_id == "none":
+        columns.pop("search", None)
+    if "shown" in columns:
+        require(columns, ("query", "shown"), names, str(path))
+        return columns
+    if chosen.estimate == "counts" and "document" not in columns:
+        require(columns, ("query", "clicked"), names, str(path))
+    elif chosen.estimate == "counts":
+        require(columns, ("query",), names, str(path))
+    elif "document" in columns and "rank" not in columns:
+        raise DataError(
+            f"{path} has no column that looks like rank, so that nothing tells position bias from "
+            "relevance; say which it is: --column rank=NAME; or take clicks as they are: "
+            "--estimate counts"
+        )
+    else:
+        require(columns, ("query", "document", "rank", "clicked"), names, str(path))
     return columns
 
 
-def _begin(record: Mapping[str, Any], columns: Columns) -> Search:
+def _begin(record: Mapping[str, Any], columns: Columns, form: LogForm) -> Search:
     """Take what belongs to the search as a whole."""
     name = value_of(record, columns, "query_id")
     text = as_filled_text(value_of(record, columns, "query"), "query")
     query = Text(text, "", None if name is None else as_name(name, "query id"))
-    time = as_time(value_of(record, columns, "time")) if "time" in columns else None
+    time = form.clock.read(value_of(record, columns, "time")) if "time" in columns else None
     return Search(query, time=time)
 
 
-def _read_row(search: Search, record: Mapping[str, Any], columns: Columns) -> None:
+def _read_row(search: Search, record: Mapping[str, Any], columns: Columns, form: LogForm) -> None:
     """Take the one document that a row is about."""
     name = as_name(value_of(record, columns, "document"), "document id")
-    search.shown[name] = _as_rank(value_of(record, columns, "rank"))
-    if as_number(value_of(record, columns, "clicked") or 0, "clicked") > 0:
-        search.clicked[name] = _as_dwell(value_of(record, columns, "dwell"))
+    search.shown[name] = as_rank(value_of(record, columns, "rank"), form.first_rank)
+    if as_count(value_of(record, columns, "clicked")) > 0:
+        search.clicked[name] = as_dwell(value_of(record, columns, "dwell"))
 
 
-def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns) -> None:
+def _read_clicks(search: Search, record: Mapping[str, Any], columns: Columns, _: LogForm) -> None:
+    """Take what was clicked; where the log does not say, the document of the row was, once."""
+    clicked = value_of(record, columns, "clicked")
+    dwell = value_of(record, columns, "dwell")
+    if "document" not in columns:
+        names = as_list(clicked, "clicked")
+        for value, seconds in zip(names, dwell_of(dwell, names), strict=True):
+            name, of = as_entry(value)
+            search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s", seconds)))
+    else:
+        name = as_name(value_of(record, columns, "document"), "document id")
+        search.weight = as_count(clicked) if "clicked" in columns else 1.0
+        if search.weight > 0:
+            search.clicked[name] = as_dwell(dwell)
+        else:
+            search.shown[name] = 1
+    search.shown |= dict.fromkeys(search.clicked, 1)
+
+
+def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, form: LogForm) -> None:
     """Take the documents shown, in order or with ranks, and those clicked."""
-    shown = _as_list(value_of(record, columns, "shown"), "shown")
-    ranks = _as_list(value_of(record, columns, "ranks"), "ranks") if "ranks" in columns else None
+    shown = as_list(value_of(record, columns, "shown"), "shown")
+    if not shown:
+        raise Unusable("nothing was shown")
+    ranks = as_list(value_of(record, columns, "ranks"), "ranks") if "ranks" in columns else None
     if ranks is not None and len(ranks) != len(shown):
         raise Unusable("shown and ranks differ in length")
+    names = []
     for place, value in enumerate(shown):
-        name, of = _as_entry(value)
-        rank = of.get("rank", of.get("position")) if ranks is None else ranks[place]
-        search.shown.setdefault(name, place + 1 if rank is None else _as_rank(rank))
-        if of.get("clicked"):
-            search.clicked[name] = _as_dwell(of.get("dwell", of.get("dwell_s")))
-    if not search.shown:
-        raise Unusable("nothing was shown")
-    clicked = _as_list(value_of(record, columns, "clicked"), "clicked")
-    dwell = _dwell_of(value_of(record, columns, "dwell"), clicked)
-    for place, value in enumerate(clicked):
-        name, of = _as_entry(value)
-        search.clicked[name] = _as_dwell(of.get("dwell", of.get("dwell_s", dwell[place])))
+        name, of = as_entry(value)
+        rank = rank_of(of) if ranks is None else ranks[place]
+        names.append(name)
+        search.shown.setdefault(name, place + 1 if rank is None else as_rank(rank, form.first_rank))
+        if any(_flag(of[key]) for key in _FLAG_KEYS if key in of):
+            search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s")))
+    clicked = as_list(value_of(record, columns, "clicked"), "clicked")
+    dwell = dwell_of(value_of(record, columns, "dwell"), clicked)
+    if form.clicked == "mask":
+        clicked, dwell = _unmasked(clicked, dwell, names)
+    for value, seconds in zip(clicked, dwell, strict=True):
+        name, of = as_entry(value)
+        search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s", seconds)))
 
 
-def _as_list(value: Any, what: str) -> list[Any]:
-    """Take a list; of text, one that is written as JSON or parted by bars or blanks."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, str):
-        if not value.lstrip().startswith("["):
-            return [part.strip() for part in value.split("|")] if "|" in value else value.split()
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise Unusable(f"{what} is not a list") from error
-    if not isinstance(value, list):
-        raise Unusable(f"{what} is not a list")
-    return value
+def _flag(value: Any) -> bool:
+    """Take yes or no."""
+    flag = flag_of(value)
+    if flag is None:
+        raise Unusable("clicked is neither yes nor no")
+    return flag
 
 
-def _as_entry(value: Any) -> tuple[str, Mapping[str, Any]]:
-    """Take an entry of a list: an id, or an object with one."""
-    if isinstance(value, dict):
-        name = next((value[key] for key in _IDS if value.get(key) is not None), None)
-        return as_name(name, "document id"), value
-    return as_name(value, "document id"), {}
-
-
-def _as_rank(value: Any) -> int:
-    """Take a rank, which counts from 1."""
-    number = as_number(value, "rank")
-    if number < 1 or not number.is_integer():
-        raise Unusable("rank is not a whole number from 1")
-    return int(number)
-
-
-def _as_dwell(value: Any) -> float | None:
-    """Take seconds, or None where the log does not say."""
-    return None if value is None or value == "" else as_number(value, "dwell")
-
-
-def _dwell_of(value: Any, clicked: list[Any]) -> list[Any]:
-    """Give the seconds of every click: a list in its order, an object by id, or one number."""
-    if isinstance(value, dict):
-        return [value.get(one) for one in clicked]
-    if isinstance(value, int | float):
-        return [value] * len(clicked)
-    seconds = _as_list(value, "dwell")
-    if seconds and len(seconds) != len(clicked):
-        raise Unusable("clicked and dwell differ in length")
-    return seconds or [None] * len(clicked)
+def _unmasked(mask: list[Any], dwell: list[Any], names: list[str]) -> tuple[list[Any], list[Any]]:
+    """Give the documents that a mask marks, and their seconds."""
+    if mask and len(mask) != len(names):
+        raise Unusable("clicked, a mask, and shown differ in length")
+    marked = [place for place, value in enumerate(mask) if _flag(value)]
+    return [names[place] for place in marked], [dwell[place] for place in marked]

@@ -1,20 +1,30 @@
 """Click logs to labels: position bias taken out, pairs without support left out, split by time."""
 
 import json
-import math
-from array import array
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import SPLITS
-from training.errors import ConfigError, DataError
-from training.importers.click_log import ClickLog, Search
+from training.dataset import MIN_DEV_QUERIES, SPLITS
+from training.errors import DataError
+from training.importers.click_log import ClickLog
+from training.importers.click_splits import (
+    DEV,
+    count_dev,
+    join_dev,
+    most_queries,
+    shares_of,
+    time_cuts,
+    write_time,
+)
 from training.importers.corpora import add_corpus
+from training.importers.exposure_table import ExposureTable
+from training.importers.gather import Search
+from training.importers.labels import Labels
 from training.importers.propensity import (
     Exposures,
     Relevance,
@@ -23,92 +33,123 @@ from training.importers.propensity import (
     shrink,
 )
 from training.importers.settings import ClickSettings, ImportSettings
-from training.importers.tally import Progress
+from training.importers.understood import Reading
 from training.importers.writer import DatasetWriter
 
 MAX_RANK = 100
-_COMPACT_AT = 4_000_000
 _LEAST_GRADE = 1e-4
+_RANKLESS = {"counts", "pairwise"}  # estimates that need no propensities
 
 
 def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings) -> dict[str, Any]:
-    """Read a log twice: for where time parts the splits, then for what was shown and clicked.
+    """Read a log twice: for what its values mean, then for what was shown and clicked.
 
     Returns:
-        For ``import.json``: under ``clicks``, the estimate's propensities, its prior, the cuts in
-        time, and counts.
+        For ``import.json``: under ``clicks``, how the log is read, the estimate's propensities, its
+        prior, the cuts in time, and counts.
 
     Raises:
-        DataError: The log can't be read, or does not tell position bias from relevance.
+        DataError: The log can't be read, can be read in two ways, or does not tell position bias
+            from relevance.
     """
     chosen = settings.clicks
-    log = ClickLog(source, settings.for_rows(), header=settings.header)
+    log = ClickLog(source, settings.for_rows(), header=settings.header, chosen=chosen)
     if chosen.min_dwell > 0:
         log.require_dwell()
     if settings.corpus is not None:
         add_corpus(settings.corpus, writer, settings)
-    cuts = _time_cuts(log, chosen, writer.tally.progress)
+    form = log.form(writer.tally.progress)
+    _tell(log, writer)
+    cuts = time_cuts(log, chosen)
     table = ExposureTable()
-    facts: dict[str, Any] = {"estimate": chosen.estimate}
-    facts |= {"splits_begin": [_write_time(cut) for cut in cuts]}
+    facts: dict[str, Any] = {"estimate": chosen.estimate, "read": form.describe()}
+    facts |= {"splits_begin": [write_time(cut) for cut in cuts]}
     facts |= _read(log, writer, table, cuts, settings)
     if settings.split == "train" and facts["searches"] and not facts["searches_by_split"][0]:
         raise DataError(
             "no search is before the dev split: the log's times do not part it; give --train-until"
         )
-    writer.shares = [count / max(facts["searches"], 1) for count in facts["searches_by_split"]]
-    propensities = _propensities(table, chosen, facts)
-    for split in range(len(SPLITS)):
-        exposures = table.exposures(split)
-        if len(exposures):
-            _add_labels(split, exposures, propensities, writer, chosen, facts)
+    labels = _settle(table, writer, settings, facts)
+    for row in zip(*(column.tolist() for column in _columns(labels)), strict=True):
+        writer.labels.add(*row)
     return {"clicks": facts}
 
 
-class ExposureTable:
-    """Counts of what was shown and clicked, added up whenever they are many."""
+def _tell(log: ClickLog, writer: DatasetWriter) -> None:
+    """Say how each file is understood, with the first searches as they are read."""
+    form = log.form()
+    notes = [f"{what.replace('_', ' ')}: {of}" for what, of in form.describe().items()]
+    for path, columns in log.columns.items():
+        searches = log.sample(path)
+        used = {name for names in columns.values() for name in names}
+        writer.understood.file(
+            Reading(
+                file=path.name,
+                what="searches",
+                columns=columns,
+                unused=[name for name in log.names[path] if name not in used],
+                n_rows=log.n_rows[path],
+                examples=[_example(one) for one in searches],
+                times=[one.time for one in searches if one.time is not None],
+                notes=notes,
+            )
+        )
+    writer.understood.times(form.moments)
 
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._split, self._rank, self._clicked = array("b"), array("h"), array("b")
-        self._query, self._document = array("q"), array("q")
-        self._keys = np.empty((4, 0), np.int64)
-        self._shown, self._clicks = np.empty(0), np.empty(0)
 
-    def add(self, split: int, query: int, document: int, rank: int, clicked: bool) -> None:
-        """Count one document shown."""
-        self._split.append(split)
-        self._query.append(query)
-        self._document.append(document)
-        self._rank.append(rank)
-        self._clicked.append(clicked)
-        if len(self._split) >= _COMPACT_AT:
-            self._compact()
+def _example(search: Search) -> dict[str, Any]:
+    """Show a search as it is read."""
+    time = {} if search.time is None else {"time": write_time(search.time)}
+    return {
+        "query": search.query.text, "shown": search.shown, "clicked": list(search.clicked), **time,
+    }  # fmt: skip
 
-    def exposures(self, split: int) -> Exposures:
-        """Give one split's counts."""
-        self._compact()
-        rows = self._keys[0] == split
-        query, document, rank = self._keys[1:, rows]
-        return Exposures(query, document, rank, self._shown[rows], self._clicks[rows])
 
-    def _compact(self) -> None:
-        """Add up rows of one key."""
-        new = [np.array(one, np.int64) for one in (self._split, self._query, self._document)]
-        new.append(np.array(self._rank, np.int64))
-        if not len(new[0]):
-            return
-        keys = np.concatenate([self._keys, np.stack(new)], axis=1)
-        shown = np.concatenate([self._shown, np.ones(len(new[0]))])
-        clicks = np.concatenate([self._clicks, np.array(self._clicked, np.float64)])
-        order = np.lexsort(keys[::-1])
-        keys = keys[:, order]
-        starts = np.flatnonzero(np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)))
-        self._keys = keys[:, starts]
-        self._shown = np.add.reduceat(shown[order], starts)
-        self._clicks = np.add.reduceat(clicks[order], starts)
-        for column in (self._split, self._rank, self._clicked, self._query, self._document):
-            del column[:]
+def _settle(
+    table: ExposureTable, writer: DatasetWriter, settings: ImportSettings, facts: dict[str, Any]
+) -> Labels:
+    """Make labels; where the dev split would be too small to judge, its searches join train."""
+    chosen, counts = settings.clicks, facts["searches_by_split"]
+    may_join = settings.split != "dev" and counts[DEV] > 0
+    if may_join and most_queries(table.exposures(DEV), chosen) < MIN_DEV_QUERIES:
+        join_dev(table, facts, most_queries(table.exposures(DEV), chosen))
+        may_join = False
+    writer.shares = shares_of(facts)
+    labels = _labels(table, writer, chosen, facts)
+    if may_join:
+        n_dev = count_dev(labels, writer)
+        if n_dev < MIN_DEV_QUERIES:
+            join_dev(table, facts, n_dev)
+            writer.shares = shares_of(facts)
+            labels = _labels(table, writer, chosen, facts)
+    if facts["n_open"]:
+        what = "a pair with too few clicks or examinations to judge"
+        writer.tally.leave_out(what, -1, facts.pop("n_open"))
+    facts.pop("n_open", None)
+    return labels
+
+
+def _labels(
+    table: ExposureTable, writer: DatasetWriter, chosen: ClickSettings, facts: dict[str, Any]
+) -> Labels:
+    """Turn all counts into labels."""
+    propensities = _propensities(table, chosen, facts)
+    facts["n_open"] = 0
+    facts.pop("prior", None)
+    parts = [
+        _labels_of(split, exposures, propensities, chosen, facts)
+        for split in range(len(SPLITS))
+        if len(exposures := table.exposures(split))
+    ]
+    columns = [_columns(part) for part in parts if part is not None]
+    if not columns:
+        return Labels(*(np.empty(0, kind) for kind in (np.int8, int, int, np.float64, int)))
+    return Labels(*(np.concatenate(of) for of in zip(*columns, strict=True)))
+
+
+def _columns(labels: Labels) -> tuple[NDArray[Any], ...]:
+    """Give the columns of labels in their order."""
+    return labels.split, labels.query, labels.document, labels.grade, labels.place
 
 
 def compare_pairs(search: Search) -> Iterator[tuple[str, bool]]:
@@ -125,10 +166,16 @@ def compare_pairs(search: Search) -> Iterator[tuple[str, bool]]:
     for place, name in enumerate(order):
         if name not in search.clicked:
             continue
-        for other in [*order[:place], *order[place + 1 : place + 2]]:
+        below = [one for one in order[place + 1 : place + 2] if _is_next(search, name, one)]
+        for other in [*order[:place], *below]:
             if other not in search.clicked:
                 yield name, True
                 yield other, False
+
+
+def _is_next(search: Search, name: str, other: str) -> bool:
+    """Tell the document right below another one, where ranks may have gaps."""
+    return search.shown[other] <= search.shown[name] + 1
 
 
 def _read(
@@ -140,27 +187,49 @@ def _read(
 ) -> dict[str, Any]:
     """Count what the whole log shows."""
     chosen = settings.clicks
-    n_searches, n_clicks = [0] * len(SPLITS), 0
+    n_searches, n_clicks, n_lost = [0] * len(SPLITS), 0.0, 0
+    lost: tuple[str, ...] = ()
     for place, search in log.searches(writer.tally):
-        _judge_clicks(search, writer, place, chosen.min_dwell)
-        n_clicks += len(search.clicked)
+        unknown = _judge_clicks(search, writer, place, chosen.min_dwell)
+        lost, n_lost = lost or unknown, n_lost + len(unknown)
+        n_clicks += len(search.clicked) * search.weight
         split = SPLITS.index(settings.split)
         if search.time is not None and cuts:
             split = int(np.searchsorted(cuts, search.time, side="right"))
         n_searches[split] += 1
         query = writer.add_query(search.query, place)
-        if chosen.estimate == "pairwise":
-            for name, won in compare_pairs(search):
-                table.add(split, query, writer.documents.number(name), 1, won)
-            continue
-        for name, rank in search.shown.items():
-            if rank <= MAX_RANK:
-                table.add(split, query, writer.documents.number(name), rank, name in search.clicked)
+        for name, rank, clicks in _exposed(search, chosen.estimate):
+            if rank > MAX_RANK:
+                writer.tally.leave_out(f"a document below rank {MAX_RANK}", place)
+            else:
+                table.add(split, query, writer.documents.number(name), rank, clicks)
+    if n_lost > n_clicks:
+        raise DataError(
+            f"{n_lost} of {n_lost + n_clicks:.0f} clicks are on documents that were not shown, "
+            f"such as {lost[0]!r}; expected ids as in the documents shown (or --clicked mask, for "
+            "0 and 1 for every one)"
+        )
+    n_clicks = int(n_clicks) if float(n_clicks).is_integer() else n_clicks
     return {"searches": sum(n_searches), "searches_by_split": n_searches, "clicks": n_clicks}
 
 
-def _judge_clicks(search: Search, writer: DatasetWriter, place: int, min_dwell: float) -> None:
-    """Take away clicks that say nothing; count them."""
+def _exposed(search: Search, estimate: str) -> Iterator[tuple[str, int, float]]:
+    """Yield what an estimate counts of a search: documents, their ranks and their clicks."""
+    if estimate == "pairwise":
+        yield from ((name, 1, float(won)) for name, won in compare_pairs(search))
+    elif estimate == "counts":
+        yield from ((name, 1, search.weight) for name in search.clicked)
+    else:
+        yield from (
+            (name, rank, float(name in search.clicked)) for name, rank in search.shown.items()
+        )
+
+
+def _judge_clicks(
+    search: Search, writer: DatasetWriter, place: int, min_dwell: float
+) -> tuple[str, ...]:
+    """Take away clicks that say nothing; count them, and name those on what was not shown."""
+    unknown = tuple(name for name in search.clicked if name not in search.shown)
     for name, dwell in list(search.clicked.items()):
         if name not in search.shown:
             writer.tally.leave_out("a click on a document that was not shown", place)
@@ -168,36 +237,14 @@ def _judge_clicks(search: Search, writer: DatasetWriter, place: int, min_dwell: 
         elif dwell is not None and dwell < min_dwell:
             writer.tally.leave_out("a click shorter than --min-dwell", place)
             del search.clicked[name]
-
-
-def _write_time(cut: float) -> str | None:
-    """Write a moment in UTC."""
-    return datetime.fromtimestamp(cut, UTC).isoformat() if math.isfinite(cut) else None
-
-
-def _time_cuts(log: ClickLog, chosen: ClickSettings, progress: Progress) -> list[float]:
-    """Find the times at which dev and test begin, in seconds since 1970; none without times."""
-    if not log.has_times:
-        if chosen.train_until or chosen.dev_until:
-            raise ConfigError("--train-until needs times, and the log has no time column")
-        return []
-    if chosen.train_until is not None:
-        return sorted([chosen.train_until, chosen.dev_until or chosen.train_until])
-    times = np.fromiter(log.times(progress), np.float64)
-    if not len(times):
-        return []
-    test = 1 - chosen.test_share
-    return [
-        float(np.quantile(times, share)) if share < 1 else math.inf
-        for share in (test - chosen.dev_share, test)
-    ]
+    return unknown
 
 
 def _propensities(
     table: ExposureTable, chosen: ClickSettings, facts: dict[str, Any]
 ) -> NDArray[np.float64]:
     """Take, read or estimate how likely each rank is looked at."""
-    if chosen.estimate == "pairwise":
+    if chosen.estimate in _RANKLESS:
         return np.ones(1)
     if chosen.propensities is not None:
         values = _read_propensities(chosen.propensities)
@@ -233,47 +280,56 @@ def _read_propensities(path: Path) -> NDArray[np.float64]:
     return values
 
 
-def _add_labels(
+def _labels_of(
     split: int,
     exposures: Exposures,
     propensities: NDArray[np.float64],
-    writer: DatasetWriter,
     chosen: ClickSettings,
     facts: dict[str, Any],
-) -> None:
-    """Turn one split's counts into labels."""
+) -> Labels | None:
+    """Turn one split's counts into labels; there are none without a click."""
     found = estimate_relevance(
         exposures, propensities, clip=chosen.clip, inverse=chosen.estimate == "ips"
     )
     if not found.clicks.sum():
-        return
+        return None
     if chosen.estimate == "examined":
         found, prior, mean = shrink(found)
         facts.setdefault("prior", {})[SPLITS[split]] = {"examinations": prior, "mean": mean}
+    elif chosen.estimate == "counts":
+        found = replace(found, relevance=found.clicks / _best(found, found.clicks)[found.query])
     relevant, judged = judge(found, chosen)
-    for rows, grades in (
-        (relevant, np.clip(found.relevance[relevant], _LEAST_GRADE, 1).round(4)),
-        (judged & ~relevant, np.zeros(int((judged & ~relevant).sum()))),
-    ):
-        for query, document, grade in zip(
-            found.query[rows].tolist(), found.document[rows].tolist(), grades.tolist(), strict=True
-        ):
-            writer.labels.add(split, query, document, grade, -1)
-    n_open = int((~judged & ~relevant).sum())
-    if n_open:
-        writer.tally.leave_out("a pair with too few clicks or examinations to judge", -1, n_open)
+    facts["n_open"] += int((~judged & ~relevant).sum())
+    grades = np.where(relevant, np.clip(found.relevance, _LEAST_GRADE, 1).round(4), 0.0)
+    rows = np.concatenate([np.flatnonzero(relevant), np.flatnonzero(judged & ~relevant)])
+    return Labels(
+        np.full(len(rows), split, np.int8),
+        found.query[rows],
+        found.document[rows],
+        grades[rows],
+        np.full(len(rows), -1, np.int64),
+    )
+
+
+def _best(found: Relevance, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the highest value of every query's pairs."""
+    best = np.zeros(int(found.query.max(initial=0)) + 1)
+    np.maximum.at(best, found.query, values)
+    return best
 
 
 def judge(found: Relevance, chosen: ClickSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Say which pairs are relevant, and which were looked at enough to be called otherwise.
 
     Relevant: clicked often enough, and near enough to the query's best such document (pairwise:
-    won more comparisons than it lost). Otherwise judged: examined often enough.
+    won more comparisons than it lost). Otherwise judged: examined often enough; by counts, never,
+    for nobody knows what was shown.
     """
     relevant = found.clicks >= chosen.min_clicks
     if chosen.estimate == "pairwise":
         return relevant & (found.relevance > 0.5), found.examined >= chosen.min_examined
-    best = np.zeros(int(found.query.max(initial=0)) + 1)
-    np.maximum.at(best, found.query[relevant], found.relevance[relevant])
+    best = _best(found, np.where(relevant, found.relevance, 0.0))
     relevant &= found.relevance >= chosen.relevant_share * best[found.query]
+    if chosen.estimate == "counts":
+        return relevant, relevant
     return relevant, found.examined >= chosen.min_examined

@@ -39,7 +39,8 @@ CLICK_ROLES: dict[str, tuple[str, ...]] = {
     "time": ("time", "timestamp", "ts", "date", "datetime", "created_at"),
     "document": ("document_id", "doc_id", "docid", "document", "doc", "result_id", "item_id"),
     "rank": ("rank", "position"),
-    "search": ("search_id", "impression_id", "request_id", "session_id", "session", "serp_id"),
+    "search": ("search_id", "impression_id", "request_id", "serp_id"),
+    "session": ("session_id", "session", "user_id", "user", "visitor_id", "client_id"),
 }
 TEXT_ROLES: dict[str, tuple[str, ...]] = {
     "id": (

@@ -1,6 +1,5 @@
 """Files of queries and documents with ids: rows of any kind, and TREC's tagged text."""
 
-import html
 import re
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
@@ -19,25 +18,15 @@ from training.importers.json_rows import Row
 from training.importers.lines import read_lines
 from training.importers.settings import ImportSettings
 from training.importers.sources import Sample, kind_of, read_rows, sample_rows
+from training.importers.tagged import has_record, read_tagged
 from training.importers.tally import Tally
 from training.importers.texts import Text, Unusable, as_name, as_text, refuse_missing, text_key
 from training.importers.understood import N_EXAMPLES, SAMPLE_ROWS, Reading, Understood
 from training.importers.writer import DatasetWriter
 from training.label_lines import explain_unlike
 
-_TAG = re.compile(r"<[^<>]*>")
-_LABEL = re.compile(r"^\s*(number|title|topic|description|narrative)\s*:", re.IGNORECASE)
-_ID = re.compile(
-    r"<(?:docno|docid|num)>\s*(?:number\s*:)?\s*([^<\s]+)|<topic[^>]*\bnumber\s*=\s*[\"']?([^\"'\s>]+)",
-    re.IGNORECASE,
-)
-_ENDS = re.compile(r"</(?:doc|top|topic)>", re.IGNORECASE)
-_STARTS = re.compile(r"<(?:doc|top|topic)(?:\s[^>]*)?>", re.IGNORECASE)
-_TITLES = ("title", "head", "headline")
-_TOPIC_TEXTS = ("title", "query", "question", "desc")
-_DOC_TEXTS = ("text", "body", "abstract")
 _TEXT_NAMES = {"text", "contents", "query", "question"}  # no row is only such a word
-_RECORD_LIMIT = 1 << 26  # characters between two records' tags
+_SNIFFED_LINES = 20
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
@@ -117,11 +106,13 @@ def add_corpus(
         The number of every text, by digest: with its title and without. Of equal texts the first.
     """
     by_text: dict[int, int] = {}
-    for place, document in _texts(path, writer, "document", settings, settings.for_texts(what)):
-        number = writer.add_document(document, place)
-        by_text.setdefault(text_key(document.joined), number)
-        if document.title and document.text:
-            by_text.setdefault(text_key(document.text), number)
+    given = settings.for_texts(what)
+    with writer.tally.reading("documents"):
+        for place, document in _texts(path, writer, "document", settings, given):
+            number = writer.add_document(document, place)
+            by_text.setdefault(text_key(document.joined), number)
+            if document.title and document.text:
+                by_text.setdefault(text_key(document.text), number)
     if not by_text:
         raise DataError(f"{path} holds no document; expected ids and texts")
     return by_text
@@ -134,14 +125,17 @@ def add_queries(path: Path, writer: DatasetWriter, settings: ImportSettings) -> 
         DataError: None of them has, though there are some.
     """
     names: set[str] = set()
-    for place, query in _texts(path, writer, "query", settings, settings.for_texts("query")):
-        name = query.name or ""
-        if writer.queries.find(name) is not None:
-            writer.add_query(query, place)
-            continue
-        writer.leave_query(name, place)
-        if len(names) < SAMPLE_ROWS:
-            names.add(name)
+    given = settings.for_texts("query")
+    with writer.tally.reading("queries"):
+        for place, query in _texts(path, writer, "query", settings, given):
+            name = query.name or ""
+            if writer.queries.find(name) is not None:
+                writer.add_query(query, place)
+                continue
+            writer.leave_query(name, place)
+            if len(names) < SAMPLE_ROWS:
+                names.add(name)
+        writer.tally.check()
     if names and not writer.queries.n_texts:
         writer.refuse_foreign_labels()
         raise DataError(
@@ -180,14 +174,16 @@ def _open_texts(
     Returns:
         Columns by role, the names of those that are not used, and the texts with their places.
     """
-    if kind_of(path) is None:
-        tags = given.get("text")
-        return ({"text": tags} if tags else {}), [], _read_tagged(path, tally, what, tags)
-    header = _has_header(path, given)
-    sample = sample_rows(path, header=header, delimiter=delimiter)
+    kind = kind_of(path) or _sniff_kind(path, what)
+    if kind == "tagged":
+        return dict(given), [], read_tagged(path, tally, what, given)
+    header = _has_header(path, given, kind)
+    sample = sample_rows(path, header=header, delimiter=delimiter, kind=kind)
     columns = _text_columns(sample, given, path) if sample.rows else {}
     used = [name for of in columns.values() for name in of]
-    rows = read_rows(path, tally, header=header, delimiter=delimiter, wanted=used or None)
+    rows = read_rows(
+        path, tally, header=header, delimiter=delimiter, wanted=used or None, kind=kind
+    )
     unused = [name for name in sample.names if name not in used]
     return columns, unused, _read_columns(rows, tally, columns, what)
 
@@ -250,73 +246,48 @@ def _text_columns(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Pa
     return columns
 
 
-def _has_header(path: Path, given: Mapping[str, tuple[str, ...]]) -> bool:
+def _has_header(path: Path, given: Mapping[str, tuple[str, ...]], kind: str) -> bool:
     """Tell whether a table's first line names its columns, as usual or as the user does."""
-    if kind_of(path) not in {"csv", "tsv"}:
+    if kind not in {"csv", "tsv"}:
         return True
     named = {plain_name(name) for of in given.values() for name in of if not name.isdigit()}
-    for _, line in read_lines(path, Tally()):
-        cells = re.split(r"[\t,;|]", line.decode("utf-8", "replace").strip())
-        plain = {plain_name(cell.strip('" ')).replace("-", "_") for cell in cells}
-        return bool(plain & (named | set(TEXT_ROLES["id"]) | _TEXT_NAMES))
-    return True
+    known = named | set(TEXT_ROLES["id"]) | _TEXT_NAMES
+    lines = [line.decode("utf-8", "replace") for line in _first_lines(path, 1)]
+    return all(bool(_cells(line) & known) for line in lines)
 
 
-def _read_tagged(
-    path: Path, tally: Tally, what: str, wanted: tuple[str, ...] | None
-) -> Iterator[tuple[int, Text]]:
-    """Read documents (<DOC>) or topics (<top>, <topic>) out of tagged text.
+def _cells(line: str) -> set[str]:
+    """Give the cells of a table's line as names of columns are compared."""
+    cells = re.split(r"[\t,;|]", line.strip())
+    return {plain_name(cell.strip('" ')).replace("-", "_") for cell in cells}
 
-    Source:
-        TREC's ad hoc topics and collections, https://trec.nist.gov/data/topics_eng/ (tags are not
-        always closed: what follows a tag up to the next one is its text).
+
+def _first_lines(path: Path, count: int) -> list[bytes]:
+    """Read a file's first lines that hold anything."""
+    lines = (line for _, line in read_lines(path, Tally()) if line.strip())
+    return list(islice(lines, count))
+
+
+def _sniff_kind(path: Path, what: str) -> str:
+    """Tell the kind of a file whose name does not, such as ``topics.txt``, by its first lines.
+
+    Raises:
+        DataError: It is empty, or of no known kind.
     """
-    held: list[str] = []
-    size, start = 0, -1
-    for place, line in read_lines(path, tally):
-        text = line.decode("utf-8", "surrogateescape")
-        if start < 0 and _STARTS.search(text):
-            held, size, start = [], 0, place
-        if start < 0:
-            continue
-        held.append(text)
-        size += len(text)
-        if size > _RECORD_LIMIT:
-            raise DataError(f"{path}: {tally.where(start)}: no closing tag within 64 MB")
-        if _ENDS.search(text):
-            tally.row()
-            try:
-                yield start, _parse_tagged("".join(held), what, wanted)
-            except Unusable as reason:
-                tally.drop(str(reason), start)
-            start = -1
-
-
-def _parse_tagged(record: str, what: str, wanted: tuple[str, ...] | None) -> Text:
-    """Take id, title and text of one tagged record."""
-    found = _ID.search(record)
-    if found is None:
-        raise Unusable(f"{what} id is missing")
-    name = as_name(found[1] or found[2], f"{what} id")
-    if what == "query":
-        text = _first_tag(record, wanted or _TOPIC_TEXTS)
-        if not text:
-            raise Unusable("empty query")
-        return Text(text, "", name)
-    title = _first_tag(record, _TITLES)
-    return Text(_first_tag(record, wanted or _DOC_TEXTS), title, name)
-
-
-def _first_tag(record: str, tags: tuple[str, ...]) -> str:
-    """Give the text under the first of some tags that has any."""
-    for tag in tags:
-        parts = re.findall(
-            rf"<{re.escape(tag)}(?:\s[^>]*)?>(.*?)(?=</{re.escape(tag)}>|<(?:num|title|desc|narr|smry|con|/top)\b|\Z)",
-            record,
-            re.IGNORECASE | re.DOTALL,
-        )
-        text = " ".join(html.unescape(_TAG.sub(" ", _LABEL.sub("", part))) for part in parts)
-        text = as_text(" ".join(text.split()), "text")
-        if text:
-            return text
-    return ""
+    lines = [line.decode("utf-8", "replace") for line in _first_lines(path, _SNIFFED_LINES)]
+    if not lines:
+        raise DataError(f"{path} is empty; expected {what} texts with ids")
+    first = lines[0].lstrip()[0]
+    if first in "[{<":
+        return "tagged" if first == "<" else "json"
+    if all("\t" in line for line in lines):
+        return "tsv"
+    if has_record(lines):
+        return "tagged"
+    if "," in lines[0] and _cells(lines[0]) & set(TEXT_ROLES["id"]):
+        return "csv"
+    raise DataError(
+        f"can't tell what {path} holds: {lines[0].strip()[:60]!r}; expected {what} ids and texts "
+        "parted by tabs, JSON Lines, CSV with names of columns, or TREC's tagged text (<top>, "
+        "<topic>, <DOC>)"
+    )

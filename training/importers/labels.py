@@ -109,6 +109,20 @@ def merge_repeated(labels: Labels, tally: Tally) -> Labels:
     return rows.take(is_first)
 
 
+def home_splits(
+    labels: Labels, names: Names, shares: Sequence[float] | None = None
+) -> NDArray[np.int64]:
+    """Say of every query number the one split that it is to be in; as ``keep_one_split`` has it."""
+    stands = np.zeros((int(labels.query.max()) + 1, len(SPLITS)), dtype=bool)
+    stands[labels.query, labels.split] = True
+    home = (len(SPLITS) - 1 - stands[:, ::-1].argmax(axis=1)).astype(np.int64)
+    if shares is not None:
+        for query in np.flatnonzero(stands.sum(axis=1) > 1).tolist():
+            reach = np.cumsum(np.asarray(shares) * stands[query])
+            home[query] = np.searchsorted(reach, unit_hash(names(query), "split") * reach[-1])
+    return home
+
+
 def keep_one_split(
     labels: Labels, tally: Tally, names: Names, shares: Sequence[float] | None = None
 ) -> Labels:
@@ -124,13 +138,7 @@ def keep_one_split(
     """
     if not len(labels):
         return labels
-    stands = np.zeros((int(labels.query.max()) + 1, len(SPLITS)), dtype=bool)
-    stands[labels.query, labels.split] = True
-    home = len(SPLITS) - 1 - stands[:, ::-1].argmax(axis=1)
-    if shares is not None:
-        for query in np.flatnonzero(stands.sum(axis=1) > 1).tolist():
-            reach = np.cumsum(np.asarray(shares) * stands[query])
-            home[query] = np.searchsorted(reach, unit_hash(names(query), "split") * reach[-1])
+    home = home_splits(labels, names, shares)
     stays = labels.split == home[labels.query]
     if stays.all():
         return labels

@@ -35,8 +35,9 @@ def import_llama_index(source: Path, writer: DatasetWriter, settings: ImportSett
         notes = []
         place = writer.tally.open(path)
         for what in ("corpus", "queries"):
-            for number, (name, text) in enumerate(parts[what].items(), start=1):
-                _add_text(writer, what, name, text, place + number)
+            with writer.tally.reading("queries" if what == "queries" else "documents"):
+                for number, (name, text) in enumerate(parts[what].items(), start=1):
+                    _add_text(writer, what, name, text, place + number)
         for number, (name, wanted) in enumerate(parts["relevant_docs"].items(), start=1):
             _add_labels(writer, split, name, wanted, place + number)
 

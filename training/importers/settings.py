@@ -14,7 +14,8 @@ class ClickSettings:
 
     Attributes:
         estimate: ``examined``: clicks over expected examinations, shrunk; ``ips``: inverse
-            propensity scores; ``pairwise``: comparisons within a search.
+            propensity scores; ``pairwise``: comparisons within a search; ``counts``: clicks as
+            they are, where the log has no ranks.
         propensities: JSON array, rank 1 first, where they are known; else the log tells.
         clip: Least propensity, from 0 to 1.
         min_clicks: Clicks that a relevant document has at least (pairwise: comparisons won).
@@ -27,6 +28,12 @@ class ClickSettings:
         test_share: The same of the test split: the last.
         train_until: End of the train split, in seconds since 1970, instead of the shares.
         dev_until: End of the dev split; without it there is none.
+        clicked: ``ids`` or ``mask`` (one flag a document shown) where lists of clicks can be both.
+        ranks_from: Rank of the first document, 0 or 1, where the log can be read both ways.
+        search_id: Column of the search's id, or ``none`` where what looks like one is not.
+        time_format: A unit (``s``, ``ms``, ``us``, ``ns``), ``excel``, or a strptime pattern, where
+            the times can be read in two ways.
+        time_zone: Zone of times that have none; UTC by default.
     """
 
     estimate: str = "examined"
@@ -40,6 +47,11 @@ class ClickSettings:
     test_share: float = 0.2
     train_until: float | None = None
     dev_until: float | None = None
+    clicked: str | None = None
+    ranks_from: int | None = None
+    search_id: str | None = None
+    time_format: str | None = None
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,12 @@ def left_aside(source: Path, files: Sequence[tuple[int, Path]]) -> list[str]:
 
 
 def sample_rows(
-    path: Path, *, header: bool = True, delimiter: str | None = None, n_rows: int = SAMPLE_ROWS
+    path: Path,
+    *,
+    header: bool = True,
+    delimiter: str | None = None,
+    n_rows: int = SAMPLE_ROWS,
+    kind: str | None = None,
 ) -> Sample:
     """Read the first rows of a file, to see what it means.
 
@@ -121,7 +126,7 @@ def sample_rows(
         ConfigError: As ``read_rows``.
         DataError: As ``read_rows``.
     """
-    stream = read_rows(path, Tally(), header=header, delimiter=delimiter)
+    stream = read_rows(path, Tally(), header=header, delimiter=delimiter, kind=kind)
     rows = tuple(islice(stream, n_rows))
     is_whole = next(stream, None) is None
     names = dict.fromkeys(name for _, record in rows for name in record)
@@ -136,21 +141,23 @@ def read_rows(
     header: bool = True,
     delimiter: str | None = None,
     wanted: Sequence[str] | None = None,
+    kind: str | None = None,
 ) -> Iterator[Row]:
     """Yield every row of a file with its place.
 
     Args:
-        path: A file whose name tells its kind.
+        path: A file.
         tally: Counts rows, and those that can't be read.
         header: Whether the first line of CSV and TSV names the columns.
         delimiter: What parts the columns of CSV and TSV, where the file does not tell.
         wanted: Columns that are needed; of Parquet, no other is read.
+        kind: One of the kinds of ``SUFFIXES``; None: the file's name tells.
 
     Raises:
         ConfigError: A Parquet file, and pyarrow is not installed.
         DataError: The file can't be read, or is of another kind.
     """
-    kind = kind_of(path)
+    kind = kind or kind_of(path)
     if kind is None:
         raise DataError(
             f"can't tell the format of {path.name}; expected a name ending with "

@@ -282,6 +282,7 @@ class DatasetWriter:
         labels = self.labels.columns()
         if not self._is_all_known(labels):
             self.refuse_foreign_labels()
+        self.tally.settle(len(labels))
         for what, table in (("query", self.queries), ("document", self.documents)):
             if table.n_texts:
                 labels = keep_known(labels, table.known(), what, self.tally)

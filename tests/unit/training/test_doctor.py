@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +343,30 @@ def test_tokens_are_estimated_with_and_without_blanks() -> None:
     assert estimate_tokens("one two three four five six seven eight nine ten") == 13
     assert estimate_tokens("文" * 100) == 50
     assert estimate_tokens("") == 0
+
+
+def test_splits_too_small_to_judge_are_named(tmp_path: Path) -> None:
+    names = [f"q{n}" for n in range(700)]
+    every: Labels = {name: {f"d{n}": 1.0} for n, name in enumerate(names)}
+    documents = [f"document {n}" for n in range(700)]
+
+    def found(n_dev: int, n_test: int) -> dict[str, Finding]:
+        kept = iter(names)
+        splits = {
+            split: {name: every[name] for name in islice(kept, count)}
+            for split, count in (("dev", n_dev), ("test", n_test), ("train", 400))
+        }
+        folder = tmp_path / f"{n_dev}-{n_test}"
+        write_dataset(
+            folder, queries={name: f"what is {name}" for name in names},
+            documents={f"d{n}": text for n, text in enumerate(documents)}, splits=splits,
+        )  # fmt: skip
+        return {one.code: one for one in examine(folder).findings}
+
+    small = found(99, 30)
+    assert small["few_dev_queries"].count == 99
+    assert "join the cross-fit and do not judge alone" in small["few_dev_queries"].message
+    assert "30 test queries prove nothing" in small["few_test_queries"].message
+    larger = found(100, 200)
+    assert "few_dev_queries" not in larger
+    assert "prove nothing" not in larger["few_test_queries"].message

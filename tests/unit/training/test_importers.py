@@ -231,7 +231,9 @@ def test_csv_lines_are_named_as_an_editor_counts_them(tmp_path: Path) -> None:
 
 def test_too_many_drops_stop_the_import_and_nothing_is_written(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "rows.jsonl", [*PAIRS, 1, 2])
-    with pytest.raises(DataError, match=r"2 of 4 rows can't be used, more than --max-dropped 0.1"):
+    with pytest.raises(
+        DataError, match=r"2 of 4 label rows can't be used, more than --max-dropped 0.1"
+    ):
         imported(tmp_path, "pairs", source)
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl"}
 
@@ -239,7 +241,7 @@ def test_too_many_drops_stop_the_import_and_nothing_is_written(tmp_path: Path) -
 def test_drops_stop_a_long_import_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.importers.tally._CHECK_EVERY", 10)
     source = write_jsonl(tmp_path / "rows.jsonl", [PAIRS[0], *range(100)])
-    with pytest.raises(DataError, match=r"9 of 10 rows can't be used"):
+    with pytest.raises(DataError, match=r"9 of 10 label rows can't be used"):
         imported(tmp_path, "pairs", source)
 
 
