@@ -38,7 +38,7 @@ class Dropped:
     def share(self) -> float:
         """Labels left out, as a share of all of them."""
         gone, of = (sum(counts) for counts in zip(*self.n_labels.values(), strict=True))
-        return gone / of
+        return float(gone / of)
 
     def sentence(self) -> str:
         """Say what is left out, and why."""

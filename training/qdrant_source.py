@@ -7,7 +7,7 @@ file says how far the read has come, so an interrupted one goes on where it stop
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _FORM = "qdrant://HOST:PORT/COLLECTION?vector=NAME&id=PAYLOAD_FIELD&filter=FILE.
 _DEFAULT_PORT = 6333
 _TIMEOUT_S = 60
 _PAGE_VALUES, _MIN_PAGE, _MAX_PAGE = 400_000, 16, 1000  # about 4 MB of JSON a page
+_IDS_PAGE = 10_000
 _N_SAMPLE = 256
 _LOSSLESS = "float32"
 
@@ -84,7 +85,10 @@ class QdrantSource:
             DataError: It is malformed, or names both a server and a local path.
         """
         parts = urlsplit(source)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        given = parse_qsl(parts.query, keep_blank_values=True)
+        options = dict(given)
+        if len(options) < len(given):
+            raise DataError(f"{source}: an option stands more than once; expected {_FORM}")
         unknown = options.keys() - {"vector", "id", "filter"}
         if unknown:
             raise DataError(f"{source}: unknown option {min(unknown)!r}; expected {_FORM}")
@@ -143,6 +147,8 @@ class QdrantSource:
                 )
             page = max(_MIN_PAGE, min(_MAX_PAGE, _PAGE_VALUES // vector.dim))
             with PartialRead(work, self._identity(vector, chosen), vector.dim) as partial:
+                if self.id_field and not partial.n_seen:
+                    self._check_ids(client, chosen)
                 while not partial.is_done:
                     points, offset = client.scroll(
                         self.collection,
@@ -266,6 +272,46 @@ class QdrantSource:
             )
         return vector
 
+    def _check_ids(self, client: Any, chosen: Any) -> None:
+        """Refuse documents that two points name, before any vector is read."""
+        points_of: dict[str, list[Any]] = {}
+        offset: Any = None
+        while True:
+            points, offset = client.scroll(
+                self.collection,
+                scroll_filter=chosen,
+                limit=_IDS_PAGE,
+                offset=offset,
+                with_payload=[self.id_field],
+                with_vectors=False,
+            )
+            for point in points:
+                with suppress(DataError):  # it may lack the vector, too; the read tells
+                    points_of.setdefault(self._document_id(point), []).append(point.id)
+            if offset is None:
+                break
+        repeated = {name: each for name, each in points_of.items() if len(each) > 1}
+        for name, point_ids in repeated.items():
+            found = client.retrieve(
+                self.collection,
+                ids=point_ids,
+                with_payload=False,
+                with_vectors=[self.vector_name] if self.vector_name else True,
+            )
+            with_vector = sum(self._vector_of(point) is not None for point in found)
+            if with_vector > 1:
+                raise DataError(
+                    f"collection {self.collection!r}: {len(repeated)} ids in {self.id_field!r} "
+                    f"stand more than once, such as {name!r} in {with_vector} points; ids must be "
+                    "unique: choose one point of each with a filter, or another field"
+                )
+
+    def _vector_of(self, point: Any) -> Any:
+        """Give the chosen vector of a point, which need not have it."""
+        if isinstance(point.vector, dict):
+            return point.vector.get(self.vector_name)
+        return point.vector or None
+
     def _read_filter(self) -> Any:
         """Read the filter, if there is one."""
         if not self.filter_file:
@@ -290,9 +336,7 @@ class QdrantSource:
         """Keep one page."""
         ids, rows, point_ids = [], [], []
         for point in points:
-            values = point.vector
-            if isinstance(values, dict):
-                values = values.get(self.vector_name)
+            values = self._vector_of(point)
             if values is None:  # a point need not have every vector
                 continue
             if len(values) != vector.dim:
@@ -336,8 +380,7 @@ class QdrantSource:
         )
         found = {}
         for point in points:
-            vector = point.vector
-            found[point.id] = vector.get(self.vector_name) if isinstance(vector, dict) else vector
+            found[point.id] = self._vector_of(point)
         return any(
             found.get(point_id) is None
             or not np.array_equal(np.array(found[point_id], dtype=np.float32), rows[row])

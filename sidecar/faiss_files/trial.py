@@ -23,6 +23,7 @@ from sidecar.faiss_files.reading import import_faiss, list_ways, read_file
 
 _START = (
     "import json, sys; told = json.loads(sys.argv[1]); sys.path[:] = told['sys_path']; "
+    "import faiss; faiss.omp_set_num_threads(1); "  # one query needs no more
     "from sidecar.faiss_files.trial import answer; answer(told['path'], told['flags'])"
 )
 _SAMPLE = 64
@@ -100,7 +101,6 @@ def try_file(path: Path, flags: int) -> None:
         ConfigError: It can't be read right.
     """
     faiss = import_faiss()
-    faiss.omp_set_num_threads(1)
     file = take_apart(read_file(path, flags), path)
     _check_graph(faiss, file, path)
     if not file.core.ntotal:

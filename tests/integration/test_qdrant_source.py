@@ -17,7 +17,7 @@ from training.embed import embed_dataset
 from training.embeddings import Embeddings
 from training.encoders import CallableEncoder
 from training.errors import DataError
-from training.qdrant_source import QdrantAccess
+from training.qdrant_source import QdrantAccess, QdrantSource
 
 __all__ = ["qdrant"]  # a fixture
 
@@ -375,3 +375,24 @@ def test_a_source_that_cannot_be_read_gives_one_clear_line(
         embed_dataset(
             dataset, encoder(), tmp_path / "emb", documents=name, qdrant=QdrantAccess(path=path)
         )
+
+
+def test_ids_that_stand_twice_are_refused_before_vectors_are_read(
+    qdrant: Server, collection: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    with pytest.raises(DataError, match=r"ids in 'kind' stand more than once, such as '"):
+        embed_dataset(
+            dataset,
+            encoder(),
+            tmp_path / "emb",
+            documents=source(qdrant, collection, "?vector=text&id=kind"),
+            qdrant=access(qdrant),
+            progress=lambda _what, done, _of: seen.append(done),
+        )
+    assert seen == []
+
+
+def test_an_option_that_stands_twice_is_refused() -> None:
+    with pytest.raises(DataError, match="an option stands more than once"):
+        QdrantSource.parse("qdrant://h/docs?id=a&id=b", QdrantAccess())

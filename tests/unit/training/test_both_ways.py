@@ -172,3 +172,22 @@ def test_adapter_between_two_widths_is_refused_or_searched_without_the_raw_query
 def test_missing_index_is_refused(tmp_path: Path, model: Path) -> None:
     with pytest.raises(DataError, match="no FAISS index at "):
         open_index(model, tmp_path / "none.faiss")
+
+
+# Numbers of their own
+
+
+def test_lists_with_numbers_of_their_own_are_named_by_number(tmp_path: Path, model: Path) -> None:
+    numbers = np.random.default_rng(1).permutation(N) * 3 - 41  # some are below zero
+    index = index_file(tmp_path, "IVF1,Flat", numbers)
+    lines = (f"{number}\tname {row}\n" for row, number in enumerate(numbers))
+    (tmp_path / "docs.ids").write_text("".join(lines), "utf-8")
+    found = search_vectors(open_index(model, index), ["x"] * N, ROWS, k=1)
+    assert [one.before[0][0] for one in found] == [f"name {row}" for row in range(N)]
+
+
+def test_rows_without_an_order_are_not_named_by_it(tmp_path: Path, model: Path) -> None:
+    index = index_file(tmp_path, "IVF1,Flat", np.arange(N) + 1000)
+    write_names(tmp_path / "docs.ids")
+    with pytest.raises(DataError, match="the order of its rows is not known"):
+        open_index(model, index)

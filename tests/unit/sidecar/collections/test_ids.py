@@ -136,3 +136,13 @@ def test_ids_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def test_negative_numbers_are_refused() -> None:
     with pytest.raises(ConfigError, match="id -4 is negative"):
         PointIds.of_numbers(np.array([1, -4]), "x.faiss")
+
+
+@pytest.mark.parametrize("text", [*LIKE_UUIDS, "7", UUID])
+def test_lines_of_number_and_id_name_the_row_of_that_number(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text(f"2\tdoc-2\n0\t{text}\n1\tdoc-1\n", "utf-8")
+    ids = PointIds.read(path, plain_rows(3))
+    assert [ids.text(1), ids.text(2)] == ["doc-1", "doc-2"]
+    assert (ids.text(0) or str(ids[0])) == text
+    assert [ids.row(ids[row]) for row in range(3)] == [0, 1, 2]
