@@ -128,8 +128,11 @@ def read_head(method: bytes, target: bytes, fields: Fields, version: str) -> Req
 
 def _keeps_alive(version: str, values: dict[bytes, bytes], fields: Fields) -> bool:
     """Tell whether the client wants the connection to stay open."""
-    if b"connection" not in values:
+    value = values.get(b"connection")
+    if value is None:
         return version != "1.0"
+    if len(values) == len(fields) and value.lower() == b"keep-alive":  # what most clients say
+        return True
     options = connection_options(fields)
     return b"close" not in options and (version != "1.0" or b"keep-alive" in options)
 

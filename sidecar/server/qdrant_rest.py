@@ -74,18 +74,14 @@ class ClientConnection(asyncio.Protocol):
                 self._answer_refusal()
             return
         try:
-            self._read(data)
+            if self._exchanges or self._receiving is not None or not self._reader.is_between:
+                self._parse(data)
+            elif not self._take_known(data):
+                self._parse(data)
+                self._learn_head(data)
         except Exception:
             logger.exception("request failed")
             self._refuse(Refusal(500, "internal error; see the sidecar's log"))
-
-    def _read(self, data: bytes) -> None:
-        """Read requests, the common ones without the parser."""
-        if self._exchanges or self._receiving is not None or not self._reader.is_between:
-            self._parse(data)
-        elif not self._take_known(data):
-            self._parse(data)
-            self._learn_head(data)
 
     def _take_known(self, data: bytes) -> bool:
         """Take a request whose head came before byte by byte, and was parsed and checked then."""
@@ -189,7 +185,7 @@ class ClientConnection(asyncio.Protocol):
         """Go on to the next request, or close."""
         if self._exchanges and self._exchanges[0] is exchange:
             self._exchanges.popleft()
-        if self._is_ending():
+        if self._lingers_until or self._transport.is_closing():
             return
         self._last_byte_at = self._loop.time()  # from here on the client is waited for again
         if self._reader.head_since:

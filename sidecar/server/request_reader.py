@@ -38,6 +38,7 @@ class RequestReader:
     Attributes:
         head_since: When the head began that is not whole yet; 0 where there is none. Whoever does
             not read for a while sets it again.
+        is_between: True where the next byte begins a request.
     """
 
     def __init__(self, taker: RequestTaker, head_bytes: int, clock: Callable[[], float]) -> None:
@@ -51,6 +52,7 @@ class RequestReader:
         self._taker = taker
         self._limit = head_bytes
         self._clock = clock
+        self.is_between = True
         self._is_priming = False
         self._head: RequestHead | None = None  # of the request that is not whole yet
         self._is_kept_open = True
@@ -67,11 +69,6 @@ class RequestReader:
         self._fields: Fields = []
         self._head_size = 0
         self.head_since = 0.0
-
-    @property
-    def is_between(self) -> bool:
-        """Tell whether the next byte begins a request."""
-        return self._head is None and not self.head_since
 
     @property
     def is_for_head(self) -> bool:
@@ -101,7 +98,7 @@ class RequestReader:
     def _feed(self, data: bytes) -> bytes:
         """Read on with the parser; give what it has left."""
         was_in_head = self.head_since > 0
-        is_at_start = self._head is None and not was_in_head
+        is_at_start = self.is_between
         if was_in_head:
             self._raw += data
         else:
@@ -164,6 +161,7 @@ class RequestReader:
         if self._is_priming:
             return
         self._forget_head()
+        self.is_between = False
         self._n_begun += 1
         self._n_fed = 0
         self.head_since = self._clock()
@@ -180,8 +178,6 @@ class RequestReader:
         """Take a field; what comes behind a body is none."""
         if self._head is not None or self._is_priming:
             return
-        if value.endswith((b" ", b"\t")):  # no part of it: RFC 9110, 5.5
-            value = value.rstrip(b" \t")
         self._fields.append((name, value))
         self._head_size += len(name) + len(value) + 4
         if self._head_size > self._limit:
@@ -192,7 +188,11 @@ class RequestReader:
         if self._is_priming:
             return
         version = self._parser.get_http_version()
-        self._check_protocol(version)
+        raw = self._raw
+        if self._target + b" HTTP/1.1\r\n" not in raw:
+            self._check_protocol(version)
+        if b" \r\n" in raw or b"\t\r\n" in raw:  # no part of a value: RFC 9110, 5.5
+            self._fields = [(name, value.rstrip(b" \t")) for name, value in self._fields]
         head = read_head(self._parser.get_method(), self._target, self._fields, version)
         head.keep_alive = head.keep_alive and self._parser.should_keep_alive()
         self._is_kept_open = head.keep_alive
@@ -203,11 +203,8 @@ class RequestReader:
 
     def _check_protocol(self, version: str) -> None:
         """Refuse RTSP and ICE, which the parser reads as well, and does not tell."""
-        line = b"%b HTTP/%b\r\n" % (self._target, version.encode())
-        if line in self._raw or version == "0.9":
-            return
-        spaced = re.escape(self._target) + rb" +HTTP/" + version.encode()
-        if re.search(spaced, self._raw) is None:
+        line = re.escape(self._target) + rb" +HTTP/" + version.encode()
+        if version != "0.9" and re.search(line, self._raw) is None:
             raise Refusal(400, "the request's protocol is not HTTP")
 
     def on_body(self, data: bytes) -> None:
@@ -221,6 +218,7 @@ class RequestReader:
         if head is None or (self._parser.should_upgrade() and head.framing):
             return
         self._head = None
+        self.is_between = True
         self._taker.request_ended()
 
     def _too_large(self) -> Refusal:
