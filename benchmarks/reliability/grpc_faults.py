@@ -64,10 +64,14 @@ class Upstream(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    def serve(self, fails: Callable[[Any], None] | None = None) -> None:
+    def fail(self, fails: Callable[[Any], None]) -> None:
+        """Go on as a server of gRPC, whose connections are there, but fail every call."""
+        self.fails = fails
+
+    def serve(self) -> None:
         """Be a server of gRPC."""
         self.stop()
-        self.fails = fails
+        self.fails = None
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((self,))
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
@@ -139,8 +143,8 @@ FAULTS: Mapping[str, Fault] = {
     "accepts and never answers": Fault(
         lambda upstream: upstream.listen(_HELD.append), _LATE | _DOWN, is_timeout=True
     ),
-    "ends the call with UNAVAILABLE": Fault(lambda upstream: upstream.serve(_abort), _DOWN),
-    "never answers the call": Fault(lambda upstream: upstream.serve(_hang), _LATE, is_timeout=True),
+    "ends the call with UNAVAILABLE": Fault(lambda upstream: upstream.fail(_abort), _DOWN),
+    "never answers the call": Fault(lambda upstream: upstream.fail(_hang), _LATE, is_timeout=True),
 }
 
 
