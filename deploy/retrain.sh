@@ -82,7 +82,7 @@ exec 9>>"$LOCK"
 if command -v flock >/dev/null; then
     flock --nonblock 9 || fail "another run is under way for $MODEL"
 else # macOS; the lock is on the open file, so it outlives the perl that takes it
-    perl -MFcntl=:flock -e 'open(my $file, ">>&=", 9) && flock($file, LOCK_EX | LOCK_NB) or exit 1' ||
+    perl -MFcntl=:flock -e 'open(my $f, ">>&=", 9) or exit 1; flock($f, LOCK_EX | LOCK_NB) or exit 1' ||
         fail "another run is under way for $MODEL"
 fi
 recover

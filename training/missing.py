@@ -37,12 +37,17 @@ class Dropped:
     @property
     def share(self) -> float:
         """Labels left out, as a share of all of them."""
-        gone, of = (sum(counts) for counts in zip(*self.n_labels.values(), strict=True))
-        return float(gone / of)
+        gone, of = self._totals()
+        return gone / of
+
+    def _totals(self) -> tuple[int, int]:
+        """Count the labels left out of all splits, and all labels."""
+        counts = self.n_labels.values()
+        return sum(gone for gone, _ in counts), sum(of for _, of in counts)
 
     def sentence(self) -> str:
         """Say what is left out, and why."""
-        gone, of = (sum(counts) for counts in zip(*self.n_labels.values(), strict=True))
+        gone, of = self._totals()
         lost = ", ".join(
             f"{count} of {total} {split}" for split, (count, total) in self.n_queries.items()
         )
