@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _ROOT = Path(__file__).parents[3]
-_START_TIMEOUT_S = 60
+_START_TIMEOUT_S = 240  # of a machine that is busy with other things
 _STOP_TIMEOUT_S = 20
 
 
