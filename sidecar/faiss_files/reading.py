@@ -126,7 +126,8 @@ def _lists_on_disk(faiss: Any, index: Any, path: Path) -> Any:
     """Find the inverted lists that are in a file of their own; None where there are none."""
     lists: Any = getattr(find_lists(faiss, index), "invlists", None)
     lists = None if lists is None else faiss.downcast_InvertedLists(lists)
-    if not isinstance(lists, getattr(faiss, "OnDiskInvertedLists", ())):  # absent on Windows
+    kind: Any = getattr(faiss, "OnDiskInvertedLists", None)  # absent on Windows
+    if kind is None or not isinstance(lists, kind):
         return None
     return None if lists.filename == str(path) else lists  # IO_FLAG_MMAP makes those
 

@@ -115,7 +115,7 @@ def home_splits(
     """Say of every query number the one split that it is to be in; as ``keep_one_split`` has it."""
     stands = np.zeros((int(labels.query.max()) + 1, len(SPLITS)), dtype=bool)
     stands[labels.query, labels.split] = True
-    home = (len(SPLITS) - 1 - stands[:, ::-1].argmax(axis=1)).astype(np.int64)
+    home: NDArray[np.int64] = len(SPLITS) - 1 - stands[:, ::-1].argmax(axis=1).astype(np.int64)
     if shares is not None:
         for query in np.flatnonzero(stands.sum(axis=1) > 1).tolist():
             reach = np.cumsum(np.asarray(shares) * stands[query])
