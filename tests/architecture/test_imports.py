@@ -140,6 +140,7 @@ def test_public_names_of_the_sidecar_are_known() -> None:
         "AdaptedQdrantClient",
         "Adapter",
         "AsyncAdaptedQdrantClient",
+        "AsyncQueryHook",
         "EndpointSettings",
         "Manifest",
         "OpenAIEncoder",
