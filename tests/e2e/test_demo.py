@@ -58,7 +58,7 @@ def test_demo_leaves_nothing_half_made(demo: tuple[Path, str]) -> None:
     assert left == []
     assert {path.name for path in (demo[0] / "models/hpo-lay").iterdir()} == {
         "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint",
-        "trained_on.npz",
+        "runs", "trained_on.npz",
     }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_pat
     assert built.file == tmp_path / "docs" / "adapter.onnx"
     assert {item.name for item in (tmp_path / "docs").iterdir()} == {
         "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint",
-        "trained_on.npz",
+        "runs", "trained_on.npz",
     }  # fmt: skip
     assert [item.name for item in tmp_path.iterdir()] == ["docs"]
 
