@@ -70,8 +70,8 @@ def compare_runs(
     qrels = dataset.split(split)
     embeddings.require({split: qrels})
     used = np.array([_was_used(side, dataset, qrels) for side in sides])
-    is_used = used.any(axis=0)
-    chosen = np.ones(len(qrels), dtype=bool) if is_used.all() else ~is_used
+    is_used: NDArray[np.bool_] = np.asarray(used.any(axis=0), dtype=bool)
+    chosen: NDArray[np.bool_] = ~is_used | is_used.all()
     kept = {
         query: labels
         for (query, labels), is_chosen in zip(qrels.items(), chosen, strict=True)
@@ -83,7 +83,8 @@ def compare_runs(
     # Queries of a made test split were training queries of whatever was trained on all labels.
     is_open = split == "train" or (split == "test" and dataset.made_splits is not None)
     about = {"dataset": dataset.name, "split": split, "n_queries": len(kept)}
-    records, runs = [], {}
+    records: list[dict[str, Any]] = []
+    runs: dict[str, Measured] = {}
     for place in range(1, len(sides)):
         pair = sides[0], sides[place]
         letters = "A" + LETTERS[place]
