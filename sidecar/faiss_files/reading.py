@@ -124,9 +124,10 @@ def _read_moved(path: Path, flags: int, old: Path) -> Any:
 
 def _lists_on_disk(faiss: Any, index: Any, path: Path) -> Any:
     """Find the inverted lists that are in a file of their own; None where there are none."""
-    lists: Any = getattr(find_lists(faiss, index), "invlists", None)
+    lists = getattr(find_lists(faiss, index), "invlists", None)
     lists = None if lists is None else faiss.downcast_InvertedLists(lists)
-    if not isinstance(lists, getattr(faiss, "OnDiskInvertedLists", ())):  # absent on Windows
+    kind: type = getattr(faiss, "OnDiskInvertedLists", type(None))  # absent on Windows
+    if lists is None or not isinstance(lists, kind):
         return None
     return None if lists.filename == str(path) else lists  # IO_FLAG_MMAP makes those
 
