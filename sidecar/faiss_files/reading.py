@@ -126,8 +126,7 @@ def _lists_on_disk(faiss: Any, index: Any, path: Path) -> Any:
     """Find the inverted lists that are in a file of their own; None where there are none."""
     lists = getattr(find_lists(faiss, index), "invlists", None)
     lists = None if lists is None else faiss.downcast_InvertedLists(lists)
-    kind: type = getattr(faiss, "OnDiskInvertedLists", type(None))  # absent on Windows
-    if lists is None or not isinstance(lists, kind):
+    if lists is None or type(lists).__name__ != "OnDiskInvertedLists":  # absent on Windows
         return None
     return None if lists.filename == str(path) else lists  # IO_FLAG_MMAP makes those
 
