@@ -124,10 +124,9 @@ def _read_moved(path: Path, flags: int, old: Path) -> Any:
 
 def _lists_on_disk(faiss: Any, index: Any, path: Path) -> Any:
     """Find the inverted lists that are in a file of their own; None where there are none."""
-    lists: Any = getattr(find_lists(faiss, index), "invlists", None)
+    lists = getattr(find_lists(faiss, index), "invlists", None)
     lists = None if lists is None else faiss.downcast_InvertedLists(lists)
-    kind: Any = getattr(faiss, "OnDiskInvertedLists", None)  # absent on Windows
-    if kind is None or not isinstance(lists, kind):
+    if lists is None or type(lists).__name__ != "OnDiskInvertedLists":  # absent on Windows
         return None
     return None if lists.filename == str(path) else lists  # IO_FLAG_MMAP makes those
 
