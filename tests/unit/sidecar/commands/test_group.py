@@ -167,7 +167,8 @@ def test_installed_command_answers_a_bad_model_in_one_line(model: Path, command:
     model.write_bytes(model.read_bytes()[:-9])
     result = trimtab(command, model, input="")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "Error: the file is truncated or not an ONNX model; copy it again\n"
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.endswith(": the file is truncated or not an ONNX model; copy it again\n")
 
 
 def test_installed_command_answers_a_graph_that_fails_in_one_line(model: Path) -> None:
@@ -176,7 +177,7 @@ def test_installed_command_answers_a_graph_that_fails_in_one_line(model: Path) -
     model.write_bytes(graph_model(nodes, [shape]).SerializeToString())
     result = trimtab("transform", model, input="")
     assert result.returncode == 1
-    assert result.stderr.startswith("Error: the model's graph can't be run")
+    assert "adapter.onnx: the model's graph can't be run" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

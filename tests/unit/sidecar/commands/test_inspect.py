@@ -130,7 +130,8 @@ def test_inspect_refuses_a_bad_model_in_one_line(tmp_path: Path, flags: list[str
     result = inspect(tmp_path, *flags)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: the file is truncated or not an ONNX model; copy it again\n"
+    cause = "the file is truncated or not an ONNX model; copy it again"
+    assert result.stderr == f"Error: {file}: {cause}\n"
 
 
 def test_inspect_names_the_path_that_holds_no_model(tmp_path: Path) -> None:
