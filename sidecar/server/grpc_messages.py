@@ -146,7 +146,8 @@ def _read_creation(info: Any) -> float | None:
     """Read when a collection was made: ``created_at``, field 13 since 1.20."""
     if "created_at" not in info.DESCRIPTOR.fields_by_name or not info.HasField("created_at"):
         return None
-    return float(info.created_at.seconds) + float(info.created_at.nanos) * 1e-9
+    moment = info.created_at
+    return float(moment.seconds + moment.nanos * 1e-9)
 
 
 def _read_vector(params: Any) -> IndexedVector:
