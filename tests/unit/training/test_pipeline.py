@@ -306,7 +306,7 @@ def test_where_no_adapter_helps_there_is_no_model_but_the_reason(
     built = build(noise, tmp_path / "docs")
     assert built.file is None
     assert {item.name for item in (tmp_path / "docs").iterdir()} == {
-        "evaluation.json", "report.html", "README.md"
+        "evaluation.json", "report.html", "README.md", "runs",
     }  # fmt: skip
     record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
     assert record["fit"]["helps"] is False
