@@ -150,11 +150,16 @@ def test_rows_that_a_stray_quote_swallows_are_all_counted(tmp_path: Path) -> Non
     assert (dropped["count"], dropped["first"]) == (4, "rows.csv:5")
 
 
+# Without the time of packing: parameters name tests, and all workers must name them alike.
+PACKED_TABLE = gzip.compress(b"query,document\nq,d\n", mtime=0)
+CUT_ROWS = gzip.compress(b'{"query": "q", "document": "d"}' * 99, mtime=0)[:-20]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", table(by=",").encode("utf-16-le"), "holds zero bytes; UTF-16"),
-        ("a.csv", gzip.compress(b"query,document\nq,d\n"), "is gzipped, which its name does not"),
+        ("a.csv", PACKED_TABLE, "is gzipped, which its name does not"),
         ("a.csv", b"PAR1....", "is Parquet, which its name does not say"),
         ("a.csv", b"PK\x03\x04..", "is a ZIP archive"),
         ("a.tsv", table(by="\t", end="\r").encode(), "lines end with carriage returns alone"),
@@ -166,7 +171,7 @@ def test_rows_that_a_stray_quote_swallows_are_all_counted(tmp_path: Path) -> Non
         ("a.json", json.dumps(ROWS).encode()[:-9], "is not JSON: .*begins in line 1"),
         ("a.json", b'[["query", "document"], ["q", "d"]]', "first row holds names of columns"),
         ("a.csv", b"query,document,score\nq,d," + b'"1,5"\n', "decimal commas, such as 1,5"),
-        ("a.jsonl.gz", gzip.compress(b'{"query": "q", "document": "d"}' * 99)[:-20], "can't read"),
+        ("a.jsonl.gz", CUT_ROWS, "can't read"),
     ],
 )  # fmt: skip
 def test_what_cant_be_read_is_one_line(
