@@ -26,7 +26,8 @@ EMBED=${EMBED:-yes}                                   # no: EMBEDDINGS is up to 
 ENCODER=${ENCODER:-minilm}
 RECIPE=${RECIPE:-}
 MAX_DROPPED=${MAX_DROPPED:-}                          # share of labels that may name what is gone; the recipe's
-START=${START:-fresh}                                 # previous: go on from MODEL; give new labels alone
+START=${START:-fresh}                                 # previous: go on from MODEL; queries that it has seen do not judge
+UNSEEN=${UNSEEN:-no}                                  # yes: MODEL, whose training is not known, has seen none of DATASET's queries
 REQUIRE=${REQUIRE:-no-worse}                          # or better
 MARGIN=${MARGIN:-0.005}                               # loss of nDCG@10 that does not matter
 ADMIN=${ADMIN:-}                                      # the sidecar's admin address; empty: it watches its files
@@ -121,6 +122,7 @@ if has_model "$MODEL"; then
     older=$MODEL
     if [ "$START" = previous ] && [ -d "$MODEL/checkpoint" ]; then
         options+=(--from "$MODEL")
+        [ "$UNSEEN" != yes ] || options+=(--from-unseen)
     fi
 fi
 [ -z "$RECIPE" ] || options+=(--recipe "$RECIPE")

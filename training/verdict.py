@@ -59,18 +59,18 @@ def decide(record: dict[str, Any]) -> dict[str, Any]:
             heard where they are there.
 
     Returns:
-        ``decision``, ``sentence``, and ``reasons``: each a ``weight`` (``stop``, ``blind``,
+        ``decision``, ``sentence``, and ``reasons``: each a ``weight`` (``blind``, ``stop``,
         ``care``, ``good`` or ``note``) and a ``text``, the heaviest first.
     """
     reasons = list(_reasons(record))
-    order: dict[str, int] = {"stop": 0, "blind": 1, "care": 2, "good": 3, "note": 4}
+    order: dict[str, int] = {"blind": 0, "stop": 1, "care": 2, "good": 3, "note": 4}
     reasons.sort(key=lambda reason: order[reason["weight"]])
     weights = {reason["weight"] for reason in reasons}
     decision: Decision = "ship"
-    if "stop" in weights:
-        decision = "do not ship"
-    elif "blind" in weights:
+    if "blind" in weights:  # whatever the queries say
         decision = "can't tell"
+    elif "stop" in weights:
+        decision = "do not ship"
     elif "care" in weights:
         decision = "ship with care"
     return {

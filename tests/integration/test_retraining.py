@@ -133,7 +133,7 @@ def test_newer_model_gets_in_and_back_out(loop: Loop) -> None:
     before = loop.put(np.eye(DIM))
     manifest = json.loads(Adapter.load(loop.model).manifest.to_json())
     save_adapter(LinearAdapter(DIM), loop.model / "checkpoint", manifest=manifest)
-    done = loop.run(START="previous")
+    done = loop.run(START="previous", UNSEEN="yes")
     assert done.returncode == 0, done.stderr
     assert "B is better than A" in done.stdout
     assert "gate passes" in done.stdout

@@ -56,7 +56,7 @@ def compare(
 ) -> None:
     """Compare the newer model B with the older model A.
 
-    A and B are model files or folders; the word none stands for no adapter. Both search DATASET
+    Give the models as A B [C]... and then DATASET. They are model files or folders; the word none stands for no adapter. Both search DATASET
     exactly. Queries that either was trained on are left out. Any further model is compared with A,
     too, on the same queries.
 

@@ -196,6 +196,7 @@ def test_interrupted_fit_is_not_removed_by_another_which_says_what_differs(
         resume="must_match",
         seed=change.get("seed", 0),
         start_from=change.get("start"),
+        start_trained_on=TrainedOn.nothing(),
     )
     with pytest.raises(DataError, match=rf"{differs}.*--fresh"):
         fit_adapter(dataset, embeddings, change.get("recipe", TINY), settings)
