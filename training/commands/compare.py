@@ -56,9 +56,9 @@ def compare(
 ) -> None:
     """Compare the newer model B with the older model A.
 
-    Give the models as A B [C]... and then DATASET. They are model files or folders; the word none stands for no adapter. Both search DATASET
-    exactly. Queries that either was trained on are left out. Any further model is compared with A,
-    too, on the same queries.
+    Give the models as A B [C]... and then DATASET: model files or folders; the word none stands
+    for no adapter. All search DATASET exactly. Queries that any of them was trained on are left
+    out. Every further model is compared with A, too, on the same queries.
 
     With --gate, exit status 1 and 2 stay what they are: a failure, and wrong usage.
     """
