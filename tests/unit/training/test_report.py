@@ -309,3 +309,9 @@ def test_loggers_of_the_plotting_package_are_left_as_they_were() -> None:
     before = logging.getLogger("matplotlib").level
     write_report(plain_record(), None)
     assert logging.getLogger("matplotlib").level == before
+
+
+@pytest.mark.parametrize(("n_used", "is_said"), [(0, True), (3, False), (None, False)])
+def test_queries_are_called_new_only_where_that_is_known(n_used: int | None, is_said: bool) -> None:
+    page = write_report(plain_record(n_used=n_used), None)
+    assert ("none of which trained or chose anything" in page) == is_said
