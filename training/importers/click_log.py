@@ -49,6 +49,7 @@ class ClickLog:
         given: Mapping[str, tuple[str, ...]],
         *,
         header: bool = True,
+        delimiter: str | None = None,
         chosen: ClickSettings | None = None,
     ) -> None:
         """Find the log's files and columns.
@@ -56,7 +57,8 @@ class ClickLog:
         Raises:
             DataError: Nothing is there, or columns are missing.
         """
-        self._header, self._chosen = header, chosen or ClickSettings()
+        self._header, self._delimiter = header, delimiter
+        self._chosen = chosen or ClickSettings()
         self.columns: dict[Path, Columns] = {}
         self.names: dict[Path, list[str]] = {}
         self.n_rows: dict[Path, int] = {}
@@ -130,7 +132,7 @@ class ClickLog:
 
     def _rows(self, path: Path, tally: Tally) -> Iterator[Row]:
         """Read a file's rows."""
-        return read_rows(path, tally, header=self._header)
+        return read_rows(path, tally, header=self._header, delimiter=self._delimiter)
 
 
 def _gathered(

@@ -53,7 +53,13 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
             from relevance.
     """
     chosen = settings.clicks
-    log = ClickLog(source, settings.for_rows(), header=settings.header, chosen=chosen)
+    log = ClickLog(
+        source,
+        settings.for_rows(),
+        header=settings.header,
+        delimiter=settings.delimiter,
+        chosen=chosen,
+    )
     if chosen.min_dwell > 0:
         log.require_dwell()
     if settings.corpus is not None:

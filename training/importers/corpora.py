@@ -69,7 +69,7 @@ def read_texts(
         understood: Told how the file is read.
 
     Raises:
-        DataError: The file can't be read, has no ids or texts, or holds something and gives none.
+        DataError: The file can't be read, or gives no id with a text.
     """
     if not path.is_file():
         raise DataError(f"no file at {path}; expected {what} texts with ids")
@@ -83,11 +83,14 @@ def read_texts(
     for item in chain(head, texts):
         n_texts += 1
         yield item
-    if not n_texts and path.stat().st_size:
+    if not n_texts:
+        n_dropped = tally.n_dropped - n_dropped
+        why = (
+            tally.mostly() if n_dropped else "expected columns such as _id and text, or TREC's tags"
+        )
         raise DataError(
             f"{path} gives no {what}: {tally.n_rows - n_rows} rows or records were found, "
-            f"{tally.n_dropped - n_dropped} could not be used; expected columns such as _id and "
-            "text, or TREC's tags"
+            f"{n_dropped} could not be used; {why}"
         )
 
 
@@ -113,8 +116,6 @@ def add_corpus(
             by_text.setdefault(text_key(document.joined), number)
             if document.title and document.text:
                 by_text.setdefault(text_key(document.text), number)
-    if not by_text:
-        raise DataError(f"{path} holds no document; expected ids and texts")
     return by_text
 
 
@@ -176,7 +177,8 @@ def _open_texts(
     """
     kind = kind_of(path) or _sniff_kind(path, what)
     if kind == "tagged":
-        return dict(given), [], read_tagged(path, tally, what, given)
+        tags = {role: of for role, of in given.items() if (what, role) != ("query", "title")}
+        return tags, [], read_tagged(path, tally, what, tags)
     header = _has_header(path, given, kind)
     sample = sample_rows(path, header=header, delimiter=delimiter, kind=kind)
     columns = _text_columns(sample, given, path) if sample.rows else {}

@@ -32,11 +32,18 @@ FORMATS: dict[str, Importer] = {
 _CLICKS = {one.name for one in fields(ClickSettings)}
 _OPTIONS = {"columns": "--column", "header": "--no-header"}
 _OF_LABELS = ("beir", "trec")  # read labels by id, and texts from files of their own
-_TEXT_FILE_ROLES = ("query", "query_id", "document", "document_id", "id", "title", "text")
+_OF_ANY_TEXTS = dict.fromkeys(("id", "title", "text"), ("queries", "documents"))
+_OF_ID_TEXTS = {  # the files that a role is of
+    "query": ("queries",),
+    "query_id": ("queries",),
+    "document": ("documents",),
+    "document_id": ("documents",),
+    **_OF_ANY_TEXTS,
+}
 _USED_BY = {
     "columns": ("beir", "clicks", "pairs", "trec", "triplets"),
     "corpus": ("beir", "clicks", "pairs", "trec", "triplets"),
-    "delimiter": ("beir", "pairs", "trec", "triplets"),
+    "delimiter": ("beir", "clicks", "pairs", "trec", "triplets"),
     "grades": ("pairs", "triplets"),
     "lists": ("pairs", "triplets"),
     "header": ("clicks", "pairs", "triplets"),
@@ -114,10 +121,12 @@ def _refuse_unused(format_: str, settings: ImportSettings) -> None:
 
 def _refuse_unmet(format_: str, settings: ImportSettings, understood: Understood) -> None:
     """Refuse a column that is given for a file of texts, and that no such file has."""
-    roles = _TEXT_FILE_ROLES if format_ in _OF_LABELS else ("id", "title", "text")
+    roles = _OF_ID_TEXTS if format_ in _OF_LABELS else _OF_ANY_TEXTS
     for role, names in settings.columns.items():
         if format_ in _OF_LABELS and role not in roles:
             raise ConfigError(f"--column {role}=...: no such role; expected {', '.join(roles)}")
         for name in names if role in roles else ():
-            if not understood.uses(name):
-                raise ConfigError(f"--column {role}={name}: no file of texts has such a column")
+            files = roles[role]
+            if not understood.uses(name, files):
+                of = files[0] if len(files) == 1 else "texts"
+                raise ConfigError(f"--column {role}={name}: no file of {of} has such a column")

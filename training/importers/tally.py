@@ -159,6 +159,10 @@ class Tally:
                     f"rows and {labels.n_dropped} of {labels.n_rows} labels; nothing was written"
                 )
 
+    def mostly(self) -> str:
+        """Say why most rows of the kind that is read now were dropped; some must have been."""
+        return self._worst(self._current())
+
     def explain(self, otherwise: str = "none dropped") -> str:
         """Say in one line what became of the rows read; otherwise what to say if nothing did."""
         counts = {**self.dropped, **self.left_out}
@@ -189,12 +193,15 @@ class Tally:
         kind = self.kinds[name]
         if kind.n_dropped <= self.max_dropped * max(kind.n_rows, 1):
             return
-        reason, worst = max(kind.dropped.items(), key=lambda item: item[1].count)
         raise DataError(
             f"{kind.n_dropped} of {kind.n_rows} {name} can't be used, more than --max-dropped "
-            f"{self.max_dropped:g} allows; mostly: {reason} ({worst.count}, first at "
-            f"{self.where(worst.first)}); nothing was written"
+            f"{self.max_dropped:g} allows; {self._worst(kind)}; nothing was written"
         )
+
+    def _worst(self, kind: Kind) -> str:
+        """Name the most frequent reason to drop rows of a kind, and where it came first."""
+        reason, worst = max(kind.dropped.items(), key=lambda item: item[1].count)
+        return f"mostly: {reason} ({worst.count}, first at {self.where(worst.first)})"
 
     def _describe(self, counts: dict[str, Counted]) -> list[dict[str, Any]]:
         """List reasons with count and first place."""

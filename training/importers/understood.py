@@ -77,7 +77,7 @@ class Understood:
         """Begin; say whom to tell as files are opened."""
         self._announce = announce
         self._files: list[dict[str, Any]] = []
-        self._used: set[str] = set()
+        self._used: set[tuple[str, str]] = set()
         self._grades: list[dict[str, Any]] = []
         self._first, self._last = math.inf, -math.inf
 
@@ -85,12 +85,12 @@ class Understood:
         """Tell how a file is read, before it is."""
         record = reading.as_dict()
         self._files.append(record)
-        self._used |= {name for names in reading.columns.values() for name in names}
+        self._used |= {(reading.what, name) for of in reading.columns.values() for name in of}
         self._announce(record)
 
-    def uses(self, column: str) -> bool:
-        """Tell whether a column of this name, or a tag, has a role in one of the files."""
-        return column in self._used
+    def uses(self, column: str, what: Iterable[str]) -> bool:
+        """Tell whether a column of this name, or a tag, has a role in a file of one of these."""
+        return any((one, column) in self._used for one in what)
 
     def times(self, moments: Iterable[float]) -> None:
         """Note when something happened, in seconds since 1970; of the whole, not of a sample."""

@@ -1,5 +1,6 @@
 """What a click log's values and rows mean: read right, or refused with the option that decides."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -349,3 +350,16 @@ def test_columns_of_the_corpus_are_named_beside_those_of_the_log(tmp_path: Path)
     )
     record = import_labels("clicks", source, tmp_path / "out", settings)
     assert record["written"]["documents"] == 2
+
+
+def test_delimiter_of_a_log_can_be_told(tmp_path: Path) -> None:
+    lines = [f"q;a,b{n};1;{n % 2};{n}\n" for n in range(20)]
+    source = tmp_path / "log.csv"
+    source.write_text("".join(["query;doc_id,sku;rank;clicked;time\n", *lines]), encoding="utf-8")
+    clicks = ClickSettings(estimate="counts", min_clicks=1.0)
+    settings = ImportSettings(columns={"document": ("doc_id,sku",)}, clicks=clicks)
+    with pytest.raises(ConfigError, match=r"the file has 'query;doc_id', 'sku;rank;clicked"):
+        import_labels("clicks", source, tmp_path / "out", settings)
+    record = import_labels("clicks", source, tmp_path / "out", replace(settings, delimiter=";"))
+    assert record["understood"]["files"][0]["columns"]["document"] == ["doc_id,sku"]
+    assert record["clicks"]["searches"] == 20

@@ -138,6 +138,7 @@ def test_carriage_return_in_a_field_costs_no_more_than_its_row(tmp_path: Path) -
             "reason": "not CSV: a carriage return outside of quotes",
             "count": 1,
             "first": "rows.csv:59",
+            "of": "label rows",
         }
     ]
 
@@ -252,6 +253,7 @@ def test_cell_unlike_those_of_the_sample_is_dropped_and_counted(tmp_path: Path) 
             "reason": "document is a list, unlike in the first rows",
             "count": 1,
             "first": "r.jsonl:1001",
+            "of": "label rows",
         }
     ]
 
@@ -338,7 +340,12 @@ def test_parquet_value_that_cant_be_used_drops_its_row(tmp_path: Path) -> None:
     parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
     assert len(imported(tmp_path / "rows.parquet")) == 11
     assert record_of(tmp_path / "rows.parquet")["dropped"] == [
-        {"reason": "query holds bytes that are not UTF-8", "count": 1, "first": "rows.parquet:12"}
+        {
+            "reason": "query holds bytes that are not UTF-8",
+            "count": 1,
+            "first": "rows.parquet:12",
+            "of": "label rows",
+        }
     ]
 
 

@@ -160,10 +160,24 @@ def test_ids_of_the_corpus_beside_pairs_can_be_named(tmp_path: Path) -> None:
     assert sorted(load_splits(tmp_path / "out/qrels")["train"].popitem()[1]) == ["c11"]
 
 
-@pytest.mark.parametrize("content", ["no topic in here\n", "<top>\n", "qid\tquery\n"])
-def test_topics_in_which_nothing_is_found_are_refused(tmp_path: Path, content: str) -> None:
-    name = "topics.tsv" if "\t" in content else "topics.txt"
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "topics.txt",
+            "no topic in here\n",
+            r"what .*topics.txt holds: 'no topic in here'; expect",
+        ),
+        ("topics.txt", "<top>\n", r"topics.txt gives no query: 1 .*; mostly: query id is empty"),
+        ("topics.tsv", "qid\tquery\n", r"topics.tsv gives no query: 0 .*; expected columns such"),
+        ("topics.tsv", "", r"topics.tsv gives no query: 0 .*; expected columns such"),
+    ],
+    ids=["other text", "empty topic", "names alone", "empty"],
+)
+def test_topics_in_which_nothing_is_found_are_refused(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / "l.qrels").write_text("q 0 d 1\n", encoding="utf-8")
-    with pytest.raises(DataError, match=rf"{name} gives no query"):
+    with pytest.raises(DataError, match=message):
         imported(tmp_path / "l.qrels", "trec", queries=tmp_path / name)

@@ -79,7 +79,7 @@ def test_class_without_a_grade_is_dropped_and_counted(tmp_path: Path) -> None:
     source = write_jsonl(
         tmp_path / "r.jsonl", inference("query", "document", "label", as_text=True)
     )
-    with pytest.raises(DataError, match=r"8 of 12 rows.*a class without a grade"):
+    with pytest.raises(DataError, match=r"8 of 12 label rows.*a class without a grade"):
         grades(source, grades={"entailment": 1.0})
 
 

@@ -161,9 +161,15 @@ def test_topics_are_read_whatever_their_file_is_called(
     [
         ("", "is empty; expected query texts"),
         ("1: how long\n2: cost\n", r"can't tell what .*'1: how long'; expected .* parted by tabs"),
-        ("<html><p>no topics</p></html>\n", "holds no query"),
-        ("<topic number='7'><gene>BRAF</gene></topic>\n", r"1 of 1 queries can't.*query=TAG"),
-        ("9\tof another set\n", r"none of the 1 queries in .* \(such as '9'\) has a label"),
+        (
+            "<html><p>no topics</p></html>\n",
+            r"gives no query: 0 rows or records.*; expected columns such",
+        ),
+        (
+            "<topic number='7'><gene>BRAF</gene></topic>\n",
+            r"no query: 1 rows.* 1 could.*; mostly: .*query=TAG",
+        ),
+        ("9\tof another set\n", r"none of the queries in .* has a label: '9' against '1'"),
     ],
 )
 def test_topics_that_give_nothing_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -174,23 +180,40 @@ def test_topics_that_give_nothing_are_refused(tmp_path: Path, text: str, message
 
 
 def test_columns_of_topics_and_documents_are_named_by_their_own_words(tmp_path: Path) -> None:
-    rows = [{"question_id": "q1", "question": "why?", "about": "x"}]
+    rows = [{"nr": "q1", "question": "why?", "about": "x"}]
     topics = write_rows(tmp_path / "topics.json", rows)
     corpus = write_rows(tmp_path / "corpus.jsonl", [{"key": "d1", "words": "because"}])
-    with pytest.raises(DataError, match=r"like query_id; .* --column query_id=NAME"):
+    with pytest.raises(DataError, match=r"topics.json .* like id; .* --column id=NAME"):
         imported(tmp_path, topics, "q1 0 d1 1\n")
     for role in ("id", "query_id"):
-        dataset = imported(tmp_path, topics, "q1 0 d1 1\n", columns={role: ("question_id",)})
+        dataset = imported(tmp_path, topics, "q1 0 d1 1\n", columns={role: ("nr",)})
         assert dict(dataset.iter_queries()) == {"q1": "why?"}
-    columns = {"query_id": ("question_id",), "query": ("about",)}
-    with pytest.raises(DataError, match=r"like id or text; .* --column id=NAME"):
+    columns = {"query_id": ("nr",), "query": ("about",)}
+    with pytest.raises(DataError, match=r"corpus.jsonl .* like id or text; .* --column id=NAME"):
         imported(tmp_path, topics, "q1 0 d1 1\n", columns=columns, corpus=corpus)
     columns |= {"id": ("key",), "text": ("words",)}
     dataset = imported(tmp_path, topics, "q1 0 d1 1\n", columns=columns, corpus=corpus)
     assert dict(dataset.iter_queries()) == {"q1": "x"}
     assert dict(dataset.iter_documents()) == {"d1": "because"}
-    with pytest.raises(ConfigError, match=r"--column score=.* says nothing"):
-        imported(tmp_path, topics, "q1 0 d1 1\n", columns={"score": ("about",)})
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "message"),
+    [
+        ("score", "question", r"score=\.\.\.: no such role; expected query, query_id, document"),
+        ("document", "question", "document=question: no file of documents has such a column"),
+        ("document_id", "qid", "document_id=qid: no file of documents has such a column"),
+        ("text", "docid", "text=docid: no file of texts has such a column"),
+    ],
+)
+def test_column_that_says_nothing_of_topics_is_refused(
+    tmp_path: Path, role: str, name: str, message: str
+) -> None:
+    topics = write_rows(tmp_path / "topics.json", [{"qid": "q1", "question": "why?"}])
+    labels = "qid iteration docid rel\nq1 0 d1 1\n"
+    with pytest.raises(ConfigError, match=f"--column {message}"):
+        imported(tmp_path, topics, labels, columns={role: (name,)})
+    assert not (tmp_path / "out").exists()
 
 
 def test_dropped_labels_are_weighed_against_labels_and_not_against_the_corpus(
