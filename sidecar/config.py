@@ -18,6 +18,11 @@ ANY_PREFIX = "any"
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 
+def is_plain_segment(segment: str) -> bool:
+    """Tell whether a segment of a path, once it is decoded, means itself wherever it is read."""
+    return segment not in {".", ".."} and _SEGMENT.fullmatch(segment) is not None
+
+
 def read_prefix(text: str) -> tuple[str, ...]:
     """Read a path that stands before others, as in ``/qdrant``, into its segments.
 
@@ -25,7 +30,7 @@ def read_prefix(text: str) -> tuple[str, ...]:
         ConfigError: It is none.
     """
     parts = tuple(part for part in text.split("/") if part)
-    if not all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in parts):
+    if not all(map(is_plain_segment, parts)):
         raise ConfigError(f"{text!r} is no path; expected one as in '/qdrant', or '' for none")
     if "collections" in parts:
         raise ConfigError(f"{text!r} holds Qdrant's own '/collections'; expected what is before it")

@@ -7,7 +7,13 @@ asks for is then told from its own part (:meth:`Paths.own`).
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sidecar.config import ANY_PREFIX, ListenSettings, UpstreamSettings, read_prefix
+from sidecar.config import (
+    ANY_PREFIX,
+    ListenSettings,
+    UpstreamSettings,
+    is_plain_segment,
+    read_prefix,
+)
 from sidecar.rewrite.qdrant_rest import match_parts, split_path
 
 _ROOT = "collections"
@@ -63,7 +69,9 @@ class Paths:
         parts = split_path(target) or ()
         n = len(self._upstream) if parts[: len(self._upstream)] == self._upstream else 0
         if self._takes_any:
-            n += _foreign_segments(method, parts[n:])
+            n_foreign = _foreign_segments(method, parts[n:])
+            if n_foreign and _is_plain(_without_segments(target, n), parts[n : n + n_foreign]):
+                n += n_foreign
         if not n:
             return OwnPath(b"", parts, target)
         own = _without_segments(target, n)
@@ -86,6 +94,15 @@ def _foreign_segments(method: str, parts: tuple[str, ...]) -> int:
         return 0
     starts = [n for n, part in enumerate(parts) if part == _ROOT]
     return next((n for n in starts if match_parts(method, parts[n:]) is not None), starts[0])
+
+
+def _is_plain(target: bytes, parts: tuple[str, ...]) -> bool:
+    """Tell whether these segments, which a path begins with, are read alike by whoever reads them.
+
+    No empty one is among them or behind them (``//host``), none that goes up, no encoded slash.
+    """
+    written = target.partition(b"?")[0].split(b"/")[1 : len(parts) + 2]
+    return all(written) and all(map(is_plain_segment, parts))
 
 
 def _without_segments(target: bytes, n: int) -> bytes:

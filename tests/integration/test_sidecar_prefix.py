@@ -64,7 +64,7 @@ def bypassed(place: Place) -> dict[tuple[str, str], float]:
     ("listen", "upstream", "path", "sent"),
     [
         ("any", "", f"/qdrant{TAIL}", f"/qdrant{TAIL}"),
-        ("any", "", f"//a/%62{TAIL}/", f"//a/%62{TAIL}/"),
+        ("any", "", f"/a/%62{TAIL}/", f"/a/%62{TAIL}/"),
         ("/qdrant", "", f"/qdrant{TAIL}?timeout=3", f"{TAIL}?timeout=3"),
         ("/qdrant", "", TAIL, TAIL),
         ("/qdrant", "/deep/down", f"/qdrant{TAIL}", f"/deep/down{TAIL}"),

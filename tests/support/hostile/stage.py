@@ -46,7 +46,8 @@ async def staged(
     server = await start_upstream(arena.tell, arena.complain)
     host, port = server.sockets[0].getsockname()
     upstream = f'rest = "http://{host}:{port}"'
-    text = listen_table(way, authority) + _settings(upstream, {**LIMITS, **limits}, bool(token))
+    listen = listen_table(way, authority) + 'path_prefix = ""\n'  # a path has one meaning here
+    text = listen + _settings(upstream, {**LIMITS, **limits}, bool(token))
     environment = {"HOSTILE_ADMIN_TOKEN": token} if token else {}
     async with _running(folder, way, text, environment) as sidecar:
         async with _plain_port(way, authority, sidecar.rest_address) as address:
