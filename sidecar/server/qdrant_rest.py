@@ -128,17 +128,22 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_gone()
 
     def pause_writing(self) -> None:
-        """Let the answer wait for its reader."""
+        """Let the answer wait for its reader, and read no more requests until then."""
         self._is_writable = False
         self._unwritable_since = self._loop.time()
         if self._exchanges:
             self._exchanges[0].client_writable(writable=False)
+        self._steer_reading()
 
     def resume_writing(self) -> None:
         """Go on with the answer."""
         self._is_writable = True
+        if self._reader.head_since:
+            self._reader.head_since = self._loop.time()
         if self._exchanges:
             self._exchanges[0].client_writable(writable=True)
+        self._start_next()
+        self._steer_reading()
 
     # What the reader calls
 
@@ -210,13 +215,21 @@ class ClientConnection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Close the connection if its client takes too long; called about once a second."""
-        limits = self._limits
         if self._lingers_until:
             if now > self._lingers_until:
                 self._transport.abort()
-        elif not self._is_writable and now - self._unwritable_since > limits.body_timeout_s:
-            self._transport.abort()
-        elif self._exchanges:
+        elif not self._is_writable:  # nothing is read, so that nothing else is waited for
+            if now - self._unwritable_since > self._limits.body_timeout_s:
+                self._transport.abort()
+        else:
+            self._check_reading(now)
+        if self._exchanges:
+            self._exchanges[0].check(now)
+
+    def _check_reading(self, now: float) -> None:
+        """Give up on a client that has been waited for too long."""
+        limits = self._limits
+        if self._exchanges:
             is_waiting = self._receiving is not None and not self._is_reading_paused
             if is_waiting and now - self._last_byte_at > limits.body_timeout_s:
                 self._refuse(Refusal(408, "the request's body took too long"))
@@ -225,8 +238,6 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(Refusal(408, "the request's head took too long"))
         elif now - self._last_byte_at > limits.idle_timeout_s:
             self._transport.close()
-        if self._exchanges:
-            self._exchanges[0].check(now)
 
     def drain(self) -> None:
         """Close the connection now if it is idle; else after the request that is under way."""
@@ -236,15 +247,23 @@ class ClientConnection(asyncio.Protocol):
     # How it is done
 
     def _start_next(self) -> None:
-        """Start the first request; one after another where they are answered at once."""
+        """Start the first request; one after another where they are answered at once.
+
+        None is started while the client does not read, or its answers would pile up.
+        """
         if self._is_starting:
             return  # the loop that runs already comes to it
         self._is_starting = True
         try:
-            while self._exchanges and not self._exchanges[0].is_started and not self._is_ending():
+            while self._may_start():
                 self._exchanges[0].start()
         finally:
             self._is_starting = False
+
+    def _may_start(self) -> bool:
+        """Tell whether there is a request whose turn it is."""
+        is_waiting = bool(self._exchanges) and not self._exchanges[0].is_started
+        return is_waiting and self._is_writable and not self._is_ending()
 
     def _is_ending(self) -> bool:
         """Tell whether nothing more is read or answered."""
@@ -252,7 +271,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _steer_reading(self) -> None:
         """Stop reading while enough waits, and go on when it no longer does."""
-        should_pause = self._is_upstream_slow or len(self._exchanges) > MAX_WAITING
+        is_client_slow = not self._is_writable and not self._lingers_until
+        is_busy = self._is_upstream_slow or len(self._exchanges) > MAX_WAITING
+        should_pause = is_busy or is_client_slow
         if should_pause is self._is_reading_paused or self._transport.is_closing():
             return
         self._is_reading_paused = should_pause

@@ -121,7 +121,7 @@ class RequestReader:
         if not self.head_since:
             self._raw = b""
         else:
-            self._check_size(len(data) if was_in_head else 0)
+            self._check_size(len(data) if was_in_head and not self._n_begun else 0)
         return b""
 
     def _check_size(self, more: int) -> None:

@@ -61,11 +61,12 @@ async def deaf(address: Address, tag: str, bound_s: float) -> str:
         request = join("GET", f"/collections?{tag}", ["X-Pad: " + "x" * 2000]) * 100
         try:
             async with asyncio.timeout(bound_s):
-                for _ in range(5000):
+                for _ in range(1000):
                     await loop.sock_sendall(client, request)
+                    await asyncio.sleep(0)  # an upstream in this loop must come to answer
         except (TimeoutError, OSError):
             return ""
-    return "took 500,000 requests from a client that reads nothing"
+    return "took 100,000 requests from a client that reads nothing"
 
 
 async def reset_midway(address: Address, data: bytes, rng: random.Random) -> str:

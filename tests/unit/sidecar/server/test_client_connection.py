@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from sidecar.config import Limits
+from sidecar.config import Limits, ListenSettings, UpstreamSettings
 from sidecar.server import qdrant_rest
 from sidecar.server.heads import RequestHead
+from sidecar.server.paths import Paths
 from sidecar.server.qdrant_rest import ClientConnection
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -78,6 +79,9 @@ class PlayedExchange:
     def body_received(self, data: bytes) -> None:
         """Take it."""
 
+    def client_writable(self, *, writable: bool) -> None:
+        """Know it."""
+
     body_ended = check = client_gone = lambda self, *_: None
 
 
@@ -90,11 +94,19 @@ def exchanges(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[PlayedExchange]]
     return Played
 
 
-def with_connection(play: Callable[[ClientConnection, PlayedTransport], None]) -> PlayedTransport:
+def with_connection(
+    play: Callable[[ClientConnection, PlayedTransport], None], *, prefix: str = ""
+) -> PlayedTransport:
     """Play a connection in a loop of its own."""
     telemetry = SimpleNamespace(count=lambda *_: None)
     table = SimpleNamespace(settings=SimpleNamespace(limits=LIMITS))
-    traffic: Any = SimpleNamespace(table=table, is_draining=False, telemetry=telemetry, heads={})
+    traffic: Any = SimpleNamespace(
+        table=table,
+        is_draining=False,
+        telemetry=telemetry,
+        heads={},
+        paths=Paths(ListenSettings(path_prefix=prefix), UpstreamSettings()),
+    )
     transport: Any = PlayedTransport()
 
     async def main() -> None:
@@ -164,6 +176,73 @@ def test_any_number_of_requests_may_be_answered_at_once(
         exchanges.made[0].end()
 
     assert with_connection(play).written == b"<answer>" * n_requests
+
+
+def test_a_prefix_is_taken_away_once_from_a_head_that_is_known(
+    exchanges: type[PlayedExchange],
+) -> None:
+    def play(connection: ClientConnection, _: PlayedTransport) -> None:
+        for _ in range(3):
+            connection.data_received(b"GET /a/a/a HTTP/1.1\r\nHost: a\r\n\r\n")
+            exchanges.made[-1].end()
+
+    with_connection(play, prefix="/a")
+    assert [exchange.head.target for exchange in exchanges.made] == [b"/a/a"] * 3
+    assert exchanges.made[1].head is exchanges.made[2].head
+
+
+def test_heads_that_are_cut_anywhere_are_measured_one_by_one(
+    exchanges: type[PlayedExchange],
+) -> None:
+    n_requests = LIMITS.head_bytes // len(REQUEST) + 10
+
+    def play(connection: ClientConnection, _: PlayedTransport) -> None:
+        connection.data_received(REQUEST[:9])
+        for n in range(3):
+            connection.data_received(REQUEST[9:] + REQUEST * n_requests + REQUEST[:9])
+            for exchange in exchanges.made[n * (n_requests + 1) :]:
+                exchange.end()
+
+    assert with_connection(play).written == b"<answer>" * 3 * (n_requests + 1)
+
+
+def test_a_client_that_does_not_read_its_answers_is_read_no_further(
+    exchanges: type[PlayedExchange],
+) -> None:
+    def play(connection: ClientConnection, transport: PlayedTransport) -> None:
+        connection.data_received(REQUEST * 3)
+        first, second, third = exchanges.made
+        connection.pause_writing()
+        first.end()
+        assert not second.is_started
+        connection.resume_writing()
+        assert second.is_started
+        second.end()
+        assert transport.is_reading
+        connection.pause_writing()
+        assert not transport.is_reading
+        third.end()
+        assert not transport.is_reading
+        connection.resume_writing()
+        assert transport.is_reading
+
+    assert with_connection(play).written == b"<answer>" * 3
+
+
+def test_a_client_that_does_not_read_is_not_blamed_for_what_is_not_read_of_it(
+    exchanges: type[PlayedExchange],
+) -> None:
+    def play(connection: ClientConnection, transport: PlayedTransport) -> None:
+        connection.data_received(REQUEST + REQUEST[:20])
+        exchanges.made[0].end()
+        connection.pause_writing()
+        connection.check(now_and(LATE))
+        assert transport.written == b"<answer>"
+        assert not transport.is_ended
+        connection.check(now_and(LIMITS.body_timeout_s + 1))
+        assert transport.is_ended
+
+    with_connection(play)
 
 
 def test_any_number_of_requests_may_offer_another_protocol(
