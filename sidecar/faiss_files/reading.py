@@ -9,11 +9,19 @@ import numpy as np
 from sidecar.errors import ConfigError, MissingExtraError
 
 _NOT_FOUND = re.compile(r"could not open (.+) in mode ")  # OnDiskInvertedLists::do_mmap
+_NOT_MAPPED = re.compile(
+    "could not mmap|mmap only supported"
+    "|could not load ArrayInvertedLists as|read to array not implemented"
+)
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _ID_MAPS = (b"IxMp", b"IxM2")
 _FLAT = (b"IxFI", b"IxF2", b"IxFl")
 _HEADER_BYTES = 33  # write_index_header: d, ntotal, two dummies, is_trained, metric_type
 _HEAD_BYTES = 256
+
+
+class MappingError(Exception):
+    """A file can't be mapped here: its type can't be, or its file system can't. It may be read."""
 
 
 def import_faiss() -> Any:
@@ -71,12 +79,15 @@ def read_file(path: Path, flags: int) -> Any:
     Raises:
         ConfigError: It is no FAISS index, or its inverted lists are in a file that is not there,
             cut short, or not the only one of its name.
+        MappingError: It can't be opened in this way; perhaps without flags.
     """
     faiss = import_faiss()
     try:
         owner = _read(faiss, path, flags)
     except (RuntimeError, MemoryError) as error:
         said = str(error) or "its sizes are wrong"
+        if flags and _NOT_MAPPED.search(said):
+            raise MappingError(said) from error
         if (elsewhere := _NOT_FOUND.search(said)) is None:
             reason = said.splitlines()[0].rpartition("Error: ")[2]
             raise ConfigError(f"{path} is not a FAISS index: {reason}") from error
@@ -96,7 +107,10 @@ def _read(faiss: Any, path: Path, flags: int) -> Any:
     """
     if not flags & getattr(faiss, "IO_FLAG_MMAP_IFC", 0) or not path.stat().st_size:
         return faiss.read_index(str(path), flags)
-    content = np.memmap(path, np.uint8, "r")
+    try:
+        content = np.memmap(path, np.uint8, "r")
+    except OSError as error:  # not all file systems can
+        raise MappingError(str(error)) from error
     owner = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(content), content.size), flags)
     owner.referenced_objects = [content]  # faiss's own word for what must live as long
     return owner

@@ -1,5 +1,6 @@
 """FAISS index files of every kind, served to the official client over a real socket."""
 
+import errno
 import functools
 import logging
 import threading
@@ -288,18 +289,30 @@ def test_an_index_is_mapped_and_not_read(tmp_path: Path) -> None:
     assert grown < 20_000, f"{grown} KiB of 40,000 in memory"
 
 
+@pytest.mark.parametrize("kind", ["Flat", "HNSW16"])
+@pytest.mark.parametrize("by", ["faiss", "the system"])
 def test_an_index_that_can_not_be_mapped_is_read_and_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    by: str,
 ) -> None:
     plain = faiss.read_index
 
-    def read(path: str, flags: int = 0) -> Any:
+    def read(source: Any, flags: int = 0) -> Any:
         if flags:
-            raise RuntimeError("Error: no mapping of this type")
-        return plain(path, flags)
+            raise RuntimeError("Error: 'ptr != MAP_FAILED' failed: could not mmap: No such device")
+        return plain(source, flags)
 
-    settings = write_collection(tmp_path, build_index("Flat", VECTORS))
-    monkeypatch.setattr(faiss, "read_index", read)
+    def refuse(*_: Any) -> Any:
+        raise OSError(errno.ENODEV, "No such device")
+
+    settings = write_collection(tmp_path, build_index(kind, VECTORS))
+    if by == "faiss":
+        monkeypatch.setattr(faiss, "read_index", read)
+    else:
+        monkeypatch.setattr(np, "memmap", refuse)
     with caplog.at_level(logging.WARNING):
         collections = Collections.load([settings])
     assert "can't be mapped" in caplog.text

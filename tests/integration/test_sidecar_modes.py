@@ -37,6 +37,8 @@ WIDE = DIM + 4
 SHARE, N_QUERIES = 0.3, 400
 SHARE_GAP = 0.1  # more than four standard deviations of a share of 400
 KEPT = 25
+WRITTEN = 900
+"""The point that a test of policies writes, and that no other may find."""
 
 ROUTES = f"""
 [[route]]
@@ -148,7 +150,10 @@ def modes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Modes]:
 def defaults(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "policy" in request.node.name:
-        request.getfixturevalue("modes").configure()
+        modes: Modes = request.getfixturevalue("modes")
+        modes.configure()
+        path = "/collections/docs/points/delete?wait=true"
+        modes.raw.post(path, json={"points": [WRITTEN]}).raise_for_status()
 
 
 def compare(raw: Sequence[int], adapted: Sequence[int]) -> tuple[float, float]:
@@ -169,15 +174,20 @@ def test_off_answers_the_raw_query(modes: Modes) -> None:
 
 def test_shadow_answers_the_raw_query_and_compares_it_with_the_adapted_one(modes: Modes) -> None:
     seeds = range(4)
+    before = samples(modes.sidecar)
     for seed in seeds:
         answer = search(modes.raw, "shadow", query(seed))
         assert hits(answer) == exact(query(seed))
         assert mark_of(answer) == ""
-        n_wanted = seed + 1
-        found = eventually(
-            lambda: ask("GET", f"{modes.sidecar.admin_url}/shadow").json()["comparisons"],
-            is_right=lambda kept, n=n_wanted: len(kept) == n,
+        eventually(
+            lambda: (
+                samples(modes.sidecar).get(("trimtab_shadow_rank_distance_count", "shadow"), 0)
+                - before.get(("trimtab_shadow_rank_distance_count", "shadow"), 0)
+            ),
+            is_right=lambda count, n=seed + 1: count == n,
         )
+    kept = ask("GET", f"{modes.sidecar.admin_url}/shadow").json()["comparisons"]
+    found = kept[-len(seeds) :]
     for seed, comparison in zip(seeds, found, strict=True):
         raw = [point for point, _ in exact(query(seed))]
         adapted = [point for point, _ in exact(modes.adapted(seed))]
@@ -191,7 +201,7 @@ def test_shadow_answers_the_raw_query_and_compares_it_with_the_adapted_one(modes
             "raw": list(map(str, raw)),
             "adapted": list(map(str, adapted)),
         }
-    numbers = samples(modes.sidecar)
+    numbers = {key: value - before.get(key, 0) for key, value in samples(modes.sidecar).items()}
     assert numbers["trimtab_shadow_overlap_count", "shadow"] == len(seeds)
     assert numbers["trimtab_shadow_rank_distance_count", "shadow"] == len(seeds)
     for what, key in (("overlap", "overlap"), ("rank_distance", "rank_distance")):
@@ -344,10 +354,10 @@ def test_policy_refuses_what_it_does_not_know(modes: Modes) -> None:
 
 
 def writes() -> list[tuple[str, str, dict[str, Any]]]:
-    point = {"id": 900, "vector": points()[0].vector}
+    point = {"id": WRITTEN, "vector": points()[0].vector}
     return [
         ("PUT", "", {"points": [point]}),
-        ("PUT", "", {"batch": {"ids": [900], "vectors": {"": [query()], "title": [query()]}}}),
+        ("PUT", "", {"batch": {"ids": [WRITTEN], "vectors": {"": [query()], "title": [query()]}}}),
         ("PUT", "/vectors", {"points": [point]}),
         ("POST", "/batch", {"operations": [{"upsert": {"points": [point]}}]}),
         ("POST", "/batch", {"operations": [{"update_vectors": {"points": [point]}}]}),
@@ -371,6 +381,6 @@ def test_policy_guards_vectors_that_are_written(modes: Modes, guard: str) -> Non
     # Payloads, deletions and collections without such a route are free.
     free = {"operations": [{"set_payload": {"payload": {"a": 1}, "points": [1]}}]}
     assert modes.raw.post(f"{start}/batch", json=free).status_code == 200
-    assert modes.raw.post(f"{start}/delete", json={"points": [900]}).status_code == 200
+    assert modes.raw.post(f"{start}/delete", json={"points": [WRITTEN]}).status_code == 200
     other = {"points": writes()[0][2]["points"]}
     assert modes.raw.put("/collections/relevance/points", json=other).status_code == 200

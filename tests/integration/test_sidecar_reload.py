@@ -1,5 +1,6 @@
 """Routes and models change under way: whole, or not at all, and back again."""
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -101,36 +102,41 @@ def server() -> Iterator[Server]:
         yield server
 
 
+@contextlib.contextmanager
+def running(
+    server: Server, folder: Path, *, n_workers: int = 1, watch: bool = False
+) -> Iterator[Reloading]:
+    write_model(folder / "model.onnx", name="model")
+    config = write_config(folder, server, watch=watch)
+    with running_sidecar("--workers", str(n_workers), config=config) as sidecar:
+        made = Reloading(sidecar, server, folder)
+        yield made
+        made.raw.close()
+        made.admin.close()
+
+
 @pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
 def quiet(
     request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Reloading]:
     """Reloads only when it is told to."""
-    folder = tmp_path_factory.mktemp("quiet")
-    write_model(folder / "model.onnx", name="model")
-    config = write_config(folder, server)
-    with running_sidecar("--workers", str(request.param), config=config) as sidecar:
-        made = Reloading(sidecar, server, folder)
+    with running(server, tmp_path_factory.mktemp("quiet"), n_workers=request.param) as made:
         yield made
-        made.raw.close()
-        made.admin.close()
 
 
 @pytest.fixture(scope="module")
 def watching(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reloading]:
     """Reloads when its files change."""
-    folder = tmp_path_factory.mktemp("watching")
-    write_model(folder / "model.onnx", name="model")
-    config = write_config(folder, server, watch=True)
-    with running_sidecar(config=config) as sidecar:
-        made = Reloading(sidecar, server, folder)
+    with running(server, tmp_path_factory.mktemp("watching"), watch=True) as made:
         yield made
-        made.raw.close()
-        made.admin.close()
 
 
-def test_there_is_nothing_to_roll_back_to_at_first(quiet: Reloading) -> None:
-    answer = quiet.admin.post("/rollback")
+@pytest.mark.parametrize("n_workers", [1, 2], ids=["one worker", "two workers"])
+def test_there_is_nothing_to_roll_back_to_at_first(
+    server: Server, tmp_path: Path, n_workers: int
+) -> None:
+    with running(server, tmp_path, n_workers=n_workers) as fresh:
+        answer = fresh.admin.post("/rollback")
     assert answer.status_code == 409
     assert answer.json()["error"]
 
