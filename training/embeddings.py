@@ -204,6 +204,16 @@ class Embeddings:
         return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
 
+def said_use(folder: Path) -> str:
+    """Give what `trimtab embed` was told that the queries are for.
+
+    Returns:
+        ``migration``, or ``auto`` where nothing of the kind was said.
+    """
+    record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    return "migration" if record.get("use") == "migration" else "auto"
+
+
 def open_documents(folder: str | Path) -> VectorTable:
     """Open the document vectors of a folder that may have no queries yet.
 

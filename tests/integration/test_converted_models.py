@@ -109,6 +109,19 @@ def test_split_made_of_what_a_model_may_have_seen_gives_no_verdict(
     assert "measured on the dev split instead" in " ".join(kept.stderr.split())
 
 
+def test_fit_remembers_that_embed_was_told_of_another_encoder(tmp_path: Path) -> None:
+    moved = make_world(tmp_path / "moved", dim=12, dim_query=12, n_queries=120)
+    encoder = json.loads((moved.vectors / "encoder.json").read_text())
+    (moved.vectors / "encoder.json").write_text(json.dumps({**encoder, "use": "migration"}))
+    (tmp_path / "recipe.toml").write_text('adapter = "linear"\n' + RECIPE)
+    done = run(
+        "fit", moved.folder, "--embeddings", moved.vectors, "-o", tmp_path / "docs",
+        "--recipe", tmp_path / "recipe.toml",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert Adapter.load(tmp_path / "docs").manifest.use == "migration"
+
+
 def test_convert_is_told_that_queries_are_of_another_encoder(tmp_path: Path) -> None:
     np.save(tmp_path / "w.npy", np.eye(4, dtype=np.float32))
     out = tmp_path / "moved.onnx"

@@ -80,7 +80,7 @@ def fit(
     )
     from training.config import Recipe, load_recipe
     from training.dataset import Dataset
-    from training.embeddings import Embeddings
+    from training.embeddings import Embeddings, said_use
     from training.pipeline import BuildOptions, build_model, load_checkpoint
     from training.trained_on import TrainedOn
 
@@ -93,6 +93,8 @@ def fit(
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
     with talk.status("reading vectors"):
         vectors = Embeddings.open(embeddings)
+    if knobs.use == "auto":
+        knobs = replace(knobs, use=said_use(embeddings))
     started, trained_before = None, None
     if start_from:
         started, manifest = load_checkpoint(start_from)
