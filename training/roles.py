@@ -77,7 +77,7 @@ class Roles:
 
     def only_real(self, train: Qrels) -> Qrels:
         """Leave out the queries that only teach."""
-        return {query: labels for query, labels in train.items() if query not in self.synthetic}
+        return _without(train, self.synthetic)
 
 
 def assign_roles(dataset: Dataset, used: Collection[str] = ()) -> Roles:
