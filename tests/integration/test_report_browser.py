@@ -10,7 +10,9 @@ from tests.support.chromium import Chromium, Page, find_chromium, open_page, run
 from tests.support.records import make_example, make_manifest, make_record
 from training.report import write_report
 
-WIDTHS = (400, 1280)
+DESKTOP = 1280
+A4 = 794  # 210 mm at the 96 pixels an inch of CSS
+WIDTHS = (400, DESKTOP)
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, text of normal size
 DECISIONS = ("ship", "ship with care", "do not ship")
 LONG = "unbroken" * 200
@@ -60,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(browser: Chromium, folder: Path) -> Page:
+def opened(browser: Chromium, folder: Path) -> Page:
     """The longest page there is, with texts that no line can hold."""
     example = make_example(0, query=f"<script>console.error('in')</script> {LONG}", text=LONG)
     record = make_record()
@@ -68,6 +70,15 @@ def page(browser: Chromium, folder: Path) -> Page:
     file = folder / "report.html"
     file.write_text(write_report(record, make_manifest()), encoding="utf-8")
     return open_page(browser, file)
+
+
+@pytest.fixture
+def page(opened: Page) -> Page:
+    """The opened page as a desktop's screen shows it, whatever a test before this one asked of it."""
+    opened.emulate()
+    opened.resize(DESKTOP)
+    opened.run("document.querySelectorAll('details').forEach(one => one.open = false)")
+    return opened
 
 
 def test_nothing_stands_on_the_console_and_nothing_is_fetched(page: Page) -> None:
@@ -100,7 +111,6 @@ def test_drawings_are_seen_whole_or_can_be_moved(page: Page, width: int) -> None
 
 
 def test_text_of_drawings_stays_inside_them(page: Page) -> None:
-    page.resize(1280)
     outside = page.run(
         "[...document.querySelectorAll('svg text')].filter(text => {"
         " const box = text.getBoundingClientRect();"
@@ -140,16 +150,14 @@ def test_band_of_each_decision_stands_out(
 
 
 def test_print_is_light_whatever_the_screen_is_and_shows_the_recipe(page: Page) -> None:
+    page.resize(A4)
     page.emulate(scheme="dark", media="print")
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
-    page.emulate()
 
 
 def test_print_takes_a_few_sheets_of_a4(page: Page, folder: Path) -> None:
-    page.emulate()
-    page.run("document.querySelectorAll('details').forEach(one => one.open = false)")
     page.print(folder / "report.pdf")
     content = (folder / "report.pdf").read_bytes()
     n_sheets = len(re.findall(rb"/Type\s*/Page\b", content))
