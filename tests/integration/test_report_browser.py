@@ -74,7 +74,7 @@ def opened(browser: Chromium, folder: Path) -> Page:
 
 @pytest.fixture
 def page(opened: Page) -> Page:
-    """The opened page as a desktop's screen shows it, whatever a test before this one asked of it."""
+    """The opened page as a desktop's screen shows it, whatever a test before this one asked."""
     opened.emulate()
     opened.resize(DESKTOP)
     opened.run("document.querySelectorAll('details').forEach(one => one.open = false)")
