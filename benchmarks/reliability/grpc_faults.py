@@ -110,7 +110,7 @@ def _info() -> bytes:
 
 _HELD: list[socket.socket] = []
 _SURE_OF_ALL = 16
-"""Calls in a row, each on a connection of its own, that leave out one of two workers once in 2^15."""
+"""Calls in a row, each on its own connection, that leave out one of two workers once in 2^15."""
 
 
 def _speak_http(connected: socket.socket) -> None:
