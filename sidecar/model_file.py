@@ -27,13 +27,13 @@ _ARITHMETIC = "Abs Add Div Erf Exp Log Max Mean Min Mul Neg Pow Reciprocal Sign 
 _ACTIVATIONS = (
     "Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Sigmoid Softmax Softplus Tanh"
 )
-_PRODUCTS = "Gemm MatMul"
+_PRODUCTS = "Gemm MatMul MatMulInteger"
 _NORMS = (
     "LayerNormalization LpNormalization ReduceL2 ReduceMax ReduceMean ReduceSum ReduceSumSquare"
 )
 _SHAPES = (
-    "Cast Concat Constant Expand Gather Identity Reshape Shape Slice Squeeze TopK Transpose "
-    "Unsqueeze"
+    "Cast Concat Constant Expand Gather Identity QuantizeLinear Reshape Shape Slice Split Squeeze "
+    "TopK Transpose Unsqueeze"
 )
 ALLOWED_OPERATORS = frozenset(
     " ".join((_ARITHMETIC, _ACTIVATIONS, _PRODUCTS, _NORMS, _SHAPES)).split()

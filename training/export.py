@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,16 +16,29 @@ from sidecar.adapter import Adapter as ServedAdapter
 from sidecar.errors import ModelError
 from sidecar.manifest import METADATA_KEY, EncoderCard, Manifest
 from sidecar.model_file import INPUT_NAME, OUTPUT_NAME
-from training.adapters import Adapter, kind_of
+from training.adapters import Adapter, ComposedAdapter, kind_of
 from training.embeddings import EncoderInfo
 from training.errors import ExportError
+from training.quantised_graph import (
+    IR_VERSION,
+    OPSET,
+    can_quantise,
+    quantised_answers,
+    quantised_graph,
+)
 
-OPSET = 18
-IR_VERSION = 9
 TOLERANCE = 1e-5
 """Largest difference between torch and ONNX Runtime, absolute for outputs up to length 1 and
 relative beyond: float32 keeps seven digits, and another order of summing costs one or two."""
 
+ROUNDING = 0.03
+"""How far 8-bit products may move an adapted query, as a share of its length. Measured on five
+sets: docs/architecture.md."""
+
+Precision = Literal["auto", "float32"]
+
+_HALVES = 5e-3
+"""A value half way between two bytes may be rounded either way, by another order of summing."""
 _BATCH = 33
 _FACTOR_OF_ROUNDING = 4.0  # two errors of one size may point apart, and the largest vary
 
@@ -35,13 +48,18 @@ def export_adapter(
     manifest: Manifest,
     *,
     queries: NDArray[np.float32] | None = None,
+    precision: Precision = "auto",
 ) -> bytes:
     """Build a model file in memory, and prove that it gives what the adapter gives.
+
+    The adapter of a default fit becomes a graph of 8-bit products, unless these move one of the
+    real queries by more than :data:`ROUNDING`; all others are float32.
 
     Args:
         adapter: The adapter; built-in or a user's own.
         manifest: What the file will say about itself.
         queries: Real query vectors for the proof, shape ``(n, dim_in)``.
+        precision: ``auto``, or ``float32`` for no rounding in any case.
 
     Returns:
         The bytes of the ``.onnx`` file.
@@ -51,13 +69,47 @@ def export_adapter(
             Runtime differ by more than 1e-5 where float32 can tell.
     """
     adapter = adapter.cpu().eval()
+    if precision == "auto" and isinstance(adapter, ComposedAdapter) and can_quantise(adapter):
+        content = stamp_manifest(quantised_graph(adapter, INPUT_NAME, OUTPUT_NAME), manifest)
+        served = _load(content)
+        _prove_rounded(adapter, served, queries)
+        if rounding_error(adapter, served, queries) <= ROUNDING:
+            return content
     content = stamp_manifest(_to_onnx(adapter.for_export().eval(), adapter.dim_in), manifest)
+    _prove(adapter, _load(content), queries)
+    return content
+
+
+def rounding_error(
+    adapter: Adapter, served: ServedAdapter, queries: NDArray[np.float32] | None
+) -> float:
+    """Tell how far an exported adapter moves real queries from where the trained one puts them.
+
+    Args:
+        adapter: The trained adapter.
+        served: The exported one.
+        queries: Real query vectors, shape ``(n, dim_in)``; None gives 0.
+
+    Returns:
+        The largest distance between two adapted queries, which have unit length.
+    """
+    if queries is None or not len(queries):
+        return 0.0
+    with torch.no_grad():
+        wanted = adapter(torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))).numpy()
+    return float(np.linalg.norm(served.transform(queries) - wanted, axis=1).max())
+
+
+def _load(content: bytes) -> ServedAdapter:
+    """Load what was exported, as whoever serves it will.
+
+    Raises:
+        ExportError: It would be refused.
+    """
     try:
-        served = ServedAdapter.from_bytes(content)
+        return ServedAdapter.from_bytes(content)
     except ModelError as error:
         raise ExportError(f"the exported adapter would be refused when loaded: {error}") from error
-    _prove(adapter, served, queries)
-    return content
 
 
 def describe_adapter(
@@ -146,15 +198,36 @@ def _strip(model: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def _prove(adapter: Adapter, served: ServedAdapter, queries: NDArray[np.float32] | None) -> None:
-    """Compare both on random, real, tiny and huge queries, alone and in a batch."""
+def _probes(dim: int, queries: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
+    """Make random, tiny and huge queries, and take some real ones."""
     rng = np.random.default_rng(0)
-    random = rng.standard_normal((_BATCH, adapter.dim_in)).astype(np.float32)
+    random = rng.standard_normal((_BATCH, dim)).astype(np.float32)
     random /= np.linalg.norm(random, axis=1, keepdims=True)
     probes = {"random": random, "tiny": random * 1e-6, "huge": random * 1e6}
     if queries is not None and len(queries):
-        probes["real"] = np.asarray(queries[:_BATCH], dtype=np.float32)
-    for name, probe in probes.items():
+        probes["real"] = np.ascontiguousarray(queries[:_BATCH], dtype=np.float32)
+    return probes
+
+
+def _prove_rounded(
+    adapter: ComposedAdapter, served: ServedAdapter, queries: NDArray[np.float32] | None
+) -> None:
+    """Compare a graph of 8-bit products with the same rounded numbers, alone and in a batch."""
+    for name, probe in _probes(adapter.dim_in, queries).items():
+        wanted = quantised_answers(adapter, probe)
+        single = np.stack([served.transform(row) for row in probe])
+        for found in (served.transform(probe), single):
+            gap = float(np.abs(found - wanted).max())
+            if not gap <= _HALVES:
+                raise ExportError(
+                    f"the graph of 8-bit products and its own numbers differ by {gap:.1e} on "
+                    f"{name} queries, at most {_HALVES:.0e} is allowed; nothing was written"
+                )
+
+
+def _prove(adapter: Adapter, served: ServedAdapter, queries: NDArray[np.float32] | None) -> None:
+    """Compare both on random, real, tiny and huge queries, alone and in a batch."""
+    for name, probe in _probes(adapter.dim_in, queries).items():
         with torch.no_grad():
             wanted = adapter(torch.from_numpy(np.ascontiguousarray(probe))).numpy()
         single = np.stack([served.transform(row) for row in probe])

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.adapters import Adapter
+from training.adapters import Adapter, ComposedAdapter
 from training.checkpoint import Resume, Tell, Workspace
 from training.config import Recipe
 from training.dataset import Dataset, Qrels
@@ -233,6 +233,8 @@ class _Fit:
         verdict = judge(evidence, blend, flattered, self.recipe.min_gain)
         with torch.no_grad():
             adapter.blend.fill_(blend)
+        if isinstance(adapter, ComposedAdapter):
+            adapter.calibrate(self.runner.sample_queries(weights).to(adapter.blend.device))
         logger.info("fit finished", extra={"verdict": verdict.text})
         attempts = [*tried.values(), *(families[name] for name in others)]
         return FitResult(

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from training.adapters import Adapter
 from training.checkpoint import State, Workspace
 from training.config import Recipe
-from training.dataset import Qrels
+from training.dataset import Qrels, unit_hash
 from training.device import seeded
 from training.embeddings import Embeddings
 from training.folds import Fold
@@ -19,6 +21,8 @@ from training.trial import TrainedTrial, Trial, Weights
 from training.validation import ValidationSet
 
 logger = logging.getLogger(__name__)
+
+_MAX_SAMPLED = 20_000
 
 Progress = Callable[[int, int], None]
 """Called with the number of trials finished and of all trials, after every epoch."""
@@ -94,6 +98,11 @@ class Runner:
         if weights.synthetic == 0 and self._bench.roles.is_mixed:
             return self._all_real if fold is None else self._real_fold_trains[fold]
         return self._all if fold is None else self._fold_trains[fold]
+
+    def sample_queries(self, weights: Weights) -> Float[Tensor, "queries dim"]:
+        """Give the vectors of training queries, or of some of them where they are very many."""
+        wanted = sorted(self.queries(weights), key=lambda query: unit_hash(query, "sampled"))
+        return torch.from_numpy(self._bench.embeddings.queries.take_ids(wanted[:_MAX_SAMPLED]))
 
     def untrained(self, family: str, train: Qrels) -> Adapter:
         """Make an adapter where training starts."""

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ from training.search import normalise, prepare_documents
 from training.validation import ValidationSet, slice_mean
 
 logger = logging.getLogger(__name__)
+
+KEEP_EVERY_S = 30.0
+"""Seconds between two states of an unfinished trial on disk: what an interruption may cost."""
 
 _WARM_UP_STEPS = 10
 _SCALE_DOCUMENTS = 4096
@@ -133,6 +137,7 @@ class Trial:
         self._best_score = -np.inf
         self._curve: list[dict[str, float]] = []
         self._history: list[Float[Tensor, " queries"]] = []
+        self._is_done = False
 
     def run(
         self,
@@ -144,7 +149,7 @@ class Trial:
         """Train until validation has stopped getting better, or for all epochs.
 
         Args:
-            workspace: Where unfinished work is kept.
+            workspace: Where unfinished work is kept, twice a minute, and then its outcome.
             epochs: Most passes over the training queries.
             on_epoch: Called after every epoch, for a progress bar.
 
@@ -152,17 +157,22 @@ class Trial:
             DivergedError: The loss is no longer finite.
         """
         self._restore(workspace)
-        if not self._curve:
+        if not self._history:
             self._best_score = self._score()
-        while len(self._curve) < epochs and not self._has_stopped():
+        kept_at = time.monotonic()
+        while not self._is_done and len(self._curve) < epochs and not self._has_stopped():
             loss = self._train_epoch()
             score = self._score()
             self._curve.append({"loss": loss, "validation": score})
             if score > self._best_score or self._validation is None:
                 self._best, self._best_epoch = _copy(self._mean.state_dict()), len(self._curve)
                 self._best_score = score
-            self._keep(workspace)
+            if time.monotonic() - kept_at >= KEEP_EVERY_S:
+                self._keep(workspace)
+                kept_at = time.monotonic()
             on_epoch()
+        if not self._is_done:
+            self._keep_outcome(workspace)
         self.adapter.load_state_dict(self._best)
         history = torch.stack(self._history).double().numpy()
         return TrainedTrial(self._best, self._best_epoch, self._best_score, self._curve, history)
@@ -242,6 +252,21 @@ class Trial:
         self._history.append(torch.from_numpy(scores).float())
         return slice_mean(scores, self._validation.is_seen)
 
+    def _keep_outcome(self, workspace: Workspace) -> None:
+        """Save what a finished trial has come to."""
+        state = {f"best.{key}": value for key, value in self._best.items()}
+        state["history"] = torch.stack(self._history)
+        workspace.save(self.name, state, {**self._record(), "is_done": True})
+
+    def _record(self) -> dict[str, Any]:
+        """Write down where the trial stands."""
+        return {
+            "epoch": self._best_epoch,
+            "score": self._best_score,
+            "curve": self._curve,
+            "steps": self._n_steps,
+        }
+
     def _keep(self, workspace: Workspace) -> None:
         """Save everything that the next epoch depends on."""
         state = {f"adapter.{key}": value for key, value in self.adapter.state_dict().items()}
@@ -253,13 +278,7 @@ class Trial:
         state["random"] = torch.get_rng_state()
         if self._device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self._device)
-        record = {
-            "epoch": self._best_epoch,
-            "score": self._best_score,
-            "curve": self._curve,
-            "steps": self._n_steps,
-        }
-        workspace.save(self.name, state, record)
+        workspace.save(self.name, state, self._record())
 
     def _restore(self, workspace: Workspace) -> None:
         """Continue from what :meth:`_keep` saved, if there is anything."""
@@ -267,9 +286,15 @@ class Trial:
         if found is None:
             return
         state, record = found
+        self._best = _under(state, "best.")
+        self._history = list(state["history"])
+        self._best_epoch, self._best_score = record["epoch"], record["score"]
+        self._curve, self._n_steps = record["curve"], record["steps"]
+        self._is_done = bool(record.get("is_done"))
+        if self._is_done:
+            return
         self.adapter.load_state_dict(_under(state, "adapter."))
         self._mean.load_state_dict(_under(state, "mean."))
-        self._best = _under(state, "best.")
         optimiser = self._optimiser.state_dict()
         entries: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(state, "optimiser.").items():
@@ -280,9 +305,6 @@ class Trial:
         torch.set_rng_state(state["random"])
         if "random.cuda" in state and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["random.cuda"], self._device)
-        self._best_epoch, self._best_score = record["epoch"], record["score"]
-        self._curve, self._n_steps = record["curve"], record["steps"]
-        self._history = list(state["history"])
 
 
 def step_size(n_queries: int, recipe: Recipe) -> tuple[int, float]:

@@ -4,7 +4,10 @@ All contenders take turns in blocks within one run, so that whatever else the ma
 of them. Every time is that of one call with the checks that it makes; outputs are compared first.
 
 - numpy: ``query @ weight`` alone, no bias, no check: what one pass over the weights costs.
-- ours: ``Adapter.transform`` on a float32 array, and list to list.
+- ours: ``Adapter.transform`` of a linear adapter on a float32 array, and list to list.
+- ours, default fit: the same of a composed adapter of the size that ``trimtab fit`` without knobs
+  makes of hpo_lay's 4,837 training queries; its values are random, which no time depends on. Also
+  as float32, which is what was written before.
 - torch arrays: ``torch.nn.Linear`` and normalisation under ``inference_mode``, array to array.
 - torch lists: as llama-index-embeddings-adapter calls its adapter: ``torch.tensor(list)``, the
   module with gradients on, ``tolist()``.
@@ -26,27 +29,52 @@ import torch
 
 from benchmarks.record import write_results
 from sidecar.adapter import Adapter
-from training.adapters import LinearAdapter
+from training.adapters import Adapter as TrainedAdapter
+from training.adapters import ComposedAdapter, Gate, LinearAdapter
 from training.embeddings import EncoderInfo
-from training.export import describe_adapter, export_adapter
+from training.export import ROUNDING, Precision, describe_adapter, export_adapter
 
 DIMS = (384, 768, 1024, 1536, 3072)
 ROUNDS = 40
 WARM_UP = 50
 
 
-def contenders(dim: int) -> dict[str, Callable[[], object]]:
+DEFAULT_FIT = {"hidden": 1792, "prototypes": 512, "centroids": 16}
+
+
+def exported(adapter: TrainedAdapter, precision: Precision = "auto") -> bytes:
+    encoder = EncoderInfo("bench", "sha256:bench", adapter.dim_in, normalised=True)
+    manifest = describe_adapter(adapter, encoder, name="bench", similarity="cosine")
+    return export_adapter(adapter, manifest, precision=precision)
+
+
+def default_adapter(dim: int) -> ComposedAdapter:
+    generator = torch.Generator().manual_seed(dim)
+
+    def unit(rows: int) -> torch.Tensor:
+        drawn = torch.randn(rows, dim, generator=generator)
+        return torch.nn.functional.normalize(drawn, dim=1)
+
+    adapter = ComposedAdapter(dim, **DEFAULT_FIT)
+    adapter.set_prototypes(unit(DEFAULT_FIT["prototypes"]).T, temperature=0.06)
+    adapter.set_gate(Gate(unit(DEFAULT_FIT["centroids"]).T, threshold=0.0, width=0.1))
+    with torch.no_grad():
+        for value in adapter.parameters():
+            value.copy_(0.3 * torch.randn(value.shape, generator=generator) / dim**0.5)
+    adapter.calibrate(unit(1000))
+    return adapter
+
+
+def contenders(dim: int) -> tuple[dict[str, float], dict[str, Callable[[], object]]]:
     rng = np.random.default_rng(dim)
     adapter = LinearAdapter(dim)
     adapter.difference.data = torch.from_numpy(
         (rng.standard_normal((dim, dim)) / dim).astype(np.float32)
     )
-    encoder = EncoderInfo("bench", "sha256:bench", dim, normalised=True)
-    served = Adapter.from_bytes(
-        export_adapter(
-            adapter, describe_adapter(adapter, encoder, name="bench", similarity="cosine")
-        )
-    )
+    served = Adapter.from_bytes(exported(adapter))
+    default = default_adapter(dim)
+    rounded, plain = exported(default), exported(default, "float32")
+    default_served, plain_served = Adapter.from_bytes(rounded), Adapter.from_bytes(plain)
     weight = (np.eye(dim) + adapter.difference.detach().numpy()).astype(np.float32)
     linear = torch.nn.Linear(dim, dim)
     linear.weight.data = torch.from_numpy(weight.T.copy())
@@ -65,9 +93,15 @@ def contenders(dim: int) -> dict[str, Callable[[], object]]:
     wanted = torch_arrays()
     np.testing.assert_allclose(served.transform(query), wanted, atol=1e-5)
     np.testing.assert_allclose(np.array(torch_lists()), query @ weight, atol=1e-4)
-    return {
+    np.testing.assert_array_less(
+        np.linalg.norm(default_served.transform(query) - plain_served.transform(query)), ROUNDING
+    )
+    megabytes = {"8-bit": round(len(rounded) / 1e6, 2), "float32": round(len(plain) / 1e6, 2)}
+    return megabytes, {
         "numpy": lambda: query @ weight,
         "ours": lambda: served.transform(query),
+        "ours, default fit": lambda: default_served.transform(query),
+        "ours, default fit in float32": lambda: plain_served.transform(query),
         "ours lists": lambda: served.transform(as_list).tolist(),
         "torch arrays": torch_arrays,
         "torch lists": torch_lists,
@@ -75,7 +109,7 @@ def contenders(dim: int) -> dict[str, Callable[[], object]]:
 
 
 def measure(dim: int) -> dict[str, object]:
-    calls = contenders(dim)
+    megabytes, calls = contenders(dim)
     times: dict[str, list[int]] = {name: [] for name in calls}
     per_block = max(10, 60_000 // dim)
     for turn in range(ROUNDS):
@@ -98,8 +132,13 @@ def measure(dim: int) -> dict[str, object]:
     middle = {name: values["p50"] for name, values in microseconds.items()}
     return {
         "n": ROUNDS * per_block,
+        "default fit's file, MB": megabytes,
         "microseconds": microseconds,
         "ours / numpy": round(middle["ours"] / middle["numpy"], 2),
+        "ours, default fit / numpy": round(middle["ours, default fit"] / middle["numpy"], 2),
+        "ours, default fit in float32 / numpy": round(
+            middle["ours, default fit in float32"] / middle["numpy"], 2
+        ),
         "torch arrays / ours": round(middle["torch arrays"] / middle["ours"], 2),
         "torch lists / ours": round(middle["torch lists"] / middle["ours"], 2),
         "torch lists / ours lists": round(middle["torch lists"] / middle["ours lists"], 2),

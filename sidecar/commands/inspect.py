@@ -36,6 +36,7 @@ def inspect(model: str, as_json: bool) -> None:
         "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint or 'no fingerprint'})",
         **_origin_line(manifest.training),
         **_region_line(manifest.query_region),
+        "weights": "8-bit" if "MatMulInteger" in checked.operators else "float32",
         "stores queries": "yes" if manifest.stores_queries else "no",
         "ONNX": f"opset {checked.opset}, IR {checked.ir_version}, {', '.join(checked.operators)}",
         "made": manifest.created or "unknown",

@@ -12,8 +12,13 @@ from training.adapters.base import Adapter
 from training.errors import ConfigError
 from training.search import normalise
 
-_STEP = 3.0
+SHIFT_STEP = 3.0
 """Adam moves all parameters alike; shifts are to move so many times faster than the matrices."""
+
+_MARGIN = 1.25
+"""How much larger than in any training query a coordinate or a hidden unit may be before it is cut
+off."""
+_LEAST_RANGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class ComposedAdapter(Adapter):
     temperature: Tensor
     gate_centroids: Tensor
     gate_bounds: Tensor
+    input_range: Tensor
+    hidden_range: Tensor
+    prototype_range: Tensor
 
     def __init__(
         self,
@@ -83,6 +91,9 @@ class ComposedAdapter(Adapter):
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("gate_centroids", torch.zeros(self.dim_in, centroids))
         self.register_buffer("gate_bounds", torch.tensor([0.0, 1.0]))
+        self.register_buffer("input_range", torch.tensor(0.0))
+        self.register_buffer("hidden_range", torch.zeros(hidden))
+        self.register_buffer("prototype_range", torch.tensor(0.0))
 
     @property
     def averages(self) -> bool:  # type: ignore[override]
@@ -110,6 +121,33 @@ class ComposedAdapter(Adapter):
         self.gate_centroids.copy_(gate.centroids)
         self.gate_bounds.copy_(torch.tensor([gate.threshold, gate.width]))
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Tell whether it is known how large queries and hidden units get."""
+        return bool(self.input_range > 0)
+
+    @torch.no_grad()
+    def calibrate(self, queries: Float[Tensor, "n dim_in"]) -> None:
+        """Note how large coordinates, hidden units and prototypes' shares get, for 8-bit products.
+
+        Args:
+            queries: Queries like those to come, such as the training queries.
+        """
+        queries = normalise(queries) if self.normalised else queries
+        self.input_range.copy_(_MARGIN * queries.abs().max().clamp_min(_LEAST_RANGE))
+        if self.hidden:
+            hidden = torch.relu(queries @ self.weight_in + self.bias_in)
+            self.hidden_range.copy_(_MARGIN * hidden.amax(dim=0).clamp_min(_LEAST_RANGE))
+        if self.n_prototypes:
+            self.prototype_range.copy_((_MARGIN * self._shares(queries).max()).clamp_max(1.0))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take a saved state; one of version 0.1 is not calibrated."""
+        state_dict.setdefault(f"{prefix}input_range", torch.tensor(0.0))
+        state_dict.setdefault(f"{prefix}hidden_range", torch.zeros(self.hidden))
+        state_dict.setdefault(f"{prefix}prototype_range", torch.tensor(0.0))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def forward(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
         """Adapt queries; where lengths mean nothing to the index, they mean nothing here."""
         return super().forward(normalise(queries) if self.normalised else queries)
@@ -121,13 +159,15 @@ class ComposedAdapter(Adapter):
             change = change + torch.relu(queries @ self.weight_in + self.bias_in) @ self.weight_out
         if not self.n_prototypes and not self.n_centroids:
             return change
-        directions = normalise(queries)
         if self.n_prototypes:
-            near = torch.softmax(directions @ self.prototypes / self.temperature, dim=-1)
-            change = change + near @ (_STEP * self.shifts)
+            change = change + self._shares(queries) @ (SHIFT_STEP * self.shifts)
         if self.n_centroids:
-            change = change * self._gate(directions)
+            change = change * self._gate(normalise(queries))
         return change
+
+    def _shares(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n prototypes"]:
+        """Give the share of each prototype in each query's shift."""
+        return torch.softmax(normalise(queries) @ self.prototypes / self.temperature, dim=-1)
 
     def _gate(self, directions: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n 1"]:
         """Give the share of the change that is applied to each query."""

@@ -1,6 +1,7 @@
 """`trimtab export CHECKPOINT -o FILE`: a trained adapter to one ONNX file."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -10,11 +11,18 @@ from training.commands.options import PATH
 @click.command()
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The .onnx file to write.")
-def export(checkpoint: Path, output: Path) -> None:
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32"]),
+    default="auto",
+    show_default=True,
+    help="auto: 8-bit products for the adapter of a default fit; float32: none.",
+)
+def export(checkpoint: Path, output: Path, precision: Literal["auto", "float32"]) -> None:
     """Export a trained CHECKPOINT to ONNX.
 
     CHECKPOINT is a model folder, or the checkpoint folder in it. Writes nothing unless ONNX
-    Runtime gives what torch gives.
+    Runtime gives what the adapter gives.
     """
     from training.commands.screen import results, talk
     from training.errors import ExportError
@@ -25,7 +33,7 @@ def export(checkpoint: Path, output: Path) -> None:
     if output.suffix != ".onnx":
         raise ExportError(f"{output} does not end in .onnx; expected models/NAME/adapter.onnx")
     adapter, manifest = load_checkpoint(checkpoint)
-    content = export_adapter(adapter, manifest)
+    content = export_adapter(adapter, manifest, precision=precision)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, content)
     results.print(f"made {output} ({len(content) / 1e6:.2f} MB)")

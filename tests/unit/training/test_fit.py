@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tests.support.worlds import World, make_world
+from training import trial
 from training.adapters import LinearAdapter
 from training.adapters.registry import save_adapter
-from training.checkpoint import Resume
+from training.checkpoint import Resume, Workspace
 from training.config import Recipe
 from training.dataset import Dataset
 from training.embeddings import Embeddings
@@ -119,11 +120,18 @@ class StopAfter:
 
 
 @pytest.mark.parametrize(
-    ("kind", "calls"), [("auto", 1), ("auto", 40), ("linear", 9), ("two_layer", 20)]
+    ("kind", "calls", "keep_every_s"),
+    [("auto", 1, 0.0), ("auto", 40, 1e9), ("linear", 9, 0.0), ("two_layer", 20, 1e9)],
 )
 def test_resumed_fit_gives_same_bytes_as_uninterrupted(
-    world: World, tmp_path: Path, kind: str, calls: int
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    calls: int,
+    keep_every_s: float,
 ) -> None:
+    monkeypatch.setattr(trial, "KEEP_EVERY_S", keep_every_s)
     recipe = AUTO if kind == "auto" else replace(QUICK, adapter=kind)
     whole = fit_adapter(world.dataset, world.embeddings, recipe)
     settings = FitSettings(workspace=tmp_path / "work", resume="must_match")
@@ -132,6 +140,29 @@ def test_resumed_fit_gives_same_bytes_as_uninterrupted(
     resumed = fit_adapter(world.dataset, world.embeddings, recipe, settings)
     assert state_of(whole.adapter) == state_of(resumed.adapter)
     assert whole.curves == resumed.curves
+
+
+def test_finished_trials_are_a_small_part_of_what_training_holds(
+    world: World, tmp_path: Path
+) -> None:
+    """An unfinished trial keeps its weights five times; at 1,536 dims that is 75 MB an epoch."""
+    written: list[int] = []
+    save = Workspace.save
+
+    def counted(self: Workspace, name: str, *rest: Any) -> None:
+        save(self, name, *rest)
+        written.append((tmp_path / f"{name}.safetensors").stat().st_size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "save", counted)
+        result = fit_adapter(
+            world.dataset, world.embeddings, QUICK, FitSettings(workspace=tmp_path)
+        )
+    assert result.adapter is not None
+    n_bytes = sum(value.nbytes for value in result.adapter.state_dict().values())
+    assert len(written) == 8  # 2 weights x 3 folds and 2 refits, each once
+    history = 4 * 26 * 40  # float32 scores of at most 40 queries at the start and after 25 epochs
+    assert max(written) < n_bytes + history + 4096
 
 
 def test_resume_repeats_no_finished_epoch(world: World, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_inspect_shows_one_fact_a_line(model: Path) -> None:
         "name @ version": f"toy@{version}",
         "adapter": "linear, 6 -> 4 dims, for migration",
         "output": "any length, compared by cosine",
+        "weights": "float32",
         "encoder": "toy-encoder (sha256:toy)",
         "stores queries": "yes",
         "ONNX": "opset 18, IR 9, MatMul",
