@@ -1,18 +1,23 @@
 """8-bit products: what the rounding costs, that rows stand alone, and when there is none."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 from onnx import numpy_helper
 from torch import Tensor
 
 from sidecar.adapter import Adapter as ServedAdapter
+from sidecar.commands.inspect import inspect
 from sidecar.model_file import check_model
 from training import export
 from training.adapters import ComposedAdapter, Gate, load_adapter, save_adapter
+from training.commands.export import export as export_command
 from training.embeddings import EncoderInfo
 from training.errors import ExportError
 from training.export import ROUNDING, describe_adapter, export_adapter, rounding_error
@@ -153,6 +158,21 @@ def test_graph_that_gives_other_numbers_is_refused(monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(ExportError, match="8-bit products and its own numbers differ"):
         exported(adapter)
+
+
+@pytest.mark.parametrize(("option", "weights"), [((), "8-bit"), (("float32",), "float32")])
+def test_export_command_takes_a_precision_and_inspect_says_it(
+    tmp_path: Path, option: tuple[str, ...], weights: str
+) -> None:
+    adapter = trained(**PARTS[-1])
+    manifest = describe_adapter(adapter, ENCODER, name="toy", similarity="cosine")
+    save_adapter(adapter, tmp_path, manifest=json.loads(manifest.to_json()))
+    file = str(tmp_path / "adapter.onnx")
+    options = [word for value in option for word in ("--precision", value)]
+    done = CliRunner().invoke(export_command, [str(tmp_path), "-o", file, *options])
+    assert done.exit_code == 0, done.output
+    shown = CliRunner().invoke(inspect, [file]).stdout
+    assert re.search(rf"^weights +{weights}$", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize("why", ["not calibrated", "any length", "starts at a matrix"])
