@@ -79,6 +79,11 @@ class Workspace:
             file.unlink()
         write_whole(marker, wanted.encode())
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing would be found of this fit if it ended now."""
+        return self.folder is not None and not any(self.folder.glob("*.safetensors"))
+
     def load(self, name: str) -> tuple[State, dict[str, Any]] | None:
         """Read one state, if it is there.
 

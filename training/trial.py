@@ -149,7 +149,7 @@ class Trial:
         """Train until validation has stopped getting better, or for all epochs.
 
         Args:
-            workspace: Where unfinished work is kept, twice a minute, and then its outcome.
+            workspace: Where unfinished work is kept, at most twice a minute, and then its outcome.
             epochs: Most passes over the training queries.
             on_epoch: Called after every epoch, for a progress bar.
 
@@ -159,7 +159,8 @@ class Trial:
         self._restore(workspace)
         if not self._history:
             self._best_score = self._score()
-        kept_at = time.monotonic()
+        # The first state is kept at once: a fit that was begun is found, and not taken for none.
+        kept_at = -math.inf if workspace.is_empty else time.monotonic()
         while not self._is_done and len(self._curve) < epochs and not self._has_stopped():
             loss = self._train_epoch()
             score = self._score()
