@@ -32,8 +32,8 @@ TOLERANCE = 1e-5
 relative beyond: float32 keeps seven digits, and another order of summing costs one or two."""
 
 ROUNDING = 0.03
-"""How far 8-bit products may move an adapted query, as a share of its length. Measured on five
-sets: docs/architecture.md."""
+"""How far 8-bit products may move an adapted query, as a share of its length; what they do to real
+ones: docs/decisions/0011-eight-bit-products.md."""
 
 Precision = Literal["auto", "float32"]
 
@@ -213,8 +213,10 @@ def _prove_rounded(
     adapter: ComposedAdapter, served: ServedAdapter, queries: NDArray[np.float32] | None
 ) -> None:
     """Compare a graph of 8-bit products with the same rounded numbers, alone and in a batch."""
-    for name, probe in _probes(adapter.dim_in, queries).items():
-        wanted = quantised_answers(adapter, probe)
+    probes = _probes(adapter.dim_in, queries)
+    answers = quantised_answers(adapter, np.concatenate(list(probes.values())))
+    ends = np.cumsum([len(probe) for probe in probes.values()])[:-1]
+    for (name, probe), wanted in zip(probes.items(), np.split(answers, ends), strict=True):
         single = np.stack([served.transform(row) for row in probe])
         for found in (served.transform(probe), single):
             gap = float(np.abs(found - wanted).max())

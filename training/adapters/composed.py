@@ -136,10 +136,11 @@ class ComposedAdapter(Adapter):
         queries = normalise(queries) if self.normalised else queries
         self.input_range.copy_(_MARGIN * queries.abs().max().clamp_min(_LEAST_RANGE))
         if self.hidden:
-            hidden = torch.relu(queries @ self.weight_in + self.bias_in)
-            self.hidden_range.copy_(_MARGIN * hidden.amax(dim=0).clamp_min(_LEAST_RANGE))
+            largest = self._hidden(queries).amax(dim=0)
+            self.hidden_range.copy_(_MARGIN * largest.clamp_min(_LEAST_RANGE))
         if self.n_prototypes:
-            self.prototype_range.copy_((_MARGIN * self._shares(queries).max()).clamp_max(1.0))
+            largest = self._shares(normalise(queries)).max()
+            self.prototype_range.copy_((_MARGIN * largest).clamp_max(1.0))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take a saved state; one of version 0.1 is not calibrated."""
@@ -156,18 +157,23 @@ class ComposedAdapter(Adapter):
         """Give the parts' sum, as much of it as the gate lets through."""
         change = queries @ self.difference + self.bias
         if self.hidden:
-            change = change + torch.relu(queries @ self.weight_in + self.bias_in) @ self.weight_out
+            change = change + self._hidden(queries) @ self.weight_out
         if not self.n_prototypes and not self.n_centroids:
             return change
+        directions = normalise(queries)
         if self.n_prototypes:
-            change = change + self._shares(queries) @ (SHIFT_STEP * self.shifts)
+            change = change + self._shares(directions) @ (SHIFT_STEP * self.shifts)
         if self.n_centroids:
-            change = change * self._gate(normalise(queries))
+            change = change * self._gate(directions)
         return change
 
-    def _shares(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n prototypes"]:
+    def _hidden(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n hidden"]:
+        """Give what the hidden units make of each query."""
+        return torch.relu(queries @ self.weight_in + self.bias_in)
+
+    def _shares(self, directions: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n prototypes"]:
         """Give the share of each prototype in each query's shift."""
-        return torch.softmax(normalise(queries) @ self.prototypes / self.temperature, dim=-1)
+        return torch.softmax(directions @ self.prototypes / self.temperature, dim=-1)
 
     def _gate(self, directions: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n 1"]:
         """Give the share of the change that is applied to each query."""
