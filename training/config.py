@@ -21,13 +21,12 @@ class Recipe:
     """Everything that decides the outcome of a fit, beside the data and the seed.
 
     Attributes:
-        adapter: ``auto``, which fits several families and composes an adapter of those that
-            validation prefers; else one kind: ``linear``, ``low_rank``, ``two_layer``, or
-            ``module:Class`` for a subclass of :class:`training.Adapter`.
+        adapter: ``auto``, a linear part and a hidden layer behind a gate; else one kind:
+            ``linear``, ``low_rank``, ``two_layer``, or ``module:Class`` for a subclass of
+            :class:`training.Adapter`.
         adapter_options: Keyword arguments of the adapter's class; ``auto`` has none.
-        hidden: For ``auto``, hidden units of each two-layer fit; the refits' stand side by side.
-        prototypes: For ``auto``, most prototypes, each with a shift of its own.
-        queries_per_prototype: For ``auto``, training queries for each prototype, on average.
+        hidden: For ``auto``, hidden units; 0 leaves the linear part alone.
+        dropout: For ``auto``, share of the hidden units that each training step leaves out.
         gated: For ``auto``, whether queries far from all training queries are left alone.
         use: ``relevance`` for queries of the encoder that the documents are from, ``migration`` for
             those of another one, which mean nothing to the index as they are: such a fit starts at
@@ -36,9 +35,10 @@ class Recipe:
         similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``.
         unlabelled_weights: Weights to try, in the softmax over candidates, of documents without a
             training query: 1 is the softmax over the whole corpus, 0 over labelled documents
-            alone; a smaller one wins unless validation finds it clearly worse.
-        anchors: Weights of the document anchor to try: the first with every unlabelled weight, the
-            others with the one that validation has chosen.
+            alone; a smaller one wins unless validation finds it clearly worse. The smallest alone
+            is tried where nearly all documents have training queries.
+        anchors: Weights of the document anchor to try, each with every unlabelled weight. Between
+            two encoders there is none.
         synthetic_weights: Weights to try, in the loss, of training queries that an LLM wrote, where
             there are real ones beside them, which count 1: the first with every other weight, the
             others with those that real held-out queries have chosen. 0 leaves them out.
@@ -46,23 +46,28 @@ class Recipe:
             raw query, is always among them.
         temperatures: Values to try of what divides the scores inside the softmax, for an encoder
             whose best document leads the average one by .5, and in proportion for others: the
-            first with every unlabelled weight, the others with the one chosen.
-        learning_rate: Step size of AdamW at the full batch size; smaller in proportion for sets
-            too small to fill it.
+            first with every other weight, the others with those that validation has chosen.
+        learning_rate: Step size of AdamW at the first step; it falls linearly to 0 at the last.
+            For batches under 128 it is less, in proportion to their square root.
         averaging: Share of the running mean of the weights that a step leaves in place; the mean is
             what is validated and kept. 0 keeps the last weights.
         weight_decay: Pull towards the identity, per unit of learning rate.
-        batch_size: Most queries a step; small sets take smaller steps (see ``step_size``).
-        min_steps: Least steps an epoch: few queries are passed several times in one.
-        epochs: Most epochs: passes over the training queries.
-        patience: Epochs without a better validation score before a fit stops.
-        folds: Shares for cross-fitting; each trial leaves one out and validates on it.
-        compared_queries: As many folds are run as it takes to hold out so many queries.
+        batch_size: Most queries a step; from 64 on, as many as it takes to pass all of them
+            ``epochs`` times in ``max_steps``.
+        epochs: Most passes over the training queries.
+        min_steps: Least steps of a fit, for small sets: they are passed more often.
+        max_steps: Most steps of a fit, for large sets; at least one pass.
+        folds: Shares for cross-fitting; each trial leaves one out and is scored on it.
+        screened_queries: As many folds are run to choose weights as it takes to hold out so many
+            queries.
+        screened_steps: Share of a fit's steps that trials take while weights are chosen. Then it is
+            compared with all of them, and the better fit is kept.
+        compared_queries: As many folds are run, with the weights that were chosen, as it takes to
+            hold out so many queries.
         max_held_out: Most queries that a fold validates on.
-        refits: Fits on all queries that are averaged, where the adapter's kind allows it.
         sampled_documents: Documents drawn anew in every epoch to stand for all unlabelled ones.
         max_validated: Documents that validation ranks; beyond it, hard and random ones only.
-        anchor_batch: Documents a step for the anchor.
+        anchor_batch: Most documents a step for the anchor; no more than queries.
         min_gain: Least validation gain in nDCG@10 for an adapter to be better than none.
         split_by: How test queries are split off where the data has none: ``document`` or
             ``query``.
@@ -72,29 +77,29 @@ class Recipe:
 
     adapter: str = "auto"
     adapter_options: dict[str, Any] = field(default_factory=dict)
-    hidden: int = 448
-    prototypes: int = 512
-    queries_per_prototype: float = 2.0
+    hidden: int = 192
+    dropout: float = 0.25
     gated: bool = True
     use: str = "auto"
     similarity: str = "cosine"
     unlabelled_weights: tuple[float, ...] = (1.0, 0.0)
-    anchors: tuple[float, ...] = (1.0,)
+    anchors: tuple[float, ...] = (3.0, 0.3)
     synthetic_weights: tuple[float, ...] = (1.0, 0.3, 0.0)
     blends: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    temperatures: tuple[float, ...] = (0.03, 0.05)
-    learning_rate: float = 2e-3
+    temperatures: tuple[float, ...] = (0.03,)
+    learning_rate: float = 3e-3
     averaging: float = 0.97
     weight_decay: float = 0.01
     batch_size: int = 256
-    min_steps: int = 16
-    epochs: int = 40
-    patience: int = 6
+    epochs: int = 16
+    min_steps: int = 240
+    max_steps: int = 600
     folds: int = 5
+    screened_queries: int = 300
+    screened_steps: float = 0.25
     compared_queries: int = 800
     max_held_out: int = 2000
-    refits: int = 4
-    sampled_documents: int = 2048
+    sampled_documents: int = 4096
     max_validated: int = 50000
     anchor_batch: int = 256
     min_gain: float = 0.002
@@ -123,7 +128,7 @@ class Recipe:
         if self.adapter == "auto" and self.adapter_options:
             raise ConfigError(
                 "recipe key 'adapter_options' goes with a kind of adapter; for 'auto', set "
-                "'hidden', 'prototypes', 'queries_per_prototype' and 'gated'"
+                "'hidden', 'dropout' and 'gated'"
             )
 
     def _check_numbers(self) -> None:
@@ -131,15 +136,19 @@ class Recipe:
         for key in _POSITIVE:
             if not 0 < getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be above 0")
-        for key in ("weight_decay", "min_gain"):
+        for key in ("weight_decay", "min_gain", "hidden"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
-        if not 0 <= self.max_dropped <= 1:
-            raise ConfigError(
-                f"recipe key 'max_dropped' is {self.max_dropped}; a share lies from 0 to 1"
-            )
-        if not 0 <= self.averaging < 1:
-            raise ConfigError(f"recipe key 'averaging' is {self.averaging}; must be under 1")
+        for key in ("max_dropped", "screened_steps"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ConfigError(
+                    f"recipe key '{key}' is {getattr(self, key)}; a share lies from 0 to 1"
+                )
+        for key in ("averaging", "dropout"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ConfigError(
+                    f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more and under 1"
+                )
         if self.folds < 2:
             raise ConfigError(f"recipe key 'folds' is {self.folds}; cross-fitting needs 2 or more")
 
@@ -167,19 +176,24 @@ class Recipe:
         }
 
 
+_GONE = {
+    "prototypes": "a default fit has none; leave it out",
+    "queries_per_prototype": "a default fit has no prototypes; leave it out",
+    "patience": "a fit takes all its steps, at a learning rate that falls to 0; see 'max_steps'",
+    "refits": "one fit does as well as the mean of several; leave it out",
+}
+
 _LISTS = ("unlabelled_weights", "anchors", "synthetic_weights", "temperatures", "blends")
 _POSITIVE = (
-    "hidden",
-    "prototypes",
-    "queries_per_prototype",
     "learning_rate",
     "batch_size",
     "min_steps",
     "epochs",
-    "patience",
+    "max_steps",
+    "screened_queries",
+    "screened_steps",
     "compared_queries",
     "max_held_out",
-    "refits",
     "sampled_documents",
     "max_validated",
     "anchor_batch",
@@ -212,6 +226,9 @@ def parse_recipe(record: dict[str, Any], source: str) -> Recipe:
         ConfigError: A key is unknown or its value has the wrong type or range.
     """
     known = {item.name: item.type for item in fields(Recipe)}
+    for key, instead in _GONE.items():
+        if key in record:
+            raise ConfigError(f"{source}: recipe key '{key}' is gone since 0.2: {instead}")
     unknown = sorted(set(record) - set(known))
     if unknown:
         raise ConfigError(

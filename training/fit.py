@@ -1,16 +1,16 @@
-"""Fit an adapter: try families, cross-validate, choose, and say so where nothing helps.
+"""Fit an adapter: choose the loss's weights, cross-validate, and say so where nothing helps.
 
-Every trial leaves one fold of the training queries out and stops by it (or by the dev split, where
-the data has one), so no query is scored by an adapter that has seen it. The choice among trials,
-the share of the change that is kept, and the choice of no adapter at all are made on those
-held-out scores. The chosen families are then fitted on all training queries, several times, and
-composed into one adapter. Test queries are never looked at.
+Every trial leaves one fold of the training queries out (or the dev split, where the data has one),
+so no query is scored by an adapter that has seen it. The choice of weights, the share of the change
+that is kept, and the choice of no adapter at all are made on those held-out scores. What is chosen
+is then fitted on all training queries. Test queries are never looked at.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,21 @@ import torch
 from training.adapters import Adapter, ComposedAdapter
 from training.checkpoint import Resume, Tell, Workspace
 from training.config import Recipe
-from training.dataset import Dataset, Qrels
+from training.dataset import Dataset, relevant_documents
 from training.device import find_device
 from training.embeddings import Embeddings
-from training.folds import Fold
-from training.judgement import (
-    HeldOut,
-    best_blend,
-    choose,
-    describe,
-    flattery,
-    honest_scores,
-    judge,
-    objective,
-)
+from training.judgement import HeldOut, best_blend, choose, describe, flattery, judge, objective
 from training.referee import Referee, held_out_labels
 from training.roles import assign_roles
 from training.runner import Bench, Progress, Runner
-from training.start import Families, Starts, can_merge, combinations, digest_of, merge
+from training.start import Starts, digest_of
 from training.trained_on import TrainedOn
-from training.trial import TrainedTrial, Weights
+from training.trial import Curve, Weights
 
 logger = logging.getLogger(__name__)
+
+_MIN_UNLABELLED = 0.1
+"""Share of the documents without a training query from which on their weight matters."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +69,10 @@ class FitResult:
         adapter: The chosen adapter, or None where no adapter helps.
         verdict: One sentence: what was chosen and why.
         weights: The loss weights that were chosen.
-        families: Families of adapters that it is composed of.
-        stores_queries: True where it holds the direction of a single training query.
+        families: What it is composed of.
         blend: The share of the learned change that was chosen.
         validation: Held-out nDCG@10: base, adapted, gains by slice, and by trial.
-        curves: Training loss and validation objective of each chosen trial, by epoch.
+        curves: Training loss of every whole fit with the chosen weights.
         seconds: Time taken.
         seed: The seed.
         training_splits: The splits whose queries were trained on: a small dev split is among them.
@@ -90,45 +82,14 @@ class FitResult:
     adapter: Adapter | None
     verdict: str
     weights: Weights
-    families: Families
-    stores_queries: bool
+    families: tuple[str, ...]
     blend: float
     validation: dict[str, Any]
-    curves: list[list[dict[str, float]]]
+    curves: list[Curve]
     seconds: float
     seed: int
     training_splits: tuple[str, ...] = ("train",)
     recipe: Recipe = field(default_factory=Recipe)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One family trained with one choice of weights on every fold.
-
-    Attributes:
-        family: The family.
-        weights: The loss weights.
-        trials: One trial a fold.
-        adapters: What each has trained.
-        scores: Scores of each on what it has not seen.
-    """
-
-    family: str
-    weights: Weights
-    trials: list[TrainedTrial]
-    adapters: list[Adapter]
-    scores: HeldOut
-
-    def as_dict(self) -> dict[str, Any]:
-        """Write down how it did."""
-        return {
-            "family": self.family,
-            "unlabelled_weight": self.weights.unlabelled,
-            "anchor": self.weights.anchor,
-            "temperature": self.weights.temperature,
-            "synthetic_weight": self.weights.synthetic,
-            "objective": objective(self.scores),
-        }
 
 
 def fit_adapter(
@@ -149,7 +110,7 @@ def fit_adapter(
         embeddings: Vectors of every labelled query and document.
         recipe: The knobs; the defaults where absent.
         settings: Seed, device and workspace; the defaults where absent.
-        progress: Called after every epoch.
+        progress: Called with the steps taken and all steps, every few of them.
 
     Raises:
         DataError: Fewer than two usable training queries, labels without vectors, or a workspace
@@ -190,14 +151,21 @@ class _Fit:
             tell=settings.tell,
         )
         self.starts = Starts(recipe, embeddings, settings.start_from, settings.seed)
-        self.folds = self._choose_folds(embeddings)
+        n_documents = len(embeddings.documents)
+        self.unlabelled_share = 1 - len(relevant_documents(self.roles.train)) / n_documents
+        folds = self.roles.make_folds(embeddings, recipe, settings.seed)
+        sizes = [len(held_out_labels(fold, recipe)) for fold in folds]
+        self.n_folds = _count_folds(sizes, recipe.compared_queries)
+        self.n_screened = min(self.n_folds, _count_folds(sizes, recipe.screened_queries))
         self.referee = Referee(
-            self.folds, self.roles.dev, embeddings, recipe, seed=settings.seed, device=device
+            folds[: self.n_folds], embeddings, recipe, seed=settings.seed, device=device
         )
+        self.use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
         self.runner = Runner(
             Bench(
                 self.roles,
-                self.folds,
+                folds[: self.n_folds],
+                self.referee,
                 embeddings,
                 recipe,
                 self.starts,
@@ -209,48 +177,35 @@ class _Fit:
         )
 
     def run(self) -> FitResult:
-        """Compare trials on some folds, finish the winners on all, then choose what to keep."""
+        """Choose the loss's weights on some folds, score them on all, refit, and judge."""
         started = time.monotonic()
-        first, *others = self.starts.families
-        self.runner.expect(self._count_trials(first, others))
-        tried, weights = self._try_weights(first)
-        families = {first: tried[weights], **{name: self._try(name, weights) for name in others}}
-        rated = {names: self._rate(names, families) for names in combinations(tuple(families))}
-        chosen = choose(rated)
-        adapter = self._refit(weights, {name: families[name].trials for name in chosen})
-        # What may be shipped is scored itself on dev; else its folds on what they left out.
-        evidence = self.referee.score(adapter) if self.roles.dev else rated[chosen]
+        tried, weights = self._choose_weights()
+        rated = self._rate(weights)
+        weights = _best_of(rated, rated)
+        evidence = rated[weights]
+        self.runner.expect([] if self.roles.dev else [(weights.steps, None)])
+        adapter = self.runner.fit_all(weights)
         blend = best_blend(evidence)
-        # The rule of choice among families looks for no best one, so it flatters little.
-        flattered = float(
-            np.mean(
-                [
-                    self._flattery(list(tried.values()) if name == first else [families[name]])
-                    for name in chosen
-                ]
-            )
-        )
+        flattered = max(flattery(list(each.values())) for each in (tried, rated) if each)
         verdict = judge(evidence, blend, flattered, self.recipe.min_gain)
         with torch.no_grad():
             adapter.blend.fill_(blend)
         if isinstance(adapter, ComposedAdapter):
             adapter.calibrate(self.runner.sample_queries(weights).to(adapter.blend.device))
         logger.info("fit finished", extra={"verdict": verdict.text})
-        attempts = [*tried.values(), *(families[name] for name in others)]
         return FitResult(
             adapter=adapter.cpu().eval() if verdict.helps else None,
             verdict=verdict.text,
             weights=weights,
-            families=chosen,
-            stores_queries="prototypes" in chosen
-            and self.starts.locality(self.runner.queries(weights)).holds_queries,
+            families=self.starts.parts,
             blend=blend,
             validation={
                 "on": self._judges(),
-                "families": {"+".join(names): objective(rated[names]) for names in rated},
-                **describe(evidence, verdict, blend, [attempt.as_dict() for attempt in attempts]),
+                **describe(
+                    evidence, verdict, blend, _describe_trials({**tried, **rated}, self.starts.kind)
+                ),
             },
-            curves=[trial.curve for name in chosen for trial in families[name].trials],
+            curves=self.runner.curves_of(weights),
             seconds=time.monotonic() - started,
             seed=self.settings.seed,
             training_splits=self.roles.training_splits,
@@ -259,118 +214,105 @@ class _Fit:
 
     def _judges(self) -> str:
         """Say whose scores decided."""
-        what = "dev split" if self.roles.dev else f"{len(self.folds)} cross-fitted folds"
+        what = "dev split" if self.roles.dev else f"{self.n_folds} cross-fitted folds"
         if self.roles.n_joined:
             what += f" (with the dev split, whose {self.roles.n_joined} queries are too few alone)"
         if self.roles.n_used and not self.roles.dev:
             what += f" (without {self.roles.n_used} queries that the start may have seen)"
         return what if self.roles.judges == "real" else f"{what} of {self.roles.judges} queries"
 
-    def _count_trials(self, first: str, others: Sequence[str]) -> int:
-        """Count the trials of this fit, at most: which families are fitted again shows later."""
-        knobs = [self.recipe.unlabelled_weights, self.recipe.temperatures, self.recipe.anchors]
-        knobs += [self.recipe.synthetic_weights] if self.roles.is_mixed else []
-        n_weights = 1 + sum(len(values) - 1 for values in knobs)
-        n_refits = sum(self._n_refits(name, self.roles.train) for name in (first, *others))
-        return (n_weights + len(others)) * len(self.folds) + n_refits
-
-    def _try_weights(self, family: str) -> tuple[dict[Weights, Attempt], Weights]:
-        """Try one loss weight after the other; what is chosen of the first goes with the next.
+    def _choose_weights(self) -> tuple[dict[Weights, HeldOut], Weights]:
+        """Try weights of the loss, with few steps; nothing is tried where there is no choice.
 
         The softmax over the whole corpus drives queries away from documents that nobody has asked
-        for yet. So a smaller weight of unlabelled documents wins unless it is clearly worse.
+        for yet. So a smaller weight of these wins unless a larger one is clearly better, each with
+        the anchor that suits it best. Temperature and weight of synthetic queries follow.
         """
         recipe = self.recipe
         synthetic = recipe.synthetic_weights if self.roles.is_mixed else (1.0,)
+        unlabelled, anchors = self._unlabelled(), self._anchors()
         best = Weights(
-            recipe.unlabelled_weights[0], recipe.anchors[0], recipe.temperatures[0], synthetic[0]
+            unlabelled[0], anchors[0], recipe.temperatures[0], synthetic[0], recipe.screened_steps
         )
-        tried = {best: self._try(family, best)}
-        for key, values in (
-            ("unlabelled", sorted(recipe.unlabelled_weights)),
-            ("temperature", recipe.temperatures),
-            ("anchor", recipe.anchors),
-            ("synthetic", synthetic),
-        ):
-            rivals = [replace(best, **{key: value}) for value in values]
-            for weights in rivals:
-                tried[weights] = tried.get(weights) or self._try(family, weights)
-            if key == "unlabelled":
-                best = choose({weights: tried[weights].scores for weights in rivals})
-            else:
-                best = max(rivals, key=lambda each: objective(tried[each].scores))
+        n_screened = len(unlabelled) * len(anchors)
+        n_screened += len(recipe.temperatures) - 1 + len(synthetic) - 1
+        if n_screened == 1:
+            return {}, best
+        screened = [(recipe.screened_steps, fold) for fold in range(self.n_screened)]
+        self.runner.expect(n_screened * screened + self._to_rate())
+        pairs = list(product(unlabelled, anchors))
+        tried = self._screen([replace(best, unlabelled=u, anchor=anchor) for u, anchor in pairs])
+        rivals = [[each for each in tried if each.unlabelled == u] for u in unlabelled]
+        suited = [_best_of(each, tried) for each in rivals]
+        best = choose({weights: tried[weights] for weights in suited})
+        for key, values in (("temperature", recipe.temperatures), ("synthetic", synthetic)):
+            ladder = [replace(best, **{key: value}) for value in values]
+            tried |= self._screen([each for each in ladder if each not in tried])
+            best = _best_of(ladder, tried)
         return tried, best
 
-    def _try(self, family: str, weights: Weights) -> Attempt:
-        """Train one family on all folds but what each leaves out, and score it there."""
-        trials = [
-            self.runner.hold_out(family, weights, fold, self.referee.validations[fold])
-            for fold in range(len(self.folds))
-        ]
-        adapters = [
-            self.runner.restore(family, self.runner.queries(weights, fold), trial.state)
-            for fold, trial in enumerate(trials)
-        ]
-        parts = [self.referee.score(adapter, fold) for fold, adapter in enumerate(adapters)]
-        return Attempt(family, weights, trials, adapters, self.referee.join(parts))
-
-    def _rate(self, names: Families, families: Mapping[str, Attempt]) -> HeldOut:
-        """Score the mean of some families on every fold; one alone has its scores already."""
-        if len(names) == 1:
-            return families[names[0]].scores
-        return self.referee.join(
-            [
-                self.referee.score(merge([families[name].adapters[fold] for name in names]), fold)
-                for fold in range(len(self.folds))
-            ]
-        )
-
-    def _flattery(self, attempts: Sequence[Attempt]) -> float:
-        """Tell by how much scores are too good because the queries chose epoch and weights."""
-        histories = {
-            attempt.weights: [trial.history for trial in attempt.trials] for attempt in attempts
+    def _rate(self, weights: Weights) -> dict[Weights, HeldOut]:
+        """Score few steps and all of them on every fold, each as it would be shipped."""
+        self.runner.expect(self._to_rate())
+        return {
+            each: HeldOut.join([self.runner.hold_out(each, fold) for fold in range(self.n_folds)])
+            for each in (replace(weights, steps=steps) for steps in self._steps())
         }
-        best = max((attempt.scores for attempt in attempts), key=objective).adapted[1.0]
-        honest = self.referee.join_scores(honest_scores(histories, self.referee.is_seen))
-        return flattery(best, honest, self.referee.joined_is_seen)
 
-    def _choose_folds(self, embeddings: Embeddings) -> list[Fold]:
-        """Make the folds that it takes to hold out enough queries; usually fewer than all."""
-        folds = self.roles.make_folds(embeddings, self.recipe, self.settings.seed)
-        sizes = np.cumsum(
-            [len(held_out_labels(fold, self.roles.dev, self.recipe)) for fold in folds]
-        )
-        return folds[: 1 + int(np.searchsorted(sizes, self.recipe.compared_queries))]
+    def _steps(self) -> list[float]:
+        """List the shares of the steps that may be shipped."""
+        return sorted({self.recipe.screened_steps, 1.0})
 
-    def _refit(self, weights: Weights, chosen: Mapping[str, Sequence[TrainedTrial]]) -> Adapter:
-        """Fit the chosen families on all queries, for as many steps as the folds did best with.
+    def _to_rate(self) -> list[tuple[float, int | None]]:
+        """List the trials that come once weights are chosen, the last fit with all steps."""
+        if self.roles.dev:  # what it scores are the very fits on all training queries
+            return [(steps, None) for steps in self._steps()]
+        folds = [(steps, fold) for steps in self._steps() for fold in range(self.n_folds)]
+        return [*folds, (1.0, None)]
 
-        Fits under several seeds are merged into one adapter, where the kind allows it.
-        """
-        train = self.runner.queries(weights)
-        sizes = [len(self.runner.queries(weights, fold)) for fold in range(len(self.folds))]
-        share = float(np.mean(sizes)) / len(train)
-        epochs = {
-            family: round(share * float(np.mean([trial.epoch for trial in trials])))
-            for family, trials in chosen.items()
+    def _unlabelled(self) -> list[float]:
+        """List the weights of unlabelled documents to try, the smallest first."""
+        weights = sorted(self.recipe.unlabelled_weights)
+        return weights if self.unlabelled_share >= _MIN_UNLABELLED else weights[:1]
+
+    def _anchors(self) -> list[float]:
+        """List the weights of the anchor to try."""
+        # Documents are no queries of another encoder's: there is nothing to hold still.
+        return list(self.recipe.anchors) if self.use == "relevance" else [0.0]
+
+    def _screen(self, rivals: Iterable[Weights]) -> dict[Weights, HeldOut]:
+        """Try some weights on as many folds as it takes to tell them apart."""
+        folds = range(self.n_screened)
+        return {
+            weights: HeldOut.join([self.runner.hold_out(weights, fold) for fold in folds])
+            for weights in rivals
         }
-        numbers = {
-            family: range(self._n_refits(family, train)) if epochs[family] else range(0)
-            for family in chosen
-        }
-        self.runner.expect(sum(len(each) for each in numbers.values()))
-        fitted = [
-            self.runner.fit_all(family, weights, number, epochs[family])
-            for family in chosen
-            for number in numbers[family]
-        ]
-        return merge(fitted or [self.runner.untrained(next(iter(chosen)), train)]).eval()
 
-    def _n_refits(self, family: str, train: Qrels) -> int:
-        """Count a family's fits on all queries: several where they can be merged."""
-        is_fresh = self.settings.start_from is None
-        can = can_merge(self.runner.untrained(family, train), is_fresh=is_fresh)
-        return self.recipe.refits if can else 1
+
+def _best_of(rivals: Iterable[Weights], tried: Mapping[Weights, HeldOut]) -> Weights:
+    """Give the weights that held-out queries rate best."""
+    return max(rivals, key=lambda weights: objective(tried[weights]))
+
+
+def _describe_trials(tried: Mapping[Weights, HeldOut], kind: str) -> list[dict[str, Any]]:
+    """Write down which weights were tried and how they did."""
+    return [
+        {
+            "family": kind,
+            "unlabelled_weight": weights.unlabelled,
+            "anchor": weights.anchor,
+            "temperature": weights.temperature,
+            "synthetic_weight": weights.synthetic,
+            "steps": weights.steps,
+            "objective": objective(scores),
+        }
+        for weights, scores in tried.items()
+    ]
+
+
+def _count_folds(sizes: Sequence[int], wanted: int) -> int:
+    """Count the folds that it takes to hold out so many queries; at most all."""
+    return min(len(sizes), 1 + int(np.searchsorted(np.cumsum(sizes), wanted)))
 
 
 def _used_by_start(dataset: Dataset, settings: FitSettings) -> frozenset[str]:

@@ -1,25 +1,28 @@
 """From held-out scores to a choice: which trial, how much of its change, or no adapter at all.
 
 Arrays in, decisions out. Scores are nDCG@10 of queries that trained nothing. They did choose,
-though: each trial stops where its own held-out queries like it best, which flatters even an adapter
-of noise. So whether an adapter helps is judged on scores where the choice was made by other
-queries.
+though: the weights of the loss, and the share of the change that is kept, which flatters even an
+adapter of noise. So whether an adapter helps is judged by what the choice gains where it was made
+by other queries.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.validation import FULL_SLICE, slice_mean, slice_shares, slices
+from training.validation import slices
+
+_HALVINGS = 16
+"""A single one would leave the estimate to chance."""
 
 Choice = TypeVar("Choice")
 Scores = NDArray[np.float64]
 
 HARM = 0.005
-"""The most that a slice may lose on validation, in nDCG@10, for a blend to be chosen."""
+"""A slice is harmed that loses more, in nDCG@10 and by :data:`STANDARD_ERRORS`, on validation."""
 
 STANDARD_ERRORS = 1.645
 """How far from 0 a gain must lie: one-sided 5 % of a normal distribution."""
@@ -45,15 +48,46 @@ class HeldOut:
     blends: Sequence[float] = (0.25, 0.5, 0.75, 1.0)
     is_comparable: bool = True
 
-    def gain(self, blend: float) -> float:
-        """Mean gain over base: :func:`~training.validation.slice_mean`."""
-        return slice_mean(self.adapted[blend] - self.base, self.is_seen)
+    @classmethod
+    def join(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
+        """Put the folds' scores end to end."""
+        return replace(
+            parts[0],
+            base=np.concatenate([part.base for part in parts]),
+            adapted={
+                blend: np.concatenate([part.adapted[blend] for part in parts])
+                for blend in parts[0].adapted
+            },
+            is_seen=np.concatenate([part.is_seen for part in parts]),
+        )
 
-    def worst_slice(self, blend: float) -> float:
-        """Gain on the slice that fares worst, among those with enough queries to tell."""
-        gains = self.adapted[blend] - self.base
-        parts = [part for part in slices(gains, self.is_seen) if len(part) >= FULL_SLICE]
-        return float(min(part.mean() for part in parts or [gains]))
+    def only(self, chosen: NDArray[np.bool_]) -> "HeldOut":
+        """Take some queries out."""
+        return replace(
+            self,
+            base=self.base[chosen],
+            adapted={blend: scores[chosen] for blend, scores in self.adapted.items()},
+            is_seen=self.is_seen[chosen],
+        )
+
+    def gain(self, blend: float) -> float:
+        """Mean gain over base."""
+        return float(self.gains(blend).mean())
+
+    def gains(self, blend: float) -> Scores:
+        """Gain of every query over base."""
+        return self.adapted[blend] - self.base
+
+    def harms(self, blend: float) -> bool:
+        """Tell whether queries about seen documents clearly lose, or those about unseen ones.
+
+        No blend that does is chosen, whatever it gains on the others.
+        """
+        return any(
+            part.mean() < -HARM - STANDARD_ERRORS * part.std(ddof=1) / np.sqrt(len(part))
+            for part in slices(self.gains(blend), self.is_seen)
+            if len(part) > 1
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +96,7 @@ class Verdict:
 
     Attributes:
         helps: True where it should be shipped.
-        gain: Expected gain in nDCG@10, large slices counting the same.
+        gain: Expected gain in nDCG@10.
         error: Standard error of that gain.
         text: The same in one sentence.
     """
@@ -73,11 +107,6 @@ class Verdict:
     text: str
 
 
-def join(parts: Sequence[Scores], *, same_queries: bool) -> Scores:
-    """Put the folds' scores together: a mean where all scored the same queries, else end to end."""
-    return np.mean(parts, axis=0) if same_queries else np.concatenate(parts)
-
-
 def best_blend(scores: HeldOut) -> float:
     """Choose the share of the change with the best gain among those that harm no slice.
 
@@ -86,7 +115,7 @@ def best_blend(scores: HeldOut) -> float:
     and needs less shrinking. Where every share harms a slice, the smallest does.
     """
     shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
-    harmless = [share for share in shares if scores.worst_slice(share) >= -HARM]
+    harmless = [share for share in shares if not scores.harms(share)]
     best = max(harmless or shares[:1], key=scores.gain)
     is_changed = best > 0 or not scores.is_comparable
     larger = [share for share in harmless if share > best and is_changed]
@@ -98,42 +127,26 @@ def objective(scores: HeldOut) -> float:
     return scores.gain(best_blend(scores))
 
 
-def honest_scores(
-    histories: Mapping[Choice, Sequence[Scores]], is_seen: Sequence[NDArray[np.bool_]]
-) -> list[Scores]:
-    """Score each held-out query where queries other than it chose trial and epoch.
+def honest_gain(candidates: Sequence[HeldOut]) -> float:
+    """Expect a gain where candidate and share of the change are chosen by other queries.
 
-    The queries of each fold are halved. Either half is scored by the trial, and at the epoch of
-    each fold, that the other half likes best.
+    The queries are halved by chance. Either half is scored by the candidate and share that the
+    other half likes best; the mean over several halvings is given.
 
     Args:
-        histories: For each trial and fold, scores of shape ``(epochs + 1, queries)``, the start
-            first.
-        is_seen: For each fold, which slice its queries belong to.
-
-    Returns:
-        For each fold, one score a query.
+        candidates: Scores of each on the same queries.
     """
-    honest = [np.empty(len(part)) for part in is_seen]
-    for parity in (0, 1):
-        deciding = [np.arange(len(part)) % 2 != parity for part in is_seen]
-        best: tuple[float, list[Scores]] | None = None
-        for folds in histories.values():
-            chosen = [
-                _at_best_epoch(history, part, half)
-                for history, part, half in zip(folds, is_seen, deciding, strict=True)
-            ]
-            scores = np.concatenate([row[half] for row, half in zip(chosen, deciding, strict=True)])
-            seen = np.concatenate(
-                [part[half] for part, half in zip(is_seen, deciding, strict=True)]
-            )
-            rating = slice_mean(scores, seen) if len(scores) else 0.0
-            if best is None or rating > best[0]:
-                best = rating, chosen
-        assert best is not None  # noqa: S101 - there is always a trial
-        for target, row, half in zip(honest, best[1], deciding, strict=True):
-            target[~half] = row[~half]
-    return honest
+    n_queries = len(candidates[0].base)
+    if n_queries < 2:
+        return max(map(objective, candidates))
+    rng = np.random.default_rng(0)
+    gains = np.empty((_HALVINGS, n_queries))
+    for row in gains:
+        is_first = rng.permutation(n_queries) < n_queries // 2
+        for deciding in (is_first, ~is_first):
+            best = max(candidates, key=lambda each: objective(each.only(deciding)))
+            row[~deciding] = best.gains(best_blend(best.only(deciding)))[~deciding]
+    return float(gains.mean())
 
 
 def choose(rated: Mapping[Choice, HeldOut]) -> Choice:
@@ -153,21 +166,18 @@ def choose(rated: Mapping[Choice, HeldOut]) -> Choice:
     best_scores = best.adapted[best_blend(best)]
     for choice, scores in rated.items():
         difference = best_scores - scores.adapted[best_blend(scores)]
-        error = _standard_error(difference, best.is_seen)
-        if slice_mean(difference, best.is_seen) <= STANDARD_ERRORS * error:
+        if difference.mean() <= STANDARD_ERRORS * _standard_error(difference):
             return choice
     raise AssertionError("the best is not worse than itself")
 
 
-def flattery(best: Scores, honest: Scores, is_seen: NDArray[np.bool_]) -> float:
-    """Tell by how much scores are too good because their own queries chose.
+def flattery(candidates: Sequence[HeldOut]) -> float:
+    """Tell by how much the best candidate's gain is too good because its own queries chose it.
 
     Args:
-        best: Scores where the same queries chose.
-        honest: Scores where other queries chose: :func:`honest_scores`.
-        is_seen: Which slice each query belongs to.
+        candidates: Scores of each on the same queries.
     """
-    return max(0.0, slice_mean(best - honest, is_seen))
+    return max(0.0, max(map(objective, candidates)) - honest_gain(candidates))
 
 
 def judge(evidence: HeldOut, blend: float, flattered: float, min_gain: float) -> Verdict:
@@ -176,15 +186,14 @@ def judge(evidence: HeldOut, blend: float, flattered: float, min_gain: float) ->
     Args:
         evidence: Scores of what would be shipped.
         blend: The share of the change that was chosen.
-        flattered: By how much the full change's scores are too good: :func:`flattery`.
+        flattered: By how much the gain is too good: :func:`flattery`.
         min_gain: Least gain worth an adapter.
     """
-    is_seen = evidence.is_seen
-    gain = evidence.gain(blend) - blend * flattered
-    error = _standard_error(evidence.adapted[blend] - evidence.base, is_seen)
+    gain = evidence.gain(blend) - flattered
+    error = _standard_error(evidence.gains(blend))
     over = "" if evidence.is_comparable else "over an order of chance, "
     numbers = (
-        f"nDCG@10 {gain:+.4f} {over}expected from {len(is_seen)} held-out queries, "
+        f"nDCG@10 {gain:+.4f} {over}expected from {len(evidence.base)} held-out queries, "
         f"standard error {error:.4f}"
     )
     is_raw = blend == 0 and evidence.is_comparable
@@ -200,7 +209,7 @@ def describe(
     evidence: HeldOut, verdict: Verdict, blend: float, trials: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Write down what a choice rests on, for `evaluation.json`."""
-    difference = evidence.adapted[blend] - evidence.base
+    difference = evidence.gains(blend)
 
     def side(chosen: NDArray[np.bool_]) -> dict[str, Any]:
         n_queries = int(chosen.sum())
@@ -222,30 +231,14 @@ def describe(
     }
 
 
-def _at_best_epoch(
-    history: Scores, is_seen: NDArray[np.bool_], deciding: NDArray[np.bool_]
-) -> Scores:
-    """Give all queries' scores at the epoch that some of them like best."""
-    ratings = [
-        slice_mean(epoch[deciding], is_seen[deciding])
-        for epoch in (history if deciding.any() else [])
-    ]
-    chosen: Scores = history[int(np.argmax(ratings)) if ratings else -1]
-    return chosen
-
-
 def _is_worse(scores: HeldOut, share: float, best: float) -> bool:
     """Tell whether one share of the change is worse than another by more than a standard error."""
     difference = scores.adapted[best] - scores.adapted[share]
-    return slice_mean(difference, scores.is_seen) > _standard_error(difference, scores.is_seen)
+    return bool(difference.mean() > _standard_error(difference))
 
 
-def _standard_error(differences: Scores, is_seen: NDArray[np.bool_]) -> float:
-    """Standard error of :func:`slice_mean`; a slice of one query varies as all of them do."""
+def _standard_error(differences: Scores) -> float:
+    """Standard error of the mean of paired differences."""
     if len(differences) < 2:
         return float("inf")
-    variances = [
-        (part if len(part) > 1 else differences).var(ddof=1) / len(part)
-        for part in slices(differences, is_seen)
-    ]
-    return float(np.sqrt(np.dot(np.square(slice_shares(is_seen)), variances)))
+    return float(differences.std(ddof=1) / np.sqrt(len(differences)))

@@ -49,7 +49,6 @@ def describe_training(
         "temperature": fit.weights.temperature,
         "synthetic_weight": fit.weights.synthetic,
         "families": list(fit.families),
-        "stores_queries": fit.stores_queries and fit.adapter is not None,
         "blend": fit.blend,
     }
 

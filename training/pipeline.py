@@ -324,7 +324,6 @@ def _export(
         name=name,
         use=training["use"],
         similarity=training["recipe"]["similarity"],
-        stores_queries=training["stores_queries"],
         training=training,
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

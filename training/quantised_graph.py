@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from training.adapters.composed import SHIFT_STEP, ComposedAdapter
+from training.adapters.composed import ComposedAdapter
 
 OPSET = 18
 IR_VERSION = 9
@@ -61,13 +61,9 @@ def quantised_graph(adapter: ComposedAdapter, input_name: str, output_name: str)
     )
     names = graph.split(products, parts.widths)
     change = names["linear"]
-    for name, units in parts.units.items():
-        operator, options = _ACTIVATIONS[name]
-        active = graph.add(operator, [names[name]], **options)
-        unit_step = np.float32(units.largest / _LARGEST_UNSIGNED)
-        change = graph.product(
-            graph.quantise(active, unit_step, 0), units.weights, unit_step, 0, change
-        )
+    if "hidden" in names:
+        active = graph.quantise(graph.add("Relu", [names["hidden"]]), _UNIT_STEP, 0)
+        change = graph.product(active, parts.second, _UNIT_STEP, 0, change)
     if "centroids" in names:
         nearest = graph.add("ReduceMax", [names["centroids"], graph.constant(_ROWS)], keepdims=1)
         change = graph.add("Mul", [graph.add("Sigmoid", [nearest]), change])
@@ -91,16 +87,9 @@ def quantised_answers(adapter: ComposedAdapter, queries: Floats) -> Floats:
     ends = np.cumsum(list(parts.widths.values()))[:-1]
     names = dict(zip(parts.widths, np.split(products, ends, axis=1), strict=True))
     change = names["linear"]
-    for name, units in parts.units.items():
-        values = names[name]
-        if name == "hidden":
-            active = np.maximum(values, 0)
-        else:
-            powers = np.exp(values - values.max(axis=1, keepdims=True))
-            active = powers / powers.sum(axis=1, keepdims=True)
-        step = units.largest / _LARGEST_UNSIGNED
-        active = step * np.clip(np.rint(active / step), 0, _LARGEST_UNSIGNED)
-        change = change + active @ _rounded(units.weights)
+    if "hidden" in names:
+        active = np.rint(np.maximum(names["hidden"], 0) / _UNIT_STEP)
+        change = change + _UNIT_STEP * active.clip(0, _LARGEST_UNSIGNED) @ _rounded(parts.second)
     if "centroids" in names:
         change = change / (1 + np.exp(-names["centroids"].max(axis=1, keepdims=True)))
     adapted = query + change
@@ -123,23 +112,8 @@ def _round(weights: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 _ROWS = np.array([1], dtype=np.int64)
-_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hidden": ("Relu", {}),
-    "prototypes": ("Softmax", {"axis": -1}),
-}
-
-
-@dataclass(frozen=True)
-class _Units:
-    """What hidden units, or shares of prototypes, are multiplied with.
-
-    Attributes:
-        weights: Shape ``(units, dim_out)``.
-        largest: The largest activation that is told from larger ones.
-    """
-
-    weights: Floats
-    largest: float
+_UNIT_STEP = np.float32(1 / _LARGEST_UNSIGNED)
+"""Of hidden units, each scaled to end at 1."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +125,14 @@ class _Parts:
         first: What the query is multiplied with, shape ``(dim_in, sum of widths)``.
         first_bias: What is added to that product.
         widths: Columns of each part of the first product, in order.
-        units: The parts that another product follows.
+        second: What hidden units are multiplied with, shape ``(hidden, dim_out)``.
     """
 
     input_range: float
     first: Floats
     first_bias: Floats
     widths: dict[str, int]
-    units: dict[str, _Units]
+    second: Floats
 
     @classmethod
     def of(cls, adapter: ComposedAdapter) -> "_Parts":
@@ -169,23 +143,12 @@ class _Parts:
         }
         blend = float(values["blend"])
         columns, bias = [blend * values["difference"]], [blend * values["bias"]]
-        widths, units = {"linear": adapter.dim_out}, {}
+        widths = {"linear": adapter.dim_out}
         if adapter.hidden:
-            # A ReLU gives twice as much for twice as much: each unit is scaled to end at 1.
-            largest = values["hidden_range"]
-            columns.append(values["weight_in"] / largest)
-            bias.append(values["bias_in"] / largest)
-            weights = blend * largest[:, None] * values["weight_out"]
-            units["hidden"] = _Units(weights.astype(np.float32), 1.0)
+            # A ReLU gives twice as much for twice as much.
+            columns.append(values["weight_in"] / values["hidden_range"])
+            bias.append(values["bias_in"] / values["hidden_range"])
             widths["hidden"] = adapter.hidden
-        if adapter.n_prototypes:
-            columns.append(values["prototypes"] / values["temperature"])
-            bias.append(np.zeros(adapter.n_prototypes))
-            weights = blend * SHIFT_STEP * values["shifts"]
-            units["prototypes"] = _Units(
-                weights.astype(np.float32), float(values["prototype_range"])
-            )
-            widths["prototypes"] = adapter.n_prototypes
         if adapter.n_centroids:
             threshold, width = values["gate_bounds"]
             columns.append(values["gate_centroids"] / width)
@@ -196,7 +159,7 @@ class _Parts:
             np.concatenate(columns, axis=1).astype(np.float32),
             np.concatenate(bias).astype(np.float32),
             widths,
-            units,
+            (blend * values["hidden_range"][:, None] * values["weight_out"]).astype(np.float32),
         )
 
 

@@ -58,12 +58,16 @@ class Roles:
     def make_folds(self, embeddings: Embeddings, recipe: Recipe, seed: int) -> list[Fold]:
         """Split the queries that may judge; the others teach in every fold.
 
+        A dev split is the only fold: all training queries teach, and it alone judges.
+
         Args:
             embeddings: Tells how many documents have no training query, and which queries are one
                 and the same.
             recipe: Says how many folds.
             seed: Makes another split.
         """
+        if self.dev:
+            return [Fold(self.train, self.dev)]
         n_documents = len(embeddings.documents)
         taught = {query: self.train[query] for query in sorted(set(self.train) - set(self.real))}
         folds = make_folds(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -15,17 +15,19 @@ from training.dataset import Qrels, unit_hash
 from training.device import seeded
 from training.embeddings import Embeddings
 from training.folds import Fold
+from training.judgement import HeldOut
+from training.referee import Referee
 from training.roles import Roles
 from training.start import Starts
-from training.trial import TrainedTrial, Trial, Weights
-from training.validation import ValidationSet
+from training.trial import Curve, TrainedTrial, Trial, Weights, plan_steps
 
 logger = logging.getLogger(__name__)
 
 _MAX_SAMPLED = 20_000
+_DONE, _SCORES = "done", "scores."
 
 Progress = Callable[[int, int], None]
-"""Called with the number of trials finished and of all trials, after every epoch."""
+"""Called with the number of steps taken and of all steps."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Bench:
     Attributes:
         roles: Who trains.
         folds: What is left out of the training queries, and what remains.
+        referee: Scores adapters on what the folds leave out.
         embeddings: The vectors.
         recipe: The knobs.
         starts: Makes untrained adapters.
@@ -45,6 +48,7 @@ class Bench:
 
     roles: Roles
     folds: Sequence[Fold]
+    referee: Referee
     embeddings: Embeddings
     recipe: Recipe
     starts: Starts
@@ -53,104 +57,149 @@ class Bench:
     device: torch.device
 
 
+@dataclass
 class Runner:
-    """Runs trials and counts them."""
+    """Runs trials, each of them once, and counts their steps.
 
-    def __init__(self, bench: Bench, progress: Progress) -> None:
-        """Take what trials share; nothing runs yet."""
-        self._bench = bench
-        self._progress = progress
-        self._done = 0
-        self._n_trials = 0
-        self._fold_trains = [fold.train for fold in bench.folds]
-        self._all = bench.roles.train
-        if bench.roles.is_mixed:  # made once: what is known of some queries is kept by their object
-            self._real_fold_trains = [bench.roles.only_real(train) for train in self._fold_trains]
-            self._all_real = bench.roles.only_real(self._all)
+    Attributes:
+        bench: What trials share.
+        progress: Told how far the fit has come.
+        curves: The curve of every finished trial, by its name.
+    """
 
-    def expect(self, n_trials: int) -> None:
-        """Say how many trials are to come, for a progress bar."""
-        self._n_trials = self._done + n_trials
+    bench: Bench
+    progress: Progress
+    curves: dict[str, Curve] = field(default_factory=dict)
+    _n_taken: int = 0
+    _n_expected: int = 0
+    _trains: dict[tuple[int | None, bool], Qrels] = field(default_factory=dict)
+    _scores: dict[str, HeldOut] = field(default_factory=dict)
+    _fitted: dict[Weights, Adapter] = field(default_factory=dict)
 
-    def hold_out(
-        self, family: str, weights: Weights, fold: int, validation: ValidationSet
-    ) -> TrainedTrial:
-        """Train on all but one fold; validation stops it."""
-        name = f"{_file_name(family)}-{weights.name}-fold{fold}"
-        train = self.queries(weights, fold)
-        trained = self._run(name, (family, weights, train, validation), self._recipe.epochs, fold)
-        logger.info(
-            "trial finished",
-            extra={"trial": name, "epoch": trained.epoch, "validation": round(trained.score, 4)},
+    def expect(self, to_come: Sequence[tuple[float, int | None]]) -> None:
+        """Say what is to come, for a progress bar.
+
+        Args:
+            to_come: Of each trial, the share of the steps that it takes, and the number of the fold
+                that it leaves out; None for all queries.
+        """
+        bench = self.bench
+        trains = [
+            bench.roles.train if fold is None else bench.folds[fold].train for _, fold in to_come
+        ]
+        self._n_expected = self._n_taken + sum(
+            plan_steps(len(train), bench.recipe, share).n_steps
+            for train, (share, _) in zip(trains, to_come, strict=True)
         )
-        return trained
 
-    def fit_all(self, family: str, weights: Weights, number: int, epochs: int) -> Adapter:
-        """Train on all queries, for so many epochs."""
-        name = f"{_file_name(family)}-{weights.name}-all{number}"
-        train = self.queries(weights)
-        offset = len(self._bench.folds) + number
-        state = self._run(name, (family, weights, train, None), epochs, offset).state
-        return self.restore(family, train, state)
+    def hold_out(self, weights: Weights, fold: int) -> HeldOut:
+        """Train on what a fold keeps and score what it leaves out."""
+        train = self.queries(weights, fold)
+        name = f"{weights.name}-fold{fold}"
+        if name not in self._scores:
+            is_all = len(train) == len(self.queries(weights))  # a dev split is left out
+            self._scores[name] = (
+                self.bench.referee.score(self.fit_all(weights), fold)
+                if is_all
+                else self._hold_out(name, weights, train, fold)
+            )
+        return self._scores[name]
+
+    def fit_all(self, weights: Weights) -> Adapter:
+        """Train on all queries."""
+        if weights not in self._fitted:
+            self._fitted[weights] = self._fit_all(f"{weights.name}-all", weights)
+        return self._fitted[weights]
+
+    def curves_of(self, weights: Weights) -> list[Curve]:
+        """Give the curves of all trials with some weights, on folds and on all queries."""
+        return [curve for name, curve in self.curves.items() if name.startswith(f"{weights.name}-")]
 
     def queries(self, weights: Weights, fold: int | None = None) -> Qrels:
-        """Give the training queries that count for anything: all, or all but one fold's."""
-        if weights.synthetic == 0 and self._bench.roles.is_mixed:
-            return self._all_real if fold is None else self._real_fold_trains[fold]
-        return self._all if fold is None else self._fold_trains[fold]
+        """Give the training queries that count for anything: all, or those that a fold keeps.
+
+        The same object for the same question: what is known of some queries is kept by it.
+        """
+        roles = self.bench.roles
+        only_real = weights.synthetic == 0 and roles.is_mixed
+        key = fold, only_real
+        if key not in self._trains:
+            train = roles.train if fold is None else self.bench.folds[fold].train
+            self._trains[key] = roles.only_real(train) if only_real else train
+        return self._trains[key]
 
     def sample_queries(self, weights: Weights) -> Float[Tensor, "queries dim"]:
         """Give the vectors of training queries, or of some of them where they are very many."""
         wanted = sorted(self.queries(weights), key=lambda query: unit_hash(query, "sampled"))
-        return torch.from_numpy(self._bench.embeddings.queries.take_ids(wanted[:_MAX_SAMPLED]))
+        return torch.from_numpy(self.bench.embeddings.queries.take_ids(wanted[:_MAX_SAMPLED]))
 
-    def untrained(self, family: str, train: Qrels) -> Adapter:
-        """Make an adapter where training starts."""
-        with seeded(self._bench.seed, self._bench.device):
-            return self._bench.starts.make(family, train).to(self._bench.device).eval()
+    def _hold_out(self, name: str, weights: Weights, train: Qrels, fold: int) -> HeldOut:
+        """Do one trial, or take what is known of it; only its scores are kept."""
+        referee = self.bench.referee
+        found = self._finished(name)
+        if found is not None:
+            scores = {
+                float(key.removeprefix(_SCORES)): value.double().numpy()
+                for key, value in found.items()
+            }
+            return referee.held_out(scores, fold)
+        trained = self._train(name, weights, train, fold)
+        held_out = referee.score(trained.adapter, fold)
+        state = {
+            f"{_SCORES}{blend}": torch.from_numpy(scores)
+            for blend, scores in held_out.adapted.items()
+        }
+        self.bench.workspace.save(name, state, {_DONE: True, "curve": trained.curve})
+        logger.info("trial finished", extra={"trial": name, "gain": round(held_out.gain(1.0), 4)})
+        return held_out
 
-    def restore(self, family: str, train: Qrels, state: State) -> Adapter:
-        """Make an adapter with a trial's state."""
-        adapter = self.untrained(family, train)
-        adapter.load_state_dict(state)
-        return adapter
+    def _fit_all(self, name: str, weights: Weights) -> Adapter:
+        """Fit on all queries, or take what is known of it."""
+        train = self.queries(weights)
+        found = self._finished(name)
+        if found is not None:
+            with seeded(self.bench.seed, self.bench.device):
+                adapter = self.bench.starts.make(train).to(self.bench.device).eval()
+            adapter.load_state_dict(found)
+            return adapter
+        trained = self._train(name, weights, train, len(self.bench.folds))
+        record = {_DONE: True, "curve": trained.curve}
+        self.bench.workspace.save(name, trained.adapter.state_dict(), record)
+        return trained.adapter
 
-    @property
-    def _recipe(self) -> Recipe:
-        return self._bench.recipe
+    def _finished(self, name: str) -> State | None:
+        """Find what an earlier run left of a finished trial."""
+        found = self.bench.workspace.load(name)
+        if found is None or _DONE not in found[1]:
+            return None
+        self._count(name, found[1]["curve"])
+        return found[0]
 
-    def _run(
-        self,
-        name: str,
-        what: tuple[str, Weights, Qrels, ValidationSet | None],
-        epochs: int,
-        offset: int,
-    ) -> TrainedTrial:
+    def _train(self, name: str, weights: Weights, train: Qrels, offset: int) -> TrainedTrial:
         """Run one trial under its own seed."""
-        bench = self._bench
-        family, weights, train, validation = what
+        bench = self.bench
         with seeded(bench.seed * 1009 + offset, bench.device):
             trial = Trial(
                 name,
-                bench.starts.make(family, train),
+                bench.starts.make(train),
                 weights,
                 train=train,
                 synthetic=bench.roles.synthetic,
-                validation=validation,
                 embeddings=bench.embeddings,
                 recipe=bench.recipe,
                 device=bench.device,
             )
             trained = trial.run(
                 bench.workspace,
-                epochs=epochs,
-                on_epoch=lambda: self._progress(self._done, self._n_trials),
+                on_round=lambda n_steps: self.progress(
+                    self._n_taken + n_steps, max(self._n_expected, self._n_taken + n_steps)
+                ),
             )
-        self._done += 1
-        self._progress(self._done, self._n_trials)
+        self._count(name, trained.curve)
         return trained
 
-
-def _file_name(family: str) -> str:
-    """Write a family as a part of a file's name."""
-    return "".join(letter if letter.isalnum() else "_" for letter in family)
+    def _count(self, name: str, curve: Curve) -> None:
+        """Count a trial as finished."""
+        self.curves[name] = curve
+        self._n_taken += int(curve[-1]["step"])
+        self.progress(self._n_taken, max(self._n_expected, self._n_taken))

@@ -1,34 +1,36 @@
 """Where training starts: the identity, a closed form, or an adapter that is there already."""
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from training.adapters import Adapter, ComposedAdapter, compose, kind_of
+from training.adapters import Adapter, ComposedAdapter, Gate, kind_of
 from training.adapters.registry import make_adapter
 from training.config import Recipe
 from training.dataset import Qrels, relevant
 from training.embeddings import Embeddings
-from training.locality import Locality, find_locality
+from training.query_gate import find_gate
 
 _PENALTY = 1.0
 
 
-Families = tuple[str, ...]
-
-FAMILIES = ("linear", "two_layer", "prototypes")
-"""What ``auto`` fits: the linear part alone, and with either of the others beside it."""
-
-
 class Starts:
-    """Makes the untrained adapters of one fit."""
+    """Makes the untrained adapters of one fit.
+
+    Attributes:
+        kind: What is trained: ``auto``, or the kind of one adapter.
+        parts: What an adapter is composed of, for people.
+    """
 
     def __init__(
-        self, recipe: Recipe, embeddings: Embeddings, given: Adapter | None, seed: int
+        self,
+        recipe: Recipe,
+        embeddings: Embeddings,
+        given: Adapter | None,
+        seed: int,
     ) -> None:
         """Keep what adapters are made of.
 
@@ -36,22 +38,22 @@ class Starts:
             recipe: The knobs.
             embeddings: The vectors.
             given: A trained adapter to start from instead, or None.
-            seed: Seed of prototypes and gate.
+            seed: Seed of gates.
         """
         self._recipe, self._embeddings = recipe, embeddings
         self._given, self._seed = given, seed
-        self._localities: dict[int, Locality] = {}
+        self._gates: dict[int, Gate | None] = {}
         self._ridge_maps: dict[int, Float[Tensor, "dim_in dim_out"]] = {}
-        is_auto = recipe.adapter == "auto" and given is None
-        self.families = FAMILIES if is_auto else (kind_of(given) if given else recipe.adapter,)
+        self.kind = kind_of(given) if given else recipe.adapter
+        auto = ("linear", "hidden") if recipe.hidden else ("linear",)
+        self.parts: tuple[str, ...] = auto if self.kind == "auto" else (self.kind,)
 
-    def make(self, family: str, train: Qrels) -> Adapter:
+    def make(self, train: Qrels) -> Adapter:
         """Make an untrained adapter, or a copy of the given one.
 
         Args:
-            family: One of ``families``.
-            train: The queries that it will be trained on. They alone make prototypes, gate and
-                the map that it starts at: what a fold holds out has no part in any of it.
+            train: The queries that it will be trained on. They alone make the gate and the map
+                that it starts at: what a fold holds out has no part in any of it.
 
         Raises:
             ConfigError: The adapter or one of its options is unknown.
@@ -61,26 +63,32 @@ class Starts:
         recipe, embeddings = self._recipe, self._embeddings
         dim_in, dim_out = embeddings.queries.dim, embeddings.documents.dim
         adapter: Adapter
-        if family in FAMILIES and recipe.adapter == "auto":
-            adapter = self.locality(train).make_adapter(
+        if self.kind == "auto":
+            gate = self._gate(train)
+            composed = ComposedAdapter(
+                dim_in,
                 dim_out,
-                hidden=recipe.hidden if family == "two_layer" else 0,
-                has_prototypes=family == "prototypes",
+                hidden=recipe.hidden,
+                centroids=gate.centroids.shape[1] if gate else 0,
             )
+            composed.dropout = recipe.dropout
+            if gate:
+                composed.set_gate(gate)
+            adapter = composed
         else:
-            adapter = make_adapter(family, dim_in, dim_out, recipe.adapter_options)
+            adapter = make_adapter(self.kind, dim_in, dim_out, recipe.adapter_options)
         adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
         if recipe.use_between(dim_in, dim_out) == "migration":
             adapter.start_from(self._ridge_map(train))
         return adapter
 
-    def locality(self, train: Qrels) -> Locality:
+    def _gate(self, train: Qrels) -> Gate | None:
         """Look at where some training queries lie, once for each such set."""
-        found = self._localities.get(id(train))
-        if found is None:
-            found = find_locality(train, self._embeddings, self._recipe, self._seed)
-            self._localities[id(train)] = found
-        return found
+        if not self._recipe.gated:
+            return None
+        if id(train) not in self._gates:
+            self._gates[id(train)] = find_gate(train, self._embeddings, self._seed)
+        return self._gates[id(train)]
 
     def _ridge_map(self, train: Qrels) -> Float[Tensor, "dim_in dim_out"]:
         """Map some training queries onto their documents, once for each such set."""
@@ -88,50 +96,6 @@ class Starts:
         if found is None:
             found = self._ridge_maps[id(train)] = ridge_map(train, self._embeddings)
         return found
-
-
-def combinations(families: Families) -> list[Families]:
-    """Give what may be composed, the most trusted first.
-
-    A mean of several families varies less than any of them, so the larger mean comes first.
-    """
-    if families != FAMILIES:
-        return [families]
-    return [
-        FAMILIES,
-        ("two_layer", "prototypes"),
-        ("linear", "two_layer"),
-        ("prototypes",),
-        ("two_layer",),
-        ("linear",),
-    ]
-
-
-def can_merge(adapter: Adapter, *, is_fresh: bool) -> bool:
-    """Tell whether several trained copies of an adapter should become one.
-
-    Args:
-        adapter: One of them.
-        is_fresh: False where they go on from a trained one: its hidden units would stand side by
-            side with their own copies.
-    """
-    return adapter.averages or (is_fresh and isinstance(adapter, ComposedAdapter))
-
-
-def merge(adapters: Sequence[Adapter]) -> Adapter:
-    """Make one adapter of several of one kind, whose change is the mean of theirs."""
-    first = adapters[0]
-    if len(adapters) == 1:
-        return first
-    composed = [each for each in adapters if isinstance(each, ComposedAdapter)]
-    if len(composed) == len(adapters):
-        return compose(composed).to(first.blend.device)
-    merged = copy_adapter(first).to(first.blend.device)
-    states = [each.state_dict() for each in adapters]
-    merged.load_state_dict(
-        {key: torch.stack([s[key] for s in states]).mean(dim=0) for key in states[0]}
-    )
-    return merged
 
 
 def copy_adapter(adapter: Adapter) -> Adapter:

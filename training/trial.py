@@ -4,18 +4,16 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from training.adapters import Adapter
-from training.candidates import CandidatePool, labelled_rows, make_targets
+from training.candidates import CandidatePool, Candidates, labelled_rows, make_targets
 from training.checkpoint import State, Workspace
 from training.config import Recipe
 from training.dataset import Qrels
@@ -23,14 +21,21 @@ from training.embeddings import Embeddings
 from training.errors import DivergedError
 from training.losses import anchor_loss, softmax_loss
 from training.search import normalise, prepare_documents
-from training.validation import ValidationSet, slice_mean
 
 logger = logging.getLogger(__name__)
+
+Curve = list[dict[str, float]]
+"""Mean training loss of every round of steps, and the step at its end."""
 
 KEEP_EVERY_S = 30.0
 """Seconds between two states of an unfinished trial on disk: what an interruption may cost."""
 
+ROUND = 15
+"""Steps between two draws of candidates: long enough to be a figure of the curve."""
+
 _WARM_UP_STEPS = 10
+_LEAST_BATCH = 64
+_FULL_RATE_BATCH = 128
 _SCALE_DOCUMENTS = 4096
 _SCALE_QUERIES = 512
 _USUAL_LEAD = 0.5
@@ -48,18 +53,56 @@ class Weights:
         anchor: Weight of the document anchor.
         temperature: Divides scores inside the softmax, in units of :func:`score_unit`.
         synthetic: Weight in the loss of a query that an LLM wrote, where a real one has 1.
+        steps: Share of the steps that are taken: fewer are the cheaper trial, and, where labels are
+            few or say little, the better fit.
     """
 
     unlabelled: float
     anchor: float
     temperature: float
     synthetic: float = 1.0
+    steps: float = 1.0
 
     @property
     def name(self) -> str:
         """Write them as a part of a file's name."""
         name = f"u{self.unlabelled:g}-a{self.anchor:g}-t{self.temperature:g}"
-        return name if self.synthetic == 1 else f"{name}-s{self.synthetic:g}"
+        name += f"-s{self.synthetic:g}" if self.synthetic != 1 else ""
+        return f"{name}-n{self.steps:g}"
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How the steps of a trial follow from the number of its training queries.
+
+    Attributes:
+        batch_size: Queries a step.
+        n_steps: Steps.
+        learning_rate: Step size at the first step.
+    """
+
+    batch_size: int
+    n_steps: int
+    learning_rate: float
+
+
+def plan_steps(n_queries: int, recipe: Recipe, share: float = 1.0) -> StepPlan:
+    """Plan a trial: more queries make larger batches before they make fewer passes.
+
+    Args:
+        n_queries: Training queries.
+        recipe: The knobs.
+        share: Share of the steps that are taken.
+
+    Source:
+        The learning rate of smaller batches: Malladi et al. (2022), arXiv:2205.10287, definition 3.
+    """
+    batch_size = math.ceil(recipe.epochs * n_queries / recipe.max_steps)
+    batch_size = min(recipe.batch_size, max(_LEAST_BATCH, batch_size))
+    n_steps = max(recipe.min_steps, math.ceil(recipe.epochs * n_queries / batch_size))
+    n_steps = max(min(n_steps, recipe.max_steps), math.ceil(n_queries / batch_size))
+    rate = recipe.learning_rate * min(1.0, math.sqrt(batch_size / _FULL_RATE_BATCH))
+    return StepPlan(batch_size, math.ceil(share * n_steps), rate)
 
 
 @dataclass(frozen=True)
@@ -67,18 +110,12 @@ class TrainedTrial:
     """A finished trial.
 
     Attributes:
-        state: The adapter's state at its best epoch.
-        epoch: That epoch; 0 is the start.
-        score: Validation objective at that epoch.
-        curve: Mean training loss and validation objective of every epoch.
-        history: Validation nDCG@10, shape ``(epochs + 1, queries)``, the start first.
+        adapter: The adapter, with the running mean of its weights.
+        curve: Its training loss.
     """
 
-    state: State
-    epoch: int
-    score: float
-    curve: list[dict[str, float]]
-    history: NDArray[np.float64]
+    adapter: Adapter
+    curve: Curve
 
 
 class Trial:
@@ -92,7 +129,6 @@ class Trial:
         *,
         train: Qrels,
         synthetic: Collection[str],
-        validation: ValidationSet | None,
         embeddings: Embeddings,
         recipe: Recipe,
         device: torch.device,
@@ -105,7 +141,6 @@ class Trial:
             weights: What this trial tries.
             train: Labels to train on.
             synthetic: Queries among them that the trial's weight for synthetic ones applies to.
-            validation: Queries that stop the trial, or None to run all epochs.
             embeddings: The vectors.
             recipe: The knobs.
             device: Where to compute.
@@ -113,14 +148,10 @@ class Trial:
         self.name = name
         self.adapter = adapter.to(device)
         self._mean = copy.deepcopy(self.adapter)  # of the weights at the last steps: what is kept
-        self._n_steps = 0
-        self._weights = weights
-        self._validation = validation
-        self._recipe = recipe
+        self._weights, self._recipe = weights, recipe
+        self._plan = plan = plan_steps(len(train), recipe, weights.steps)
         self._device = device
         self._documents = embeddings.documents
-        # Documents are no queries of another encoder's: there is nothing to hold still.
-        self._has_anchor = recipe.use_between(adapter.dim_in, adapter.dim_out) == "relevance"
         labelled = labelled_rows(train, embeddings)
         self._targets = make_targets(
             train, embeddings, labelled, {query: weights.synthetic for query in synthetic}
@@ -128,88 +159,74 @@ class Trial:
         self._pool = CandidatePool(embeddings, labelled, recipe, weights.unlabelled)
         self._unit = score_unit(self.adapter, self._targets.queries, embeddings, recipe)
         self._scale = weights.temperature * self._unit
-        self._batch_size, learning_rate = step_size(len(train), recipe)
         self._optimiser = torch.optim.AdamW(
-            self.adapter.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay
+            self.adapter.parameters(),
+            lr=plan.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
-        self._best = _copy(self._mean.state_dict())
-        self._best_epoch = 0
-        self._best_score = -np.inf
-        self._curve: list[dict[str, float]] = []
-        self._history: list[Float[Tensor, " queries"]] = []
-        self._is_done = False
+        self._n_steps = 0
+        self._order = torch.empty(0, dtype=torch.long)  # queries of the next steps
+        self._curve: Curve = []
 
     def run(
-        self,
-        workspace: Workspace,
-        *,
-        epochs: int,
-        on_epoch: Callable[[], None] = lambda: None,
+        self, workspace: Workspace, *, on_round: Callable[[int], None] = lambda _n_steps: None
     ) -> TrainedTrial:
-        """Train until validation has stopped getting better, or for all epochs.
+        """Take all steps.
 
         Args:
-            workspace: Where unfinished work is kept, at most twice a minute, and then its outcome.
-            epochs: Most passes over the training queries.
-            on_epoch: Called after every epoch, for a progress bar.
+            workspace: Where unfinished work is kept, at most twice a minute.
+            on_round: Told the number of steps taken so far, for a progress bar.
 
         Raises:
             DivergedError: The loss is no longer finite.
         """
         self._restore(workspace)
-        if not self._history:
-            self._best_score = self._score()
         # The first state is kept at once: a fit that was begun is found, and not taken for none.
         kept_at = -math.inf if workspace.is_empty else time.monotonic()
-        while not self._is_done and len(self._curve) < epochs and not self._has_stopped():
-            loss = self._train_epoch()
-            score = self._score()
-            self._curve.append({"loss": loss, "validation": score})
-            if score > self._best_score or self._validation is None:
-                self._best, self._best_epoch = _copy(self._mean.state_dict()), len(self._curve)
-                self._best_score = score
+        self.adapter.train()
+        while self._n_steps < self._plan.n_steps:
+            loss = self._train_round()
+            self._curve.append({"step": float(self._n_steps), "loss": loss})
             if time.monotonic() - kept_at >= KEEP_EVERY_S:
                 self._keep(workspace)
                 kept_at = time.monotonic()
-            on_epoch()
-        if not self._is_done:
-            self._keep_outcome(workspace)
-        self.adapter.load_state_dict(self._best)
-        history = torch.stack(self._history).double().numpy()
-        return TrainedTrial(self._best, self._best_epoch, self._best_score, self._curve, history)
+            on_round(self._n_steps)
+        return TrainedTrial(self._mean.eval(), self._curve)
 
-    def _has_stopped(self) -> bool:
-        """Tell whether validation has not got better for too long."""
-        waited = len(self._curve) - self._best_epoch
-        return self._validation is not None and waited >= self._recipe.patience
-
-    def _train_epoch(self) -> float:
-        """Pass once over the training queries; give the mean loss."""
+    def _train_round(self) -> float:
+        """Take some steps with the same candidates; give the mean loss."""
         candidates = self._pool.draw(self._device)
-        addition = candidates.offsets / self._scale + candidates.log_weights
-        self.adapter.train()
-        total, n_queries = 0.0, 0
-        for chosen in self._batches():
-            loss = self._loss(chosen, candidates.vectors, addition)
-            self._optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            self._optimiser.step()
-            self._average()
-            total += loss.item() * len(chosen)
-            n_queries += len(chosen)
-        if not np.isfinite(total):
+        n_steps = min(ROUND, self._plan.n_steps - self._n_steps)
+        total = sum(self._step(candidates) for _ in range(n_steps))
+        if not math.isfinite(total):
             raise DivergedError(
-                f"the loss of {self.name} is {total} in epoch {len(self._curve) + 1}; "
+                f"the loss of {self.name} is {total} by step {self._n_steps}; "
                 "lower learning_rate or raise temperatures in the recipe"
             )
-        return total / n_queries
+        return total / n_steps
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Give an epoch's batches: one pass over the queries, or as many as make enough steps."""
-        n_queries = len(self._targets.queries)
-        n_passes = math.ceil(self._recipe.min_steps / math.ceil(n_queries / self._batch_size))
-        for _ in range(n_passes):
-            yield from torch.split(torch.randperm(n_queries), self._batch_size)
+    def _step(self, candidates: Candidates) -> float:
+        """Take one step; give the loss before it."""
+        loss = self._loss(self._next_queries(), candidates)
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        left = 1 - self._n_steps / self._plan.n_steps
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._plan.learning_rate * left
+        self._optimiser.step()
+        self._n_steps += 1
+        self._average()
+        return loss.item()
+
+    def _next_queries(self) -> Tensor:
+        """Give the next batch's rows: all queries are passed in random order, then again."""
+        while len(self._order) < self._plan.batch_size:
+            again = torch.randperm(len(self._targets.queries))
+            self._order = torch.cat([self._order, again])
+        chosen = self._order[: self._plan.batch_size]
+        self._order = self._order[self._plan.batch_size :]
+        return chosen
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -218,68 +235,50 @@ class Trial:
         Source:
             Polyak & Juditsky (1992), doi:10.1137/0330046, with exponential weights.
         """
-        self._n_steps += 1
         decay = min(self._recipe.averaging, self._n_steps / (self._n_steps + _WARM_UP_STEPS))
         for mean, value in zip(self._mean.parameters(), self.adapter.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
         for kept, buffer in zip(self._mean.buffers(), self.adapter.buffers(), strict=True):
             kept.copy_(buffer)
 
-    def _loss(self, chosen: Tensor, candidates: Tensor, addition: Tensor) -> Tensor:
+    def _loss(self, chosen: Tensor, candidates: Candidates) -> Tensor:
         """Give the loss of one batch: softmax over candidates, and the document anchor."""
-        adapted = self.adapter(self._targets.queries[chosen].to(self._device))
-        logits = torch.addmm(addition, adapted, candidates.T, alpha=1 / self._scale)
+        queries = self._targets.queries[chosen].to(self._device)
+        anchors = self._draw_anchors() if self._weights.anchor else queries[:0]
+        adapted, moved = self.adapter(torch.cat([queries, anchors])).split(
+            [len(queries), len(anchors)]
+        )
+        logits = torch.addmm(
+            candidates.offsets / self._scale + candidates.log_weights,
+            adapted,
+            candidates.vectors.T,
+            alpha=1 / self._scale,
+        )
         rows, columns, shares = (part.to(self._device) for part in self._targets.batch(chosen))
         query_weights = self._targets.weights[chosen].to(self._device)
         loss = softmax_loss(logits, rows, columns, shares, query_weights)
-        if self._weights.anchor == 0 or not self._has_anchor:
+        if not len(anchors):
             return loss
-        drawn = torch.randint(len(self._documents), (self._recipe.anchor_batch,))
+        return loss + self._weights.anchor / self._unit**2 * anchor_loss(moved, anchors)
+
+    def _draw_anchors(self) -> Float[Tensor, "anchors dim_in"]:
+        """Draw the documents that the adapter is to leave where they are."""
+        n_anchors = min(self._recipe.anchor_batch, self._plan.batch_size)
+        drawn = torch.randint(len(self._documents), (n_anchors,))
         anchors = torch.from_numpy(self._documents.take(drawn.numpy())).to(self._device)
-        if self.adapter.normalised:
-            anchors = normalise(anchors)
-        anchor = anchor_loss(self.adapter(anchors), anchors) / self._unit**2
-        return loss + self._weights.anchor * anchor
-
-    @torch.no_grad()
-    def _score(self) -> float:
-        """Score the held-out queries with the adapter as it is; give the objective."""
-        if self._validation is None:
-            self._history.append(torch.empty(0))
-            return float("nan")
-        self._mean.eval()
-        adapted = self._mean(self._validation.queries.to(self._device))
-        scores = self._validation.ndcg(adapted)
-        self._history.append(torch.from_numpy(scores).float())
-        return slice_mean(scores, self._validation.is_seen)
-
-    def _keep_outcome(self, workspace: Workspace) -> None:
-        """Save what a finished trial has come to."""
-        state = {f"best.{key}": value for key, value in self._best.items()}
-        state["history"] = torch.stack(self._history)
-        workspace.save(self.name, state, {**self._record(), "is_done": True})
-
-    def _record(self) -> dict[str, Any]:
-        """Write down where the trial stands."""
-        return {
-            "epoch": self._best_epoch,
-            "score": self._best_score,
-            "curve": self._curve,
-            "steps": self._n_steps,
-        }
+        return normalise(anchors) if self.adapter.normalised else anchors
 
     def _keep(self, workspace: Workspace) -> None:
-        """Save everything that the next epoch depends on."""
+        """Save everything that the next step depends on."""
         state = {f"adapter.{key}": value for key, value in self.adapter.state_dict().items()}
         state |= {f"mean.{key}": value for key, value in self._mean.state_dict().items()}
-        state |= {f"best.{key}": value for key, value in self._best.items()}
         for number, entry in self._optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{number}.{key}": value for key, value in entry.items()}
-        state["history"] = torch.stack(self._history)
+        state["order"] = self._order
         state["random"] = torch.get_rng_state()
         if self._device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self._device)
-        workspace.save(self.name, state, self._record())
+        workspace.save(self.name, state, {"curve": self._curve, "steps": self._n_steps})
 
     def _restore(self, workspace: Workspace) -> None:
         """Continue from what :meth:`_keep` saved, if there is anything."""
@@ -287,13 +286,6 @@ class Trial:
         if found is None:
             return
         state, record = found
-        self._best = _under(state, "best.")
-        self._history = list(state["history"])
-        self._best_epoch, self._best_score = record["epoch"], record["score"]
-        self._curve, self._n_steps = record["curve"], record["steps"]
-        self._is_done = bool(record.get("is_done"))
-        if self._is_done:
-            return
         self.adapter.load_state_dict(_under(state, "adapter."))
         self._mean.load_state_dict(_under(state, "mean."))
         optimiser = self._optimiser.state_dict()
@@ -303,18 +295,11 @@ class Trial:
             entries.setdefault(int(number), {})[name] = value
         optimiser["state"] = entries
         self._optimiser.load_state_dict(optimiser)
+        self._order = state["order"]
         torch.set_rng_state(state["random"])
         if "random.cuda" in state and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["random.cuda"], self._device)
-
-
-def step_size(n_queries: int, recipe: Recipe) -> tuple[int, float]:
-    """Choose batch size and learning rate: small sets take smaller steps, more of them.
-
-    The learning rate falls in proportion to the batch (Goyal et al. 2017, arXiv:1706.02677).
-    """
-    batch_size = min(recipe.batch_size, max(recipe.batch_size // 8, n_queries // 16))
-    return batch_size, recipe.learning_rate * batch_size / recipe.batch_size
+        self._curve, self._n_steps = record["curve"], record["steps"]
 
 
 @torch.no_grad()
@@ -349,11 +334,6 @@ def score_unit(
     scores = torch.addmm(offsets, adapted, vectors.T)
     lead = float((scores.amax(dim=1) - scores.mean(dim=1)).mean())
     return max(lead, _LEAST_LEAD) / _USUAL_LEAD
-
-
-def _copy(state: dict[str, Any]) -> State:
-    """Copy a state out of the way of further training."""
-    return {key: value.detach().clone() for key, value in state.items()}
 
 
 def _under(state: State, prefix: str) -> State:

@@ -17,9 +17,6 @@ from training.metrics import expected_ndcg, grades_of, ndcg
 from training.search import best_of, normalise, prepare_documents, search
 
 K = 10
-FULL_SLICE = 50
-"""Queries from which on a slice counts in full."""
-
 _HARD_DEPTH = 100
 _QUERIES_AT_ONCE = 512
 
@@ -117,26 +114,6 @@ class ValidationSet:
     def chance(self) -> NDArray[np.float64]:
         """Score the documents in an order of chance: the expected nDCG@10 of each query."""
         return expected_ndcg(self.relevant_places, len(self.pool.place), K)
-
-
-def slice_mean(scores: NDArray[np.float64], is_seen: NDArray[np.bool_]) -> float:
-    """Mean over the slices that exist, large ones counting the same: :func:`slice_shares`."""
-    shares = slice_shares(is_seen)
-    return float(
-        sum(
-            share * part.mean() for share, part in zip(shares, slices(scores, is_seen), strict=True)
-        )
-    )
-
-
-def slice_shares(is_seen: NDArray[np.bool_]) -> list[float]:
-    """Tell what each slice counts for: the same from 50 queries on, below that by its queries.
-
-    A mean over queries would let a large slice of seen documents pay for harm to the others; a mean
-    over slices would let the chance in a handful of queries decide.
-    """
-    counts = [min(len(part), FULL_SLICE) for part in slices(np.empty(len(is_seen)), is_seen)]
-    return [count / sum(counts) for count in counts]
 
 
 def slices(scores: NDArray[np.float64], is_seen: NDArray[np.bool_]) -> list[NDArray[np.float64]]:

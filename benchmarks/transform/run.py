@@ -39,7 +39,7 @@ ROUNDS = 40
 WARM_UP = 50
 
 
-DEFAULT_FIT = {"hidden": 1792, "prototypes": 512, "centroids": 16}
+DEFAULT_FIT = {"hidden": 192, "centroids": 16}
 
 
 def exported(adapter: TrainedAdapter, precision: Precision = "auto") -> bytes:
@@ -56,7 +56,6 @@ def default_adapter(dim: int) -> ComposedAdapter:
         return torch.nn.functional.normalize(drawn, dim=1)
 
     adapter = ComposedAdapter(dim, **DEFAULT_FIT)
-    adapter.set_prototypes(unit(DEFAULT_FIT["prototypes"]).T, temperature=0.06)
     adapter.set_gate(Gate(unit(DEFAULT_FIT["centroids"]).T, threshold=0.0, width=0.1))
     with torch.no_grad():
         for value in adapter.parameters():

@@ -262,8 +262,8 @@ def pausing(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """A place with a fit that is done, and the words of its command but for the folder's name."""
     place = tmp_path_factory.mktemp("pausing")
     (place / "recipe.toml").write_text(
-        'adapter = "pausing:Pausing"\nepochs = 60\nfolds = 3\npatience = 60\n'
-        "learning_rate = 0.02\nmin_steps = 1\ntemperatures = 0.03\nrefits = 2\n"
+        'adapter = "pausing:Pausing"\nepochs = 60\nfolds = 3\n'
+        "learning_rate = 0.02\nmin_steps = 1\ntemperatures = 0.03\n"
     )
     (place / "pausing.py").write_text(PAUSING)
     words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", "recipe.toml", "-o"]

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "retrain.sh"
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 DIM = 16
-RECIPE = 'adapter = "linear"\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\nrefits = 1\n'
+RECIPE = 'adapter = "linear"\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\n'
 CARD = EncoderCard("toy", "sha256:toy")
 
 

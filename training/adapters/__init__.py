@@ -1,7 +1,7 @@
 """Adapters: one learned query-side map a file, each starting where it changes nothing."""
 
 from training.adapters.base import Adapter
-from training.adapters.composed import ComposedAdapter, Gate, compose
+from training.adapters.composed import ComposedAdapter, Gate
 from training.adapters.identity import IdentityAdapter
 from training.adapters.linear import LinearAdapter
 from training.adapters.low_rank import LowRankAdapter
@@ -17,7 +17,6 @@ __all__ = [
     "LowRankAdapter",
     "TwoLayerAdapter",
     "adapter_class",
-    "compose",
     "kind_of",
     "load_adapter",
     "save_adapter",

@@ -27,8 +27,6 @@ class Adapter(nn.Module):
 
     start: Tensor
     blend: Tensor
-    averages: bool = False
-    """True where the mean of several trained copies' parameters is the mean of their maps."""
 
     def __init__(self, dim_in: int, dim_out: int | None = None) -> None:
         """Set up an adapter that starts as the identity, or where :meth:`start_from` says.

@@ -11,8 +11,6 @@ from training.search import normalise
 class IdentityAdapter(Adapter):
     """Changes nothing but, where output is normalised, the length of a query."""
 
-    averages = True
-
     def change(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
         """Give zero."""
         return torch.zeros_like(queries)

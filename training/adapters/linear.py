@@ -10,8 +10,6 @@ from training.adapters.base import Adapter, Affine
 class LinearAdapter(Adapter):
     """``q + D q + b``: weight decay on ``D`` pulls towards the identity, not towards zero."""
 
-    averages = True
-
     def __init__(self, dim_in: int, dim_out: int | None = None) -> None:
         """Start as the identity: difference and bias are zero."""
         super().__init__(dim_in, dim_out)

@@ -100,9 +100,10 @@ def load_adapter(folder: Path) -> tuple[Adapter, dict[str, Any]]:
     try:
         record = json.loads((folder / "adapter.json").read_text(encoding="utf-8"))
         state = load_file(folder / "adapter.safetensors")
-        adapter = make_adapter(
-            record["kind"], record["dim_in"], record["dim_out"], record["options"]
-        )
+        options = record["options"]
+        if record["kind"] == "composed":
+            options = _without_prototypes(options, state, folder)
+        adapter = make_adapter(record["kind"], record["dim_in"], record["dim_out"], options)
         adapter.normalised = record["normalised"]
         adapter.load_state_dict(state)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -111,3 +112,22 @@ def load_adapter(folder: Path) -> tuple[Adapter, dict[str, Any]]:
             "expected adapter.json and adapter.safetensors as trimtab fit writes them"
         ) from error
     return adapter, record
+
+
+def _without_prototypes(
+    options: dict[str, Any], state: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Leave out what a composed adapter of version 0.1 says of prototypes; in place in the state.
+
+    Raises:
+        DataError: It has some, which nothing here computes any more.
+    """
+    if options.get("prototypes"):
+        raise DataError(
+            f"the checkpoint in {folder} is of trimtab 0.1 and has {options['prototypes']} "
+            "prototypes, which a default fit no longer makes: fit anew. Its adapter.onnx goes on "
+            "serving as it is"
+        )
+    for name in ("prototypes", "temperature", "shifts"):
+        state.pop(name, None)
+    return {key: value for key, value in options.items() if key != "prototypes"}

@@ -88,37 +88,27 @@ def plot_changes(changes: dict[str, Any]) -> Plot:
 
 
 def plot_curves(curves: Sequence[Sequence[dict[str, Any]]]) -> Plot:
-    """Draw training loss and validation by epoch, one line a trial.
+    """Draw training loss by step, one line a fit.
 
     Args:
-        curves: For each trial, for each epoch, ``loss`` and ``validation``.
+        curves: For each fit, for each round of its steps, ``step`` and ``loss``; records of
+            version 0.1 hold epochs, which have no ``step``.
     """
-    with draw_figure(2.7, columns=2) as (figure, panels):
-        for axes, key, label in zip(
-            panels,
-            ("loss", "validation"),
-            ("training loss (nats a query)", "validation nDCG@10"),
-            strict=True,
-        ):
-            for curve in curves:
-                values = [_number(epoch.get(key)) for epoch in curve]
-                best = _best_epoch(curve)
-                axes.plot(range(1, len(values) + 1), values, color=ADAPTED, linewidth=1.2)
-                axes.plot(best, values[best - 1], "o", color=ADAPTED, markersize=4.5)
-            axes.set_xlabel("epoch")
-            axes.set_ylabel(label)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-    kept = [(_best_epoch(curve), curve) for curve in curves]
-    said = "; ".join(
-        f"best epoch {best} of {len(curve)}, loss {_number(curve[best - 1].get('loss')):.3f}, "
-        f"validation {_number(curve[best - 1].get('validation')):.3f}"
-        for best, curve in kept
-    )
+    has_steps = all("step" in each for curve in curves for each in curve)
+    with draw_figure(2.7) as (figure, axes):
+        for curve in curves:
+            places = [each["step"] if has_steps else row for row, each in enumerate(curve, 1)]
+            losses = [_number(each.get("loss")) for each in curve]
+            axes.plot(places, losses, color=ADAPTED, linewidth=1.2)
+        axes.set_xlabel("step" if has_steps else "epoch")
+        axes.set_ylabel("training loss (nats a query)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    ends = ", ".join(f"{_number(curve[-1].get('loss')):.3f}" for curve in curves)
     return finish_figure(
-        figure, "curves", "Training and validation",
-        "One line for each trial of what was chosen; the point is its best epoch. "
-        "In the validation figure, queries about seen and about unseen documents count the same.",
-        f"{len(curves)} trials: {said}.",
+        figure, "curves", "Training loss",
+        "One line for each fit with the chosen weights of the loss: on the folds, and on all "
+        "training queries.",
+        f"{len(curves)} fits; loss at their ends: {ends}.",
     )  # fmt: skip
 
 
@@ -198,13 +188,6 @@ def plot_recall(sweep: dict[str, Any]) -> Plot:
         )
         + ".",
     )  # fmt: skip
-
-
-def _best_epoch(curve: Sequence[dict[str, Any]]) -> int:
-    """Give the number of the epoch with the best validation, the first being 1."""
-    scores = [epoch.get("validation") for epoch in curve]
-    known = [(score, -place) for place, score in enumerate(scores, start=1) if score is not None]
-    return -max(known)[1] if known else len(curve)
 
 
 def _tick(axes: Any, values: Sequence[int]) -> None:

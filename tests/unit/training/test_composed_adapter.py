@@ -1,4 +1,4 @@
-"""The composed adapter: what it starts as, what its gate does, and that composing is averaging."""
+"""The composed adapter: what it starts as, and what its gate and its dropout do."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sidecar.adapter import Adapter as ServedAdapter
-from training.adapters import ComposedAdapter, Gate, compose
+from training.adapters import ComposedAdapter, Gate
 from training.embeddings import EncoderInfo
 from training.errors import ConfigError
 from training.export import describe_adapter, export_adapter
@@ -20,14 +20,10 @@ def unit(rows: int, seed: int) -> Tensor:
     return vectors / vectors.norm(dim=1, keepdim=True)
 
 
-def trained(seed: int, *, hidden: int = 0, has_prototypes: bool = False) -> ComposedAdapter:
-    """An adapter with parameters of chance, over prototypes and a gate that all share."""
+def trained(seed: int, *, hidden: int = 0) -> ComposedAdapter:
+    """An adapter with parameters of chance."""
     torch.manual_seed(seed)
-    adapter = ComposedAdapter(
-        DIM, hidden=hidden, prototypes=5 if has_prototypes else 0, centroids=2
-    )
-    if has_prototypes:
-        adapter.set_prototypes(unit(5, seed=100).T, temperature=0.05)
+    adapter = ComposedAdapter(DIM, hidden=hidden, centroids=2)
     adapter.set_gate(Gate(unit(2, seed=101).T, threshold=0.3, width=0.1))
     with torch.no_grad():
         for parameter in adapter.parameters():
@@ -36,13 +32,13 @@ def trained(seed: int, *, hidden: int = 0, has_prototypes: bool = False) -> Comp
 
 
 def test_that_it_starts_as_the_identity() -> None:
-    adapter = ComposedAdapter(DIM, hidden=4, prototypes=3, centroids=2)
+    adapter = ComposedAdapter(DIM, hidden=4, centroids=2)
     queries = unit(7, seed=0)
     assert torch.allclose(adapter(queries), queries, atol=SAME)
 
 
 def test_that_a_far_query_is_left_alone_and_a_near_one_is_not() -> None:
-    adapter = trained(0, hidden=4, has_prototypes=True)
+    adapter = trained(0, hidden=4)
     near = adapter.gate_centroids[:, 0]
     far = -adapter.gate_centroids.sum(dim=1)
     far = far / far.norm()
@@ -63,40 +59,31 @@ def test_that_half_of_the_change_is_left_at_the_threshold() -> None:
 
 
 @pytest.mark.parametrize("length", [1e-3, 1.0, 1e3])
-def test_that_the_gate_and_the_prototypes_do_not_ask_for_length(length: float) -> None:
-    adapter = trained(3, has_prototypes=True)
+def test_that_the_gate_does_not_ask_for_length(length: float) -> None:
+    adapter = trained(3)
     with torch.no_grad():
         adapter.difference.zero_()
         queries = unit(4, seed=1)
         assert torch.allclose(adapter.change(length * queries), adapter.change(queries), atol=SAME)
 
 
-def test_that_composing_is_averaging_the_changes() -> None:
-    parts = [
-        trained(1),
-        trained(2, hidden=3),
-        trained(3, hidden=4),
-        trained(4, has_prototypes=True),
-        trained(5, has_prototypes=True),
-    ]
-    composed = compose(parts)
+def test_that_dropout_leaves_hidden_units_out_while_training_and_never_else() -> None:
+    adapter = trained(4, hidden=400)
+    adapter.dropout = 0.5
     queries = unit(9, seed=2)
     with torch.no_grad():
-        wanted = torch.stack([part.change(queries) for part in parts]).mean(dim=0)
-        assert torch.allclose(composed.change(queries), wanted, atol=1e-4)
-    assert composed.options == {"hidden": 7, "prototypes": 5, "centroids": 2}
-
-
-def test_that_composing_one_changes_nothing() -> None:
-    part = trained(6, hidden=3, has_prototypes=True)
-    queries = unit(9, seed=3)
-    with torch.no_grad():
-        assert torch.allclose(compose([part])(queries), part(queries), atol=SAME)
+        whole = adapter.eval()(queries)
+        assert torch.equal(adapter(queries), whole)
+        draws = torch.stack([adapter.train().change(queries) for _ in range(400)])
+        wanted = adapter.eval().change(queries)
+    assert draws.std(dim=0).min() > 0.1
+    errors = draws.std(dim=0) / 400**0.5
+    assert ((draws.mean(dim=0) - wanted).abs() / errors).max() < 5
 
 
 @pytest.mark.parametrize("length", [1e-6, 1e6])
 def test_that_a_query_s_length_means_nothing_to_a_cosine_index(length: float) -> None:
-    adapter = trained(7, hidden=3, has_prototypes=True)
+    adapter = trained(7, hidden=3)
     queries = unit(9, seed=5)
     with torch.no_grad():
         assert torch.allclose(adapter(length * queries), adapter(queries), atol=SAME)
@@ -112,7 +99,7 @@ def test_that_a_query_s_length_counts_where_the_index_looks_at_it() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_that_the_export_gives_the_same_far_from_the_gate_and_for_any_length(seed: int) -> None:
-    adapter = trained(seed, hidden=3, has_prototypes=True)
+    adapter = trained(seed, hidden=3)
     manifest = describe_adapter(adapter, ENCODER, name="docs", similarity="cosine")
     served = ServedAdapter.from_bytes(export_adapter(adapter, manifest))
     queries = np.concatenate([unit(20, seed=6).numpy() * size for size in (1e-6, 1.0, 1e6)])

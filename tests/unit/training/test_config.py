@@ -81,10 +81,11 @@ def test_value_of_another_type_is_refused_by_name(key: str, value: Any, expected
         ("weight_decay", -0.1),
         ("batch_size", 0),
         ("epochs", 0),
-        ("patience", 0),
+        ("max_steps", 0),
         ("folds", 1),
         ("compared_queries", 0),
-        ("refits", 0),
+        ("hidden", -1),
+        ("screened_steps", 1.5),
         ("sampled_documents", 0),
         ("max_validated", 0),
         ("anchor_batch", -1),
@@ -204,3 +205,12 @@ def test_negative_seed_is_refused_by_name(tmp_path: Path) -> None:
 def test_fit_that_is_no_table_is_refused_by_name(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match="'fit'"):
         load_model_recipe(recipe_file(tmp_path, f'dataset = "demo:hpo-lay"\nfit = {value}'))
+
+
+@pytest.mark.parametrize("key", ["prototypes", "queries_per_prototype", "patience", "refits"])
+def test_key_that_is_gone_says_what_to_do(tmp_path: Path, key: str) -> None:
+    path = recipe_file(tmp_path, f"{key} = 4\n")
+    with pytest.raises(
+        ConfigError, match=rf"recipe key '{key}' is gone since 0.2: .*(leave it|see)"
+    ):
+        load_recipe(path)

@@ -29,13 +29,11 @@ QUICK = Recipe(
     folds=3,
     learning_rate=0.02,
     batch_size=64,
-    refits=2,
-    patience=4,
     min_steps=1,
     temperatures=(0.03,),
 )
-TINY = replace(QUICK, epochs=2, folds=2, refits=1)
-AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16, prototypes=16)
+TINY = replace(QUICK, epochs=2, folds=2)
+AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +119,7 @@ class StopAfter:
 
 @pytest.mark.parametrize(
     ("kind", "calls", "keep_every_s"),
-    [("auto", 1, 0.0), ("auto", 40, 1e9), ("linear", 9, 0.0), ("two_layer", 20, 1e9)],
+    [("auto", 1, 0.0), ("auto", 25, 1e9), ("linear", 9, 0.0), ("two_layer", 20, 1e9)],
 )
 def test_resumed_fit_gives_same_bytes_as_uninterrupted(
     world: World,
@@ -160,25 +158,42 @@ def test_finished_trials_are_a_small_part_of_what_training_holds(
         )
     assert result.adapter is not None
     n_bytes = sum(value.nbytes for value in result.adapter.state_dict().values())
-    assert len(written) == 9  # the first epoch, and 2 weights x 3 folds and 2 refits, each once
-    history = 4 * 26 * 40  # float32 scores of at most 40 queries at the start and after 25 epochs
-    assert max(written[1:]) < n_bytes + history + 4096
+    # The first round of steps; then 4 pairs of weights on 3 folds, the best on 3, and the last fit.
+    assert len(written) == 1 + 4 * 3 + 3 + 1, written
+    scores = 5 * 8 * 40  # float64 scores of at most 40 queries at five blends
+    assert max(written[1:-1]) < scores + 4096
+    assert written[-1] < n_bytes + 4096
 
 
-def test_resume_repeats_no_finished_epoch(world: World, tmp_path: Path) -> None:
+def test_resume_repeats_no_finished_trial(world: World, tmp_path: Path) -> None:
     settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
-    recipe = replace(QUICK, adapter="linear")
-    fit_adapter(world.dataset, world.embeddings, recipe, settings)
+    whole = fit_adapter(world.dataset, world.embeddings, QUICK, settings)
+    calls: list[tuple[int, int]] = []
+    again = fit_adapter(
+        world.dataset,
+        world.embeddings,
+        QUICK,
+        settings,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert len(calls) == 4 * 3 + 3 + 1  # one call a finished trial, none a round of steps
+    assert calls[-1][0] == calls[-1][1]
+    assert state_of(whole.adapter) == state_of(again.adapter)
+    assert whole.validation == again.validation
+
+
+def test_progress_counts_steps_and_never_goes_back(world: World) -> None:
     calls: list[tuple[int, int]] = []
     fit_adapter(
         world.dataset,
         world.embeddings,
-        recipe,
-        settings,
+        AUTO,
         progress=lambda done, total: calls.append((done, total)),
     )
-    # One call a finished trial, none an epoch: 2 weights x 3 folds and 2 refits.
-    assert [done for done, _ in calls] == list(range(1, 9))
+    done = [each[0] for each in calls]
+    assert done == sorted(done)
+    assert calls[-1][0] == calls[-1][1]
+    assert all(one <= total for one, total in calls)
 
 
 def interrupted(world: World, work: Path, recipe: Recipe = TINY) -> set[str]:

@@ -8,13 +8,12 @@ from training.judgement import (
     best_blend,
     choose,
     flattery,
-    honest_scores,
-    join,
+    honest_gain,
     judge,
     objective,
 )
 
-EACH = 50
+EACH = 200
 """Queries that each written score stands for, so that every slice is large enough to tell."""
 
 BASE = np.full(4 * EACH, 0.5)
@@ -27,7 +26,7 @@ def held_out(**adapted: list[float]) -> HeldOut:
     return HeldOut(BASE, {0.0: BASE, **by_blend}, SEEN)
 
 
-def test_blend_with_best_mean_over_slices_wins() -> None:
+def test_blend_with_best_mean_wins() -> None:
     scores = held_out(b50=[0.6, 0.6, 0.6, 0.6], b100=[0.9, 0.9, 0.6, 0.6])
     assert best_blend(scores) == 1.0
     assert objective(scores) == pytest.approx(0.25)
@@ -47,48 +46,51 @@ def test_blend_that_the_recipe_leaves_out_is_never_chosen() -> None:
     assert best_blend(HeldOut(BASE, scores.adapted, SEEN, blends=(0.5,))) == 0.5
 
 
-def test_slices_count_the_same_whatever_their_size() -> None:
-    is_seen = np.arange(400) < 100
-    scores = HeldOut(np.zeros(400), {1.0: np.where(is_seen, 0.4, 0.0)}, is_seen)
-    assert scores.gain(1.0) == pytest.approx(0.2)
+def test_gain_is_the_mean_over_queries_as_traffic_has_them() -> None:
+    is_seen = np.arange(1000) < 200
+    scores = HeldOut(np.zeros(1000), {1.0: np.where(is_seen, 0.4, 0.0)}, is_seen)
+    assert scores.gain(1.0) == pytest.approx(0.08)
 
 
-def test_a_handful_of_queries_is_no_slice_to_be_harmed() -> None:
-    is_seen = np.arange(60) < 57
-    scores = HeldOut(np.zeros(60), {0.0: np.zeros(60), 1.0: np.where(is_seen, 0.4, -0.4)}, is_seen)
-    assert best_blend(scores) == 1.0
-    verdict = judge(scores, 1.0, flattered=0.0, min_gain=0.002)
-    assert verdict.gain == pytest.approx((50 * 0.4 - 3 * 0.4) / 53)
+def test_loss_on_a_slice_that_chance_explains_harms_nobody() -> None:
+    is_seen = np.arange(1000) < 900
+    rng = np.random.default_rng(0)
+    for scatter, chosen in ((0.05, 0.0), (1.0, 1.0)):
+        losses = rng.normal(scale=scatter, size=100)
+        gains = np.where(is_seen, 0.4, -0.05)
+        gains[900:] += losses - losses.mean()
+        scores = HeldOut(np.zeros(1000), {0.0: np.zeros(1000), 1.0: gains}, is_seen)
+        assert best_blend(scores) == chosen, scatter
 
 
-def test_honest_scores_come_from_the_epoch_that_others_chose() -> None:
-    # Even queries like epoch 1, odd ones epoch 2: each is scored where the others would stop.
-    history = np.array([[0.0, 0.0, 0.0, 0.0], [0.9, 0.1, 0.9, 0.1], [0.2, 0.8, 0.2, 0.8]])
-    (honest,) = honest_scores({"only": [history]}, [np.zeros(4, dtype=bool)])
-    assert honest.tolist() == [0.2, 0.1, 0.2, 0.1]
+def of_queries(*by_candidate: list[float]) -> list[HeldOut]:
+    """Candidates' scores at the full change, of queries about unseen documents."""
+    unseen = np.zeros(len(by_candidate[0]), dtype=bool)
+    base = np.zeros(len(unseen))
+    return [HeldOut(base, {0.0: base, 1.0: np.array(row)}, unseen) for row in by_candidate]
 
 
-def test_honest_scores_come_from_the_trial_that_others_chose() -> None:
-    first = np.array([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
-    second = np.array([[0.0, 0.0, 0.0, 0.0], [0.0, 0.7, 0.0, 0.7]])
-    (honest,) = honest_scores({"a": [first], "b": [second]}, [np.zeros(4, dtype=bool)])
-    assert honest.tolist() == [0.0, 0.0, 0.0, 0.0]
+def test_gain_is_expected_of_the_candidate_that_other_queries_like_best() -> None:
+    # One query likes the first, the other the second: each is scored by what the other chooses.
+    assert honest_gain(of_queries([1.0, 0.0], [0.0, 0.7])) == 0.0
 
 
-def test_honest_scores_of_noise_average_to_no_gain() -> None:
+def test_gain_that_all_queries_agree_on_is_expected_in_full() -> None:
+    assert honest_gain(of_queries([0.4] * 20, [0.1] * 20)) == pytest.approx(0.4)
+
+
+def test_gain_of_noise_is_expected_to_be_none() -> None:
     rng = np.random.default_rng(0)
     gains = []
-    for _ in range(50):
-        history = rng.normal(size=(30, 60))
-        (honest,) = honest_scores({"only": [history]}, [np.zeros(60, dtype=bool)])
-        gains.append(honest.mean())
-        assert history.mean(axis=1).max() > 0  # what stopping early would have reported
-    assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(len(gains))
+    for _ in range(20):
+        candidates = of_queries(*rng.normal(size=(10, 60)).tolist())
+        gains.append(honest_gain(candidates))
+        assert max(map(objective, candidates)) > 0  # what choosing the best would have reported
+    assert np.mean(gains) < 3 * np.std(gains) / np.sqrt(len(gains))
 
 
-def test_single_held_out_query_is_scored_without_others() -> None:
-    (honest,) = honest_scores({"only": [np.array([[0.0], [0.5]])]}, [np.array([True])])
-    assert honest.tolist() == [0.5]
+def test_single_held_out_query_is_rated_by_itself() -> None:
+    assert honest_gain(of_queries([0.5])) == 0.5
 
 
 def test_verdict_takes_flattery_off_the_gain() -> None:
@@ -120,10 +122,12 @@ def test_one_query_proves_nothing() -> None:
     assert not judge(one, 1.0, 0.0, 0.0).helps
 
 
-def test_join_averages_repeated_queries_and_chains_others() -> None:
-    parts = [np.array([0.0, 1.0]), np.array([1.0, 1.0])]
-    assert join(parts, same_queries=True).tolist() == [0.5, 1.0]
-    assert join(parts, same_queries=False).tolist() == [0.0, 1.0, 1.0, 1.0]
+def test_folds_stand_end_to_end() -> None:
+    first, second = of_queries([0.0, 1.0], [1.0, 0.5])
+    joined = HeldOut.join([first, second])
+    assert joined.adapted[1.0].tolist() == [0.0, 1.0, 1.0, 0.5]
+    assert joined.base.tolist() == [0.0] * 4
+    assert joined.only(np.array([True, False, False, True])).adapted[1.0].tolist() == [0.0, 0.5]
 
 
 def rated(**means: float) -> dict[str, HeldOut]:
@@ -143,7 +147,10 @@ def test_the_first_candidate_wins_unless_it_is_clearly_worse() -> None:
     assert choose(rated(trusted=0.500, best=0.540)) == "best"
 
 
+def test_flattery_is_what_the_best_is_rated_above_what_others_expect() -> None:
+    candidates = of_queries([1.0, 0.0], [0.0, 0.7])
+    assert flattery(candidates) == pytest.approx(0.5)
+
+
 def test_flattery_is_never_praise() -> None:
-    is_seen = np.zeros(2, dtype=bool)
-    assert flattery(np.array([0.5, 0.7]), np.array([0.4, 0.6]), is_seen) == pytest.approx(0.1)
-    assert flattery(np.array([0.4, 0.6]), np.array([0.5, 0.7]), is_seen) == 0.0
+    assert flattery(of_queries([0.5, 0.5, 0.5, 0.5])) == 0.0

@@ -1,7 +1,7 @@
 """Labels of noise: nothing can be learnt from them, so no path through a fit may expect a gain.
 
-Whatever lets a held-out query have a part in the adapter that is scored on it (a start, a gate,
-prototypes, a twin, the queries of a start) shows here as an expectation near 1.
+Whatever lets a held-out query have a part in the adapter that is scored on it (a start, a gate, a
+twin, the queries of a start) shows here as an expectation near 1.
 """
 
 from dataclasses import replace
@@ -22,14 +22,10 @@ from training.trained_on import TrainedOn
 QUICK = Recipe(
     adapter="auto",
     hidden=16,
-    prototypes=64,
-    queries_per_prototype=1.0,
     epochs=4,
     folds=2,
     learning_rate=0.02,
     batch_size=64,
-    refits=1,
-    patience=3,
     min_steps=1,
     temperatures=(0.03,),
     unlabelled_weights=(0.0,),

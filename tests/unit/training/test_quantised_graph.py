@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sidecar.adapter import Adapter as ServedAdapter
@@ -19,17 +20,17 @@ from training import export
 from training.adapters import ComposedAdapter, Gate, load_adapter, save_adapter
 from training.commands.export import export as export_command
 from training.embeddings import EncoderInfo
-from training.errors import ExportError
+from training.errors import DataError, ExportError
 from training.export import ROUNDING, describe_adapter, export_adapter, rounding_error
 from training.quantised_graph import can_quantise, quantised_answers
 
 DIM = 48
 ENCODER = EncoderInfo("toy", "sha256:toy", DIM, normalised=True)
 PARTS = [
-    {"hidden": 0, "prototypes": 0, "centroids": 0},
-    {"hidden": 24, "prototypes": 0, "centroids": 0},
-    {"hidden": 0, "prototypes": 9, "centroids": 3},
-    {"hidden": 24, "prototypes": 9, "centroids": 3},
+    {"hidden": 0, "centroids": 0},
+    {"hidden": 24, "centroids": 0},
+    {"hidden": 0, "centroids": 3},
+    {"hidden": 24, "centroids": 3},
 ]
 
 
@@ -42,8 +43,6 @@ def trained(**sizes: int) -> ComposedAdapter:
     """An adapter that moves queries by about a third of their length."""
     generator = torch.Generator().manual_seed(1)
     adapter = ComposedAdapter(DIM, **sizes)
-    if adapter.n_prototypes:
-        adapter.set_prototypes(unit(adapter.n_prototypes, seed=100).T, temperature=0.06)
     if adapter.n_centroids:
         adapter.set_gate(Gate(unit(adapter.n_centroids, seed=101).T, threshold=0.0, width=0.1))
     with torch.no_grad():
@@ -117,12 +116,12 @@ def test_no_sum_of_two_byte_products_leaves_16_bits() -> None:
         for tensor in graph.initializer
         if (weights := numpy_helper.to_array(tensor)).dtype == np.int8 and weights.ndim == 2
     ]
-    assert len(signed) == 3
+    assert len(signed) == 2
     assert max(255 * 2 * int(np.abs(weights.astype(int)).max()) for weights in signed) < 2**15
 
 
 def test_file_is_a_quarter_and_answers_without_torch_s_exporter() -> None:
-    adapter = trained(hidden=512, prototypes=64, centroids=4)
+    adapter = trained(hidden=512, centroids=4)
     small, large = exported(adapter), exported(adapter, precision="float32")
     assert "MatMulInteger" in check_model(small).operators
     assert "MatMulInteger" not in check_model(large).operators
@@ -198,3 +197,28 @@ def test_ranges_are_kept_in_the_checkpoint_and_one_of_before_has_none(tmp_path: 
     fresh = ComposedAdapter(DIM, **PARTS[-1])
     fresh.load_state_dict(old)
     assert not fresh.is_calibrated
+
+
+@pytest.mark.parametrize("n_prototypes", [0, 512])
+def test_checkpoint_of_version_0_1_opens_unless_it_has_prototypes(
+    tmp_path: Path, n_prototypes: int
+) -> None:
+    adapter = trained(**PARTS[-1])
+    save_adapter(adapter, tmp_path)
+    record = json.loads((tmp_path / "adapter.json").read_text())
+    record["options"]["prototypes"] = n_prototypes
+    (tmp_path / "adapter.json").write_text(json.dumps(record))
+    old = {name: value for name, value in adapter.state_dict().items() if "range" not in name}
+    old |= {"shifts": torch.zeros(n_prototypes, DIM), "temperature": torch.tensor(1.0)}
+    old |= {"prototypes": torch.zeros(DIM, n_prototypes)}
+    save_file(
+        {name: value.contiguous() for name, value in old.items()}, tmp_path / "adapter.safetensors"
+    )
+    if n_prototypes:
+        with pytest.raises(DataError, match=r"has 512 prototypes.* fit anew.*adapter\.onnx"):
+            load_adapter(tmp_path)
+        return
+    again, _ = load_adapter(tmp_path)
+    queries = unit(9, seed=9)
+    with torch.no_grad():
+        assert torch.equal(again(queries), adapter(queries))

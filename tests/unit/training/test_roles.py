@@ -21,8 +21,6 @@ QUICK = Recipe(
     folds=3,
     learning_rate=0.02,
     batch_size=64,
-    refits=1,
-    patience=4,
     min_steps=1,
     temperatures=(0.03,),
 )
@@ -134,7 +132,7 @@ def test_no_fold_holds_out_a_synthetic_query_and_all_train_on_them(world: World)
 
 
 def test_useless_synthetic_queries_are_left_out(world: World) -> None:
-    all_or_none = replace(QUICK, synthetic_weights=(1.0, 0.0))
+    all_or_none = replace(QUICK, synthetic_weights=(1.0, 0.0), min_steps=160)
     result = fit_adapter(spoil(mark(world, 0.5)), world.embeddings, all_or_none)
     assert result.weights.synthetic == 0.0
     real_only = mark(world, 0.5)

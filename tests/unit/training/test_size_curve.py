@@ -19,8 +19,6 @@ QUICK = Recipe(
     folds=2,
     learning_rate=0.02,
     batch_size=64,
-    refits=1,
-    patience=4,
     min_steps=1,
     temperatures=(0.03,),
 )

@@ -11,7 +11,7 @@ from tests.support.worlds import World, make_world, unit, write_vectors
 from training.adapters import LinearAdapter
 from training.checkpoint import Workspace
 from training.config import Recipe
-from training.trial import Trial, Weights, score_unit, step_size
+from training.trial import Trial, Weights, plan_steps, score_unit
 
 
 @pytest.fixture
@@ -53,18 +53,47 @@ def test_equal_documents_have_a_unit_all_the_same(world: World) -> None:
     assert unit_of(world) > 0
 
 
-@pytest.mark.parametrize("n_train", [3, 40, 120])
-def test_an_epoch_of_few_queries_has_as_many_steps_as_one_of_many(
-    world: World, n_train: int
+@pytest.mark.parametrize(
+    ("n_queries", "batch_size", "n_steps"),
+    [
+        (10, 64, 240),  # few are passed often, to take steps enough
+        (2_000, 64, 500),  # 16 passes
+        (5_000, 134, 598),  # 16 passes, of larger batches
+        (20_000, 256, 600),  # the largest batch: fewer passes
+        (1_000_000, 256, 3907),  # one pass
+    ],
+)
+def test_more_queries_make_larger_batches_before_they_make_fewer_passes(
+    n_queries: int, batch_size: int, n_steps: int
 ) -> None:
+    plan = plan_steps(n_queries, Recipe())
+    assert (plan.batch_size, plan.n_steps) == (batch_size, n_steps)
+
+
+def test_short_trial_has_the_same_batches_and_fewer_of_them() -> None:
+    whole, short = plan_steps(5000, Recipe()), plan_steps(5000, Recipe(), 0.25)
+    assert short == replace(whole, n_steps=150)
+
+
+def test_small_batches_take_small_steps() -> None:
+    rates = [plan_steps(n, Recipe()).learning_rate for n in (100, 4800, 20_000)]
+    assert rates == pytest.approx([3e-3 / 2**0.5, 3e-3, 3e-3])
+
+
+def trained(world: World, n_train: int, recipe: Recipe) -> tuple[int, list[int]]:
+    """Train on some queries; give the steps, and how often each query came."""
     train = dict(list(world.dataset.split("train").items())[:n_train])
-    recipe = replace(Recipe(), batch_size=256)
-    steps = 0
+    vectors = torch.from_numpy(world.embeddings.queries.take_ids(list(train)))
+    counts = [0] * n_train
+    n_steps = 0
 
     class Counted(LinearAdapter):
         def forward(self, queries: torch.Tensor) -> torch.Tensor:
-            nonlocal steps
-            steps += self.training
+            nonlocal n_steps
+            if self.training:
+                n_steps += 1
+                for row in torch.cdist(queries, vectors).argmin(dim=1):
+                    counts[row] += 1
             return super().forward(queries)
 
     trial = Trial(
@@ -73,12 +102,16 @@ def test_an_epoch_of_few_queries_has_as_many_steps_as_one_of_many(
         Weights(unlabelled=0.0, anchor=0.0, temperature=0.03),
         train=train,
         synthetic=(),
-        validation=None,
         embeddings=world.embeddings,
         recipe=recipe,
         device=torch.device("cpu"),
     )
-    trial.run(Workspace(None, {}, resume="never"), epochs=1)
-    batch_size, _ = step_size(n_train, recipe)
-    a_pass = -(-n_train // batch_size)
-    assert recipe.min_steps <= steps < recipe.min_steps + a_pass
+    trial.run(Workspace(None, {}, resume="never"))
+    return n_steps, counts
+
+
+@pytest.mark.parametrize("n_train", [3, 40, 120])
+def test_all_queries_are_passed_equally_often(world: World, n_train: int) -> None:
+    n_steps, counts = trained(world, n_train, replace(Recipe(), min_steps=20, epochs=2))
+    assert n_steps == 20
+    assert max(counts) - min(counts) <= 1

@@ -12,7 +12,7 @@ from training.dataset import Qrels
 from training.embeddings import Embeddings
 from training.metrics import measure
 from training.search import search
-from training.validation import DocumentPool, ValidationSet, slice_mean, slices, validation_rows
+from training.validation import DocumentPool, ValidationSet, slices, validation_rows
 
 N_DOCUMENTS, N_QUERIES, DIM = 300, 12, 8
 TRAIN: Qrels = {f"q{n}": {f"d{n * 20}": 2.0, f"d{n * 20 + 1}": 0.0} for n in range(8)}
@@ -135,19 +135,9 @@ def test_perfectly_adapted_queries_score_one(embeddings: Embeddings) -> None:
 # Slices
 
 
-@pytest.mark.parametrize(("n_seen", "n_unseen", "mean"), [(950, 50, 0.5), (90, 10, 50 / 60)])
-def test_slices_weigh_the_same_from_fifty_queries_on(
-    n_seen: int, n_unseen: int, mean: float
-) -> None:
-    is_seen = np.arange(n_seen + n_unseen) < n_seen
-    assert slice_mean(is_seen.astype(float), is_seen) == pytest.approx(mean)
-
-
 @pytest.mark.parametrize("is_seen", [True, False])
-def test_empty_slice_does_not_count(is_seen: bool) -> None:
-    scores = np.array([0.2, 0.6])
-    assert slice_mean(scores, np.full(2, is_seen)) == pytest.approx(0.4)
-    assert len(slices(scores, np.full(2, is_seen))) == 1
+def test_empty_slice_is_left_out(is_seen: bool) -> None:
+    assert len(slices(np.array([0.2, 0.6]), np.full(2, is_seen))) == 1
 
 
 def test_seen_comes_before_unseen() -> None:
