@@ -9,7 +9,7 @@ SEED ?= $(shell $(PYTHON) -c 'import random; print(random.randrange(2**32))')
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
+	bench-drift bench-fit bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench-hostile: .venv/.test  ## 100,000 malformed or hostile requests in each of 
 bench-synthesize: .venv/.test  ## queries that a small LLM writes here, beside real labels; resumes
 	$(PIP) -r benchmarks/synthesize/requirements.txt
 	$(BIN)/python benchmarks/synthesize/run.py
+
+bench-fit: .venv/.test  ## what a default fit costs; RIVAL=CHECKOUT beside another version's
+	$(BIN)/python benchmarks/fit/run.py --data $(SHARED) $(if $(RIVAL),--rival $(RIVAL))
 
 bench-recipe: .venv/.test  ## one knob at a time on the sets in SHARED; over an hour
 	$(BIN)/python benchmarks/recipe/run.py --data $(SHARED)

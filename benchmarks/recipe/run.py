@@ -158,8 +158,17 @@ def summarise(cells: dict[tuple[str, str, int], Path]) -> dict[str, dict[str, ob
                 for key in ("held_out_gain", "test_gain", "test_gain_unseen", *_COSTS)
                 if all(one.get(key) is not None for one in found)
             }
-            table.setdefault(variant, {})[name] = {"seeds": len(found), **means}
+            gains = [round(one["test_gain"], 4) for one in found]
+            spread = {"least": min(gains), "most": max(gains), "shipped": _count_shipped(found)}
+            base = round(found[0]["test_base"], 4)
+            table.setdefault(variant, {})[name] = {
+                "seeds": len(found), "test_base": base, **means, **spread
+            }  # fmt: skip
     return table
+
+
+def _count_shipped(found: list[dict[str, object]]) -> int:
+    return sum(bool(one["helps"]) for one in found)
 
 
 if __name__ == "__main__":
