@@ -65,7 +65,7 @@ class Candidates:
 
 
 class CandidatePool:
-    """The documents that the softmax runs over, drawn anew in every epoch.
+    """The documents that the softmax runs over, drawn anew every few steps.
 
     Labelled documents are always there. All others are stood for by a sample, whose logits carry
     the log of how many documents each stands for, times the trial's weight; where they all fit,
@@ -90,13 +90,23 @@ class CandidatePool:
         self._kept = embeddings.documents.take(self.labelled)
         if weight > 0 and len(self._others) > recipe.sampled_documents:
             logger.info(
-                "unlabelled documents are sampled anew in every epoch",
+                "unlabelled documents are sampled anew every few steps",
                 extra={"sampled": recipe.sampled_documents, "unlabelled": len(self._others)},
             )
 
+    @property
+    def size(self) -> int:
+        """Number of candidates."""
+        return len(self._kept) + self._n_drawn
+
+    @property
+    def _n_drawn(self) -> int:
+        """Number of documents that stand for all unlabelled ones."""
+        return min(self._recipe.sampled_documents, len(self._others)) if self._weight > 0 else 0
+
     def draw(self, device: torch.device) -> Candidates:
-        """Give this epoch's candidates."""
-        count = min(self._recipe.sampled_documents, len(self._others)) if self._weight > 0 else 0
+        """Give the candidates of the next steps."""
+        count = self._n_drawn
         drawn = self._others[np.sort(torch.randperm(len(self._others))[:count].numpy())]
         vectors, offsets = prepare_documents(
             torch.from_numpy(np.concatenate([self._kept, self._documents.take(drawn)])),

@@ -65,7 +65,7 @@ class Recipe:
         compared_queries: As many folds are run, with the weights that were chosen, as it takes to
             hold out so many queries.
         max_held_out: Most queries that a fold validates on.
-        sampled_documents: Documents drawn anew in every epoch to stand for all unlabelled ones.
+        sampled_documents: Documents drawn anew every 15 steps to stand for all unlabelled ones.
         max_validated: Documents that validation ranks; beyond it, hard and random ones only.
         anchor_batch: Most documents a step for the anchor; no more than queries.
         min_gain: Least validation gain in nDCG@10 for an adapter to be better than none.

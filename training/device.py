@@ -7,6 +7,9 @@ import torch
 
 from training.errors import ConfigError
 
+_WORTH_SHARING = 1e9
+"""Multiplications and additions of a step below which a second thread waits more than it works."""
+
 
 def find_device(name: str) -> torch.device:
     """Find a device.
@@ -30,3 +33,19 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def threads_for(n_operations: float) -> Iterator[None]:
+    """Run a block of steps on one thread where a step is too small to be shared.
+
+    Args:
+        n_operations: Multiplications and additions of one step, forward.
+    """
+    before = torch.get_num_threads()
+    if n_operations < _WORTH_SHARING:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

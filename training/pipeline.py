@@ -45,7 +45,7 @@ Stage = Callable[[str], None]
 """Called with what is about to be done."""
 
 FitProgress = Callable[[int, int], None]
-"""Called while fitting, after every epoch, with the trials that are done and all of them."""
+"""Called while fitting, every few steps, with the steps that are taken and all of them."""
 
 MODEL_FILE = "adapter.onnx"
 CHECKPOINT = "checkpoint"
@@ -141,7 +141,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         recipe: The knobs; the defaults where absent.
         options: Seed, device and the like; the defaults where absent.
         on_stage: Called before each step.
-        progress: Called while fitting, after every epoch.
+        progress: Called while fitting, every few steps.
 
     Raises:
         DataError: Another run builds there, or was interrupted there with other settings or data.

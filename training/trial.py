@@ -17,6 +17,7 @@ from training.candidates import CandidatePool, Candidates, labelled_rows, make_t
 from training.checkpoint import State, Workspace
 from training.config import Recipe
 from training.dataset import Qrels
+from training.device import threads_for
 from training.embeddings import Embeddings
 from training.errors import DivergedError
 from training.losses import anchor_loss, softmax_loss
@@ -185,14 +186,20 @@ class Trial:
         # The first state is kept at once: a fit that was begun is found, and not taken for none.
         kept_at = -math.inf if workspace.is_empty else time.monotonic()
         self.adapter.train()
-        while self._n_steps < self._plan.n_steps:
-            loss = self._train_round()
-            self._curve.append({"step": float(self._n_steps), "loss": loss})
-            if time.monotonic() - kept_at >= KEEP_EVERY_S:
-                self._keep(workspace)
-                kept_at = time.monotonic()
-            on_round(self._n_steps)
+        with threads_for(self._count_operations()):
+            while self._n_steps < self._plan.n_steps:
+                loss = self._train_round()
+                self._curve.append({"step": float(self._n_steps), "loss": loss})
+                if time.monotonic() - kept_at >= KEEP_EVERY_S:
+                    self._keep(workspace)
+                    kept_at = time.monotonic()
+                on_round(self._n_steps)
         return TrainedTrial(self._mean.eval(), self._curve)
+
+    def _count_operations(self) -> float:
+        """Count a step's multiplications and additions, forward: the linear part and the scores."""
+        width = self.adapter.dim_in + self._pool.size
+        return 2.0 * self._plan.batch_size * self.adapter.dim_out * width
 
     def _train_round(self) -> float:
         """Take some steps with the same candidates; give the mean loss."""

@@ -11,6 +11,7 @@ from tests.support.worlds import World, make_world, unit, write_vectors
 from training.adapters import LinearAdapter
 from training.checkpoint import Workspace
 from training.config import Recipe
+from training.device import threads_for
 from training.trial import Trial, Weights, plan_steps, score_unit
 
 
@@ -115,3 +116,17 @@ def test_all_queries_are_passed_equally_often(world: World, n_train: int) -> Non
     n_steps, counts = trained(world, n_train, replace(Recipe(), min_steps=20, epochs=2))
     assert n_steps == 20
     assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize(("n_operations", "n_threads"), [(1e8, 1), (1e10, 2)])
+def test_small_steps_take_one_thread_and_give_the_others_back(
+    n_operations: float, n_threads: int
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(n_operations):
+            assert torch.get_num_threads() == n_threads
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
