@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "versions": {name: version(name) for name in PACKAGES},
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit_of(ROOT),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", "sidecar", "training")),
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -39,13 +39,14 @@ def write_results(folder: Path, results: dict[str, Any], name: str = "results.js
     return path
 
 
-def run_measured(command: list[str]) -> tuple[float, float]:
+def run_measured(command: list[str], **options: Any) -> tuple[float, float]:
     """Run a command that must succeed; give its seconds and its peak resident set in GB.
 
-    The peak is the kernel's high-water mark of the process (VmHWM), mapped files included.
+    The peak is the kernel's high-water mark of the process (VmHWM), mapped files included. Options
+    are those of :class:`subprocess.Popen`.
     """
     started = time.monotonic()
-    running = subprocess.Popen(command)
+    running = subprocess.Popen(command, **options)
     peak_kb = 0
     while running.poll() is None:
         peak_kb = max(peak_kb, high_water_kb(running.pid))
@@ -65,6 +66,11 @@ def high_water_kb(pid: int | str) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
     return 0
+
+
+def commit_of(checkout: Path) -> str:
+    """Name the commit that a checkout stands at."""
+    return _git("-C", str(checkout), "rev-parse", "HEAD")
 
 
 def _processor() -> str:

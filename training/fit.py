@@ -20,7 +20,7 @@ import torch
 from training.adapters import Adapter, ComposedAdapter
 from training.checkpoint import Resume, Tell, Workspace
 from training.config import Recipe
-from training.dataset import Dataset, relevant_documents
+from training.dataset import Dataset
 from training.device import find_device
 from training.embeddings import Embeddings
 from training.judgement import HeldOut, best_blend, choose, describe, flattery, judge, objective
@@ -151,8 +151,7 @@ class _Fit:
             tell=settings.tell,
         )
         self.starts = Starts(recipe, embeddings, settings.start_from, settings.seed)
-        n_documents = len(embeddings.documents)
-        self.unlabelled_share = 1 - len(relevant_documents(self.roles.train)) / n_documents
+        self.unlabelled_share = self.roles.unlabelled_share(embeddings)
         folds = self.roles.make_folds(embeddings, recipe, settings.seed)
         sizes = [len(held_out_labels(fold, recipe)) for fold in folds]
         self.n_folds = _count_folds(sizes, recipe.compared_queries)
@@ -177,7 +176,7 @@ class _Fit:
         )
 
     def run(self) -> FitResult:
-        """Choose the loss's weights on some folds, score them on all, refit, and judge."""
+        """Choose the loss's weights on some folds, score them on all, fit, and judge."""
         started = time.monotonic()
         tried, weights = self._choose_weights()
         rated = self._rate(weights)
@@ -205,7 +204,7 @@ class _Fit:
                     evidence, verdict, blend, _describe_trials({**tried, **rated}, self.starts.kind)
                 ),
             },
-            curves=self.runner.curves_of(weights),
+            curves=self.runner.curves[weights],
             seconds=time.monotonic() - started,
             seed=self.settings.seed,
             training_splits=self.roles.training_splits,

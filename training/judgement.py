@@ -84,9 +84,8 @@ class HeldOut:
         No blend that does is chosen, whatever it gains on the others.
         """
         return any(
-            part.mean() < -HARM - STANDARD_ERRORS * part.std(ddof=1) / np.sqrt(len(part))
+            part.mean() < -HARM - STANDARD_ERRORS * _standard_error(part)
             for part in slices(self.gains(blend), self.is_seen)
-            if len(part) > 1
         )
 
 
@@ -144,8 +143,9 @@ def honest_gain(candidates: Sequence[HeldOut]) -> float:
     for row in gains:
         is_first = rng.permutation(n_queries) < n_queries // 2
         for deciding in (is_first, ~is_first):
-            best = max(candidates, key=lambda each: objective(each.only(deciding)))
-            row[~deciding] = best.gains(best_blend(best.only(deciding)))[~deciding]
+            halves = [(each, each.only(deciding)) for each in candidates]
+            best, half = max(halves, key=lambda pair: objective(pair[1]))
+            row[~deciding] = best.gains(best_blend(half))[~deciding]
     return float(gains.mean())
 
 

@@ -55,6 +55,10 @@ class Roles:
         """Name the splits whose queries are trained on."""
         return ("train", "dev") if self.n_joined else ("train",)
 
+    def unlabelled_share(self, embeddings: Embeddings) -> float:
+        """Tell which share of the documents has no training query."""
+        return 1 - len(relevant_documents(self.train)) / len(embeddings.documents)
+
     def make_folds(self, embeddings: Embeddings, recipe: Recipe, seed: int) -> list[Fold]:
         """Split the queries that may judge; the others teach in every fold.
 
@@ -68,12 +72,11 @@ class Roles:
         """
         if self.dev:
             return [Fold(self.train, self.dev)]
-        n_documents = len(embeddings.documents)
         taught = {query: self.train[query] for query in sorted(set(self.train) - set(self.real))}
         folds = make_folds(
             self.real,
             n_folds=recipe.folds,
-            unlabelled_share=1 - len(relevant_documents(self.train)) / n_documents,
+            unlabelled_share=self.unlabelled_share(embeddings),
             seed=seed,
             twins=name_twins(self.real, embeddings.queries),
         )

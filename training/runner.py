@@ -64,12 +64,12 @@ class Runner:
     Attributes:
         bench: What trials share.
         progress: Told how far the fit has come.
-        curves: The curve of every finished trial, by its name.
+        curves: The curves of all finished trials, on folds and on all queries, by what was tried.
     """
 
     bench: Bench
     progress: Progress
-    curves: dict[str, Curve] = field(default_factory=dict)
+    curves: dict[Weights, list[Curve]] = field(default_factory=dict)
     _n_taken: int = 0
     _n_expected: int = 0
     _trains: dict[tuple[int | None, bool], Qrels] = field(default_factory=dict)
@@ -111,10 +111,6 @@ class Runner:
             self._fitted[weights] = self._fit_all(f"{weights.name}-all", weights)
         return self._fitted[weights]
 
-    def curves_of(self, weights: Weights) -> list[Curve]:
-        """Give the curves of all trials with some weights, on folds and on all queries."""
-        return [curve for name, curve in self.curves.items() if name.startswith(f"{weights.name}-")]
-
     def queries(self, weights: Weights, fold: int | None = None) -> Qrels:
         """Give the training queries that count for anything: all, or those that a fold keeps.
 
@@ -136,7 +132,7 @@ class Runner:
     def _hold_out(self, name: str, weights: Weights, train: Qrels, fold: int) -> HeldOut:
         """Do one trial, or take what is known of it; only its scores are kept."""
         referee = self.bench.referee
-        found = self._finished(name)
+        found = self._finished(name, weights)
         if found is not None:
             scores = {
                 float(key.removeprefix(_SCORES)): value.double().numpy()
@@ -156,7 +152,7 @@ class Runner:
     def _fit_all(self, name: str, weights: Weights) -> Adapter:
         """Fit on all queries, or take what is known of it."""
         train = self.queries(weights)
-        found = self._finished(name)
+        found = self._finished(name, weights)
         if found is not None:
             with seeded(self.bench.seed, self.bench.device):
                 adapter = self.bench.starts.make(train).to(self.bench.device).eval()
@@ -167,12 +163,12 @@ class Runner:
         self.bench.workspace.save(name, trained.adapter.state_dict(), record)
         return trained.adapter
 
-    def _finished(self, name: str) -> State | None:
+    def _finished(self, name: str, weights: Weights) -> State | None:
         """Find what an earlier run left of a finished trial."""
         found = self.bench.workspace.load(name)
         if found is None or _DONE not in found[1]:
             return None
-        self._count(name, found[1]["curve"])
+        self._count(weights, found[1]["curve"])
         return found[0]
 
     def _train(self, name: str, weights: Weights, train: Qrels, offset: int) -> TrainedTrial:
@@ -189,17 +185,17 @@ class Runner:
                 recipe=bench.recipe,
                 device=bench.device,
             )
-            trained = trial.run(
-                bench.workspace,
-                on_round=lambda n_steps: self.progress(
-                    self._n_taken + n_steps, max(self._n_expected, self._n_taken + n_steps)
-                ),
-            )
-        self._count(name, trained.curve)
+            trained = trial.run(bench.workspace, on_round=self._show)
+        self._count(weights, trained.curve)
         return trained
 
-    def _count(self, name: str, curve: Curve) -> None:
+    def _count(self, weights: Weights, curve: Curve) -> None:
         """Count a trial as finished."""
-        self.curves[name] = curve
+        self.curves.setdefault(weights, []).append(curve)
         self._n_taken += int(curve[-1]["step"])
-        self.progress(self._n_taken, max(self._n_expected, self._n_taken))
+        self._show()
+
+    def _show(self, n_under_way: int = 0) -> None:
+        """Tell how far the fit has come: finished trials, and steps of the one under way."""
+        n_taken = self._n_taken + n_under_way
+        self.progress(n_taken, max(self._n_expected, n_taken))

@@ -26,11 +26,7 @@ class Starts:
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        embeddings: Embeddings,
-        given: Adapter | None,
-        seed: int,
+        self, recipe: Recipe, embeddings: Embeddings, given: Adapter | None, seed: int
     ) -> None:
         """Keep what adapters are made of.
 

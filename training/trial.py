@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from training.adapters import Adapter
-from training.candidates import CandidatePool, Candidates, labelled_rows, make_targets
+from training.candidates import CandidatePool, labelled_rows, make_targets
 from training.checkpoint import State, Workspace
 from training.config import Recipe
 from training.dataset import Qrels
@@ -150,7 +150,7 @@ class Trial:
         self.adapter = adapter.to(device)
         self._mean = copy.deepcopy(self.adapter)  # of the weights at the last steps: what is kept
         self._weights, self._recipe = weights, recipe
-        self._plan = plan = plan_steps(len(train), recipe, weights.steps)
+        self._plan = plan_steps(len(train), recipe, weights.steps)
         self._device = device
         self._documents = embeddings.documents
         labelled = labelled_rows(train, embeddings)
@@ -162,7 +162,7 @@ class Trial:
         self._scale = weights.temperature * self._unit
         self._optimiser = torch.optim.AdamW(
             self.adapter.parameters(),
-            lr=plan.learning_rate,
+            lr=self._plan.learning_rate,
             weight_decay=recipe.weight_decay,
             fused=True,
         )
@@ -204,8 +204,9 @@ class Trial:
     def _train_round(self) -> float:
         """Take some steps with the same candidates; give the mean loss."""
         candidates = self._pool.draw(self._device)
+        addition = candidates.offsets / self._scale + candidates.log_weights
         n_steps = min(ROUND, self._plan.n_steps - self._n_steps)
-        total = sum(self._step(candidates) for _ in range(n_steps))
+        total = sum(self._step(candidates.vectors, addition) for _ in range(n_steps))
         if not math.isfinite(total):
             raise DivergedError(
                 f"the loss of {self.name} is {total} by step {self._n_steps}; "
@@ -213,9 +214,9 @@ class Trial:
             )
         return total / n_steps
 
-    def _step(self, candidates: Candidates) -> float:
+    def _step(self, candidates: Tensor, addition: Tensor) -> float:
         """Take one step; give the loss before it."""
-        loss = self._loss(self._next_queries(), candidates)
+        loss = self._loss(self._next_queries(), candidates, addition)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         left = 1 - self._n_steps / self._plan.n_steps
@@ -248,19 +249,14 @@ class Trial:
         for kept, buffer in zip(self._mean.buffers(), self.adapter.buffers(), strict=True):
             kept.copy_(buffer)
 
-    def _loss(self, chosen: Tensor, candidates: Candidates) -> Tensor:
+    def _loss(self, chosen: Tensor, candidates: Tensor, addition: Tensor) -> Tensor:
         """Give the loss of one batch: softmax over candidates, and the document anchor."""
         queries = self._targets.queries[chosen].to(self._device)
         anchors = self._draw_anchors() if self._weights.anchor else queries[:0]
         adapted, moved = self.adapter(torch.cat([queries, anchors])).split(
             [len(queries), len(anchors)]
         )
-        logits = torch.addmm(
-            candidates.offsets / self._scale + candidates.log_weights,
-            adapted,
-            candidates.vectors.T,
-            alpha=1 / self._scale,
-        )
+        logits = torch.addmm(addition, adapted, candidates.T, alpha=1 / self._scale)
         rows, columns, shares = (part.to(self._device) for part in self._targets.batch(chosen))
         query_weights = self._targets.weights[chosen].to(self._device)
         loss = softmax_loss(logits, rows, columns, shares, query_weights)

@@ -9,11 +9,11 @@ length. The command's own evaluation and report are part of what is measured.
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.record import ROOT, write_results
+from benchmarks.record import ROOT, commit_of, run_measured, write_results
 
 HERE = Path(__file__).resolve().parent
 NOISE = 0.1
@@ -54,26 +54,23 @@ def fit(dataset: Path, checkout: Path, seed: int, place: Path) -> dict[str, Any]
     shutil.rmtree(model, ignore_errors=True)
     arguments = ["fit", str(dataset), "--embeddings", str(dataset / "embeddings"), "-o", str(model)]
     arguments += ["--seed", str(seed), "--allow-identity"]
-    started = time.monotonic()
-    running = subprocess.Popen(
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds, peak_gb = run_measured(
         [sys.executable, "-c", COMMAND, *arguments],
         env={**os.environ, "PYTHONPATH": str(checkout)},
         cwd=place,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _, status, usage = os.wait4(running.pid, 0)
-    running.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.monotonic() - started
-    if running.returncode:
-        raise SystemExit(f"the fit of {dataset.name} by {checkout} ended with {running.returncode}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor_seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     record = json.loads((model / "evaluation.json").read_text(encoding="utf-8"))
     headline = record["metrics"]["ndcg@10"]
     return {
-        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "processor_seconds": round(processor_seconds, 1),
         "wall_seconds": round(seconds, 1),
-        "peak_gb": round(usage.ru_maxrss / 1024**2, 2),
-        "written_mb": round(usage.ru_oublock * 512 / 1e6, 1),
+        "peak_gb": round(peak_gb, 2),
+        "written_mb": round((after.ru_oublock - before.ru_oublock) * 512 / 1e6, 1),
         "model_mb": round((model / "adapter.onnx").stat().st_size / 1e6, 2),
         "base": round(headline["base"], 4),
         "adapted": round(headline["adapted"], 4),
@@ -103,10 +100,7 @@ def main() -> None:
             }
             found[cell] = {"seed": options.seed, **outcome}
             if options.rival:
-                outcome["rival"]["commit"] = subprocess.run(
-                    ["git", "rev-parse", "HEAD"],
-                    cwd=options.rival, capture_output=True, text=True, check=True,
-                ).stdout.strip()  # fmt: skip
+                outcome["rival"]["commit"] = commit_of(options.rival)
             print(cell, json.dumps(outcome), flush=True)
             write_results(HERE, {"cells": found})
 

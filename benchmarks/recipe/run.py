@@ -159,16 +159,15 @@ def summarise(cells: dict[tuple[str, str, int], Path]) -> dict[str, dict[str, ob
                 if all(one.get(key) is not None for one in found)
             }
             gains = [round(one["test_gain"], 4) for one in found]
-            spread = {"least": min(gains), "most": max(gains), "shipped": _count_shipped(found)}
-            base = round(found[0]["test_base"], 4)
             table.setdefault(variant, {})[name] = {
-                "seeds": len(found), "test_base": base, **means, **spread
-            }  # fmt: skip
+                "seeds": len(found),
+                "test_base": round(found[0]["test_base"], 4),
+                **means,
+                "least": min(gains),
+                "most": max(gains),
+                "shipped": sum(one["helps"] for one in found),
+            }
     return table
-
-
-def _count_shipped(found: list[dict[str, object]]) -> int:
-    return sum(bool(one["helps"]) for one in found)
 
 
 if __name__ == "__main__":
