@@ -9,7 +9,7 @@ SEED ?= $(shell $(PYTHON) -c 'import random; print(random.randrange(2**32))')
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-fit bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
+	bench-drift bench-fit bench-labels bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ bench-synthesize: .venv/.test  ## queries that a small LLM writes here, beside r
 
 bench-fit: .venv/.test  ## what a default fit costs; RIVAL=CHECKOUT beside another version's
 	$(BIN)/python benchmarks/fit/run.py --data $(SHARED) $(if $(RIVAL),--rival $(RIVAL))
+
+bench-labels: .venv/.test  ## default fits of 50 to 500 labels on the sets in SHARED; an hour
+	$(BIN)/python benchmarks/labels/run.py --data $(SHARED)
 
 bench-recipe: .venv/.test  ## one knob at a time on the sets in SHARED; over an hour
 	$(BIN)/python benchmarks/recipe/run.py --data $(SHARED)
