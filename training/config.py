@@ -28,6 +28,11 @@ class Recipe:
         hidden: For ``auto``, hidden units; 0 leaves the linear part alone.
         dropout: For ``auto``, share of the hidden units that each training step leaves out.
         gated: For ``auto``, whether queries far from all training queries are left alone.
+        ranks: For ``auto``, ranks of the linear part to try once it is trained: the lowest that
+            loses nothing on held-out queries is shipped, in two narrow matrices. Those that would
+            save nothing are left out; none keeps the whole matrix.
+        max_megabytes: For ``auto``, most that the weights in a model file may take: of what fits,
+            the best is shipped. 0 sets no limit.
         use: ``relevance`` for queries of the encoder that the documents are from, ``migration`` for
             those of another one, which mean nothing to the index as they are: such a fit starts at
             a ridge regression instead of the raw query. ``auto`` takes queries of the documents'
@@ -80,6 +85,8 @@ class Recipe:
     hidden: int = 192
     dropout: float = 0.25
     gated: bool = True
+    ranks: tuple[int, ...] = (128, 256, 512)
+    max_megabytes: float = 0.0
     use: str = "auto"
     similarity: str = "cosine"
     unlabelled_weights: tuple[float, ...] = (1.0, 0.0)
@@ -125,6 +132,13 @@ class Recipe:
         if max(self.blends) > 1:
             raise ConfigError(f"recipe key 'blends' is {self.blends}; shares lie from 0 to 1")
         self._check_numbers()
+        if any(rank < 1 for rank in self.ranks):
+            raise ConfigError(f"recipe key 'ranks' is {self.ranks}; each must be 1 or more")
+        if self.adapter != "auto" and self.max_megabytes:
+            raise ConfigError(
+                f"recipe key 'max_megabytes' goes with adapter 'auto', not {self.adapter!r}: only "
+                "there can the fit choose between sizes"
+            )
         if self.adapter == "auto" and self.adapter_options:
             raise ConfigError(
                 "recipe key 'adapter_options' goes with a kind of adapter; for 'auto', set "
@@ -136,7 +150,7 @@ class Recipe:
         for key in _POSITIVE:
             if not 0 < getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be above 0")
-        for key in ("weight_decay", "min_gain", "hidden"):
+        for key in ("weight_decay", "min_gain", "hidden", "max_megabytes"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
         for key in ("max_dropped", "screened_steps"):

@@ -16,14 +16,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from training.adapters import Adapter, ComposedAdapter
 from training.checkpoint import Resume, Tell, Workspace
 from training.config import Recipe
 from training.dataset import Dataset
-from training.device import find_device
+from training.device import find_device, seeded
 from training.embeddings import Embeddings
-from training.judgement import HeldOut, best_blend, choose, describe, flattery, judge, objective
+from training.judgement import (
+    HeldOut,
+    best_blend,
+    choose,
+    describe,
+    flattery,
+    judge,
+    objective,
+    standard_error,
+)
+from training.ranks import (
+    Size,
+    check_budget,
+    choose_rank,
+    ranks_to_try,
+    weight_bytes,
+)
 from training.referee import Referee, held_out_labels
 from training.roles import assign_roles
 from training.runner import Bench, Progress, Runner
@@ -71,6 +88,9 @@ class FitResult:
         weights: The loss weights that were chosen.
         families: What it is composed of.
         blend: The share of the learned change that was chosen.
+        rank: The rank of the linear part that was chosen; 0 for any.
+        sizes: The adapter at every rank of its linear part that was tried, the chosen one among
+            them, each ready to be exported.
         validation: Held-out nDCG@10: base, adapted, gains by slice, and by trial.
         curves: Training loss of every whole fit with the chosen weights.
         seconds: Time taken.
@@ -84,6 +104,8 @@ class FitResult:
     weights: Weights
     families: tuple[str, ...]
     blend: float
+    rank: int
+    sizes: tuple[Size, ...]
     validation: dict[str, Any]
     curves: list[Curve]
     seconds: float
@@ -160,6 +182,11 @@ class _Fit:
             folds[: self.n_folds], embeddings, recipe, seed=settings.seed, device=device
         )
         self.use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
+        n_training = min(len(fold.train) for fold in folds)
+        with seeded(settings.seed, device):
+            sample = self.starts.make(self.roles.train)
+        self.ranks = ranks_to_try(sample, recipe, n_training)
+        check_budget(sample, self.ranks, recipe)
         self.runner = Runner(
             Bench(
                 self.roles,
@@ -168,6 +195,7 @@ class _Fit:
                 embeddings,
                 recipe,
                 self.starts,
+                self.ranks,
                 workspace,
                 settings.seed,
                 device,
@@ -183,21 +211,20 @@ class _Fit:
         weights = _best_of(rated, rated)
         evidence = rated[weights]
         self.runner.expect([] if self.roles.dev else [(weights.steps, None)])
-        adapter = self.runner.fit_all(weights)
         blend = best_blend(evidence)
+        sizes, evidence, rank = self._choose_size(weights, blend, evidence)
+        adapter = next(size.adapter for size in sizes if size.rank == rank)
         flattered = max(flattery(list(each.values())) for each in (tried, rated) if each)
         verdict = judge(evidence, blend, flattered, self.recipe.min_gain)
-        with torch.no_grad():
-            adapter.blend.fill_(blend)
-        if isinstance(adapter, ComposedAdapter):
-            adapter.calibrate(self.runner.sample_queries(weights).to(adapter.blend.device))
         logger.info("fit finished", extra={"verdict": verdict.text})
         return FitResult(
-            adapter=adapter.cpu().eval() if verdict.helps else None,
+            adapter=adapter if verdict.helps else None,
             verdict=verdict.text,
             weights=weights,
             families=self.starts.parts,
             blend=blend,
+            rank=rank,
+            sizes=tuple(sizes),
             validation={
                 "on": self._judges(),
                 **describe(
@@ -210,6 +237,42 @@ class _Fit:
             training_splits=self.roles.training_splits,
             recipe=self.recipe,
         )
+
+    def _choose_size(
+        self, weights: Weights, blend: float, evidence: HeldOut
+    ) -> tuple[list[Size], HeldOut, int]:
+        """Fit on all queries, and choose the rank of the linear part by held-out queries.
+
+        Returns:
+            The adapter at every rank; the held-out scores with those of the chosen one; its rank.
+        """
+        whole = self.runner.fit_all(weights)
+        folds = range(self.n_folds)
+        narrow = [self.runner.narrowed(weights, fold) for fold in folds if self.ranks]
+        by_rank = {
+            rank: np.concatenate(
+                [self.referee.score_at(narrow[fold].of_rank(rank), blend, fold) for fold in folds]
+            )
+            for rank in self.ranks
+        }
+        full = evidence.adapted[blend]
+        n_bytes = {rank: weight_bytes(whole, rank) for rank in (*self.ranks, 0)}
+        chosen = choose_rank(full, by_rank, n_bytes, self.recipe)
+        queries = self.runner.sample_queries(weights)
+        sizes = []
+        for rank, scores in {**by_rank, 0: full}.items():
+            adapter = self.runner.narrowed(weights, None).of_rank(rank) if rank else whole
+            sizes.append(
+                Size(
+                    rank,
+                    n_bytes[rank],
+                    _finished(adapter, blend, queries),
+                    gain=float((scores - evidence.base).mean()),
+                    loss=float((full - scores).mean()),
+                    loss_error=standard_error(full - scores),
+                )
+            )
+        return sizes, evidence.with_scores(blend, {**by_rank, 0: full}[chosen]), chosen
 
     def _judges(self) -> str:
         """Say whose scores decided."""
@@ -253,9 +316,11 @@ class _Fit:
     def _rate(self, weights: Weights) -> dict[Weights, HeldOut]:
         """Score few steps and all of them on every fold, each as it would be shipped."""
         self.runner.expect(self._to_rate())
+        rivals = [replace(weights, steps=steps) for steps in self._steps()]
+        self.runner.forget_others(rivals)
         return {
             each: HeldOut.join([self.runner.hold_out(each, fold) for fold in range(self.n_folds)])
-            for each in (replace(weights, steps=steps) for steps in self._steps())
+            for each in rivals
         }
 
     def _steps(self) -> list[float]:
@@ -286,6 +351,15 @@ class _Fit:
             weights: HeldOut.join([self.runner.hold_out(weights, fold) for fold in folds])
             for weights in rivals
         }
+
+
+def _finished(adapter: Adapter, blend: float, queries: Tensor) -> Adapter:
+    """Give an adapter as it is exported: blended, its ranges known, on the processor."""
+    with torch.no_grad():
+        adapter.blend.fill_(blend)
+    if isinstance(adapter, ComposedAdapter):
+        adapter.calibrate(queries.to(adapter.blend.device))
+    return adapter.cpu().eval()
 
 
 def _best_of(rivals: Iterable[Weights], tried: Mapping[Weights, HeldOut]) -> Weights:

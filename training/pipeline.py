@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sidecar.errors import ManifestError
 from sidecar.manifest import Manifest
 from training.adapters import Adapter, IdentityAdapter, load_adapter, save_adapter
@@ -24,6 +27,7 @@ from training.evaluate import Evaluation, evaluate_model
 from training.export import describe_adapter, export_adapter, stamp_manifest
 from training.files import swap_folder, write_whole
 from training.fit import FitResult, FitSettings, fit_adapter
+from training.frontier import measure_sizes
 from training.lock import locked
 from training.missing import keep_embedded
 from training.origin import (
@@ -203,6 +207,9 @@ def _build(
         **evaluation.as_dict(),
         "fit": describe_fit(fit, exported.manifest, options.command(dataset, embeddings, folder)),
     }
+    record["fit"]["sizes"] = measure_sizes(
+        fit.sizes if fit.adapter else (), fit.rank, exported.manifest, _proof(dataset, embeddings)
+    )
     if dropped:
         record["dropped_labels"] = dropped.as_dict()
     if options.size_curve:
@@ -331,8 +338,13 @@ def _export(
             embeddings.queries, list(dataset.split("train")), seed=training["seed"]
         ),
     )
-    test_queries = embeddings.queries.take_ids(list(dataset.split("test"))[:_PROVED_QUERIES])
-    return _Exported(export_adapter(adapter, manifest, queries=test_queries), manifest)
+    content = export_adapter(adapter, manifest, queries=_proof(dataset, embeddings))
+    return _Exported(content, manifest)
+
+
+def _proof(dataset: Dataset, embeddings: Embeddings) -> NDArray[np.float32]:
+    """Take some real queries, for the proof that a file gives what its adapter gives."""
+    return embeddings.queries.take_ids(list(dataset.split("test"))[:_PROVED_QUERIES])
 
 
 def _empty(folder: Path) -> Path:

@@ -1,7 +1,10 @@
 """A composed adapter as an ONNX graph of 8-bit products: a quarter of the bytes, and of the time.
 
 All parts that read the query stand side by side in one matrix, so a query is read once. The query
-itself stays float32: only what is added to it is rounded.
+itself stays float32: only what is added to it is rounded. Where the linear part has a rank, its
+inner values pass as more hidden units: each is raised by a constant to lie above 0, where a ReLU
+leaves it as it is, and what that adds is taken off behind the second product. Bytes end at 0, so
+rounding is the ReLU.
 
 Weights lie in [-63, 63], one scale a column. On processors without VNNI, two products of an
 unsigned and a signed byte are added in 16 bits, which 255 * 127 * 2 overflows and 255 * 63 * 2 does
@@ -60,10 +63,12 @@ def quantised_graph(adapter: ComposedAdapter, input_name: str, output_name: str)
         graph.quantise(query, step, _CENTRE), parts.first, step, _CENTRE, parts.first_bias
     )
     names = graph.split(products, parts.widths)
-    change = names["linear"]
     if "hidden" in names:
-        active = graph.quantise(graph.add("Relu", [names["hidden"]]), _UNIT_STEP, 0)
-        change = graph.product(active, parts.second, _UNIT_STEP, 0, change)
+        active = graph.quantise(names["hidden"], _UNIT_STEP, 0)
+        addend = names.get("linear", parts.second_bias)
+        change = graph.product(active, parts.second, _UNIT_STEP, 0, addend)
+    else:
+        change = names["linear"]
     if "centroids" in names:
         nearest = graph.add("ReduceMax", [names["centroids"], graph.constant(_ROWS)], keepdims=1)
         change = graph.add("Mul", [graph.add("Sigmoid", [nearest]), change])
@@ -86,7 +91,7 @@ def quantised_answers(adapter: ComposedAdapter, queries: Floats) -> Floats:
     products = step * rounded @ _rounded(parts.first) + parts.first_bias
     ends = np.cumsum(list(parts.widths.values()))[:-1]
     names = dict(zip(parts.widths, np.split(products, ends, axis=1), strict=True))
-    change = names["linear"]
+    change = names.get("linear", parts.second_bias)
     if "hidden" in names:
         active = np.rint(np.maximum(names["hidden"], 0) / _UNIT_STEP)
         change = change + _UNIT_STEP * active.clip(0, _LARGEST_UNSIGNED) @ _rounded(parts.second)
@@ -106,7 +111,7 @@ def _rounded(weights: Floats) -> NDArray[np.float64]:
 
 def _round(weights: Floats) -> tuple[NDArray[np.int8], Floats]:
     """Round weights to signed bytes; give these, and each column's scale."""
-    scales = np.abs(weights).max(axis=0) / np.float32(_LARGEST_WEIGHT)
+    scales = np.abs(weights).max(axis=0, initial=0) / np.float32(_LARGEST_WEIGHT)
     scales[scales == 0] = 1.0
     return np.rint(weights / scales).astype(np.int8), scales
 
@@ -114,6 +119,8 @@ def _round(weights: Floats) -> tuple[NDArray[np.int8], Floats]:
 _ROWS = np.array([1], dtype=np.int64)
 _UNIT_STEP = np.float32(1 / _LARGEST_UNSIGNED)
 """Of hidden units, each scaled to end at 1."""
+_MIDDLE = 127 / _LARGEST_UNSIGNED
+"""Where 0 lies of a linear part's inner value: on a byte, so that 0 stays 0."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,9 @@ class _Parts:
         first: What the query is multiplied with, shape ``(dim_in, sum of widths)``.
         first_bias: What is added to that product.
         widths: Columns of each part of the first product, in order.
-        second: What hidden units are multiplied with, shape ``(hidden, dim_out)``.
+        second: What hidden units are multiplied with, shape ``(hidden, dim_out)``; those of a
+            linear part of a rank come first.
+        second_bias: What is added to that product, where there is no linear part of full rank.
     """
 
     input_range: float
@@ -133,6 +142,7 @@ class _Parts:
     first_bias: Floats
     widths: dict[str, int]
     second: Floats
+    second_bias: Floats
 
     @classmethod
     def of(cls, adapter: ComposedAdapter) -> "_Parts":
@@ -142,24 +152,37 @@ class _Parts:
             for name, value in adapter.state_dict().items()
         }
         blend = float(values["blend"])
-        columns, bias = [blend * values["difference"]], [blend * values["bias"]]
-        widths = {"linear": adapter.dim_out}
-        if adapter.hidden:
-            # A ReLU gives twice as much for twice as much.
-            columns.append(values["weight_in"] / values["hidden_range"])
-            bias.append(values["bias_in"] / values["hidden_range"])
-            widths["hidden"] = adapter.hidden
+        columns, bias, widths = [], [], {}
+        # A ReLU gives twice as much for twice as much.
+        inner = [values["weight_in"] / values["hidden_range"]]
+        inner_bias = [values["bias_in"] / values["hidden_range"]]
+        outer = [values["hidden_range"][:, None] * values["weight_out"]]
+        if adapter.rank:
+            reach = values["linear_range"] / _MIDDLE
+            inner.insert(0, values["difference_in"] / reach)
+            inner_bias.insert(0, np.full(adapter.rank, _MIDDLE))
+            outer.insert(0, reach[:, None] * values["difference_out"])
+        else:
+            columns, bias = [blend * values["difference"]], [blend * values["bias"]]
+            widths["linear"] = adapter.dim_out
+        if adapter.rank + adapter.hidden:
+            columns += inner
+            bias += inner_bias
+            widths["hidden"] = adapter.rank + adapter.hidden
         if adapter.n_centroids:
             threshold, width = values["gate_bounds"]
             columns.append(values["gate_centroids"] / width)
             bias.append(np.full(adapter.n_centroids, -threshold / width))
             widths["centroids"] = adapter.n_centroids
+        second = (blend * np.concatenate(outer)).astype(np.float32)
+        raised = _MIDDLE * _rounded(second)[: adapter.rank].sum(axis=0)
         return cls(
             float(values["input_range"]),
             np.concatenate(columns, axis=1).astype(np.float32),
             np.concatenate(bias).astype(np.float32),
             widths,
-            (blend * values["hidden_range"][:, None] * values["weight_out"]).astype(np.float32),
+            second,
+            (blend * values["bias"] - raised).astype(np.float32),
         )
 
 

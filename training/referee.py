@@ -47,15 +47,19 @@ class Referee:
         ]
         self._bases = [self._base_scores(validation) for validation in self._validations]
 
-    @torch.no_grad()
     def score(self, adapter: Adapter, fold: int = 0) -> HeldOut:
         """Score one adapter at every blend on one fold's queries."""
         scores = {0.0: self._bases[fold]} if self._is_comparable else {}
-        validation = self._validations[fold]
         for blend in sorted({0.0, *self._recipe.blends, 1.0} - scores.keys()):
-            adapter.blend.fill_(blend)
-            scores[blend] = validation.ndcg(adapter(validation.queries.to(self._device)))
+            scores[blend] = self.score_at(adapter, blend, fold)
         return self.held_out(scores, fold)
+
+    @torch.no_grad()
+    def score_at(self, adapter: Adapter, blend: float, fold: int) -> Scores:
+        """Score one adapter at one blend on one fold's queries."""
+        validation = self._validations[fold]
+        adapter.blend.fill_(blend)
+        return validation.ndcg(adapter(validation.queries.to(self._device)))
 
     def held_out(self, scores: Mapping[float, Scores], fold: int) -> HeldOut:
         """Put scores by blend beside what is known of a fold's queries."""

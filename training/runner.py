@@ -1,14 +1,14 @@
 """Runs the trials of one fit, each under its own seed: on all folds but one, or on all queries."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from training.adapters import Adapter
+from training.adapters import Adapter, ComposedAdapter
 from training.checkpoint import State, Workspace
 from training.config import Recipe
 from training.dataset import Qrels, unit_hash
@@ -16,6 +16,7 @@ from training.device import seeded
 from training.embeddings import Embeddings
 from training.folds import Fold
 from training.judgement import HeldOut
+from training.ranks import MOST_QUERIES
 from training.referee import Referee
 from training.roles import Roles
 from training.start import Starts
@@ -41,6 +42,7 @@ class Bench:
         embeddings: The vectors.
         recipe: The knobs.
         starts: Makes untrained adapters.
+        ranks: Ranks of the linear part to try, the lowest first.
         workspace: Where unfinished work is kept.
         seed: Seed of the fit.
         device: Where to compute.
@@ -52,6 +54,7 @@ class Bench:
     embeddings: Embeddings
     recipe: Recipe
     starts: Starts
+    ranks: Sequence[int]
     workspace: Workspace
     seed: int
     device: torch.device
@@ -75,6 +78,7 @@ class Runner:
     _trains: dict[tuple[int | None, bool], Qrels] = field(default_factory=dict)
     _scores: dict[str, HeldOut] = field(default_factory=dict)
     _fitted: dict[Weights, Adapter] = field(default_factory=dict)
+    _narrow: dict[tuple[Weights, int | None], ComposedAdapter] = field(default_factory=dict)
 
     def expect(self, to_come: Sequence[tuple[float, int | None]]) -> None:
         """Say what is to come, for a progress bar.
@@ -94,16 +98,33 @@ class Runner:
 
     def hold_out(self, weights: Weights, fold: int) -> HeldOut:
         """Train on what a fold keeps and score what it leaves out."""
-        train = self.queries(weights, fold)
         name = f"{weights.name}-fold{fold}"
         if name not in self._scores:
-            is_all = len(train) == len(self.queries(weights))  # a dev split is left out
             self._scores[name] = (
                 self.bench.referee.score(self.fit_all(weights), fold)
-                if is_all
-                else self._hold_out(name, weights, train, fold)
+                if self._leaves_out_nothing(weights, fold)
+                else self._hold_out(name, weights, fold)
             )
         return self._scores[name]
+
+    def narrowed(self, weights: Weights, fold: int | None) -> ComposedAdapter:
+        """Give what training on a fold came to, or on all queries, at the highest rank to try.
+
+        A fold whose scores are from before an interruption is trained on again: its adapter was
+        not kept.
+        """
+        if fold is not None and self._leaves_out_nothing(weights, fold):
+            fold = None
+        if (weights, fold) not in self._narrow:
+            if fold is None:
+                self._keep_narrowed(self.fit_all(weights), weights, None)
+            else:
+                self._train(f"{weights.name}-fold{fold}-again", weights, fold, lambda _n: None)
+        return self._narrow[weights, fold]
+
+    def forget_others(self, weights: Collection[Weights]) -> None:
+        """Let go of adapters that were trained with other weights."""
+        self._narrow = {key: kept for key, kept in self._narrow.items() if key[0] in weights}
 
     def fit_all(self, weights: Weights) -> Adapter:
         """Train on all queries."""
@@ -124,12 +145,26 @@ class Runner:
             self._trains[key] = roles.only_real(train) if only_real else train
         return self._trains[key]
 
-    def sample_queries(self, weights: Weights) -> Float[Tensor, "queries dim"]:
+    def sample_queries(
+        self, weights: Weights, fold: int | None = None, most: int = _MAX_SAMPLED
+    ) -> Float[Tensor, "queries dim"]:
         """Give the vectors of training queries, or of some of them where they are very many."""
-        wanted = sorted(self.queries(weights), key=lambda query: unit_hash(query, "sampled"))
-        return torch.from_numpy(self.bench.embeddings.queries.take_ids(wanted[:_MAX_SAMPLED]))
+        wanted = self.queries(weights, fold)
+        chosen = sorted(wanted, key=lambda query: unit_hash(query, "sampled"))[:most]
+        vectors = self.bench.embeddings.queries.take_ids(chosen)
+        return torch.from_numpy(vectors).to(self.bench.device)
 
-    def _hold_out(self, name: str, weights: Weights, train: Qrels, fold: int) -> HeldOut:
+    def _leaves_out_nothing(self, weights: Weights, fold: int) -> bool:
+        """Tell whether a fold trains on all queries: then a dev split is left out."""
+        return len(self.queries(weights, fold)) == len(self.queries(weights))
+
+    def _keep_narrowed(self, adapter: Adapter, weights: Weights, fold: int | None) -> None:
+        """Keep an adapter at the highest rank to try: the lower ones are parts of it."""
+        if self.bench.ranks and isinstance(adapter, ComposedAdapter):
+            queries = self.sample_queries(weights, fold, MOST_QUERIES)
+            self._narrow[weights, fold] = adapter.of_rank(self.bench.ranks[-1], queries)
+
+    def _hold_out(self, name: str, weights: Weights, fold: int) -> HeldOut:
         """Do one trial, or take what is known of it; only its scores are kept."""
         referee = self.bench.referee
         found = self._finished(name, weights)
@@ -139,7 +174,8 @@ class Runner:
                 for key, value in found.items()
             }
             return referee.held_out(scores, fold)
-        trained = self._train(name, weights, train, fold)
+        trained = self._train(name, weights, fold, self._show)
+        self._count(weights, trained.curve)
         held_out = referee.score(trained.adapter, fold)
         state = {
             f"{_SCORES}{blend}": torch.from_numpy(scores)
@@ -158,7 +194,8 @@ class Runner:
                 adapter = self.bench.starts.make(train).to(self.bench.device).eval()
             adapter.load_state_dict(found)
             return adapter
-        trained = self._train(name, weights, train, len(self.bench.folds))
+        trained = self._train(name, weights, None, self._show)
+        self._count(weights, trained.curve)
         record = {_DONE: True, "curve": trained.curve}
         self.bench.workspace.save(name, trained.adapter.state_dict(), record)
         return trained.adapter
@@ -171,9 +208,13 @@ class Runner:
         self._count(weights, found[1]["curve"])
         return found[0]
 
-    def _train(self, name: str, weights: Weights, train: Qrels, offset: int) -> TrainedTrial:
+    def _train(
+        self, name: str, weights: Weights, fold: int | None, on_round: Callable[[int], None]
+    ) -> TrainedTrial:
         """Run one trial under its own seed."""
         bench = self.bench
+        train = self.queries(weights, fold)
+        offset = len(bench.folds) if fold is None else fold
         with seeded(bench.seed * 1009 + offset, bench.device):
             trial = Trial(
                 name,
@@ -185,8 +226,8 @@ class Runner:
                 recipe=bench.recipe,
                 device=bench.device,
             )
-            trained = trial.run(bench.workspace, on_round=self._show)
-        self._count(weights, trained.curve)
+            trained = trial.run(bench.workspace, on_round=on_round)
+        self._keep_narrowed(trained.adapter, weights, fold)
         return trained
 
     def _count(self, weights: Weights, curve: Curve) -> None:

@@ -103,7 +103,7 @@ def test_drawings_are_seen_whole_or_can_be_moved(page: Page, width: int) -> None
         "[...document.querySelectorAll('svg')].map(one => [one.getBoundingClientRect().width, "
         "one.getBoundingClientRect().height, getComputedStyle(one.parentElement).overflowX])"
     )
-    assert len(boxes) == 5
+    assert len(boxes) == 6
     for drawn_width, height, overflow in boxes:
         assert drawn_width > 300
         assert height > 80

@@ -104,6 +104,22 @@ def make_fit(**changes: Any) -> dict[str, Any]:
             "blends": {"0.0": 0.0, "0.5": 0.0801, "1.0": 0.1444},
         },
         "curves": [curve, curve[:5]],
+        "sizes": [
+            {
+                "rank": rank,
+                "size_bytes": size_bytes,
+                "transform_us": us,
+                "held_out_gain": 0.1444 - loss,
+                "loss": loss,
+                "loss_standard_error": error,
+                "chosen": rank == 128,
+            }
+            for rank, size_bytes, us, loss, error in (
+                (128, 630_000, 41.2, 0.0004, 0.0011),
+                (256, 890_000, 52.9, 0.0001, 0.0006),
+                (0, 1_120_000, 68.0, 0.0, 0.0),
+            )
+        ],
         "seconds": 34.2,
         "seed": 3,
         "dataset": "articles",

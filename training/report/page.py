@@ -12,6 +12,7 @@ from training.report.plots import (
     plot_changes,
     plot_curves,
     plot_differences,
+    plot_frontier,
     plot_recall,
     plot_sizes,
 )
@@ -76,6 +77,7 @@ def write_report(record: dict[str, Any], manifest: dict[str, Any] | None) -> str
         "broken": one_option_a_line,
         "metric_name": metric_name,
         "slice_name": slice_name,
+        "size_name": words.size_name,
     }
     folder = files("training.report")
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
@@ -106,6 +108,7 @@ def _content(record: dict[str, Any], manifest: dict[str, Any] | None) -> dict[st
         "latency": record.get("latency"),
         "approximate": record.get("approximate"),
         "size_curve": record.get("size_curve"),
+        "sizes": _sizes(record),
         "facts": list(_facts(record, manifest)),
         "hashes": list(_hashes(record, manifest)),
         "versions": (manifest or fit or {}).get("versions", {}),
@@ -131,10 +134,18 @@ def _plots(record: dict[str, Any]) -> Iterator[Plot]:
     curves = [curve for curve in (record.get("fit") or {}).get("curves", []) if curve]
     if curves:
         yield plot_curves(curves)
+    if sizes := _sizes(record):
+        yield plot_frontier(sizes)
     if record.get("size_curve"):
         yield plot_sizes(record["size_curve"])
     if record.get("approximate"):
         yield plot_recall(record["approximate"])
+
+
+def _sizes(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the sizes that a fit chose between, where something came of it."""
+    sizes: list[dict[str, Any]] = (record.get("fit") or {}).get("sizes", [])
+    return sizes if has_model(record) else []
 
 
 def _groups(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

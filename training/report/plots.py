@@ -17,6 +17,7 @@ from training.report.drawing import (
     draw_figure,
     finish_figure,
 )
+from training.report.words import size_name
 from training.verdict import difference, signed
 
 _MIN_RATIO = 1.3  # sizes closer than this would have their numbers overlap
@@ -149,6 +150,41 @@ def plot_sizes(size_curve: dict[str, Any]) -> Plot:
     return finish_figure(
         figure, "sizes", "Gain by the number of training queries",
         "Each point is a fit of its own; where none helped, the raw queries stay.",
+        f"{said}.",
+    )  # fmt: skip
+
+
+def plot_frontier(points: Sequence[dict[str, Any]]) -> Plot:
+    """Draw what each size of the adapter gains over what it takes.
+
+    Args:
+        points: As ``measure_sizes`` gives them.
+    """
+    rows = sorted(points, key=lambda point: float(point["transform_us"]))
+    with draw_figure(2.6) as (figure, axes):
+        for point in rows:
+            colour = ADAPTED if point["chosen"] else QUIET
+            axes.errorbar(
+                [point["transform_us"]], [point["held_out_gain"]],
+                yerr=[point["loss_standard_error"]], color=colour, marker="o", capsize=3,
+            )  # fmt: skip
+            axes.annotate(
+                f"{size_name(point['rank'])}\n{point['size_bytes'] / 1e6:.2f} MB",
+                (point["transform_us"], point["held_out_gain"]), xytext=(7, 0),
+                textcoords="offset points", va="center", fontsize=9,
+            )  # fmt: skip
+        axes.margins(x=0.25, y=0.35)
+        axes.set_xlabel("µs a query, median")
+        axes.set_ylabel("held-out gain, nDCG@10")
+    said = "; ".join(
+        f"{size_name(point['rank'])} {signed(point['held_out_gain'])} at "
+        f"{point['transform_us']:.0f} µs and {point['size_bytes'] / 1e6:.2f} MB"
+        + (" (chosen)" if point["chosen"] else "")
+        for point in rows
+    )
+    return finish_figure(
+        figure, "frontier", "Gain by what a query costs",
+        "Bars: a standard error of the loss to the whole matrix, on the same held-out queries.",
         f"{said}.",
     )  # fmt: skip
 

@@ -56,6 +56,11 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def size_name(rank: int) -> str:
+    """Name a size of the adapter by the rank of its linear part; 0 is any."""
+    return f"rank {rank}" if rank else "whole matrix"
+
+
 def signs(text: str) -> str:
     """Put a true minus sign before every negative number of a sentence."""
     return re.sub(r"(?<![\w.-])-(?=\d)", MINUS, clean(text))

@@ -140,6 +140,44 @@ def test_resumed_fit_gives_same_bytes_as_uninterrupted(
     assert whole.curves == resumed.curves
 
 
+NARROW = replace(AUTO, ranks=(2, 8), hidden=4)
+
+
+def test_resumed_fit_ships_the_same_rank(world: World, tmp_path: Path) -> None:
+    """The adapters of finished folds are gone; what they would have said of ranks is not."""
+    settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
+    whole = fit_adapter(world.dataset, world.embeddings, NARROW, settings)
+    again = fit_adapter(world.dataset, world.embeddings, NARROW, settings)
+    assert [size.rank for size in whole.sizes] == [2, 0]  # rank 8 of 16 by 16 saves nothing
+    assert [(size.gain, size.loss) for size in whole.sizes] == [
+        (size.gain, size.loss) for size in again.sizes
+    ]
+    assert state_of(whole.adapter) == state_of(again.adapter)
+    assert whole.curves == again.curves
+
+
+def test_budget_decides_what_is_shipped_and_scores_are_of_what_is_shipped(world: World) -> None:
+    free = fit_adapter(world.dataset, world.embeddings, NARROW)
+    tight = fit_adapter(world.dataset, world.embeddings, replace(NARROW, max_megabytes=0.0004))
+    assert (free.rank, tight.rank) == (0, 2), free.sizes
+    assert tight.adapter is not None
+    assert tight.adapter.options["rank"] == 2
+    assert tight.validation["adapted_ndcg@10"] < free.validation["adapted_ndcg@10"]
+    narrow, whole = tight.sizes
+    assert narrow.gain == pytest.approx(
+        tight.validation["adapted_ndcg@10"] - tight.validation["base_ndcg@10"]
+    )
+    assert narrow.loss == pytest.approx(whole.gain - narrow.gain)
+
+
+def test_budget_that_nothing_meets_is_refused_before_any_training(world: World) -> None:
+    calls: list[int] = []
+    recipe = replace(NARROW, max_megabytes=0.0001)
+    with pytest.raises(ConfigError, match=r"'max_megabytes' is 0\.0001, but the smallest"):
+        fit_adapter(world.dataset, world.embeddings, recipe, progress=lambda *_: calls.append(1))
+    assert not calls
+
+
 def test_finished_trials_are_a_small_part_of_what_training_holds(
     world: World, tmp_path: Path
 ) -> None:

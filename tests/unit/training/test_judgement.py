@@ -1,5 +1,7 @@
 """Choosing among trials, blends and none."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -114,7 +116,32 @@ def test_verdict_wants_more_than_noise_and_more_than_the_least_gain(
 
 
 def test_verdict_on_blend_zero_is_no() -> None:
-    assert not judge(held_out(b100=[0.9] * 4), 0.0, 0.0, 0.0).helps
+    verdict = judge(held_out(b100=[0.9] * 4), 0.0, 0.0, 0.0)
+    assert not verdict.helps
+    assert "no share of what was learned beats the raw queries" in verdict.text
+
+
+def test_no_says_how_many_more_labels_would_settle_it() -> None:
+    gains = np.tile([0.5, -0.4], 50)  # .05 on average, a standard error of .045
+    scores = HeldOut(
+        np.full(100, 0.4), {0.0: np.full(100, 0.4), 1.0: 0.4 + gains}, np.ones(100, bool)
+    )
+    verdict = judge(scores, 1.0, 0.0, 0.002)
+    error = gains.std(ddof=1) / 10
+    needed = math.ceil(100 * (1.282 * error / 0.05) ** 2)
+    assert f"About {needed - 100} more labelled queries would settle it" in verdict.text
+    repeats = -(-needed // 100)
+    more = HeldOut(
+        np.tile(scores.base, repeats),
+        {key: np.tile(value, repeats) for key, value in scores.adapted.items()},
+        np.ones(100 * repeats, bool),
+    )
+    assert judge(more, 1.0, 0.0, 0.002).helps
+
+
+def test_no_gain_is_not_said_to_want_more_labels() -> None:
+    verdict = judge(held_out(b100=[0.8, 0.9, 0.8, 0.9]), 1.0, 1.0, 0.002)
+    assert "no gain that more labels could confirm" in verdict.text
 
 
 def test_one_query_proves_nothing() -> None:

@@ -31,6 +31,8 @@ PARTS = [
     {"hidden": 24, "centroids": 0},
     {"hidden": 0, "centroids": 3},
     {"hidden": 24, "centroids": 3},
+    {"hidden": 24, "centroids": 3, "rank": 8},
+    {"hidden": 0, "centroids": 0, "rank": 8},
 ]
 
 

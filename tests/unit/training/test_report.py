@@ -23,7 +23,7 @@ from training.report import page as report_page
 from training.report import require_packages, write_report
 
 OPTIONAL = ("fit", "latency", "approximate", "size_curve", "model", "verdict")
-PLOTS = {"differences", "changes", "curves", "sizes", "recall"}
+PLOTS = {"differences", "changes", "frontier", "curves", "sizes", "recall"}
 HOSTILE = "<script>alert(1)</script>&lt;\"'><img src=x onerror=alert(2)></textarea>{{ 7 * 7 }}"
 
 
