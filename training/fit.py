@@ -24,6 +24,7 @@ from training.config import Recipe
 from training.dataset import Dataset
 from training.device import find_device, seeded
 from training.embeddings import Embeddings
+from training.forecast import describe_needs
 from training.judgement import (
     HeldOut,
     best_blend,
@@ -43,7 +44,7 @@ from training.ranks import (
 )
 from training.referee import Referee, held_out_labels
 from training.roles import assign_roles
-from training.runner import Bench, Progress, Runner
+from training.runner import Bench, Planned, Progress, Runner
 from training.start import Starts, digest_of
 from training.trained_on import TrainedOn
 from training.trial import Curve, Weights
@@ -66,7 +67,7 @@ class FitSettings:
         start_from: A trained adapter to start from instead of the identity.
         start_trained_on: What ``start_from`` was trained on, or None where that is not known: then
             a dev split has to judge.
-        tell: Told what becomes of unfinished work, where there is some.
+        tell: Told what becomes of unfinished work, where there is some, and what the fit takes.
     """
 
     seed: int = 0
@@ -132,7 +133,8 @@ def fit_adapter(
         embeddings: Vectors of every labelled query and document.
         recipe: The knobs; the defaults where absent.
         settings: Seed, device and workspace; the defaults where absent.
-        progress: Called with the steps taken and all steps, every few of them.
+        progress: Called every few steps with the work that is done and all of it, in milliseconds
+            as they were expected at the start.
 
     Raises:
         DataError: Fewer than two usable training queries, labels without vectors, or a workspace
@@ -184,9 +186,9 @@ class _Fit:
         self.use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
         n_training = min(len(fold.train) for fold in folds)
         with seeded(settings.seed, device):
-            sample = self.starts.make(self.roles.train)
-        self.ranks = ranks_to_try(sample, recipe, n_training)
-        check_budget(sample, self.ranks, recipe)
+            self.sample = self.starts.make(self.roles.train)
+        self.ranks = ranks_to_try(self.sample, recipe, n_training)
+        check_budget(self.sample, self.ranks, recipe)
         self.runner = Runner(
             Bench(
                 self.roles,
@@ -206,11 +208,11 @@ class _Fit:
     def run(self) -> FitResult:
         """Choose the loss's weights on some folds, score them on all, fit, and judge."""
         started = time.monotonic()
+        self._say_what_it_takes()
         tried, weights = self._choose_weights()
         rated = self._rate(weights)
         weights = _best_of(rated, rated)
         evidence = rated[weights]
-        self.runner.expect([] if self.roles.dev else [(weights.steps, None)])
         blend = best_blend(evidence)
         sizes, evidence, rank = self._choose_size(weights, blend, evidence)
         adapter = next(size.adapter for size in sizes if size.rank == rank)
@@ -246,12 +248,14 @@ class _Fit:
         Returns:
             The adapter at every rank; the held-out scores with those of the chosen one; its rank.
         """
+        last = [] if self.roles.dev else [Planned(weights.steps, None, [weights.unlabelled])]
+        self.runner.expect(last, self._n_narrow_scores)
         whole = self.runner.fit_all(weights)
         folds = range(self.n_folds)
         narrow = [self.runner.narrowed(weights, fold) for fold in folds if self.ranks]
         by_rank = {
             rank: np.concatenate(
-                [self.referee.score_at(narrow[fold].of_rank(rank), blend, fold) for fold in folds]
+                [self.runner.score_at(narrow[fold].of_rank(rank), blend, fold) for fold in folds]
             )
             for rank in self.ranks
         }
@@ -296,12 +300,8 @@ class _Fit:
         best = Weights(
             unlabelled[0], anchors[0], recipe.temperatures[0], synthetic[0], recipe.screened_steps
         )
-        n_screened = len(unlabelled) * len(anchors)
-        n_screened += len(recipe.temperatures) - 1 + len(synthetic) - 1
-        if n_screened == 1:
+        if not self._to_screen():
             return {}, best
-        screened = [(recipe.screened_steps, fold) for fold in range(self.n_screened)]
-        self.runner.expect(n_screened * screened + self._to_rate())
         pairs = list(product(unlabelled, anchors))
         tried = self._screen([replace(best, unlabelled=u, anchor=anchor) for u, anchor in pairs])
         rivals = [[each for each in tried if each.unlabelled == u] for u in unlabelled]
@@ -315,7 +315,7 @@ class _Fit:
 
     def _rate(self, weights: Weights) -> dict[Weights, HeldOut]:
         """Score few steps and all of them on every fold, each as it would be shipped."""
-        self.runner.expect(self._to_rate())
+        self.runner.expect(self._to_rate([weights.unlabelled]), self._n_narrow_scores)
         rivals = [replace(weights, steps=steps) for steps in self._steps()]
         self.runner.forget_others(rivals)
         return {
@@ -327,12 +327,53 @@ class _Fit:
         """List the shares of the steps that may be shipped."""
         return sorted({self.recipe.screened_steps, 1.0})
 
-    def _to_rate(self) -> list[tuple[float, int | None]]:
-        """List the trials that come once weights are chosen, the last fit with all steps."""
+    def _to_screen(self) -> list[Planned]:
+        """List the short trials that choose the loss's weights; none where there is no choice."""
+        recipe, unlabelled = self.recipe, self._unlabelled()
+        n_synthetic = len(recipe.synthetic_weights) if self.roles.is_mixed else 1
+        n_later = len(recipe.temperatures) - 1 + n_synthetic - 1
+        tried = [[weight] for weight in unlabelled for _ in self._anchors()] + n_later * [
+            unlabelled
+        ]
+        if len(tried) == 1:
+            return []
+        return [
+            Planned(recipe.screened_steps, fold, weights)
+            for weights in tried
+            for fold in range(self.n_screened)
+        ]
+
+    def _to_rate(self, unlabelled: list[float]) -> list[Planned]:
+        """List the trials that come once weights are chosen, the last fit with all steps.
+
+        Args:
+            unlabelled: Weights of unlabelled documents that may have been chosen.
+        """
         if self.roles.dev:  # what it scores are the very fits on all training queries
-            return [(steps, None) for steps in self._steps()]
-        folds = [(steps, fold) for steps in self._steps() for fold in range(self.n_folds)]
-        return [*folds, (1.0, None)]
+            return [Planned(steps, None, unlabelled) for steps in self._steps()]
+        n_known = self.n_screened if self._to_screen() else 0
+        folds = [
+            Planned(steps, fold, unlabelled)
+            for steps in self._steps()
+            for fold in range(self.n_folds)
+            if steps != self.recipe.screened_steps or fold >= n_known
+        ]
+        return [*folds, Planned(1.0, None, unlabelled)]
+
+    @property
+    def _n_narrow_scores(self) -> int:
+        """Number of times that a fold's queries are scored to choose a rank."""
+        return len(self.ranks) * self.n_folds
+
+    def _say_what_it_takes(self) -> None:
+        """Measure a second of the work, and say what all of it will take."""
+        unlabelled = self._unlabelled()
+        anchor, temperature = self._anchors()[0], self.recipe.temperatures[0]
+        self.runner.measure([Weights(weight, anchor, temperature) for weight in unlabelled])
+        planned = [*self._to_screen(), *self._to_rate(unlabelled)]
+        seconds = self.runner.expect(planned, self._n_narrow_scores)
+        n_kept = len(self._steps()) if self.roles.dev else 1
+        self.settings.tell(describe_needs(seconds, self.sample, n_kept))
 
     def _unlabelled(self) -> list[float]:
         """List the weights of unlabelled documents to try, the smallest first."""

@@ -49,7 +49,7 @@ Stage = Callable[[str], None]
 """Called with what is about to be done."""
 
 FitProgress = Callable[[int, int], None]
-"""Called while fitting, every few steps, with the steps that are taken and all of them."""
+"""Called while fitting with the work that is done and all of it; see ``training.fit_adapter``."""
 
 MODEL_FILE = "adapter.onnx"
 CHECKPOINT = "checkpoint"
@@ -97,7 +97,7 @@ class BuildOptions:
         allow_identity: Where no adapter helps, write a model that changes nothing.
         index: ``faiss:PATH`` of the approximate index that will be searched, to be measured, too.
         size_curve: Whether to fit with fewer training queries, too, and show what they give.
-        tell: Told, in a sentence, what becomes of an interrupted build.
+        tell: Told, in a sentence each, what becomes of an interrupted build, and what a fit takes.
     """
 
     seed: int = 0

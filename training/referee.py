@@ -1,6 +1,7 @@
 """Who scores adapters on queries that they have not seen, raw and at every blend."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class Referee:
-    """The held-out queries of every fold, and their raw scores."""
+    """The held-out queries of every fold, and their raw scores.
+
+    Attributes:
+        score_s: Seconds that it took to score one fold's queries.
+    """
 
     def __init__(
         self,
@@ -45,7 +50,14 @@ class Referee:
             ValidationSet.make(each, fold.train, embeddings, pool)
             for each, fold in zip(labels, folds, strict=True)
         ]
+        started = time.perf_counter()
         self._bases = [self._base_scores(validation) for validation in self._validations]
+        self.score_s = (time.perf_counter() - started) / len(folds)
+
+    @property
+    def n_blends(self) -> int:
+        """Number of blends that an adapter is scored at; of no change, the scores are known."""
+        return len({0.0, *self._recipe.blends, 1.0}) - self._is_comparable
 
     def score(self, adapter: Adapter, fold: int = 0) -> HeldOut:
         """Score one adapter at every blend on one fold's queries."""

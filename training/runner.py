@@ -1,6 +1,7 @@
 """Runs the trials of one fit, each under its own seed: on all folds but one, or on all queries."""
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,8 @@ from training.dataset import Qrels, unit_hash
 from training.device import seeded
 from training.embeddings import Embeddings
 from training.folds import Fold
-from training.judgement import HeldOut
+from training.forecast import Forecast
+from training.judgement import HeldOut, Scores
 from training.ranks import MOST_QUERIES
 from training.referee import Referee
 from training.roles import Roles
@@ -26,9 +28,25 @@ logger = logging.getLogger(__name__)
 
 _MAX_SAMPLED = 20_000
 _DONE, _SCORES = "done", "scores."
+_MILLISECONDS = 1000
 
 Progress = Callable[[int, int], None]
-"""Called with the number of steps taken and of all steps."""
+"""Called with the work that is done and all of it, in milliseconds as first expected."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial that is to come.
+
+    Attributes:
+        steps: Share of the steps that it takes.
+        fold: The fold that it leaves out; None for all queries.
+        unlabelled: Weights of unlabelled documents that it may have.
+    """
+
+    steps: float
+    fold: int | None
+    unlabelled: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -62,39 +80,63 @@ class Bench:
 
 @dataclass
 class Runner:
-    """Runs trials, each of them once, and counts their steps.
+    """Runs trials, each of them once, and counts their work.
 
     Attributes:
         bench: What trials share.
         progress: Told how far the fit has come.
+        forecast: What the parts of a fit take here; unmeasured, steps alone count.
         curves: The curves of all finished trials, on folds and on all queries, by what was tried.
     """
 
     bench: Bench
     progress: Progress
+    forecast: Forecast = field(default_factory=lambda: Forecast({True: 1.0, False: 1.0}, 0.0))
     curves: dict[Weights, list[Curve]] = field(default_factory=dict)
-    _n_taken: int = 0
-    _n_expected: int = 0
+    _done_s: float = 0.0
+    _expected_s: float = 0.0
     _trains: dict[tuple[int | None, bool], Qrels] = field(default_factory=dict)
     _scores: dict[str, HeldOut] = field(default_factory=dict)
     _fitted: dict[Weights, Adapter] = field(default_factory=dict)
     _narrow: dict[tuple[Weights, int | None], ComposedAdapter] = field(default_factory=dict)
 
-    def expect(self, to_come: Sequence[tuple[float, int | None]]) -> None:
+    def measure(self, tried: Sequence[Weights]) -> None:
+        """Find out what the parts of this fit take on this machine, by a second of work.
+
+        Args:
+            tried: One for each weight of unlabelled documents that will be tried.
+        """
+        bench = self.bench
+        step_s: dict[bool, float] = {}
+        for weights in tried:
+            with seeded(bench.seed, bench.device):
+                adapter = bench.starts.make(self.queries(weights))
+                started = time.perf_counter()
+                trial = self._make_trial("timed", adapter, weights, None)  # and thrown away
+                setup_s = time.perf_counter() - started
+                step_s[weights.unlabelled > 0] = trial.time_steps()
+        self.forecast = Forecast(step_s, bench.referee.score_s, setup_s)
+
+    def expect(self, to_come: Sequence[Planned], n_scores: int = 0) -> float:
         """Say what is to come, for a progress bar.
 
         Args:
-            to_come: Of each trial, the share of the steps that it takes, and the number of the fold
-                that it leaves out; None for all queries.
+            to_come: The trials.
+            n_scores: How often a fold's queries will be scored beside them.
+
+        Returns:
+            Seconds that it will take.
         """
-        bench = self.bench
-        trains = [
-            bench.roles.train if fold is None else bench.folds[fold].train for _, fold in to_come
-        ]
-        self._n_expected = self._n_taken + sum(
-            plan_steps(len(train), bench.recipe, share).n_steps
-            for train, (share, _) in zip(trains, to_come, strict=True)
-        )
+        left_s = sum(map(self._expected_of, to_come)) + n_scores * self.forecast.score_s
+        self._expected_s = self._done_s + left_s
+        return left_s
+
+    def score_at(self, adapter: Adapter, blend: float, fold: int) -> Scores:
+        """Score one adapter at one blend on one fold's queries, beside the trials."""
+        scores = self.bench.referee.score_at(adapter, blend, fold)
+        self._done_s += self.forecast.score_s
+        self._show()
+        return scores
 
     def hold_out(self, weights: Weights, fold: int) -> HeldOut:
         """Train on what a fold keeps and score what it leaves out."""
@@ -119,7 +161,7 @@ class Runner:
             if fold is None:
                 self._keep_narrowed(self.fit_all(weights), weights, None)
             else:
-                self._train(f"{weights.name}-fold{fold}-again", weights, fold, lambda _n: None)
+                self._train(f"{weights.name}-fold{fold}-again", weights, fold, is_shown=False)
         return self._narrow[weights, fold]
 
     def forget_others(self, weights: Collection[Weights]) -> None:
@@ -167,16 +209,16 @@ class Runner:
     def _hold_out(self, name: str, weights: Weights, fold: int) -> HeldOut:
         """Do one trial, or take what is known of it; only its scores are kept."""
         referee = self.bench.referee
-        found = self._finished(name, weights)
+        found = self._finished(name, weights, fold)
         if found is not None:
             scores = {
                 float(key.removeprefix(_SCORES)): value.double().numpy()
                 for key, value in found.items()
             }
             return referee.held_out(scores, fold)
-        trained = self._train(name, weights, fold, self._show)
-        self._count(weights, trained.curve)
+        trained = self._train(name, weights, fold)
         held_out = referee.score(trained.adapter, fold)
+        self._count(weights, fold, trained.curve)
         state = {
             f"{_SCORES}{blend}": torch.from_numpy(scores)
             for blend, scores in held_out.adapted.items()
@@ -188,55 +230,84 @@ class Runner:
     def _fit_all(self, name: str, weights: Weights) -> Adapter:
         """Fit on all queries, or take what is known of it."""
         train = self.queries(weights)
-        found = self._finished(name, weights)
+        found = self._finished(name, weights, None)
         if found is not None:
             with seeded(self.bench.seed, self.bench.device):
                 adapter = self.bench.starts.make(train).to(self.bench.device).eval()
             adapter.load_state_dict(found)
             return adapter
-        trained = self._train(name, weights, None, self._show)
-        self._count(weights, trained.curve)
+        trained = self._train(name, weights, None)
+        self._count(weights, None, trained.curve)
         record = {_DONE: True, "curve": trained.curve}
         self.bench.workspace.save(name, trained.adapter.state_dict(), record)
         return trained.adapter
 
-    def _finished(self, name: str, weights: Weights) -> State | None:
+    def _finished(self, name: str, weights: Weights, fold: int | None) -> State | None:
         """Find what an earlier run left of a finished trial."""
         found = self.bench.workspace.load(name)
         if found is None or _DONE not in found[1]:
             return None
-        self._count(weights, found[1]["curve"])
+        self._count(weights, fold, found[1]["curve"])
         return found[0]
 
     def _train(
-        self, name: str, weights: Weights, fold: int | None, on_round: Callable[[int], None]
+        self, name: str, weights: Weights, fold: int | None, *, is_shown: bool = True
     ) -> TrainedTrial:
         """Run one trial under its own seed."""
         bench = self.bench
-        train = self.queries(weights, fold)
         offset = len(bench.folds) if fold is None else fold
         with seeded(bench.seed * 1009 + offset, bench.device):
-            trial = Trial(
-                name,
-                bench.starts.make(train),
-                weights,
-                train=train,
-                synthetic=bench.roles.synthetic,
-                embeddings=bench.embeddings,
-                recipe=bench.recipe,
-                device=bench.device,
+            adapter = bench.starts.make(self.queries(weights, fold))
+            trial = self._make_trial(name, adapter, weights, fold)
+            whole_s = self._expected_of(_plan(weights, fold)) if is_shown else 0.0
+            trained = trial.run(
+                bench.workspace,
+                on_round=lambda n_steps: self._show(whole_s * n_steps / trial.n_planned),
             )
-            trained = trial.run(bench.workspace, on_round=on_round)
         self._keep_narrowed(trained.adapter, weights, fold)
         return trained
 
-    def _count(self, weights: Weights, curve: Curve) -> None:
+    def _count(self, weights: Weights, fold: int | None, curve: Curve) -> None:
         """Count a trial as finished."""
         self.curves.setdefault(weights, []).append(curve)
-        self._n_taken += int(curve[-1]["step"])
+        self._done_s += self._expected_of(_plan(weights, fold))
         self._show()
 
-    def _show(self, n_under_way: int = 0) -> None:
-        """Tell how far the fit has come: finished trials, and steps of the one under way."""
-        n_taken = self._n_taken + n_under_way
-        self.progress(n_taken, max(self._n_expected, n_taken))
+    def _expected_of(self, planned: Planned) -> float:
+        """Expect the seconds of one trial."""
+        bench = self.bench
+        train = bench.roles.train if planned.fold is None else bench.folds[planned.fold].train
+        # A dev split's queries are scored by the fit on all training queries.
+        is_scored = planned.fold is not None or bench.roles.dev
+        return self.forecast.trial_s(
+            plan_steps(len(train), bench.recipe, planned.steps).n_steps,
+            len(train) / len(bench.roles.train),
+            planned.unlabelled,
+            bench.referee.n_blends if is_scored else 0,
+        )
+
+    def _make_trial(self, name: str, adapter: Adapter, weights: Weights, fold: int | None) -> Trial:
+        """Set up one trial of an untrained adapter."""
+        bench = self.bench
+        return Trial(
+            name,
+            adapter,
+            weights,
+            train=self.queries(weights, fold),
+            synthetic=bench.roles.synthetic,
+            embeddings=bench.embeddings,
+            recipe=bench.recipe,
+            device=bench.device,
+        )
+
+    def _show(self, work_s: float = 0.0) -> None:
+        """Tell how far the fit has come: what is done, and what is of the trial under way."""
+        done_s = self._done_s + work_s
+        self.progress(
+            round(done_s * _MILLISECONDS), round(max(self._expected_s, done_s) * _MILLISECONDS)
+        )
+
+
+def _plan(weights: Weights, fold: int | None) -> Planned:
+    """Plan a trial of which everything is known."""
+    return Planned(weights.steps, fold, [weights.unlabelled])

@@ -34,6 +34,9 @@ KEEP_EVERY_S = 30.0
 ROUND = 15
 """Steps between two draws of candidates: long enough to be a figure of the curve."""
 
+_TIMED_S, _TIMED_SHARE = 0.5, 0.1
+"""Seconds of steps that it takes to tell how long one is, and the most that it may take of all."""
+
 _WARM_UP_STEPS = 10
 _LEAST_BATCH = 64
 _FULL_RATE_BATCH = 128
@@ -195,6 +198,30 @@ class Trial:
                     kept_at = time.monotonic()
                 on_round(self._n_steps)
         return TrainedTrial(self._mean.eval(), self._curve)
+
+    @property
+    def n_planned(self) -> int:
+        """Number of all steps."""
+        return self._plan.n_steps
+
+    def time_steps(self) -> float:
+        """Take some steps, and tell how many seconds each takes; of no use for anything else.
+
+        A first step is not counted; a draw of candidates is, in as many parts as it has steps.
+        """
+        self.adapter.train()
+        with threads_for(self._count_operations()):
+            started = time.perf_counter()
+            candidates = self._pool.draw(self._device)
+            addition = candidates.offsets / self._scale + candidates.log_weights
+            draw_s = time.perf_counter() - started
+            self._step(candidates.vectors, addition)
+            n_taken, started = 0, time.perf_counter()
+            most = max(1, round(_TIMED_SHARE * self.n_planned))
+            while n_taken == 0 or (n_taken < most and time.perf_counter() - started < _TIMED_S):
+                self._step(candidates.vectors, addition)
+                n_taken += 1
+            return (time.perf_counter() - started) / n_taken + draw_s / ROUND
 
     def _count_operations(self) -> float:
         """Count a step's multiplications and additions, forward: the linear part and the scores."""

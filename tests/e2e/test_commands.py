@@ -246,7 +246,7 @@ def pausing_fit(words: list[object], cwd: Path) -> subprocess.Popen[str]:
     running = subprocess.Popen(
         [TRIMTAB, *map(str, words)],
         cwd=cwd,
-        env={**os.environ, "PAUSE_AT": "20"},
+        env={**os.environ, "PAUSE_AT": "60"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

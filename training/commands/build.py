@@ -33,7 +33,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
         raise click.ClickException(f"no {folder}/NAME/recipe.toml; copy models/hpo-lay as a start")
     for path in paths:
         recipe = load_model_recipe(path)
-        with progress_bar(remaining=False) as show:
+        with progress_bar(percent=True) as show:
             if recipe.embeddings is None:
                 data, vectors = open_demo_set(recipe.dataset, demo_data, progress=show)
             else:

@@ -54,7 +54,7 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     counts = ", ".join(f"{len(qrels)} {split}" for split, qrels in dataset.splits.items())
     talk.print(f"   {len(embeddings.documents)} documents, frozen; queries: {counts}")
     talk.print("2. fit, choose, export, and evaluate the exported file on the test split")
-    with progress_bar(remaining=False) as show:
+    with progress_bar(percent=True) as show:
         built = build_model(
             dataset,
             embeddings,

@@ -103,7 +103,7 @@ def fit(
             knobs = replace(knobs, use=manifest.use)
     if use:
         knobs = replace(knobs, use=use)
-    with progress_bar(remaining=False) as show:
+    with progress_bar(percent=True) as show:
         built = build_model(
             data,
             vectors,

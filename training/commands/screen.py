@@ -1,7 +1,9 @@
 """What the commands show: progress on stderr, results on stdout."""
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -35,29 +37,43 @@ class RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed * 60:.0f}/min", style="progress.data.speed")
 
 
+class PercentColumn(ProgressColumn):
+    """How far it is, of what is counted in no unit that means anything to people."""
+
+    def render(self, task: Task) -> Text:
+        """Write a percentage; nothing where no end is known."""
+        return Text("" if task.total is None else f"{task.percentage:3.0f} %")
+
+
+Show = Callable[[str, int, int | None], None]
+"""``show(what, done, total)``; without a total it only says that something goes on."""
+
+LINE_EVERY_S = 10.0
+
+
 @contextmanager
-def progress_bar(
-    remaining: bool = True, rate: bool = False
-) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show one bar for each thing under way; give the function that moves it.
+def progress_bar(percent: bool = False, rate: bool = False) -> Iterator[Show]:
+    """Show one bar for each thing under way; in a pipe or a log, a line every ten seconds.
 
     Args:
-        remaining: Also show the time that is left.
+        percent: Show a percentage in place of what is counted.
         rate: Also show how many are done in a minute.
 
     Yields:
-        ``show(what, done, total)``; without a total the bar only shows that something goes on.
+        The function that moves the bars.
     """
+    if not talk.is_terminal:
+        yield _Lines(percent, rate).show
+        return
     columns: list[Any] = [
         TextColumn("  {task.description:<12}"),
         BarColumn(bar_width=36),
-        MofNCompleteColumn(),
+        PercentColumn() if percent else MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *([RateColumn()] if rate else []),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     ]
-    if rate:
-        columns.append(RateColumn())
-    if remaining:
-        columns += [TextColumn("left"), TimeRemainingColumn()]
     with Progress(*columns, console=talk) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -70,6 +86,63 @@ def progress_bar(
         for task in tasks.values():  # what had no total is done by now
             if bars.tasks[task].total is None:
                 bars.update(task, total=1, completed=1)
+
+
+@dataclass
+class _UnderWay:
+    """One thing of which lines are written.
+
+    Attributes:
+        started_at: When it was first heard of.
+        n_before: What was done by then: an interrupted run's part.
+        said_at: When a line was last written.
+    """
+
+    started_at: float
+    n_before: int
+    said_at: float
+
+
+class _Lines:
+    """Progress for whoever reads it later: a line every ten seconds, and one at the end."""
+
+    def __init__(self, percent: bool, rate: bool) -> None:
+        self._percent, self._rate = percent, rate
+        self._tasks: dict[str, _UnderWay] = {}
+        self._ended: set[str] = set()
+
+    def show(self, what: str, done: int, total: int | None) -> None:
+        """Hear how far something is."""
+        now = time.monotonic()
+        if what not in self._tasks:
+            self._tasks[what] = _UnderWay(now, done, now)
+            if total is None:
+                talk.print(f"  {what}")
+        task = self._tasks[what]
+        if total is None or what in self._ended:
+            return
+        if done >= total:
+            self._ended.add(what)
+            talk.print(f"  {what}: {self._how_far(done, total)} in {now - task.started_at:.0f} s")
+        elif now - task.said_at >= LINE_EVERY_S:
+            task.said_at = now
+            talk.print(
+                f"  {what}: {self._how_far(done, total)}{self._pace(task, done, total, now)}"
+            )
+
+    def _how_far(self, done: int, total: int) -> str:
+        return (
+            f"{100 * done / total:.0f} %" if self._percent and total else f"{done:,} of {total:,}"
+        )
+
+    def _pace(self, task: _UnderWay, done: int, total: int, now: float) -> str:
+        """Say how long it has taken, and how long it still will at the pace so far."""
+        taken_s, n_here = now - task.started_at, done - task.n_before
+        text = f" after {taken_s:.0f} s"
+        if n_here <= 0:
+            return text
+        text += f", about {taken_s * (total - done) / n_here:.0f} s left"
+        return f"{text}, {60 * n_here / taken_s:.0f}/min" if self._rate else text
 
 
 def metrics_table(summary: dict[str, Any]) -> Table:

@@ -249,7 +249,8 @@ def test_continued_fit_says_so(world: World, tmp_path: Path) -> None:
     told: list[str] = []
     settings = FitSettings(workspace=tmp_path, resume="must_match", tell=told.append)
     fit_adapter(world.dataset, world.embeddings, TINY, settings)
-    (line,) = told
+    line, needs = told
+    assert needs.startswith("the fit takes about ")
     assert line.startswith("continuing an interrupted fit of the same settings and data")
     assert f": {len(states)} (--fresh starts over)" in line
 
@@ -295,7 +296,7 @@ def test_starting_over_says_what_is_removed(
     told: list[str] = []
     settings = FitSettings(workspace=tmp_path, resume=resume, seed=seed, tell=told.append)
     fit_adapter(world.dataset, world.embeddings, TINY, settings)
-    (line,) = told
+    line, _needs = told
     assert line.startswith("starting over")
     assert line.endswith("which is removed")
 
