@@ -5,9 +5,9 @@ of them. Every time is that of one call with the checks that it makes; outputs a
 
 - numpy: ``query @ weight`` alone, no bias, no check: what one pass over the weights costs.
 - ours: ``Adapter.transform`` of a linear adapter on a float32 array, and list to list.
-- ours, default fit: the same of a composed adapter of the size that ``trimtab fit`` without knobs
-  makes of hpo_lay's 4,837 training queries; its values are random, which no time depends on. Also
-  as float32, which is what was written before.
+- ours, default fit: the same of a composed adapter of the sizes that ``trimtab fit`` without knobs
+  makes: its linear part whole, and at the lower of the ranks that the fit tries (128 at 384 dims,
+  256 above); its values are random, which no time depends on. The whole one also as float32.
 - torch arrays: ``torch.nn.Linear`` and normalisation under ``inference_mode``, array to array.
 - torch lists: as llama-index-embeddings-adapter calls its adapter: ``torch.tensor(list)``, the
   module with gradients on, ``tolist()``.
@@ -40,6 +40,8 @@ WARM_UP = 50
 
 
 DEFAULT_FIT = {"hidden": 192, "centroids": 16}
+NARROW_UP_TO, LOW, HIGH = 384, 128, 256
+"""At that width and below the lower rank saves bytes, above it the higher one, too."""
 
 
 def exported(adapter: TrainedAdapter, precision: Precision = "auto") -> bytes:
@@ -48,14 +50,14 @@ def exported(adapter: TrainedAdapter, precision: Precision = "auto") -> bytes:
     return export_adapter(adapter, manifest, precision=precision)
 
 
-def default_adapter(dim: int) -> ComposedAdapter:
+def default_adapter(dim: int, rank: int = 0) -> ComposedAdapter:
     generator = torch.Generator().manual_seed(dim)
 
     def unit(rows: int) -> torch.Tensor:
         drawn = torch.randn(rows, dim, generator=generator)
         return torch.nn.functional.normalize(drawn, dim=1)
 
-    adapter = ComposedAdapter(dim, **DEFAULT_FIT)
+    adapter = ComposedAdapter(dim, **DEFAULT_FIT, rank=rank)
     adapter.set_gate(Gate(unit(DEFAULT_FIT["centroids"]).T, threshold=0.0, width=0.1))
     with torch.no_grad():
         for value in adapter.parameters():
@@ -73,6 +75,8 @@ def contenders(dim: int) -> tuple[dict[str, float], dict[str, Callable[[], objec
     served = Adapter.from_bytes(exported(adapter))
     default = default_adapter(dim)
     rounded, plain = exported(default), exported(default, "float32")
+    narrow = exported(default_adapter(dim, LOW if dim <= NARROW_UP_TO else HIGH))
+    narrow_served = Adapter.from_bytes(narrow)
     default_served, plain_served = Adapter.from_bytes(rounded), Adapter.from_bytes(plain)
     weight = (np.eye(dim) + adapter.difference.detach().numpy()).astype(np.float32)
     linear = torch.nn.Linear(dim, dim)
@@ -95,11 +99,13 @@ def contenders(dim: int) -> tuple[dict[str, float], dict[str, Callable[[], objec
     np.testing.assert_array_less(
         np.linalg.norm(default_served.transform(query) - plain_served.transform(query)), ROUNDING
     )
-    megabytes = {"8-bit": round(len(rounded) / 1e6, 2), "float32": round(len(plain) / 1e6, 2)}
+    files = {"8-bit": rounded, "8-bit, narrow": narrow, "float32": plain}
+    megabytes = {name: round(len(content) / 1e6, 2) for name, content in files.items()}
     return megabytes, {
         "numpy": lambda: query @ weight,
         "ours": lambda: served.transform(query),
         "ours, default fit": lambda: default_served.transform(query),
+        "ours, default fit, narrow": lambda: narrow_served.transform(query),
         "ours, default fit in float32": lambda: plain_served.transform(query),
         "ours lists": lambda: served.transform(as_list).tolist(),
         "torch arrays": torch_arrays,
@@ -135,6 +141,9 @@ def measure(dim: int) -> dict[str, object]:
         "microseconds": microseconds,
         "ours / numpy": round(middle["ours"] / middle["numpy"], 2),
         "ours, default fit / numpy": round(middle["ours, default fit"] / middle["numpy"], 2),
+        "ours, default fit, narrow / numpy": round(
+            middle["ours, default fit, narrow"] / middle["numpy"], 2
+        ),
         "ours, default fit in float32 / numpy": round(
             middle["ours, default fit in float32"] / middle["numpy"], 2
         ),

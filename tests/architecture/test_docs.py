@@ -54,11 +54,34 @@ def test_every_knob_and_its_default_stand_in_the_recipe_page(knob: str) -> None:
     assert re.search(rf"^\| `{knob}` \| `?\"?{re.escape(shown)}\"?`? \|", page, re.MULTILINE), shown
 
 
+def files_in_tree(text: str) -> set[str]:
+    """Every Python file that an indented tree names, with the folders that it stands under."""
+    found: set[str] = set()
+    above: list[tuple[int, str]] = []
+    for line in filter(str.strip, text.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        above = [folder for folder in above if folder[0] < indent]
+        if named := re.match(r"\s*([\w.]+)/", line):
+            above.append((indent, named[1]))
+        place = "/".join(name for _, name in above)
+        found |= {f"{place}/{file}" for file in re.findall(r"\b\w+\.py\b", line)}
+    return found
+
+
 @pytest.mark.parametrize("package", ["sidecar", "training"])
-def test_every_module_stands_in_the_readme(package: str) -> None:
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The house")[2]
-    modules = {path.name for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"}
-    assert {name for name in modules if name not in tree} == set()
+def test_the_tree_names_every_file_at_its_place_and_no_other(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = files_in_tree(page.partition("## The house")[2])
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert {file for file in named if file.startswith(f"{package}/")} == files
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
