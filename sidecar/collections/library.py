@@ -94,10 +94,6 @@ class Collections:
         """Give the names of the served collections, in the settings' order."""
         return list(self._served)
 
-    def listing(self) -> list[str]:
-        """Give the names that ``GET /collections`` has to show beside the upstream's."""
-        return self.names()
-
     def vectors(self, name: str) -> dict[str, IndexedVector]:
         """Describe a collection's vectors as :func:`sidecar.collection.read_vectors` does.
 

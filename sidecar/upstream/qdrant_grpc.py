@@ -5,7 +5,7 @@ turn. gRPC finds out by itself which of them answer, and looks again within a se
 """
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,6 @@ class Channels:
         self._turn = (self._turn + 1) % len(self.nodes)
         in_turn = self.nodes[self._turn :] + self.nodes[: self._turn]
         return min(in_turn, key=_reluctance)
-
-    def are_up(self) -> Mapping[str, bool]:
-        """Tell for each address whether a call could be sent to it now."""
-        return {
-            str(node.origin): node.state() is grpc.ChannelConnectivity.READY for node in self.nodes
-        }
 
     async def ask(
         self, method: str, content: bytes, metadata: Metadata, *, timeout_s: float

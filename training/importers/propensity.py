@@ -119,12 +119,6 @@ def harvest_propensities(exposures: Exposures, n_ranks: int) -> Propensities:
     return Propensities(values, swapped)
 
 
-def click_rates(exposures: Exposures) -> Relevance:
-    """Give clicks over times shown, which position bias spoils: the rival to beat."""
-    rank_free = np.ones(int(exposures.rank.max(initial=1)))
-    return estimate_relevance(exposures, rank_free, clip=0.0, inverse=False)
-
-
 def estimate_relevance(
     exposures: Exposures,
     propensities: Float[np.ndarray, " ranks"],

@@ -36,7 +36,7 @@ def alone(settings: CollectionSettings) -> Collections:
 
 
 def test_names_and_vectors_are_told(served: Collections) -> None:
-    assert served.names() == served.listing() == ["papers"]
+    assert served.names() == ["papers"]
     assert "papers" in served
     assert "other" not in served
     vector = served.vectors("papers")[""]
