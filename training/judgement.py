@@ -30,8 +30,8 @@ STANDARD_ERRORS = 1.645
 
 ACCEPTED_ERRORS = 1.282
 """How far from 0 an expected gain must lie: one-sided 10 %. The gain has been lowered by what
-choosing flatters it, and the test split judges again; at 5 % half of the adapters that help with
-under 250 queries were turned down (benchmarks/labels)."""
+choosing flatters it, and the test split judges again. Of labels of noise none passes, and at 5 %
+more of the adapters that help with few labels were turned down (benchmarks/labels)."""
 
 
 @dataclass(frozen=True)
