@@ -264,19 +264,19 @@ class _Fit:
         chosen = choose_rank(full, by_rank, n_bytes, self.recipe)
         queries = self.runner.sample_queries(weights)
         sizes = []
-        for rank, scores in {**by_rank, 0: full}.items():
+        by_size = {**by_rank, 0: full}
+        for rank, scores in by_size.items():
             adapter = self.runner.narrowed(weights, None).of_rank(rank) if rank else whole
             sizes.append(
                 Size(
                     rank,
-                    n_bytes[rank],
                     _finished(adapter, blend, queries),
                     gain=float((scores - evidence.base).mean()),
                     loss=float((full - scores).mean()),
                     loss_error=standard_error(full - scores),
                 )
             )
-        return sizes, evidence.with_scores(blend, {**by_rank, 0: full}[chosen]), chosen
+        return sizes, evidence.with_scores(blend, by_size[chosen]), chosen
 
     def _judges(self) -> str:
         """Say whose scores decided."""

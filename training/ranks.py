@@ -1,4 +1,4 @@
-"""How narrow the linear part of an adapter may be: the cheapest rank that loses nothing, by votes.
+"""How narrow the linear part of an adapter may be: the cheapest rank that loses nothing.
 
 A default fit trains a full matrix, the easiest to train. What it has learned is mostly of a far
 lower rank, and two narrow matrices are fewer bytes to read for every query. So ranks are tried on
@@ -29,7 +29,6 @@ class Size:
 
     Attributes:
         rank: Rank of the linear part; 0 for any.
-        n_bytes: Bytes of its weights in a model file, as far as widths tell.
         adapter: The adapter.
         gain: Its held-out gain over the base.
         loss: What it loses to the whole adapter on the same held-out queries.
@@ -37,7 +36,6 @@ class Size:
     """
 
     rank: int
-    n_bytes: int
     adapter: Adapter
     gain: float
     loss: float
