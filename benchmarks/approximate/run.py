@@ -22,11 +22,11 @@ import faiss
 import numpy as np
 
 from benchmarks.record import run_measured, write_results
-from sidecar.adapter import Adapter
-from training.approximate import sweep_index
-from training.dataset import Dataset
-from training.embeddings import Embeddings, write_ids
-from training.search import search
+from trimtab.model.adapter import Adapter
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.store import Embeddings, write_ids
+from trimtab_training.evaluation.ann_recall import sweep_index
+from trimtab_training.retrieval.exact_search import search
 
 HERE = Path(__file__).resolve().parent
 SETS = ("scifact", "hpo_lay", "tldr_pages")

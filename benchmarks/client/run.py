@@ -23,9 +23,9 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from benchmarks.record import write_results
-from sidecar import AdaptedQdrantClient
 from tests.support.onnx_models import linear_adapter
 from tests.support.qdrant.process import running_server
+from trimtab import AdaptedQdrantClient
 
 DIM, N_POINTS, LIMIT, SEED = 384, 1000, 10, 0
 WARM_UP, PAIRS = 200, 3000

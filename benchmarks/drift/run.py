@@ -1,8 +1,8 @@
 """Drift: which share of a set's own new queries counts as far, and which of other sets' queries.
 
 Every set in turn is the training set; the test queries of all sets are asked. What ships
-(``training.query_region``, asked through ``sidecar.drift``) fills the table. Beside it stand the
-designs that it was chosen from, cross-fitted in the same way:
+(``trimtab_training.fit.query_region``, asked through ``trimtab.model.query_region``) fills the
+table. Beside it stand the designs that it was chosen from, cross-fitted in the same way:
 
 - mean: one centroid, the plain mean direction;
 - k-means: 4 to 32 centroids, those of a few queries dropped;
@@ -27,11 +27,11 @@ import faiss
 import numpy as np
 
 from benchmarks.record import write_results
-from sidecar.drift import Region
-from sidecar.manifest import QueryRegion
-from training.dataset import Dataset
-from training.embeddings import Embeddings, VectorTable
-from training.query_region import find_query_region
+from trimtab.model.manifest import QueryRegion
+from trimtab.model.query_region import Region
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.store import Embeddings, VectorTable
+from trimtab_training.fit.query_region import find_query_region
 
 SEEDS = 3
 FOLDS = 5

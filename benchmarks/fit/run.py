@@ -25,7 +25,7 @@ from benchmarks.record import ROOT, commit_of, run_measured, write_results
 
 HERE = Path(__file__).resolve().parent
 NOISE = 0.1
-COMMAND = "from sidecar.commands.group import main; main()"
+COMMAND = "from trimtab.commands.group import main; main()"
 
 
 def lifted(dataset: Path, dim: int, place: Path) -> Path:

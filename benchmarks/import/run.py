@@ -10,9 +10,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.record import write_results
-from training.adapters import LinearAdapter
-from training.embeddings import EncoderInfo
-from training.export import describe_adapter, export_adapter
+from trimtab_training.adapters import LinearAdapter
+from trimtab_training.embeddings.store import EncoderInfo
+from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 
 REPEATS = 15
 PROBE = """
@@ -26,7 +26,7 @@ peak = int(status.split('VmHWM:')[1].split()[0]) / 1024
 print(json.dumps({{"seconds": seconds, "peak_mb": peak, "heavy": heavy}}))
 """
 USE = """
-from sidecar import Adapter
+from trimtab import Adapter
 adapter = Adapter.load({path!r})
 for _ in range(1000):
     adapter.transform([0.05] * 384)
@@ -63,7 +63,7 @@ def main() -> None:
         path.write_bytes(content)
         results = {
             "numpy and onnxruntime alone": probe("import numpy, onnxruntime"),
-            "import sidecar": probe("import sidecar"),
+            "import trimtab": probe("import trimtab"),
             "adapter in use": probe(USE.format(path=str(path))),
         }
     for name, found in results.items():

@@ -27,15 +27,16 @@ from numpy.typing import NDArray
 from benchmarks.quality.closed_form import PENALTIES, pairs_of, solve_ridge
 from benchmarks.quality.scoring import HEADLINE, Task, score_queries
 from benchmarks.record import commit_of, environment, write_results
-from training.checkpoint import Workspace
-from training.config import Recipe
-from training.dataset import Qrels, relevant_documents
-from training.device import seeded
-from training.fit import FitSettings, fit_adapter
-from training.folds import has_seen_document, make_folds
-from training.judgement import HeldOut, best_blend, flattery, judge
-from training.start import Starts
-from training.trial import Trial, Weights
+from trimtab_training.data.folds import make_folds
+from trimtab_training.data.qrels import Qrels, relevant_documents
+from trimtab_training.data.splits import has_seen_document
+from trimtab_training.fit.checkpoint import Workspace
+from trimtab_training.fit.device import seeded
+from trimtab_training.fit.fit import FitSettings, fit_adapter
+from trimtab_training.fit.initial import Starts
+from trimtab_training.fit.model_selection import HeldOut, best_blend, flattery, judge
+from trimtab_training.fit.recipe import Recipe
+from trimtab_training.fit.trainer import Trial, Weights
 
 HERE = Path(__file__).resolve().parent
 SIZES = (50, 100, 250, 500)

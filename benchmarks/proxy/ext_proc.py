@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from benchmarks.proxy.ext_proc_messages import METHOD, SERVICE, message_classes
-from sidecar.adapter import Adapter
+from trimtab.model.adapter import Adapter
 
 _THREADS = 32
 

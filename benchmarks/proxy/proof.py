@@ -20,8 +20,8 @@ from benchmarks.proxy.queries import (
     rest_body,
 )
 from benchmarks.proxy.upstreams import Upstream
-from sidecar.adapter import Adapter
-from sidecar.routes import MARK_HEADER
+from trimtab.model.adapter import Adapter
+from trimtab.routing.routes import MARK_HEADER
 
 _CHECKED = 3
 _TIMEOUT_S = 10

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.quality.keys import cell_key
 from benchmarks.quality.methods import METHODS
 from benchmarks.quality.scoring import HEADLINE, Task, score_queries
-from training.files import write_whole
+from trimtab_training.files import write_whole
 
 WORK = Path(__file__).resolve().parent / ".work" / "cells"
 DIGITS = 6

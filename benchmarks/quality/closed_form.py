@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.scoring import Task, mean_ndcg
-from training.dataset import Qrels, relevant
-from training.embeddings import Embeddings
+from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.embeddings.store import Embeddings
 
 Matrix = NDArray[np.float32]
 Transform = Callable[[Matrix], Matrix]

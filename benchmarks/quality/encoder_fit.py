@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.quality.scoring import Task
-from training.dataset import Qrels, relevant
-from training.encoders import packaged_minilm
+from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.embeddings.encoders import packaged_minilm
 
 BATCH_SIZE = 64
 CHUNK = 8  # texts of like length that pass through the model together: less padding, same loss

@@ -42,8 +42,9 @@ from benchmarks.quality.encoder_fit import (
 )
 from benchmarks.quality.scoring import HEADLINE, Task, score_queries
 from benchmarks.record import run_measured
-from training.dataset import Qrels, relevant_documents, split_qrels, unit_hash
-from training.embeddings import VectorTable
+from trimtab_training.data.qrels import Qrels, relevant_documents
+from trimtab_training.data.splits import split_qrels, unit_hash
+from trimtab_training.embeddings.store import VectorTable
 
 WORK = Path(__file__).resolve().parent / ".work" / "full_finetune"
 DEV_DOCUMENTS = 2000

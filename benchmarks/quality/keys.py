@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.quality.scoring import Task
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = ("training", "benchmarks.quality")
+OWN = ("trimtab_training", "benchmarks.quality")
 LIBRARIES = ("torch", "numpy")
 
 
@@ -56,10 +56,15 @@ def source_digest(modules: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
+def _home(name: str) -> Path:
+    """Give the folder that a module is imported from."""
+    return ROOT / "training" if name.startswith("trimtab_training") else ROOT
+
+
 @cache
 def _parse(name: str) -> tuple[str, tuple[str, ...]] | None:
     """Give a module's code without its docstrings, and the modules of ours that it may import."""
-    path = ROOT / Path(*name.split("."))
+    path = _home(name) / Path(*name.split("."))
     files = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     if not files or not all(file.is_file() for file in files):
         return None

@@ -26,8 +26,9 @@ from benchmarks.quality.closed_form import Matrix, Transform
 from benchmarks.quality.keys import source_digest
 from benchmarks.quality.scoring import Task, mean_ndcg
 from benchmarks.record import run_measured
-from training.dataset import Qrels, relevant, unit_hash
-from training.files import write_whole
+from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.data.splits import unit_hash
+from trimtab_training.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements-llama-index.txt"

@@ -60,7 +60,12 @@ def in_process(function: Callable[[Task, int], tuple[Any, dict[str, Any]]]) -> F
 _CLOSED, _TRIPLET = ("benchmarks.quality.closed_form",), ("benchmarks.quality.triplet",)
 _LLAMA = ("benchmarks.quality.llama_index", "benchmarks.quality.llama_index_fit")
 _PINS = (llama_index.REQUIREMENTS,)
-_OURS = ("benchmarks.quality.ours", "training.fit", "training.config", "training.export")
+_OURS = (
+    "benchmarks.quality.ours",
+    "trimtab_training.fit.fit",
+    "trimtab_training.fit.recipe",
+    "trimtab_training.export.onnx_export",
+)
 METHODS = {
     method.name: method
     for method in (

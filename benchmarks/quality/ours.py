@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.quality.closed_form import Matrix
 from benchmarks.quality.scoring import HEADLINE, Task, score_queries
 from benchmarks.record import run_measured
-from sidecar.adapter import Adapter
+from trimtab.model.adapter import Adapter
 
 ROUNDING = 1e-3  # one tie in a thousand queries that batches of another size break the other way
 
@@ -74,6 +74,6 @@ def write_drawn(task: Task, folder: Path) -> Path:
 
 def _stored_train(folder: Path) -> dict[str, Any]:
     """Read the training labels that the folder holds."""
-    from training.dataset import Dataset
+    from trimtab_training.data.dataset import Dataset
 
     return Dataset.load(folder).splits["train"]

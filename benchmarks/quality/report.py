@@ -9,7 +9,7 @@ from benchmarks.quality.methods import METHODS, Method
 from benchmarks.quality.plots import draw_comparison, draw_curves
 from benchmarks.quality.summary import BASE, OURS, summarise
 from benchmarks.record import ROOT, write_results
-from training.files import write_whole
+from trimtab_training.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 DOCS = ROOT / "docs"

@@ -6,18 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import (
-    Dataset,
-    Qrels,
-    relevant,
-    relevant_documents,
-    split_qrels,
-    unit_hash,
-)
-from training.embeddings import Embeddings, VectorTable
-from training.folds import Fold, has_seen_document, make_folds
-from training.metrics import DEPTH, measure
-from training.search import search
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.folds import Fold, make_folds
+from trimtab_training.data.qrels import Qrels, relevant, relevant_documents
+from trimtab_training.data.splits import has_seen_document, split_qrels, unit_hash
+from trimtab_training.embeddings.store import Embeddings, VectorTable
+from trimtab_training.retrieval.exact_search import search
+from trimtab_training.retrieval.metrics import DEPTH, measure
 
 HEADLINE = "ndcg@10"
 VALIDATION_QUERIES = 2000

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.scoring import HEADLINE
-from training.significance import compare_paired
+from trimtab_training.retrieval.significance import compare_paired
 
 Outcome = Mapping[str, Any]
 BASE, OURS = "none", "ours"

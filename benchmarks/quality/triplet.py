@@ -29,8 +29,8 @@ from torch import Tensor
 
 from benchmarks.quality.closed_form import Matrix, Transform
 from benchmarks.quality.scoring import Task, score_queries
-from training.dataset import Qrels, relevant
-from training.embeddings import VectorTable
+from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.embeddings.store import VectorTable
 
 POOL = 10
 Draw = Callable[[int], Tensor]

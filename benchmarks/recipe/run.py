@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from benchmarks.record import write_results
-from training.config import Recipe, parse_recipe
-from training.dataset import Dataset, relevant
-from training.embeddings import Embeddings
-from training.fit import FitSettings, fit_adapter
-from training.folds import has_seen_document
-from training.metrics import measure
-from training.search import search
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.qrels import relevant
+from trimtab_training.data.splits import has_seen_document
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.fit.fit import FitSettings, fit_adapter
+from trimtab_training.fit.recipe import Recipe, parse_recipe
+from trimtab_training.retrieval.exact_search import search
+from trimtab_training.retrieval.metrics import measure
 
 HERE = Path(__file__).resolve().parent
 _COSTS = ("seconds", "processor_seconds")

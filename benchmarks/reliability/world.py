@@ -17,11 +17,11 @@ from qdrant_client import grpc as messages
 from qdrant_client import models
 from qdrant_client.conversions.conversion import RestToGrpc
 
-from sidecar.adapter import Adapter
 from tests.support.onnx_models import linear_bytes
 from tests.support.qdrant.process import Server
 from tests.support.raw_http import connect, request_bytes
 from tests.support.raw_upstream import JSON_LINE
+from trimtab.model.adapter import Adapter
 
 DIM, N_POINTS, LIMIT = 64, 400, 10
 RAW = "raw"

@@ -27,13 +27,13 @@ from qdrant_client import grpc
 from rich.progress import track
 
 from benchmarks.record import write_results
-from sidecar import Policies, Routes
-from sidecar.requests import adapt_grpc, adapt_rest
 from tests.property.test_rewrite_grpc import MessageWriter, check_grpc, scatter_unknown_fields
 from tests.property.test_rewrite_models import check_models
 from tests.property.test_rewrite_rest import POLICIES, RIGS, check_rest
 from tests.support.onnx_models import linear_adapter
 from tests.support.qdrant_requests import RequestWriter
+from trimtab import Policies, Routes
+from trimtab.routing.adapt_request import adapt_grpc, adapt_rest
 
 DIM, WARM_UP, ROUNDS = 384, 200, 3000
 FORMS = ("rest", "grpc", "models")

@@ -31,11 +31,11 @@ from benchmarks.synthesize.llama_server import (
     missing_packages,
     running_server,
 )
-from training.dataset import Dataset
-from training.demo import open_demo_set, write_faiss_index
-from training.demo_set import NAME, ontology_version
-from training.embeddings import Embeddings
-from training.pipeline import BuildOptions, build_model
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.hpo_lay import NAME, ontology_version
+from trimtab_training.demo import open_demo_set, write_faiss_index
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.pipeline import BuildOptions, build_model
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"

@@ -28,11 +28,16 @@ import numpy as np
 import torch
 
 from benchmarks.record import write_results
-from sidecar.adapter import Adapter
-from training.adapters import Adapter as TrainedAdapter
-from training.adapters import ComposedAdapter, Gate, LinearAdapter
-from training.embeddings import EncoderInfo
-from training.export import ROUNDING, Precision, describe_adapter, export_adapter
+from trimtab.model.adapter import Adapter
+from trimtab_training.adapters import Adapter as TrainedAdapter
+from trimtab_training.adapters import ComposedAdapter, Gate, LinearAdapter
+from trimtab_training.embeddings.store import EncoderInfo
+from trimtab_training.export.onnx_export import (
+    ROUNDING,
+    Precision,
+    describe_adapter,
+    export_adapter,
+)
 
 DIMS = (384, 768, 1024, 1536, 3072)
 ROUNDS = 40

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from training.config import Recipe
+from trimtab_training.fit.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

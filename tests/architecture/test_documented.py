@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from sidecar.commands.group import explain_missing, main
+from trimtab.commands.group import explain_missing, main
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(

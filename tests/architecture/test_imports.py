@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.errors import MissingExtraError
+from trimtab.errors import MissingExtraError
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 300
@@ -48,36 +48,36 @@ def test_loaded_by_sees_what_is_loaded() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import sidecar",
-        "from sidecar import Adapter",
-        "import sidecar.clients.faiss, sidecar.encoders, sidecar.hook, sidecar.routes",
-        "import sidecar.commands.group, sidecar.commands.inspect, sidecar.commands.transform",
+        "import trimtab",
+        "from trimtab import Adapter",
+        "import trimtab.clients.faiss, trimtab.encoders, trimtab.hook, trimtab.routing.routes",
+        "import trimtab.commands.group, trimtab.commands.inspect, trimtab.commands.transform",
     ],
 )
 def test_sidecar_loads_nothing_heavy_and_no_training(statement: str) -> None:
-    assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"training"})
+    assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"trimtab_training"})
 
 
 def test_frameworks_bring_no_torch_into_the_sidecar() -> None:
     loaded = loaded_by(
         "import sys; sys.modules['torch'] = None  # Haystack imports it where it is installed\n"
-        "import sidecar.integrations.fastembed, sidecar.integrations.haystack\n"
-        "import sidecar.integrations.langchain, sidecar.integrations.llama_index\n"
+        "import trimtab.integrations.fastembed, trimtab.integrations.haystack\n"
+        "import trimtab.integrations.langchain, trimtab.integrations.llama_index\n"
         "del sys.modules['torch']"
     )
     assert loaded >= FRAMEWORKS
-    assert not loaded & (HEAVY | {"training"})
+    assert not loaded & (HEAVY | {"trimtab_training"})
 
 
 @pytest.mark.parametrize(
     ("module", "package", "extra"),
     [
-        ("sidecar.integrations.fastembed", "fastembed", "fastembed"),
-        ("sidecar.integrations.haystack", "haystack", "haystack"),
-        ("sidecar.integrations.langchain", "langchain_core", "langchain"),
-        ("sidecar.integrations.llama_index", "llama_index", "llama-index"),
+        ("trimtab.integrations.fastembed", "fastembed", "fastembed"),
+        ("trimtab.integrations.haystack", "haystack", "haystack"),
+        ("trimtab.integrations.langchain", "langchain_core", "langchain"),
+        ("trimtab.integrations.llama_index", "llama_index", "llama-index"),
         (
-            "training.integrations.sentence_transformers",
+            "trimtab_training.integrations.sentence_transformers",
             "sentence_transformers",
             "sentence-transformers",
         ),
@@ -95,36 +95,36 @@ def test_a_framework_that_is_not_installed_is_named_with_its_extra(
 
 
 def test_every_public_name_of_the_sidecar_does_without_training_and_torch() -> None:
-    loaded = loaded_by("from sidecar import *")
+    loaded = loaded_by("from trimtab import *")
     assert "qdrant_client" in loaded
-    assert not loaded & (HEAVY | {"training", "onnx", "faiss"})
+    assert not loaded & (HEAVY | {"trimtab_training", "onnx", "faiss"})
 
 
 def test_adapter_runs_without_anything_heavy() -> None:
     from tests.support.onnx_models import DIM_IN, linear_bytes
 
     loaded = loaded_by(
-        f"from sidecar import Adapter; a = Adapter.from_bytes({linear_bytes()!r})\n"
+        f"from trimtab import Adapter; a = Adapter.from_bytes({linear_bytes()!r})\n"
         f"assert a.transform([0.5] * {DIM_IN}).shape == (4,)"
     )
     assert "onnxruntime" in loaded
-    assert not loaded & (HEAVY | ONLY_WHEN_USED | {"training"})
+    assert not loaded & (HEAVY | ONLY_WHEN_USED | {"trimtab_training"})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["fit", "-h"], ["demo", "-h"], ["search", "-h"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     loaded = loaded_by(
-        "from sidecar.commands.group import main\n"
+        "from trimtab.commands.group import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as done:\n    assert not done.code"
     )
     assert not loaded & (HEAVY | {"faiss", "onnx", "onnxruntime", "qdrant_client", "grpc"})
 
 
 def test_import_of_training_loads_nothing_heavy() -> None:
-    assert not loaded_by("import training") & HEAVY
+    assert not loaded_by("import trimtab_training") & HEAVY
 
 
-@pytest.mark.parametrize("package", ["sidecar", "training", "sidecar.clients"])
+@pytest.mark.parametrize("package", ["trimtab", "trimtab_training", "trimtab.clients"])
 def test_public_names_are_there_and_in_order(package: str) -> None:
     module = import_module(package)
     assert module.__all__ == sorted(module.__all__)
@@ -133,9 +133,9 @@ def test_public_names_are_there_and_in_order(package: str) -> None:
 
 def test_public_names_of_the_sidecar_are_known() -> None:
     """Each is a promise to users; a change belongs into the changelog."""
-    import sidecar
+    import trimtab
 
-    assert set(sidecar.__all__) == {
+    assert set(trimtab.__all__) == {
         "AdaptedIndex",
         "AdaptedQdrantClient",
         "Adapter",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sidecar.adapter import Adapter
 from tests.support.llama_index_golden import cases
-from training.conversion import Target, convert_adapter, read_llama_index, write_converted
-from training.pipeline import load_checkpoint
+from trimtab.model.adapter import Adapter
+from trimtab_training.conversion import Target, convert_adapter, read_llama_index, write_converted
+from trimtab_training.export.model_folder import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "llama_index"

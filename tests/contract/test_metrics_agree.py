@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ir_measures import RR, R, Success, nDCG
 
-from training.metrics import measure
+from trimtab_training.retrieval.metrics import measure
 
 AGREE = 1e-9  # both are float64 sums of at most ten terms
 TWINS = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "hit@10": Success @ 10, "recall@100": R @ 100}

@@ -16,14 +16,17 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from pydantic import BaseModel, ConfigDict, create_model
 from qdrant_client import models
 
-from sidecar.rewrite.qdrant_grpc import match_method
-from sidecar.rewrite.qdrant_rest import match_parts
-from sidecar.server.grpc_messages import known_methods
 from tests.support.vector_fields import grpc_fields, grpc_methods, rest_calls, rest_fields
+from trimtab.rewrite.qdrant_grpc import match_method
+from trimtab.rewrite.qdrant_rest import match_parts
+from trimtab.server.grpc.messages import known_methods
 
 TABLE = Path(__file__).with_name("qdrant_fields.toml")
 KNOWN: Mapping[str, Any] = tomllib.loads(TABLE.read_text(encoding="utf-8"))
-TAUGHT = {"rest": "sidecar/rewrite/qdrant_query.py", "grpc": "sidecar/rewrite/qdrant_grpc.py"}
+TAUGHT = {
+    "rest": "sidecar/trimtab/rewrite/qdrant_query.py",
+    "grpc": "sidecar/trimtab/rewrite/qdrant_grpc.py",
+}
 QUERIES = {"query", "example"}
 REST_WRITES = {
     "upsert_points": ("PUT", ()),

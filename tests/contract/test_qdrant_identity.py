@@ -13,12 +13,12 @@ import pytest
 from onnx import helper
 from qdrant_client import QdrantClient, models
 
-from sidecar import AdaptedQdrantClient, Adapter, Policies
-from sidecar.rewrite import Reason
 from tests.support.onnx_models import MANIFEST, graph_model
 from tests.support.qdrant import world
 from tests.support.qdrant.agreement import order_ties, plain, same
 from tests.support.qdrant.fixtures import connect, qdrant, unique_name
+from trimtab import AdaptedQdrantClient, Adapter, Policies
+from trimtab.rewrite import Reason
 
 __all__ = ["qdrant"]  # a fixture
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from qdrant_client import QdrantClient, models
 
-from sidecar import AdaptedQdrantClient, Adapter
 from tests.support.qdrant.fixtures import connect, qdrant, unique_name
 from tests.support.qdrant.process import Server
-from training.adapters import LinearAdapter
-from training.dataset import Dataset
-from training.embeddings import Embeddings
-from training.evaluate import evaluate_model
-from training.export import describe_adapter, export_adapter
-from training.metrics import grades_of, ndcg
-from training.search import search
+from trimtab import AdaptedQdrantClient, Adapter
+from trimtab_training.adapters import LinearAdapter
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.evaluation.evaluate import evaluate_model
+from trimtab_training.export.onnx_export import describe_adapter, export_adapter
+from trimtab_training.retrieval.exact_search import search
+from trimtab_training.retrieval.metrics import grades_of, ndcg
 
 __all__ = ["qdrant"]  # a fixture
 

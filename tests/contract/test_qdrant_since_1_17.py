@@ -14,14 +14,6 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client import grpc as messages
 from qdrant_client.context_headers import headers
 
-from sidecar import AdaptedQdrantClient, AsyncAdaptedQdrantClient
-from sidecar.adapter import Adapter
-from sidecar.collection import read_vectors
-from sidecar.errors import ConfigError
-from sidecar.facts import Question
-from sidecar.rewrite.policies import Policies, Reason
-from sidecar.routes import MARK_HEADER
-from sidecar.server import grpc_messages, traffic
 from tests.contract.test_qdrant_wire_table import (
     ID,
     LEGACY,
@@ -42,6 +34,15 @@ from tests.support.sidecar_grpc import settings_for, write_route
 from tests.support.sidecar_world import DEPTH, DIM, exact, fill, found, samples, write_model
 from tests.support.sidecar_world import query as vector_of
 from tests.unit.sidecar.server.test_plan import plan, table_of
+from trimtab import AdaptedQdrantClient, AsyncAdaptedQdrantClient
+from trimtab.errors import ConfigError
+from trimtab.model.adapter import Adapter
+from trimtab.rewrite.policies import Policies, Reason
+from trimtab.routing.routes import MARK_HEADER
+from trimtab.routing.schema_cache import Question
+from trimtab.routing.vector_schema import read_vectors
+from trimtab.server import worker_state as traffic
+from trimtab.server.grpc import messages as grpc_messages
 
 OPT_OUT = {MARK_HEADER: "none"}
 SERVERLESS = "/qdrant.serverless.CollectionsService/"
@@ -332,7 +333,7 @@ def test_7_the_client_wrapper_warns_once(caplog: pytest.LogCaptureFixture) -> No
             strategy=models.NaiveFeedbackStrategy(naive=naive),
         )
     )
-    with caplog.at_level(logging.WARNING, logger="sidecar"):
+    with caplog.at_level(logging.WARNING, logger="trimtab"):
         for _ in range(2):
             adapted.query_points("docs", query=asked, limit=DEPTH)
     assert adapted.decisions == {Reason.ADAPTED_FEEDBACK: 2, Reason.ID: 4}

@@ -13,10 +13,10 @@ import pytest
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 
-from sidecar.errors import RefusedError
 from tests.property.test_rewrite_grpc import REQUEST_OF, restore, send_grpc
 from tests.property.test_rewrite_rest import RIGS, send
 from tests.support.qdrant_requests import COLLECTION, DIM_IN, DIM_OUT, OTHER_DIM, differences
+from trimtab.errors import RefusedError
 
 RIG = RIGS["linear"]  # the unnamed vector and "title" have adapters from 6 to 4 values
 ID, UUID = 7, "f47ac10b-58cc-4372-a567-0e02b2c3d479"

@@ -13,10 +13,6 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from sidecar import model_file
-from sidecar.adapter import Adapter
-from sidecar.errors import QueryError
-from sidecar.model_file import ALLOWED_OPERATORS, MAX_IR_VERSION, MAX_OPSET, check_model
 from tests.support.onnx_models import (
     DIM_IN,
     GAP,
@@ -26,8 +22,12 @@ from tests.support.onnx_models import (
     queries_of,
     weight_of,
 )
-from training.adapters import LinearAdapter
-from training.export import export_adapter
+from trimtab.errors import QueryError
+from trimtab.model import onnx_file as model_file
+from trimtab.model.adapter import Adapter
+from trimtab.model.onnx_file import ALLOWED_OPERATORS, MAX_IR_VERSION, MAX_OPSET, check_model
+from trimtab_training.adapters import LinearAdapter
+from trimtab_training.export.onnx_export import export_adapter
 
 CHAIN = ["Abs", "Elu", "Exp", "Identity", "Neg", "Relu", "Sigmoid", "Sign", "Softplus", "Tanh"]
 

@@ -224,7 +224,7 @@ PAUSING = """
 import os
 import sys
 
-from training.adapters import LinearAdapter
+from trimtab_training.adapters import LinearAdapter
 
 
 class Pausing(LinearAdapter):

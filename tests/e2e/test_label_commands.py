@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sidecar.commands.group import main
 from tests.support.clicks import make_clicks
 from tests.support.label_files import write_llama_index, write_rows, write_trec
 from tests.support.sets import write_dataset, write_embeddings, write_jsonl
-from training.dataset import Dataset
+from trimtab.commands.group import main
+from trimtab_training.data.dataset import Dataset
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "labels.md"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.support.worlds import unit
-from training.approximate import sweep_index
-from training.embeddings import VectorTable
+from trimtab_training.embeddings.store import VectorTable
+from trimtab_training.evaluation.ann_recall import sweep_index
 
 N, DIM, K = 1500, 16, 10
 _RNG = np.random.default_rng(0)

@@ -8,9 +8,9 @@ import click.testing
 import numpy as np
 import pytest
 
-from sidecar.adapter import Adapter
-from sidecar.commands.group import main
 from tests.support.worlds import World, make_world
+from trimtab.commands.group import main
+from trimtab.model.adapter import Adapter
 
 GOLDEN = Path(__file__).parents[1] / "contract" / "llama_index"
 RECIPE = "epochs = 4\nfolds = 2\nlearning_rate = 0.02\n"

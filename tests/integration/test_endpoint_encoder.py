@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sidecar.encoders import EndpointSettings
 from tests.support.sets import vector_of, write_dataset
-from training.dataset import Dataset
-from training.embed import embed_dataset
-from training.embeddings import Embeddings
-from training.encoders import (
+from trimtab.encoders import EndpointSettings
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.embed import embed_dataset
+from trimtab_training.embeddings.encoders import (
     MINILM_NAME,
     MINILM_SHA256,
     EndpointEncoder,
     LocalEncoder,
     packaged_minilm,
 )
-from training.errors import EncoderError
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import EncoderError
 
 UNIT_TOLERANCE = 1e-5  # float32 keeps seven digits, and a norm adds up 384 squares
 BATCH_TOLERANCE = 1e-5  # padding changes the order of sums, not what is summed

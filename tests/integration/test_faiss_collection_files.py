@@ -7,10 +7,10 @@ from typing import Any
 import faiss
 import pytest
 
-from sidecar.collections import Collections
-from sidecar.config import CollectionSettings
-from sidecar.errors import ConfigError, MissingExtraError
 from tests.support.faiss_collections import build_index, vectors_of, write_collection
+from trimtab.errors import ConfigError, MissingExtraError
+from trimtab.faiss_collections import Collections
+from trimtab.settings import CollectionSettings
 
 DIM, N_ROWS = 16, 1200
 VECTORS = vectors_of(N_ROWS, DIM)

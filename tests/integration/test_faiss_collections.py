@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from sidecar.collection import IndexedVector, read_vectors
-from sidecar.collections import Collections
-from sidecar.collections.index import SearchOptions, VectorIndex
 from tests.support.faiss_collections import (
     ask,
     build_index,
@@ -24,6 +21,9 @@ from tests.support.faiss_collections import (
     vectors_of,
     write_collection,
 )
+from trimtab.faiss_collections import Collections
+from trimtab.faiss_collections.index import SearchOptions, VectorIndex
+from trimtab.routing.vector_schema import IndexedVector, read_vectors
 
 DIM, N_ROWS = 16, 1200
 VECTORS = vectors_of(N_ROWS, DIM)
@@ -240,7 +240,7 @@ def test_more_probes_find_more(tmp_path: Path) -> None:
 def test_few_allowed_rows_are_compared_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.collections.index._FEW_ROWS", 0)
+    monkeypatch.setattr("trimtab.faiss_collections.index._FEW_ROWS", 0)
     for kind in ("Flat", "HNSW16", "IVF16,Flat", "PQ8x4"):
         collections = load(tmp_path, kind)
         half = {"must": {"key": "half", "match": {"value": 1}}}

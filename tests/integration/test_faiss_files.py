@@ -8,9 +8,9 @@ import faiss
 import numpy as np
 import pytest
 
-from sidecar.errors import ConfigError
-from sidecar.faiss_files import StoredVectors, open_index, trial
 from tests.support.faiss_battery import put_lists_on_disk
+from trimtab.errors import ConfigError
+from trimtab.faiss_files import StoredVectors, open_index, trial
 
 DIM, N = 8, 60
 ROWS = np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)

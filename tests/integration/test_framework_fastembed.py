@@ -11,9 +11,6 @@ import pytest
 from fastembed import TextEmbedding
 from qdrant_client import QdrantClient, models
 
-from sidecar import AdaptedQdrantClient
-from sidecar.errors import ConfigError, DimensionError
-from sidecar.integrations.fastembed import AdaptedTextEmbedding
 from tests.support.frameworks import (
     ANSWER,
     DIM,
@@ -29,6 +26,9 @@ from tests.support.frameworks import (
 )
 from tests.support.onnx_models import linear_adapter
 from tests.support.tiny_fastembed import NAME, register, write_tiny
+from trimtab import AdaptedQdrantClient
+from trimtab.errors import ConfigError, DimensionError
+from trimtab.integrations.fastembed import AdaptedTextEmbedding
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,6 @@ from haystack.core.errors import DeserializationError
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-from sidecar.errors import ConfigError, DimensionError
-from sidecar.integrations.haystack import META_KEY, AdaptedTextEmbedder
 from tests.support.frameworks import (
     ANSWER,
     DIM,
@@ -33,8 +31,10 @@ from tests.support.frameworks import (
     write_model,
     write_raw_model,
 )
+from trimtab.errors import ConfigError, DimensionError
+from trimtab.integrations.haystack import META_KEY, AdaptedTextEmbedder
 
-OURS = ["sidecar.integrations.haystack", "tests.*"]
+OURS = ["trimtab.integrations.haystack", "tests.*"]
 """Modules that a saved pipeline of these tests may name."""
 
 

@@ -15,9 +15,6 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_qdrant import QdrantVectorStore, RetrievalMode, SparseEmbeddings, SparseVector
 from qdrant_client import QdrantClient, models
 
-from sidecar.adapter import Adapter, WatchedAdapter
-from sidecar.errors import ConfigError, DimensionError, ModelError, QueryError
-from sidecar.integrations.langchain import AdaptedEmbeddings
 from tests.support.frameworks import (
     ANSWER,
     DIM,
@@ -32,6 +29,9 @@ from tests.support.frameworks import (
     write_raw_model,
 )
 from tests.support.onnx_models import linear_adapter
+from trimtab.errors import ConfigError, DimensionError, ModelError, QueryError
+from trimtab.integrations.langchain import AdaptedEmbeddings
+from trimtab.model.adapter import Adapter, WatchedAdapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*langchain-community:DeprecationWarning")
 

@@ -21,8 +21,6 @@ from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from sidecar.errors import ConfigError, DimensionError
-from sidecar.integrations.llama_index import AdaptedEmbedding
 from tests.support.frameworks import (
     ANSWER,
     DIM,
@@ -37,6 +35,8 @@ from tests.support.frameworks import (
     write_raw_model,
 )
 from tests.support.onnx_models import linear_adapter
+from trimtab.errors import ConfigError, DimensionError
+from trimtab.integrations.llama_index import AdaptedEmbedding
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 

@@ -17,15 +17,15 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Normalize
 
-from sidecar import Adapter as ServedAdapter
-from sidecar.errors import ConfigError as ServedConfigError
-from sidecar.integrations.loaded import refuse_adapted
 from tests.support.frameworks import example
 from tests.support.onnx_models import CARD, MANIFEST, graph_model, linear_bytes
-from training.adapters import LowRankAdapter, save_adapter
-from training.errors import ConfigError, DataError
-from training.export import export_adapter
-from training.integrations.sentence_transformers import (
+from trimtab import Adapter as ServedAdapter
+from trimtab.errors import ConfigError as ServedConfigError
+from trimtab.integrations.loaded import refuse_adapted
+from trimtab_training.adapters import LowRankAdapter, save_adapter
+from trimtab_training.errors import ConfigError, DataError
+from trimtab_training.export.onnx_export import export_adapter
+from trimtab_training.integrations.sentence_transformers import (
     QueryAdapter,
     ServedModule,
     adapt_queries,

@@ -10,8 +10,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
 
-from training.encoders import LocalEncoder
-from training.errors import EncoderError
+from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.errors import EncoderError
 
 TEXTS = ["money back?", "how refunds work for customers who have bought something last year"]
 BATCH_GAP = 1e-5

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.commands.group import main
 from tests.support.onnx_models import linear_bytes
 from tests.support.sets import write_dataset
+from trimtab.commands.group import main
 
 DIM, N_DOCUMENTS = 8, 20
 QUERIES = {f"q{row}": f"query {row}" for row in range(4)}

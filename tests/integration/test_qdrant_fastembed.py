@@ -15,10 +15,10 @@ from fastembed.common.model_description import ModelSource, PoolingType
 from qdrant_client import QdrantClient, models
 from transformers import AutoModel
 
-from sidecar import AdaptedQdrantClient
-from sidecar.rewrite import Reason
 from tests.support.onnx_models import linear_adapter
-from training.encoders import packaged_minilm
+from trimtab import AdaptedQdrantClient
+from trimtab.rewrite import Reason
+from trimtab_training.embeddings.encoders import packaged_minilm
 
 NAME, DIM = "trimtab/minilm-local", 384
 TEXTS = ["a rudder turns the ship", "bread rises overnight", "the sea is calm", "yeast and flour"]

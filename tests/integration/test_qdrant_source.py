@@ -12,12 +12,12 @@ from qdrant_client import QdrantClient, models
 from tests.support.qdrant.fixtures import connect, qdrant, unique_name
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sets import vector_of, write_dataset
-from training.dataset import Dataset
-from training.embed import embed_dataset
-from training.embeddings import Embeddings
-from training.encoders import CallableEncoder
-from training.errors import DataError
-from training.qdrant_source import QdrantAccess, QdrantSource
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.embed import embed_dataset
+from trimtab_training.embeddings.encoders import CallableEncoder
+from trimtab_training.embeddings.qdrant_source import QdrantAccess, QdrantSource
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import DataError
 
 __all__ = ["qdrant"]  # a fixture
 
@@ -175,7 +175,7 @@ def test_a_collection_that_changes_while_it_is_read_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
     change: str,
 ) -> None:
-    monkeypatch.setattr("training.qdrant_source._MAX_PAGE", 16)
+    monkeypatch.setattr("trimtab_training.embeddings.qdrant_source._MAX_PAGE", 16)
     client = connect(qdrant)
     number = {"insert": N_POINTS + 5, "overwrite": 0}
 
@@ -201,7 +201,7 @@ def test_a_collection_that_changes_while_it_is_read_is_noticed(
 def test_a_read_that_breaks_off_is_continued_not_restarted(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.qdrant_source._MAX_PAGE", 16)
+    monkeypatch.setattr("trimtab_training.embeddings.qdrant_source._MAX_PAGE", 16)
     out = tmp_path / "emb"
     with running_server() as server:
         client = connect(server)

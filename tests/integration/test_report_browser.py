@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.chromium import Chromium, Page, find_chromium, open_page, running_chromium
 from tests.support.records import make_example, make_manifest, make_record
-from training.report import write_report
+from trimtab_training.report import write_report
 
 DESKTOP = 1280
 A4 = 794  # 210 mm at the 96 pixels an inch of CSS

@@ -14,15 +14,15 @@ import httpx
 import numpy as np
 import pytest
 
-from sidecar.adapter import Adapter
-from sidecar.manifest import EncoderCard
 from tests.support.onnx_models import matrix_bytes
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import new_client
 from tests.support.worlds import World, make_world, unit
-from training.adapters import LinearAdapter, save_adapter
+from trimtab.model.adapter import Adapter
+from trimtab.model.manifest import EncoderCard
+from trimtab_training.adapters import LinearAdapter, save_adapter
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "retrain.sh"

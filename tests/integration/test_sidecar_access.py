@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import trustme
 
-from sidecar.adapter import Adapter
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar import Sidecar, running_sidecar
@@ -28,6 +27,7 @@ from tests.support.sidecar_world import (
     search,
     write_model,
 )
+from trimtab.model.adapter import Adapter
 
 KEY, TOKEN = "qdrants-topsecret-key", "admins-topsecret-token"
 GUARDED = {"routes": "GET", "metrics": "GET", "shadow": "GET", "reload": "POST", "rollback": "POST"}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.manifest import QueryRegion
-from sidecar.telemetry import METRICS
 from tests.support.onnx_models import DIM_IN, linear_bytes
 from tests.support.raw_upstream import raw_upstream
 from tests.support.sidecar import Sidecar, running_sidecar
+from trimtab.metrics import METRICS
+from trimtab.model.manifest import QueryRegion
 
 SHARE = 0.01
 PATIENCE_S = 60

@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 from qdrant_client import grpc as messages
 
-from sidecar.commands.group import main
 from tests.support.grpc_upstream import Scripted, first
 from tests.support.sidecar import running_sidecar
 from tests.support.sidecar_world import DIM, write_model
+from trimtab.commands.group import main
 
 PLAIN = {"size": DIM, "distance": "Cosine"}
 COLLECTIONS: dict[str, dict[str, Any]] = {

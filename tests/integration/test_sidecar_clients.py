@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
-from sidecar import AdaptedQdrantClient, Adapter
 from tests.contract.test_qdrant_identity import ASKS, TIED
 from tests.support.qdrant import world
 from tests.support.qdrant.agreement import order_ties, plain, same
@@ -33,6 +32,7 @@ from tests.support.sidecar_world import (
     search,
     write_model,
 )
+from trimtab import AdaptedQdrantClient, Adapter
 
 __all__ = ["qdrant"]  # a fixture
 

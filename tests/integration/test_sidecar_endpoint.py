@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sidecar.encoders import EndpointSettings, OpenAIEncoder
-from sidecar.errors import DeadlineError, UnavailableError
+from trimtab.encoders import EndpointSettings, OpenAIEncoder
+from trimtab.errors import DeadlineError, UnavailableError
 
 Answer = tuple[int, dict[str, str], Any]
 KEY = "sk-secret-key"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from sidecar.adapter import Adapter
 from tests.support.qdrant.fixtures import connect, qdrant, unique_name
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar import Sidecar, running_sidecar
@@ -29,6 +28,7 @@ from tests.support.sidecar_world import (
     search,
     write_model,
 )
+from trimtab.model.adapter import Adapter
 
 __all__ = ["qdrant"]  # a fixture
 

@@ -10,10 +10,10 @@ import faiss
 import numpy as np
 import pytest
 
-from sidecar.adapter import Adapter
-from sidecar.clients import AdaptedIndex
-from sidecar.errors import ConfigError, DimensionError, NonFiniteError
 from tests.support.onnx_models import DIM_OUT, linear_adapter, queries_of
+from trimtab.clients import AdaptedIndex
+from trimtab.errors import ConfigError, DimensionError, NonFiniteError
+from trimtab.model.adapter import Adapter
 
 DOCUMENTS = queries_of(300, DIM_OUT, seed=3)
 QUERIES = queries_of(7)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from qdrant_client import grpc as messages
 
-from sidecar.adapter import Adapter
-from sidecar.config import Settings
-from sidecar.rewrite.policies import Policies, Reason
-from sidecar.routes import MARK_HEADER
 from tests.support.faiss_collections import build_index, vectors_of, write_collection
 from tests.support.grpc_upstream import first, world
 from tests.support.onnx_models import DIM_OUT, queries_of
 from tests.support.sidecar_grpc import settings_for, write_route
+from trimtab.model.adapter import Adapter
+from trimtab.rewrite.policies import Policies, Reason
+from trimtab.routing.routes import MARK_HEADER
+from trimtab.settings import Settings
 
 WAIT_S = 60
 QUERY = "/qdrant.Points/Query"
@@ -453,7 +453,7 @@ def test_an_error_of_the_sidecars_own_is_told_without_its_words(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("sidecar.server.qdrant_grpc.adapt_message", fail)
+    monkeypatch.setattr("trimtab.server.grpc.service.adapt_message", fail)
 
     async def talk(found: Any) -> None:
         with pytest.raises(grpc.aio.AioRpcError, match="trimtab: internal error") as caught:

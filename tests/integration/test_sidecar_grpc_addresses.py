@@ -9,10 +9,10 @@ import grpc.aio
 import pytest
 from qdrant_client import grpc as messages
 
-from sidecar.config import Address, Settings
-from sidecar.errors import ConfigError
 from tests.support.grpc_upstream import connect, first, serve, world
 from tests.support.sidecar_grpc import settings_for, start
+from trimtab.errors import ConfigError
+from trimtab.settings import Address, Settings
 
 METHODS = ["/qdrant.Points/Get", "/qdrant.Points/Query", "/qdrant.Points/Upsert", "/new.Thing/Do"]
 QUERY = messages.QueryPoints(collection_name="docs").SerializeToString()

@@ -16,15 +16,15 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client import grpc as messages
 from qdrant_client.grpc import points_service_pb2_grpc
 
-from sidecar.adapter import Adapter
-from sidecar.config import RouteSettings
-from sidecar.rewrite.policies import Policies, Reason
-from sidecar.server.grpc_messages import read_rankings
 from tests.support.onnx_models import MANIFEST, graph_model
 from tests.support.qdrant.agreement import plain, same
 from tests.support.qdrant.fixtures import unique_name
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar_grpc import Sidecar, running_sidecar, settings_for, write_route
+from trimtab.model.adapter import Adapter
+from trimtab.rewrite.policies import Policies, Reason
+from trimtab.server.grpc.messages import read_rankings
+from trimtab.settings import RouteSettings
 
 DIM, N_POINTS, DEPTH = 8, 60, 7
 ROWS = np.random.default_rng(3).standard_normal((N_POINTS, DIM)).astype(np.float32)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.commands.group import main
 from tests.support.sidecar_world import write_model
+from trimtab.commands.group import main
 
 UPSTREAM = 'upstream.rest = "http://127.0.0.1:9"\n'
 ROUTE = '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'

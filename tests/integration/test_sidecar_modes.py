@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 
-from sidecar.adapter import Adapter
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar import Sidecar, running_sidecar
@@ -30,6 +29,7 @@ from tests.support.sidecar_world import (
     search,
     write_model,
 )
+from trimtab.model.adapter import Adapter
 
 HUGE = [3e38] * DIM
 """Fits float32; no sum of its products does."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.server.bypass import Bypass
 from tests.support.raw_http import answer_bytes, request_bytes
 from tests.support.raw_place import QUERY, Place, assert_adapted, query_bytes, running_place
 from tests.support.raw_upstream import GOOD_BODY, JSON_LINE, Exchange, raw_upstream
+from trimtab.server.bypass import Bypass
 
 TAIL = "/collections/docs/points/query"
 VECTOR_BODY = json.dumps({"needle": QUERY}).encode()

@@ -12,12 +12,12 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.context_headers import headers
 
-from sidecar import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient, Policies
-from sidecar.errors import ConfigError, RefusedError
-from sidecar.rewrite import Reason
-from sidecar.routes import MARK_HEADER
 from tests.support.onnx_models import linear_adapter, linear_bytes
 from tests.support.qdrant.process import Server, running_server
+from trimtab import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient, Policies
+from trimtab.errors import ConfigError, RefusedError
+from trimtab.rewrite import Reason
+from trimtab.routing.routes import MARK_HEADER
 
 DIM, N_POINTS, DEPTH = 16, 60, 5
 
@@ -217,7 +217,7 @@ def test_a_new_client_says_which_routes_cannot_apply(
     client: QdrantClient, adapter: Adapter, caplog: pytest.LogCaptureFixture
 ) -> None:
     routes = {"docs": adapter, "typo": adapter, ("docs", "body"): adapter}
-    with caplog.at_level("WARNING", logger="sidecar"):
+    with caplog.at_level("WARNING", logger="trimtab"):
         adapted = AdaptedQdrantClient(client, routes)
     told = [vars(each)["cause"] for each in caplog.records if "can't apply" in each.message]
     assert len(told) == 2
@@ -242,7 +242,7 @@ def test_an_asynchronous_client_says_so_before_its_first_query(
         assert [each.fit for each in await adapted.check_routes()] == ["fine", "missing"]
         await client.close()
 
-    with caplog.at_level("ERROR", logger="sidecar"):
+    with caplog.at_level("ERROR", logger="trimtab"):
         asyncio.run(ask())
     told = [vars(each)["collection"] for each in caplog.records if "can't apply" in each.message]
     assert told == ["typo"] * 2  # once before the first query, once when asked

@@ -11,7 +11,6 @@ import httpx
 import numpy as np
 import pytest
 
-from sidecar.adapter import Adapter
 from tests.support.onnx_models import linear_bytes
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server, running_server
@@ -30,6 +29,7 @@ from tests.support.sidecar_world import (
     search,
     write_model,
 )
+from trimtab.model.adapter import Adapter
 
 N_CLIENTS, N_RELOADS = 4, 15
 SPOILED = {

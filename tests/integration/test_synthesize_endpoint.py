@@ -25,15 +25,15 @@ from tests.support.llm_endpoint import (
     with_headers,
     write_corpus,
 )
-from training.dataset import Dataset
-from training.errors import ConfigError, EndpointError
-from training.synthesis.asking import ask_all
-from training.synthesis.endpoint import LlmEndpoint as Client
-from training.synthesis.endpoint import LlmSettings
-from training.synthesis.pacing import Pacer
-from training.synthesis.prompts import Writing
-from training.synthesis.run import Job, Plan, ask_missing, build_dataset, make_plan
-from training.synthesis.store import AnswerStore
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.errors import ConfigError, EndpointError
+from trimtab_training.synthesis.endpoint import LlmEndpoint as Client
+from trimtab_training.synthesis.endpoint import LlmSettings
+from trimtab_training.synthesis.pacing import Pacer
+from trimtab_training.synthesis.prompts import Writing
+from trimtab_training.synthesis.requests import ask_all
+from trimtab_training.synthesis.run import Job, Plan, ask_missing, build_dataset, make_plan
+from trimtab_training.synthesis.store import AnswerStore
 
 WORDS = (
     "copper", "violin", "harbour", "lantern", "orchid", "glacier", "pepper", "saddle", "walnut",

@@ -20,7 +20,7 @@ from benchmarks.synthesize.llama_server import (
     running_server,
 )
 from tests.support.llm_endpoint import write_corpus
-from training.dataset import Dataset
+from trimtab_training.data.dataset import Dataset
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 TEXTS = [

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sidecar.adapter import Adapter as ServedAdapter
-from training.adapters import Adapter, LinearAdapter, LowRankAdapter, TwoLayerAdapter
-from training.embeddings import EncoderInfo
-from training.export import describe_adapter, export_adapter
+from trimtab.model.adapter import Adapter as ServedAdapter
+from trimtab_training.adapters import Adapter, LinearAdapter, LowRankAdapter, TwoLayerAdapter
+from trimtab_training.embeddings.store import EncoderInfo
+from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 
 DIM = 8
 SAME = 1e-5  # of the longer of 1 and the output's length, as export demands

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tests.support.label_files import write_llama_index, write_rows, write_trec
 from tests.support.sets import write_dataset
-from training.dataset import Dataset, Qrels, relevant, relevant_documents
-from training.importers import ImportSettings, import_labels
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.importers import ImportSettings, import_labels
+from trimtab_training.data.qrels import Qrels, relevant, relevant_documents
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)
 GRADES = st.sampled_from([-1.0, 0.0, 0.25, 1.0, 3.0])
@@ -147,7 +148,7 @@ def test_beir_to_triplets_and_back_keeps_positives_and_negatives(
         place = Path(folder)
         source = write_rows(place / f"train.{kind}", rows)
         import_labels("triplets", source, place / "out")
-        from training.dataset import load_splits
+        from trimtab_training.data.qrels import load_splits
 
         dataset = Dataset("out", place / "out", load_splits(place / "out" / "qrels"))
         assert by_text(dataset) == {"train": flat}

@@ -14,10 +14,6 @@ from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 from qdrant_client.grpc import points_service_pb2
 
-from sidecar.errors import RefusedError
-from sidecar.requests import Outcome, adapt_grpc
-from sidecar.rewrite import Policies, Reason
-from sidecar.rewrite.qdrant_grpc import match_method
 from tests.property.test_rewrite_rest import (
     POLICIES,
     RIGS,
@@ -37,6 +33,10 @@ from tests.support.qdrant_requests import (
     as_json,
     differences,
 )
+from trimtab.errors import RefusedError
+from trimtab.rewrite import Policies, Reason
+from trimtab.rewrite.qdrant_grpc import match_method
+from trimtab.routing.adapt_request import Outcome, adapt_grpc
 
 REQUESTS = 200
 SOME = settings(max_examples=200, deadline=None)

@@ -14,11 +14,6 @@ import pytest
 from pydantic import BaseModel, StrictFloat
 from qdrant_client import grpc, models
 
-from sidecar.apply import Adapted, adapt_places
-from sidecar.errors import RefusedError
-from sidecar.rewrite import Policies
-from sidecar.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
-from sidecar.rewrite.qdrant_rest import match_endpoint
 from tests.property.test_rewrite_grpc import as_message, restore
 from tests.property.test_rewrite_rest import (
     MODELS,
@@ -38,6 +33,11 @@ from tests.support.qdrant_requests import (
     as_json,
     differences,
 )
+from trimtab.errors import RefusedError
+from trimtab.rewrite import Policies
+from trimtab.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
+from trimtab.rewrite.qdrant_rest import match_endpoint
+from trimtab.routing.transform import Adapted, adapt_places
 
 REQUESTS = 200
 

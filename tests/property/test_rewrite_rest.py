@@ -14,12 +14,6 @@ from hypothesis import strategies as st
 from onnx import helper
 from qdrant_client import models
 
-from sidecar.adapter import Adapter
-from sidecar.errors import RefusedError
-from sidecar.model_file import ModelFile
-from sidecar.requests import Outcome, adapt_rest
-from sidecar.rewrite import Policies, Reason
-from sidecar.routes import Route, Routes
 from tests.support.onnx_models import MANIFEST, graph_model, linear_bytes
 from tests.support.qdrant_requests import (
     COLLECTION,
@@ -34,6 +28,12 @@ from tests.support.qdrant_requests import (
     as_json,
     differences,
 )
+from trimtab.errors import RefusedError
+from trimtab.model.adapter import Adapter
+from trimtab.model.onnx_file import ModelFile
+from trimtab.rewrite import Policies, Reason
+from trimtab.routing.adapt_request import Outcome, adapt_rest
+from trimtab.routing.routes import Route, Routes
 
 GAP = 1e-5
 """Relative to a query's length: float32 sums of six products in two orders differ by less."""

@@ -8,10 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sidecar.adapter import Adapter
-from sidecar.errors import QueryError
-from sidecar.vectors import as_floats
 from tests.support.onnx_models import DIM_IN, DIM_OUT, linear_adapter, weight_of
+from trimtab.errors import QueryError
+from trimtab.model.adapter import Adapter
+from trimtab.vectors import as_floats
 
 SOME = settings(max_examples=200, deadline=None)
 GAP = 1e-5

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.errors import ManifestError
-from sidecar.manifest import SIMILARITIES, USES, EncoderCard, Manifest, QueryRegion
 from tests.support.onnx_models import MANIFEST, manifest_record, queries_of
+from trimtab.errors import ManifestError
+from trimtab.model.manifest import SIMILARITIES, USES, EncoderCard, Manifest, QueryRegion
 
 SOME = settings(max_examples=150, deadline=None)
 texts = st.text(max_size=20)

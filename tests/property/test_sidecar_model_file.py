@@ -6,11 +6,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.adapter import Adapter
-from sidecar.errors import IntegrityError, ModelError
-from sidecar.model_file import ModelFile, check_model
-from sidecar.wire import FIXED32, FIXED64, LENGTH, VARINT, read_fields
 from tests.support.onnx_models import linear_bytes
+from trimtab.errors import IntegrityError, ModelError
+from trimtab.model.adapter import Adapter
+from trimtab.model.onnx_file import ModelFile, check_model
+from trimtab.model.protobuf_fields import FIXED32, FIXED64, LENGTH, VARINT, read_fields
 
 MODELS = (linear_bytes(), linear_bytes(normalised=True))
 MANY = settings(max_examples=400, deadline=None)

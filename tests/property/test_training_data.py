@@ -8,18 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.sets import write_qrels
-from training.dataset import (
-    Dataset,
-    Qrels,
-    group_by_document,
-    load_qrels,
-    relevant,
-    relevant_documents,
-    split_qrels,
-)
-from training.embeddings import read_ids, write_ids
-from training.errors import DataError
-from training.folds import has_seen_document, make_folds
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.folds import make_folds
+from trimtab_training.data.qrels import Qrels, load_qrels, relevant, relevant_documents
+from trimtab_training.data.splits import group_by_document, has_seen_document, split_qrels
+from trimtab_training.embeddings.store import read_ids, write_ids
+from trimtab_training.errors import DataError
 
 ANY = settings(max_examples=80, deadline=None, derandomize=True)
 FEW = st.integers(0, 12).map(str)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.sets import CountingEncoder, vector_of, write_dataset
-from training.dataset import Dataset
-from training.embed import Journal, embed_dataset
-from training.embeddings import Embeddings
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.embed import Journal, embed_dataset
+from trimtab_training.embeddings.store import Embeddings
 
 DIM = 4
 TEXTS = st.lists(st.sampled_from([f"text {n}" for n in range(9)]), min_size=1, max_size=12)

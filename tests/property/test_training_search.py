@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from training.embeddings import VectorTable
-from training.losses import anchor_loss, softmax_loss
-from training.metrics import METRICS, measure
-from training.search import best_of, search
-from training.significance import compare_paired
+from trimtab_training.embeddings.store import VectorTable
+from trimtab_training.fit.losses import anchor_loss, softmax_loss
+from trimtab_training.retrieval.exact_search import best_of, search
+from trimtab_training.retrieval.metrics import METRICS, measure
+from trimtab_training.retrieval.significance import compare_paired
 
 ANY = settings(max_examples=80, deadline=None, derandomize=True)
 CLOSE = 1e-4  # float32 sums of a few terms up to 100

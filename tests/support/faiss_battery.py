@@ -17,8 +17,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from sidecar.errors import ConfigError
-from sidecar.faiss_files import StoredVectors, open_index, trial
+from trimtab.errors import ConfigError
+from trimtab.faiss_files import StoredVectors, open_index, trial
 
 DIM, N, N_MORE = 8, 120, 10
 TRAINING = np.random.default_rng(2).standard_normal((700, DIM)).astype(np.float32)

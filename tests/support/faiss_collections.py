@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sidecar.collections import Collections
-from sidecar.config import CollectionSettings
-from sidecar.faiss_files import IndexFile
+from trimtab.faiss_collections import Collections
+from trimtab.faiss_files import IndexFile
+from trimtab.settings import CollectionSettings
 
 METRICS = {
     "Dot": faiss.METRIC_INNER_PRODUCT,

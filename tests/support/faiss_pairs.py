@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from sidecar.collections import Collections
 from tests.support.faiss_collections import build_index, serving, vectors_of, write_collection
 from tests.support.qdrant import world
 from tests.support.qdrant.agreement import Ask, Pair
 from tests.support.qdrant.fixtures import connect, unique_name
 from tests.support.qdrant.process import Server
+from trimtab.faiss_collections import Collections
 
 MakePair = Callable[..., Pair]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from sidecar.adapter import Adapter
 from tests.support.onnx_models import MANIFEST, graph_model
+from trimtab.model.adapter import Adapter
 
 DIM = 384
 QUESTION = "money back?"

@@ -8,9 +8,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from sidecar.config import Settings
-from sidecar.server.qdrant_grpc import GrpcServer
 from tests.support.sidecar_grpc import settings_for, start
+from trimtab.server.grpc.service import GrpcServer
+from trimtab.settings import Settings
 
 UNLIMITED = (
     ("grpc.max_send_message_length", -1),

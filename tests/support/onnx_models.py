@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from sidecar.adapter import Adapter
-from sidecar.manifest import METADATA_KEY, EncoderCard, Manifest
+from trimtab.model.adapter import Adapter
+from trimtab.model.manifest import METADATA_KEY, EncoderCard, Manifest
 
 DIM_IN, DIM_OUT = 6, 4
 OPSET, IR_VERSION = 18, 9

@@ -16,11 +16,11 @@ import brotli
 import numpy as np
 import zstandard
 
-from sidecar.adapter import Adapter
 from tests.support.onnx_models import linear_adapter, linear_bytes
 from tests.support.raw_http import PATIENCE_S, Message, Wire, connect, request_bytes
 from tests.support.raw_upstream import JSON_LINE, RawUpstream
 from tests.support.sidecar import Sidecar, running_sidecar
+from trimtab.model.adapter import Adapter
 
 MODEL = {"dim_in": 6, "dim_out": 6, "normalised": True, "use": "relevance"}
 LOOK_S = 0.01

@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 
 from tests.support.sets import table
-from training.embeddings import VectorTable
+from trimtab_training.embeddings.store import VectorTable
 
 DIM = 16
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from training.embeddings import VectorTable
-from training.encoders import CallableEncoder
+from trimtab_training.embeddings.encoders import CallableEncoder
+from trimtab_training.embeddings.store import VectorTable
 
 HEADER = "query-id\tcorpus-id\tscore\n"
 Labels = Mapping[str, Mapping[str, float]]

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sidecar.config import (
+from tests.support.onnx_models import linear_bytes
+from trimtab.metrics import DECISIONS, Telemetry
+from trimtab.rewrite.policies import Policies, Reason
+from trimtab.routing.schema_cache import Facts
+from trimtab.server.grpc.service import GrpcServer
+from trimtab.server.route_table import Live
+from trimtab.server.worker_state import Traffic
+from trimtab.settings import (
     Address,
     ListenSettings,
     Origin,
@@ -16,13 +23,6 @@ from sidecar.config import (
     Settings,
     UpstreamSettings,
 )
-from sidecar.facts import Facts
-from sidecar.rewrite.policies import Policies, Reason
-from sidecar.server.live import Live
-from sidecar.server.qdrant_grpc import GrpcServer
-from sidecar.server.traffic import Traffic
-from sidecar.telemetry import DECISIONS, Telemetry
-from tests.support.onnx_models import linear_bytes
 
 LOOPBACK = Address("127.0.0.1", 0)
 _STOP_TIMEOUT_S = 60

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sidecar.config import Address, Origin, RouteSettings, Settings, UpstreamSettings
+from trimtab.settings import Address, Origin, RouteSettings, Settings, UpstreamSettings
 
 
 def settings_of(adapter: Path | None, **more: Any) -> Settings:

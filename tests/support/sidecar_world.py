@@ -14,10 +14,10 @@ from onnx import helper
 from prometheus_client.parser import text_string_to_metric_families
 from qdrant_client import QdrantClient, models
 
-from sidecar.adapter import Adapter
-from sidecar.routes import MARK_HEADER
 from tests.support.onnx_models import MANIFEST, graph_model, linear_bytes
 from tests.support.sidecar import Sidecar
+from trimtab.model.adapter import Adapter
+from trimtab.routing.routes import MARK_HEADER
 
 DIM, N_POINTS, DEPTH = 16, 80, 6
 SCORE_GAP = 1e-5

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.dataset import Dataset
-from training.embeddings import Embeddings
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.store import Embeddings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.faiss_files import trial
+from trimtab.faiss_files import trial
 
 
 def run_here(path: Path, flags: int) -> "subprocess.CompletedProcess[str]":

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from qdrant_client import QdrantClient
 
-from sidecar.adapter import Adapter
 from tests.support.client_suite.client_suite_plugin import PREFIX
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar import running_sidecar
 from tests.support.sidecar_world import identity_bytes
+from trimtab.model.adapter import Adapter
 
 PINNED = "v1.18.0"
 """The newest release of qdrant-client whose tests were to be had; the client itself is newer."""

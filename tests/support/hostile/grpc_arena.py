@@ -17,10 +17,6 @@ import grpc.aio
 import numpy as np
 from qdrant_client import grpc as messages
 
-from sidecar.adapter import Adapter
-from sidecar.requests import adapt_grpc
-from sidecar.rewrite.policies import Policies
-from sidecar.routes import MARK_HEADER, Route, Routes
 from tests.property.test_rewrite_grpc import (
     REQUEST_OF,
     MessageWriter,
@@ -31,6 +27,10 @@ from tests.support.grpc_upstream import UNLIMITED
 from tests.support.hostile.http2 import SHAPES
 from tests.support.onnx_models import DIM_IN, DIM_OUT
 from tests.support.qdrant_requests import COLLECTION
+from trimtab.model.adapter import Adapter
+from trimtab.rewrite.policies import Policies
+from trimtab.routing.adapt_request import adapt_grpc
+from trimtab.routing.routes import MARK_HEADER, Route, Routes
 
 TAG = "x-tag"
 SERVICE = "/qdrant.Points/"

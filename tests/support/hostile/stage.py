@@ -7,7 +7,6 @@ from pathlib import Path
 
 import grpc
 
-from sidecar.adapter import Adapter
 from tests.support.grpc_upstream import serve
 from tests.support.hostile.arena import Arena
 from tests.support.hostile.grpc_arena import GrpcArena
@@ -17,6 +16,7 @@ from tests.support.hostile.upstream import start_upstream
 from tests.support.onnx_models import linear_bytes, weight_of
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.ways import WAYS, Authority, Way, listen_table
+from trimtab.model.adapter import Adapter
 
 HEAD_TIMEOUT_S, BODY_TIMEOUT_S, IDLE_TIMEOUT_S = 1.0, 1.0, 2.0
 LIMITS = {

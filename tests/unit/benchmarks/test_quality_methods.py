@@ -19,10 +19,11 @@ from benchmarks.quality.ours import write_drawn
 from benchmarks.quality.scoring import HEADLINE, Task, mean_ndcg, score_queries
 from benchmarks.quality.triplet import Pairs, fit_chroma, fit_santander
 from tests.support.worlds import make_world
-from training.adapters import LinearAdapter
-from training.dataset import Dataset, relevant
-from training.evaluate import evaluate_model
-from training.export import describe_adapter, export_adapter
+from trimtab_training.adapters import LinearAdapter
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.qrels import relevant
+from trimtab_training.evaluation.evaluate import evaluate_model
+from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 
 ROUNDING = 1e-6
 

@@ -97,16 +97,17 @@ def test_that_a_comment_leaves_a_key_and_code_changes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "ROOT", tmp_path)
-    (tmp_path / "training").mkdir()
-    outer, inner = tmp_path / "training" / "outer.py", tmp_path / "training" / "inner.py"
+    package = tmp_path / "training" / "trimtab_training"
+    package.mkdir(parents=True)
+    outer, inner = package / "outer.py", package / "inner.py"
 
     def digest(outer_text: str, inner_text: str) -> str:
         outer.write_text(outer_text)
         inner.write_text(inner_text)
         keys._parse.cache_clear()
-        return keys.source_digest(["training.outer"])
+        return keys.source_digest(["trimtab_training.outer"])
 
-    call = "from training.inner import f\n\ndef g():\n    return f()\n"
+    call = "from trimtab_training.inner import f\n\ndef g():\n    return f()\n"
     first = digest(call, 'def f():\n    """Say one."""\n    return 1\n')
     assert digest(f"# note\n{call}", "def f():\n    return 1  # one\n") == first
     assert digest(call, "def f():\n    return 2\n") != first

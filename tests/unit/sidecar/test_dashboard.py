@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidecar.telemetry import METRICS
+from trimtab.metrics import METRICS
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}

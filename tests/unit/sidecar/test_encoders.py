@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from sidecar.encoders import EndpointSettings, OpenAIEncoder
-from sidecar.errors import ConfigError, MissingExtraError, SidecarError, UnavailableError
+from trimtab.encoders import EndpointSettings, OpenAIEncoder
+from trimtab.errors import ConfigError, MissingExtraError, SidecarError, UnavailableError
 
 KEY = "sk-secret"
 

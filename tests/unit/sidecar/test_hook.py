@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sidecar.adapter import Adapter
-from sidecar.errors import ConfigError, DimensionError, QueryError
-from sidecar.hook import AsyncQueryHook, QueryHook
 from tests.support.onnx_models import CARD, DIM_IN, linear_adapter, queries_of
+from trimtab.errors import ConfigError, DimensionError, QueryError
+from trimtab.hook import AsyncQueryHook, QueryHook
+from trimtab.model.adapter import Adapter
 
 
 class LengthEncoder:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.log import PACKAGES, FieldFormatter, LogSettings, install_handler
+from trimtab.log import PACKAGES, FieldFormatter, LogSettings, install_handler
 
 
 def written(event: str = "adapter loaded", level: int = logging.INFO, **fields: object) -> str:
@@ -20,7 +20,7 @@ def logger() -> Iterator[logging.Logger]:
     """Give a logger of ours, and put every logger back that is set up meanwhile."""
     loggers = [logging.getLogger(name) for name in PACKAGES]
     kept = [(logger.level, list(logger.handlers), logger.propagate) for logger in loggers]
-    yield logging.getLogger("sidecar.adapter")
+    yield logging.getLogger("trimtab.model.adapter")
     for logger, (level, handlers, propagate) in zip(loggers, kept, strict=True):
         logger.setLevel(level)
         logger.handlers[:] = handlers

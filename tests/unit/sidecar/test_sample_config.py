@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.config import (
+from trimtab.settings import (
     Address,
     CollectionSettings,
     Origin,
@@ -16,7 +16,7 @@ from sidecar.config import (
     Settings,
     UpstreamSettings,
 )
-from sidecar.config_file import Source
+from trimtab.settings_file import Source
 
 SAMPLE = Path(__file__).parents[3] / "deploy" / "sidecar.toml"
 TABLES = {"route": RouteSettings, "collection": CollectionSettings}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sidecar.errors import DimensionError, NonFiniteError, QueryError, SidecarError
-from sidecar.vectors import as_floats, check_dim, check_finite
+from trimtab.errors import DimensionError, NonFiniteError, QueryError, SidecarError
+from trimtab.vectors import as_floats, check_dim, check_finite
 
 
 def test_as_floats_gives_a_float32_array_back_as_it_is() -> None:

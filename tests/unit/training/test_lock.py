@@ -11,14 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from training import lock
-from training.errors import ConfigError, DataError
-from training.lock import hold, locked
+from trimtab_training import lock
+from trimtab_training.errors import ConfigError, DataError
+from trimtab_training.lock import hold, locked
 
 HOLDER = """
 import sys
 from pathlib import Path
-from training.lock import locked
+from trimtab_training.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.commands.group import main
 from tests.support.onnx_models import matrix_bytes
 from tests.support.worlds import World, make_world
-from training import pipeline
+from trimtab.commands.group import main
+from trimtab_training import pipeline
 
 
 @pytest.fixture(scope="module")

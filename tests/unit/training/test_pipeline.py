@@ -11,20 +11,21 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from sidecar.adapter import Adapter
 from tests.support.worlds import World, make_world
-from training import pipeline
-from training.adapters import LinearAdapter, load_adapter
-from training.config import Recipe
-from training.dataset import Dataset
-from training.errors import ConfigError, DataError, TrainingError
-from training.evaluate import evaluate_model
-from training.export import export_adapter
-from training.lock import locked
-from training.pipeline import BuildOptions, build_model, load_checkpoint
-from training.query_region import find_query_region
-from training.trained_on import TrainedOn
-from training.verdict import decide
+from trimtab.model.adapter import Adapter
+from trimtab_training import pipeline
+from trimtab_training.adapters import LinearAdapter, load_adapter
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.training_digest import TrainedOn
+from trimtab_training.errors import ConfigError, DataError, TrainingError
+from trimtab_training.evaluation.evaluate import evaluate_model
+from trimtab_training.evaluation.verdict import decide
+from trimtab_training.export.model_folder import load_checkpoint
+from trimtab_training.export.onnx_export import export_adapter
+from trimtab_training.fit.query_region import find_query_region
+from trimtab_training.fit.recipe import Recipe
+from trimtab_training.lock import locked
+from trimtab_training.pipeline import BuildOptions, build_model
 
 QUICK = Recipe(
     adapter="linear",
@@ -159,7 +160,7 @@ def test_missing_package_of_the_report_is_said_before_training(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "fit_adapter", None)
-    monkeypatch.setattr("training.report.page.find_spec", lambda _name: None)
+    monkeypatch.setattr("trimtab_training.report.page.find_spec", lambda _name: None)
     with pytest.raises(ModuleNotFoundError):
         build(world, tmp_path / "docs")
 
@@ -346,7 +347,7 @@ def test_own_adapter_is_trained_saved_and_opened_by_name(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_adapters.py").write_text(
-        "import torch\nfrom training import Adapter\n\n"
+        "import torch\nfrom trimtab_training import Adapter\n\n"
         "class Bottleneck(Adapter):\n"
         "    def __init__(self, dim_in, dim_out=None, *, width=4):\n"
         "        super().__init__(dim_in, dim_out)\n"
@@ -377,7 +378,7 @@ def test_own_adapter_is_trained_saved_and_opened_by_name(
     [
         ("nothing", {}, "expected auto, linear, low_rank, two_layer, or module:Class"),
         ("no_such_module:Adapter", {}, "can't import"),
-        ("json:JSONDecoder", {}, "not a subclass of training.Adapter"),
+        ("json:JSONDecoder", {}, "not a subclass of trimtab_training.Adapter"),
         ("linear", {"rank": 3}, "can't take options"),
         ("low_rank", {"rank": 99}, "from 1 to 16"),
         ("two_layer", {"hidden": 0}, "1 or more"),

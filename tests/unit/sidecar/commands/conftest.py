@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.log import PACKAGES
+from trimtab.log import PACKAGES
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 
-from sidecar.commands import group
-from sidecar.commands.group import explain_missing, main
-from sidecar.errors import ConfigError
 from tests.support.onnx_models import graph_model, linear_bytes, queries_of
-from training.errors import DataError
+from trimtab.commands import group
+from trimtab.commands.group import explain_missing, main
+from trimtab.errors import ConfigError
+from trimtab_training.errors import DataError
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 PATIENCE_S = 300
@@ -100,7 +100,7 @@ def test_missing_package_names_the_way_out(package: str, way_out: str) -> None:
 
 
 def test_missing_training_package_names_the_extra() -> None:
-    said = explain_missing(ModuleNotFoundError("No module", name="training.commands"))
+    said = explain_missing(ModuleNotFoundError("No module", name="trimtab_training.commands"))
     assert "trimtab[training]" in said
 
 

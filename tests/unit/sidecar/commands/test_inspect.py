@@ -9,10 +9,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.commands.group import main
-from sidecar.commands.inspect import describe
-from sidecar.manifest import QueryRegion
-from sidecar.model_file import check_model
 from tests.support.onnx_models import (
     linear_bytes,
     linear_model,
@@ -20,6 +16,10 @@ from tests.support.onnx_models import (
     queries_of,
     stamp,
 )
+from trimtab.commands.group import main
+from trimtab.commands.inspect import describe
+from trimtab.model.manifest import QueryRegion
+from trimtab.model.onnx_file import check_model
 
 METRICS = {
     "metrics": {"ndcg@10": {"base": 0.5, "adapted": 0.625, "delta": 0.125, "ci95": [0.1, 0.15]}}

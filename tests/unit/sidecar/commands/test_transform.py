@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.commands.group import main
 from tests.support.onnx_models import DIM_OUT, linear_adapter, linear_bytes, queries_of
+from trimtab.commands.group import main
 
 QUERIES = queries_of(3)
 LINES = "".join(json.dumps(row) + "\n" for row in QUERIES.tolist())

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.errors import MalformedError
-from sidecar.requests import Outcome, adapt_rest
-from sidecar.rewrite import Policies, Reason
-from sidecar.rewrite.json_spans import (
+from tests.support.onnx_models import linear_adapter, weight_of
+from trimtab.errors import MalformedError
+from trimtab.rewrite import Policies, Reason
+from trimtab.rewrite.json_spans import (
     MAX_DEPTH,
     FlatArray,
     RepeatingObject,
@@ -20,8 +20,8 @@ from sidecar.rewrite.json_spans import (
     read_json,
     write_floats,
 )
-from sidecar.routes import Routes
-from tests.support.onnx_models import linear_adapter, weight_of
+from trimtab.routing.adapt_request import Outcome, adapt_rest
+from trimtab.routing.routes import Routes
 
 VECTOR = [0.5, -1.25, 3.0, 0.1, 2e-3, 1.0]
 WANTED = np.float32(VECTOR) @ weight_of()

@@ -7,8 +7,8 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
-from sidecar.errors import ConfigError, RefusedError
-from sidecar.rewrite import Kind, Place, Policies, Reason, Role, decide
+from trimtab.errors import ConfigError, RefusedError
+from trimtab.rewrite import Kind, Place, Policies, Reason, Role, decide
 
 DIMS = (6, 4)
 DEFAULTS = {

@@ -12,8 +12,23 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from sidecar import telemetry as t
-from sidecar.config import (
+from tests.support.onnx_models import linear_bytes
+from tests.support.sidecar_settings import settings_of
+from trimtab import metrics as t
+from trimtab.errors import ConfigError
+from trimtab.metrics import Telemetry
+from trimtab.routing.schema_cache import Facts
+from trimtab.server.process.admin_api import make_app
+from trimtab.server.process.admin_operations import Administration, stamp_files, watch_files
+from trimtab.server.process.control import Control
+from trimtab.server.process.worker import Worker
+from trimtab.server.request_head import RequestHead
+from trimtab.server.rest import exchange
+from trimtab.server.rest.exchange import Exchange
+from trimtab.server.route_table import Live
+from trimtab.server.shadow import Shadow
+from trimtab.server.worker_state import Traffic
+from trimtab.settings import (
     Address,
     Origin,
     ReloadSettings,
@@ -21,23 +36,8 @@ from sidecar.config import (
     ShadowSettings,
     UpstreamSettings,
 )
-from sidecar.errors import ConfigError
-from sidecar.facts import Facts
-from sidecar.server import exchange
-from sidecar.server.admin import make_app
-from sidecar.server.administration import Administration, stamp_files, watch_files
-from sidecar.server.control import Control
-from sidecar.server.exchange import Exchange
-from sidecar.server.heads import RequestHead
-from sidecar.server.live import Live
-from sidecar.server.shadow import Shadow
-from sidecar.server.traffic import Traffic
-from sidecar.server.worker import Worker
-from sidecar.telemetry import Telemetry
-from sidecar.unforeseen import Border, repeat, tell
-from sidecar.upstream.nodes import Pool
-from tests.support.onnx_models import linear_bytes
-from tests.support.sidecar_settings import settings_of
+from trimtab.unforeseen import Border, repeat, tell
+from trimtab.upstream.rest_pool import Pool
 
 WAIT_S = 10
 HOST = "127.0.0.1"
@@ -215,7 +215,7 @@ async def at_clients(place: Place) -> None:
         Any,
         {SimpleNamed(check=failing), SimpleNamed(check=lambda _: looked.set())},
     )
-    place.patch.setattr("sidecar.server.worker._SWEEP_S", (0.0, 0.0))
+    place.patch.setattr("trimtab.server.process.worker._SWEEP_S", (0.0, 0.0))
     sweeping = asyncio.create_task(worker._sweep())
     for _ in range(3):
         async with asyncio.timeout(WAIT_S):
@@ -239,7 +239,7 @@ async def at_upstream(place: Place) -> None:
     place.patch.setattr(pool, "connect_to", failing_async)
     await pool.start(failing_async)
     pool.nodes[0].is_up = False
-    place.patch.setattr("sidecar.upstream.nodes._resolve", failing_async)
+    place.patch.setattr("trimtab.upstream.rest_pool._resolve", failing_async)
     await place.until_told(Border.UPSTREAM, 6)
     assert not any(task.done() for task in pool._tasks)
     await pool.stop()
@@ -315,7 +315,7 @@ def test_an_error_that_nobody_foresaw_is_told_counted_and_lived_on_with(
     place: Place,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with caplog.at_level(logging.ERROR, logger="sidecar"):
+    with caplog.at_level(logging.ERROR, logger="trimtab"):
         asyncio.run(cast(Any, inject(place)))
     assert place.told(border) >= 1
     told = [each for each in caplog.records if vars(each).get("where") == border.value]

@@ -6,7 +6,7 @@ from time import perf_counter
 
 import pytest
 
-from sidecar.server.busy_poll import FOR_ANSWER, FOR_REQUEST, BusyPoll
+from trimtab.server.busy_poll import FOR_ANSWER, FOR_REQUEST, BusyPoll
 
 LONGEST_US = 60_000_000
 SHORT_S, LONG_S = 1.0, 100.0

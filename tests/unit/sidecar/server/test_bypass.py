@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qdrant_client import grpc as messages
 
-from sidecar.server.bypass import (
+from trimtab.server.bypass import (
     LOOK_BYTES,
     Peek,
     holds_vector,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.server.rankings import overlap, rank_distance, read_rankings
+from trimtab.server.rankings import overlap, rank_distance, read_rankings
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from sidecar import telemetry as t
-from sidecar.config import ShadowSettings
-from sidecar.errors import UnavailableError
-from sidecar.server.shadow import ANSWER_LIMIT_BYTES, Shadow, Watch
-from sidecar.telemetry import Telemetry
-from sidecar.upstream.qdrant_rest import AnswerHead
+from trimtab import metrics as t
+from trimtab.errors import UnavailableError
+from trimtab.metrics import Telemetry
+from trimtab.server.shadow import ANSWER_LIMIT_BYTES, Shadow, Watch
+from trimtab.settings import ShadowSettings
+from trimtab.upstream.rest_connection import AnswerHead
 
 
 def body(*ids: int, more: str = "") -> bytes:

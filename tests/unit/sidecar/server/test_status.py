@@ -5,8 +5,8 @@ import inspect
 import grpc
 import pytest
 
-from sidecar import errors
-from sidecar.server.status import status_of
+from trimtab import errors
+from trimtab.server.status import status_of
 
 EXPECTED = {
     "RefusedError": (422, "FAILED_PRECONDITION"),

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from training.conversion import read_llama_index
-from training.errors import DataError
+from trimtab_training.conversion import read_llama_index
+from trimtab_training.errors import DataError
 
 LINEAR = {"in_features": 3, "out_features": 3, "bias": False}
 TWO_LAYER = {
@@ -126,7 +126,7 @@ def test_damaged_file_is_one_line(tmp_path: Path) -> None:
         (linear_state(**{"linear.bias": torch.ones(3)}), LINEAR, "holds a linear.bias"),
         (linear_state(), [1], "not a JSON object"),
         (linear_state(), "{", "is not JSON"),
-        ({"encoder.weight": torch.eye(3)}, LINEAR, "training.Adapter"),
+        ({"encoder.weight": torch.eye(3)}, LINEAR, "trimtab_training.Adapter"),
         ({}, LINEAR, "holds nothing"),
         ([torch.eye(3)], LINEAR, "holds list"),
         ({"linear.weight": torch.eye(3).int()}, LINEAR, "of type int32"),

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.conversion import MatrixNames, Source, read_matrix
-from training.errors import ConfigError, DataError
+from trimtab_training.conversion import MatrixNames, Source, read_matrix
+from trimtab_training.errors import ConfigError, DataError
 
 W = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
 B = np.array([10.0, 20.0])

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sidecar.adapter import Adapter
 from tests.support.sets import write_embeddings
-from training.conversion import (
+from trimtab.model.adapter import Adapter
+from trimtab_training.conversion import (
     ConvertedModel,
     Source,
     Target,
@@ -15,9 +15,9 @@ from training.conversion import (
     read_matrix,
     write_converted,
 )
-from training.embeddings import Embeddings
-from training.errors import ConfigError, DataError
-from training.pipeline import load_checkpoint
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import ConfigError, DataError
+from trimtab_training.export.model_folder import load_checkpoint
 
 W = np.array([[2.0, 0, 0, 0], [0, 3.0, 0, 0], [0, 0, 1.0, 1.0], [0, 0, 0, 1.0]])
 UNIT = 1e-6

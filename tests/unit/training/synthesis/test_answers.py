@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.synthesis.answers import clean, is_refusal, read_base_answer, read_chat_answer
+from trimtab_training.synthesis.answers import clean, is_refusal, read_base_answer, read_chat_answer
 
 PAIR = ["first query", "second query"]
 

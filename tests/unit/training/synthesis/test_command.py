@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.commands.group import main
 from tests.support.llm_endpoint import LlmEndpoint, running_endpoint, status, write_corpus
 from tests.support.sets import write_embeddings
-from training.lock import locked
+from trimtab.commands.group import main
+from trimtab_training.lock import locked
 
 TEXTS = [f"Everything that is known of subject {n}: it is called thing{n}" for n in range(12)]
 

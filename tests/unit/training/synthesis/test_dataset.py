@@ -11,15 +11,16 @@ import pytest
 
 from tests.support.llm_endpoint import queries_about, write_corpus
 from tests.support.sets import CountingEncoder, write_dataset
-from training.dataset import Dataset, Qrels, relevant_documents
-from training.embeddings import VectorTable
-from training.errors import DataError
-from training.synthesis.corpus import Corpus
-from training.synthesis.prompts import Writing
-from training.synthesis.round_trip import RoundTrip
-from training.synthesis.run import Job, Plan, build_dataset, make_plan
-from training.synthesis.store import Answer
-from training.synthesis.styles import Example
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.qrels import Qrels, relevant_documents
+from trimtab_training.embeddings.store import VectorTable
+from trimtab_training.errors import DataError
+from trimtab_training.synthesis.corpus import Corpus
+from trimtab_training.synthesis.prompts import Writing
+from trimtab_training.synthesis.round_trip import RoundTrip
+from trimtab_training.synthesis.run import Job, Plan, build_dataset, make_plan
+from trimtab_training.synthesis.store import Answer
+from trimtab_training.synthesis.styles import Example
 
 N = 60
 TEXTS = [f"Everything that is known of subject {n}: it is called thing{n}" for n in range(N)]

@@ -2,11 +2,11 @@
 
 import pytest
 
-from training.errors import ConfigError
-from training.synthesis.corpus import Document
-from training.synthesis.faults import ANSWER, COPY, EMPTY, MENTION, TOO_LONG, fault_of
-from training.synthesis.language import LanguageCheck
-from training.synthesis.repeats import find_repeats
+from trimtab_training.errors import ConfigError
+from trimtab_training.synthesis.corpus import Document
+from trimtab_training.synthesis.deduplication import find_repeats
+from trimtab_training.synthesis.language import LanguageCheck
+from trimtab_training.synthesis.rule_filters import ANSWER, COPY, EMPTY, MENTION, TOO_LONG, fault_of
 
 REFUNDS = Document(
     "d",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from training.synthesis.pacing import Halted, Pacer, duration_s, retry_after_s
+from trimtab_training.synthesis.pacing import Halted, Pacer, duration_s, retry_after_s
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
 

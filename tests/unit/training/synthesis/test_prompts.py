@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 
 from tests.support.llm_endpoint import write_corpus
-from training.errors import DataError
-from training.synthesis.corpus import Corpus
-from training.synthesis.examples import load_examples
-from training.synthesis.prompts import Request, Writing, estimate_tokens, make_requests, shorten
-from training.synthesis.styles import STYLES, Example
+from trimtab_training.errors import DataError
+from trimtab_training.synthesis.corpus import Corpus
+from trimtab_training.synthesis.examples import load_examples
+from trimtab_training.synthesis.prompts import (
+    Request,
+    Writing,
+    estimate_tokens,
+    make_requests,
+    shorten,
+)
+from trimtab_training.synthesis.styles import STYLES, Example
 
 TEXT = "Refunds are paid within thirty days of delivery."
 

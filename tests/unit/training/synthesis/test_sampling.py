@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from training.embeddings import VectorTable
-from training.synthesis.sampling import draw_from_clusters, draw_uniformly
+from trimtab_training.embeddings.store import VectorTable
+from trimtab_training.synthesis.sampling import draw_from_clusters, draw_uniformly
 
 
 def clustered(sizes: list[int], dim: int = 8) -> VectorTable:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training.errors import DataError
-from training.synthesis.store import Answer, AnswerStore
+from trimtab_training.errors import DataError
+from trimtab_training.synthesis.store import Answer, AnswerStore
 
 
 def answer(key: str, **more: object) -> Answer:

@@ -1,5 +1,0 @@
-"""Search clients in the caller's process, with the adapter in front."""
-
-from sidecar.clients.faiss import AdaptedIndex
-
-__all__ = ["AdaptedIndex"]

@@ -1,0 +1,418 @@
+"""The official Qdrant client, its queries adapted.
+
+One line changes in an application::
+
+    client = AdaptedQdrantClient(client, {"docs": "models/docs"})
+
+The three query methods find the query vectors in their arguments, adapt those whose collection and
+vector have a route, and go on as ever; every other method and attribute is the client's own. The
+work is done below the official client, where it has turned texts into vectors (FastEmbed) and plain
+lists into models, and above the connection: REST, gRPC and local mode are alike. Only a query that
+is one bare vector is adapted before, which spares it the way into a list and back.
+"""
+
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client.async_client_base import AsyncQdrantBase
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.context_headers import get_context_headers, headers
+
+from trimtab.clients.query_adapter import Guide, as_absence, read_answer
+from trimtab.errors import ConfigError
+from trimtab.rewrite.policies import Policies, Reason
+from trimtab.routing.routes import MARK_HEADER, Routes, RouteTable
+from trimtab.routing.schema_cache import CollectionRoutes, Finding, Question
+
+_BARE = {np.ndarray, list}
+
+_CHANGING_ALL = {"update_collection_aliases", "recover_snapshot", "recover_shard_snapshot"}
+_CHANGING = (
+    *sorted(_CHANGING_ALL),
+    "create_collection",
+    "recreate_collection",
+    "update_collection",
+    "delete_collection",
+    "create_vector_name",
+    "delete_vector_name",
+)
+"""The official client's methods after which Qdrant may say otherwise of its collections."""
+
+ALIAS_TTL_S = 60.0
+"""Seconds until an alias that leads to a collection with a route is looked up again."""
+
+
+class _Adapted:
+    """What the blocking and the asynchronous client have in common."""
+
+    _guide: Guide
+    _official: Any  # the one that was handed over
+
+    @property
+    def routes(self) -> Routes:
+        """Which adapter serves which vector of which collection."""
+        return self._guide.routes
+
+    @property
+    def decisions(self) -> dict[Reason, int]:
+        """How many places in queries were adapted since the start, and how many not, by reason."""
+        return dict(self._guide.decisions)
+
+    def _take_over(self, client: Any, guide: Guide, queries: type) -> None:
+        """Become the client that was handed over, but for where its queries go."""
+        if isinstance(client, _Adapted):
+            raise ConfigError("this client is adapted already; adapt the official one")
+        inner = getattr(client, "_client", None)
+        if not isinstance(inner, QdrantBase | AsyncQdrantBase):
+            raise ConfigError(
+                f"can't adapt a {type(client).__name__} of this version of qdrant-client: it keeps "
+                "its connection elsewhere; put `trimtab serve` before Qdrant instead"
+            )
+        self.__dict__.update(client.__dict__)
+        # The official client closes its connection when it is collected: it must live on.
+        self._official = client
+        self._guide = guide
+        self._client = _twin(inner, guide, queries)
+
+    def _adapt_bare(
+        self, collection: str, query: Any, using: str | None, prefetch: Any
+    ) -> tuple[NDArray[np.float32], str] | None:
+        """Adapt a query that is one vector and nothing else; give it with its mark, or None."""
+        if prefetch is not None or type(query) not in _BARE or not len(query):
+            return None
+        if _mark_of_context() is not None:
+            return None
+        return self._guide.adapt_bare(collection, query, using)
+
+    def __copy__(self) -> Any:
+        """Share the connection, as the official client's copies do."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be pickled: a connection can't travel.
+
+        Raises:
+            ConfigError: Always, with what to do.
+        """
+        name = type(self).__name__
+        raise ConfigError(
+            f"the connection of an {name} can't be deep-copied or sent to another process; send "
+            f"its routes, which can travel, and make the client there: {name}(client, routes)"
+        )
+
+    def __del__(self) -> None:
+        """Leave the connection open; it belongs to the official client."""
+
+    def __repr__(self) -> str:
+        """Name the routes."""
+        return f"{type(self).__name__}({', '.join(map(str, self._guide.routes))})"
+
+
+class AdaptedQdrantClient(_Adapted, QdrantClient):
+    """A ``QdrantClient`` whose queries are adapted.
+
+    Made from a client that exists, over REST, gRPC, ``:memory:`` or ``path=``; both share one
+    connection, and closing one closes both. Adapted are ``query_points``, ``query_batch_points``
+    and ``query_points_groups``; writes, reads and the raw ``http`` and ``grpc_points`` never are.
+
+    Qdrant is asked, once, whether the adapters fit their collections; see :meth:`check_routes`.
+
+    Example:
+        >>> client = AdaptedQdrantClient(client, {"docs": "models/docs"})  # doctest: +SKIP
+        >>> client.query_points("docs", query=vector, limit=10)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        routes: Routes | RouteTable,
+        *,
+        policies: Policies | None = None,
+        alias_ttl_s: float = ALIAS_TTL_S,
+    ) -> None:
+        """Put adapters before a client's queries.
+
+        Args:
+            client: The official client; it goes on working, without adapters.
+            routes: Adapters or model files by collection or alias, or by ``(collection, vector
+                name)``; see :meth:`Routes.of`.
+            policies: What to do where a request leaves a choice.
+            alias_ttl_s: Seconds until aliases are looked up again.
+
+        Raises:
+            ConfigError: The client is no blocking official one, or the routes contradict.
+            ModelError: A model can't be used.
+        """
+        if not isinstance(client, QdrantClient):
+            raise ConfigError(
+                f"expected a QdrantClient, not {type(client).__name__}; "
+                "an AsyncQdrantClient goes into AsyncAdaptedQdrantClient"
+            )
+        guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
+        self._take_over(client, guide, _Queries)
+        self.check_routes()
+
+    def check_routes(self) -> list[Finding]:
+        """Ask Qdrant whether every route can apply; say in the log, and give, what was found.
+
+        Done when the client is made, too. A route that can't apply raises with the first query.
+        """
+        return cast(list[Finding], self._client.examine())
+
+    def query_points(
+        self,
+        collection_name: str,
+        query: Any = None,
+        using: str | None = None,
+        prefetch: Any = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """Query as the official client does; a bare vector is adapted before it is made a list."""
+        found = self._adapt_bare(collection_name, query, using, prefetch)
+        if found is None:
+            return super().query_points(collection_name, query, using, prefetch, *more, **options)
+        with headers({MARK_HEADER: found[1]}):
+            return self._official.query_points(
+                collection_name, found[0], using, prefetch, *more, **options
+            )
+
+
+class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
+    """An ``AsyncQdrantClient`` whose queries are adapted; see :class:`AdaptedQdrantClient`."""
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        routes: Routes | RouteTable,
+        *,
+        policies: Policies | None = None,
+        alias_ttl_s: float = ALIAS_TTL_S,
+    ) -> None:
+        """Put adapters before a client's queries, as :class:`AdaptedQdrantClient` does.
+
+        Raises:
+            ConfigError: The client is no asynchronous official one, or the routes contradict.
+            ModelError: A model can't be used.
+        """
+        if not isinstance(client, AsyncQdrantClient):
+            raise ConfigError(
+                f"expected an AsyncQdrantClient, not {type(client).__name__}; "
+                "a QdrantClient goes into AdaptedQdrantClient"
+            )
+        guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
+        self._take_over(client, guide, _AsyncQueries)
+
+    async def check_routes(self) -> list[Finding]:
+        """Ask Qdrant whether every route can apply; say in the log, and give, what was found.
+
+        Done before the first query, too. A route that can't apply raises with its first query.
+        """
+        return cast(list[Finding], await self._client.examine())
+
+    async def query_points(
+        self,
+        collection_name: str,
+        query: Any = None,
+        using: str | None = None,
+        prefetch: Any = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """Query as the official client does; a bare vector is adapted before it is made a list."""
+        found = self._adapt_bare(collection_name, query, using, prefetch)
+        if found is None:
+            return await super().query_points(
+                collection_name, query, using, prefetch, *more, **options
+            )
+        with headers({MARK_HEADER: found[1]}):
+            return await self._official.query_points(
+                collection_name, found[0], using, prefetch, *more, **options
+            )
+
+
+class _Queries:
+    """The query methods of the connection below ``QdrantClient``, which calls them by keyword."""
+
+    __slots__ = ()
+    _guide: Guide
+    _inner: Any
+
+    def query_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return self._query("query_points", collection_name, arguments)
+
+    def query_points_groups(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return self._query("query_points_groups", collection_name, arguments)
+
+    def query_batch_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return self._query("query_batch_points", collection_name, arguments)
+
+    def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
+        """Adapt the vectors in a call's arguments and make the call, marked."""
+        mark = _mark_of_context()
+        if mark is not None:
+            self._guide.pass_marked(mark)
+            return self._call(method, collection_name=collection, **arguments)
+        routes = self._guide.known_routes(collection)
+        if routes is None:
+            routes = self._ask(self._guide.look_up(collection))
+        changed, mark = _adapt(self._guide, routes, arguments)
+        with headers({MARK_HEADER: mark}) if mark else nullcontext():
+            return self._call(method, collection_name=collection, **changed)
+
+    def examine(self) -> Any:
+        """Ask about the collection of every route."""
+        return self._ask(self._guide.examine())
+
+    def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
+        """Answer the guide's questions."""
+        try:
+            question = next(questions)
+            while True:
+                try:
+                    answer = self._call(question.method, **question.arguments)
+                    answer = read_answer(question, answer)
+                except Exception as error:  # the guide knows what to make of it
+                    question = questions.throw(as_absence(error))
+                else:
+                    question = questions.send(answer)
+        except StopIteration as end:
+            return end.value
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        """Call the connection itself; local mode answers a batch by calling its own queries."""
+        return getattr(self._inner, method)(**arguments)
+
+
+class _AsyncQueries:
+    """The query methods of the connection below ``AsyncQdrantClient``."""
+
+    __slots__ = ()
+    _guide: Guide
+    _inner: Any
+
+    async def query_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return await self._query("query_points", collection_name, arguments)
+
+    async def query_points_groups(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return await self._query("query_points_groups", collection_name, arguments)
+
+    async def query_batch_points(self, collection_name: str, **arguments: Any) -> Any:
+        """Adapt and query."""
+        return await self._query("query_batch_points", collection_name, arguments)
+
+    async def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
+        """Adapt the vectors in a call's arguments and make the call, marked."""
+        mark = _mark_of_context()
+        if mark is not None:
+            self._guide.pass_marked(mark)
+            return await self._call(method, collection_name=collection, **arguments)
+        routes = self._guide.known_routes(collection)
+        if routes is None:
+            if not self._guide.has_examined:
+                await self.examine()
+            routes = await self._ask(self._guide.look_up(collection))
+        changed, mark = _adapt(self._guide, routes, arguments)
+        with headers({MARK_HEADER: mark}) if mark else nullcontext():
+            return await self._call(method, collection_name=collection, **changed)
+
+    async def examine(self) -> Any:
+        """Ask about the collection of every route."""
+        return await self._ask(self._guide.examine())
+
+    async def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
+        """Answer the guide's questions."""
+        try:
+            question = next(questions)
+            while True:
+                try:
+                    answer = await self._call(question.method, **question.arguments)
+                    answer = read_answer(question, answer)
+                except Exception as error:  # the guide knows what to make of it
+                    question = questions.throw(as_absence(error))
+                else:
+                    question = questions.send(answer)
+        except StopIteration as end:
+            return end.value
+
+    async def _call(self, method: str, **arguments: Any) -> Any:
+        """Call the connection itself; local mode answers a batch by calling its own queries."""
+        return await getattr(self._inner, method)(**arguments)
+
+
+def _mark_of_context() -> str | None:
+    """Give the mark that the caller sends along, whatever the case of its name; None for none."""
+    given = get_context_headers()
+    return next((value for name, value in given.items() if name.lower() == MARK_HEADER), None)
+
+
+def _adapt(
+    guide: Guide, routes: CollectionRoutes, arguments: dict[str, Any]
+) -> tuple[Mapping[str, Any], str]:
+    """Adapt the arguments of any of the three methods; give them with their mark."""
+    requests = arguments.get("requests")
+    if requests is not None:
+        changed, mark = guide.adapt(routes, {"searches": list(requests)})
+        return {**arguments, "requests": changed["searches"]}, mark
+    return guide.adapt(routes, arguments)
+
+
+def _twin(inner: Any, guide: Guide, queries: type) -> Any:
+    """Make a connection that shares everything with another one, but adapts its queries."""
+    kind = _twin_type(type(inner), queries)  # type: ignore[arg-type]  # a class is hashable
+    twin: Any = object.__new__(kind)
+    twin.__dict__ = inner.__dict__  # one state: what is opened or closed in one is so in both
+    twin._guide, twin._inner = guide, inner
+    return twin
+
+
+@functools.cache
+def _twin_type(kind: type, queries: type) -> type:
+    """Make a subclass of a connection; what it adds lives outside of the state that it shares."""
+    forgetting = _forgetting_async if queries is _AsyncQueries else _forgetting
+    changes = {name: forgetting(name) for name in _CHANGING if hasattr(kind, name)}
+    members = {"__slots__": ("_guide", "_inner"), **changes}
+    return type(f"Adapted{kind.__name__}", (queries, kind), members)
+
+
+def _forgetting(method: str) -> Callable[..., Any]:
+    """Make a method that changes a collection: what was known of it is asked anew."""
+
+    def change(self: Any, *values: Any, **named: Any) -> Any:
+        try:
+            return getattr(self._inner, method)(*values, **named)
+        finally:  # even a call without a good answer may have been carried out
+            self._guide.forget(_changed_collection(method, values, named))
+
+    return change
+
+
+def _forgetting_async(method: str) -> Callable[..., Any]:
+    """Make the same for the asynchronous client."""
+
+    async def change(self: Any, *values: Any, **named: Any) -> Any:
+        try:
+            return await getattr(self._inner, method)(*values, **named)
+        finally:
+            self._guide.forget(_changed_collection(method, values, named))
+
+    return change
+
+
+def _changed_collection(method: str, values: Sequence[Any], named: Mapping[str, Any]) -> str:
+    """Name the collection that a call changes; empty where it may be any."""
+    if method in _CHANGING_ALL:
+        return ""
+    return str(named.get("collection_name", values[0] if values else ""))

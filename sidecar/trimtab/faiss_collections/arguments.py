@@ -1,0 +1,85 @@
+"""Small parts of a request's body, read with Qdrant's own refusals."""
+
+from typing import Any
+
+from trimtab.faiss_collections.index import SearchOptions
+from trimtab.faiss_collections.replies import Json, bad_format, invalid
+
+DEFAULT_LIMIT = 10
+
+
+def as_list(value: Any) -> list[Any]:
+    """Read what may be one thing or a list of them."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def read_fields(value: Any) -> Json:
+    """Read an object.
+
+    Raises:
+        RequestError: It is none.
+    """
+    if not isinstance(value, dict):
+        raise bad_format("invalid type: expected a map")
+    return value
+
+
+def read_number(data: Any, name: str, default: float) -> float:
+    """Read a number that may be left out.
+
+    Raises:
+        RequestError: It is none.
+    """
+    value = read_fields(data).get(name)
+    if value is None:
+        return default
+    if type(value) not in {int, float}:
+        raise bad_format(f"invalid type: expected a number for `{name}`")
+    number: float = value
+    return number
+
+
+def read_count(data: Any, name: str, default: int, least: int = 1) -> int:
+    """Read a whole number that may be left out.
+
+    Raises:
+        RequestError: It is none, or too small.
+    """
+    value = read_fields(data).get(name)
+    if value is None:
+        return default
+    if type(value) is not int:
+        raise bad_format(f"invalid type: expected a whole number for `{name}`")
+    if value < least:
+        raise invalid(f"{name}: value {value} invalid, must be {least} or larger")
+    return value
+
+
+def read_limit(data: Any) -> int:
+    """Read how many points are wanted; ``top`` is the older word."""
+    return read_count(data, "limit", read_count(data, "top", DEFAULT_LIMIT))
+
+
+def read_threshold(data: Json) -> float | None:
+    """Read the score that points have to pass."""
+    if data.get("score_threshold") is None:
+        return None
+    return read_number(data, "score_threshold", 0.0)
+
+
+def read_options(data: Any) -> SearchOptions:
+    """Read ``params``; ``nprobe`` is ours, what quantises or indexes in Qdrant says nothing here.
+
+    Raises:
+        RequestError: One is no number, or too small.
+    """
+    if data is None:
+        return SearchOptions()
+    fields = read_fields(data)
+    return SearchOptions(
+        exact=bool(fields.get("exact")),
+        hnsw_ef=read_count(fields, "hnsw_ef", 0) or None,
+        nprobe=read_count(fields, "nprobe", 0) or None,
+    )

@@ -1,0 +1,168 @@
+"""The values under one path of all payloads, arranged so that a condition is a few array steps.
+
+A column is built by one scan, when a filter first asks for its path, and then kept.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.faiss_collections.datetimes import read_moment
+from trimtab.faiss_collections.paths import find_values, read_path
+from trimtab.faiss_collections.replies import Json
+
+Mask = NDArray[np.bool_]
+T = TypeVar("T")
+Scan = Callable[[], Iterable[tuple[int, Json]]]
+
+_KEPT = 64
+"""Columns of one collection that are kept; a path beyond that costs a scan."""
+
+
+class Column:
+    """The values of one path.
+
+    Attributes:
+        distinct: Each different value once; what can't be matched by value (objects, arrays in
+            arrays) stands as one None.
+        rows: Row of each occurrence, ascending; a value counts once in a row.
+        codes: Position in ``distinct`` of each occurrence, a row's in the payload's order.
+        is_empty: By row: no value, or only null and empty arrays.
+        is_null: By row: a value is null, or an array that holds one.
+        counted_rows: Rows that have the path at all, one for each value it selects.
+        counts: Items of each of these values.
+    """
+
+    def __init__(self, n_rows: int, scan: Iterable[tuple[int, Json]], key: str) -> None:
+        """Collect the values under a path.
+
+        Raises:
+            RequestError: The path is none.
+        """
+        path = read_path(key)
+        self.n_rows = n_rows
+        self._codes_by_value: dict[tuple[type, Any], int] = {}
+        self.distinct: list[Any] = []
+        self.is_empty: Mask = np.ones(n_rows, np.bool_)
+        self.is_null: Mask = np.zeros(n_rows, np.bool_)
+        rows: list[int] = []
+        codes: list[int] = []
+        counted: list[tuple[int, int]] = []
+        for row, payload in scan:
+            present: dict[int, None] = {}
+            for value in find_values(payload, path):
+                items = value if isinstance(value, list) else [value]
+                counted.append((row, 0 if value is None else len(items)))
+                if value is not None and items:
+                    self.is_empty[row] = False
+                if None in items:
+                    self.is_null[row] = True
+                present |= dict.fromkeys(self._code(item) for item in items if item is not None)
+            rows += [row] * len(present)
+            codes += present
+        by_row = np.argsort(np.array(rows, np.int64), kind="stable")
+        self.rows = np.array(rows, np.int64)[by_row]
+        self.codes = np.array(codes, np.int64)[by_row]
+        pairs = np.array(counted, np.int64).reshape(-1, 2)
+        self.counted_rows, self.counts = pairs[:, 0], pairs[:, 1]
+
+    def _code(self, value: Any) -> int:
+        """Number a value; types keep apart what Python takes for equal: True, 1 and 1.0."""
+        key = (type(value), value) if isinstance(value, str | int | float) else (object, None)
+        code = self._codes_by_value.setdefault(key, len(self.distinct))
+        if code == len(self.distinct):
+            self.distinct.append(key[1])
+        return code
+
+    def code(self, value: Any) -> int | None:
+        """Find the number of a value; None where no payload has it."""
+        return self._codes_by_value.get((type(value), value))
+
+    def where(self, chosen: Mask) -> Mask:
+        """Mark the rows that have one of the chosen distinct values."""
+        mask = np.zeros(self.n_rows, np.bool_)
+        mask[self.rows[chosen[self.codes]]] = True
+        return mask
+
+    def choose(self, is_chosen: Callable[[Any], bool]) -> Mask:
+        """Ask each distinct value."""
+        return np.fromiter(map(is_chosen, self.distinct), np.bool_, len(self.distinct))
+
+    @cached_property
+    def numbers(self) -> NDArray[np.float64]:
+        """The distinct values as numbers; NaN for what is none."""
+        found = (float(value) if type(value) in {int, float} else np.nan for value in self.distinct)
+        return np.fromiter(found, np.float64, len(self.distinct))
+
+    @cached_property
+    def moments(self) -> NDArray[np.float64]:
+        """The distinct values as microseconds since 1970; NaN for what is no date."""
+        found = (read_moment(value) if isinstance(value, str) else None for value in self.distinct)
+        values = (np.nan if moment is None else moment for moment in found)
+        return np.fromiter(values, np.float64, len(self.distinct))
+
+
+class Table:
+    """Payloads with their columns; also the objects in an array of theirs."""
+
+    def __init__(self, n_rows: int, scan: Scan) -> None:
+        """Keep how the payloads are read.
+
+        Args:
+            n_rows: Rows, with or without a payload.
+            scan: Gives each row's number and payload; may leave out rows without one.
+        """
+        self.n_rows = n_rows
+        self._scan = scan
+        self._columns: OrderedDict[str, Column] = OrderedDict()
+        self._parts: OrderedDict[str, tuple[Table, NDArray[np.int64]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def column(self, key: str) -> Column:
+        """Give the column of a path.
+
+        Raises:
+            RequestError: The path is none.
+        """
+        return self._keep(self._columns, key, lambda: Column(self.n_rows, self._scan(), key))
+
+    def parts(self, key: str) -> "tuple[Table, NDArray[np.int64]]":
+        """Give the objects of the arrays under a path as rows, and the row that each is part of.
+
+        Raises:
+            RequestError: The path is none.
+        """
+        return self._keep(self._parts, key, lambda: self._split(key))
+
+    def _keep(self, kept: "OrderedDict[str, T]", key: str, make: Callable[[], T]) -> T:
+        """Make something once; forget what was not asked for longest."""
+        with self._lock:  # one scan at a time: two threads would only wait for the same GIL
+            if key not in kept:
+                kept[key] = make()
+                if len(kept) > _KEPT:
+                    kept.popitem(last=False)
+            kept.move_to_end(key)
+            return kept[key]
+
+    def _split(self, key: str) -> "tuple[Table, NDArray[np.int64]]":
+        """Make a table of array items; ``data`` and ``data[]`` mean the same."""
+        path = read_path(key)
+        steps = path[:-1] if path[-1] is None else path
+
+        def items() -> Iterator[tuple[int, Json]]:
+            for row, payload in self._scan():
+                for value in find_values(payload, steps):
+                    for item in value if isinstance(value, list) else ():
+                        if isinstance(item, dict):
+                            yield row, item
+
+        def numbered() -> Iterator[tuple[int, Json]]:
+            return ((number, item) for number, (_, item) in enumerate(items()))
+
+        parents = np.array([row for row, _ in items()], np.int64)
+        return Table(len(parents), numbered), parents

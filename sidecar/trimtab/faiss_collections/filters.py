@@ -1,0 +1,276 @@
+"""Qdrant's filters over payloads: JSON in, one bit a row out.
+
+Meaning as in qdrant-client 1.20 (local/payload_filters.py), which follows the server for fields
+without an index.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.faiss_collections.columns import Column, Mask, Table
+from trimtab.faiss_collections.datetimes import read_moment
+from trimtab.faiss_collections.replies import Json, bad_format, invalid, not_served
+
+RowsOf = Callable[[Sequence[Any]], Sequence[int]]
+"""The rows of some ids."""
+
+_CLAUSES = ("must", "should", "must_not", "min_should")
+_BOUNDS: dict[str, Callable[[Any, Any], Any]] = {
+    "gte": operator.ge,
+    "gt": operator.gt,
+    "lte": operator.le,
+    "lt": operator.lt,
+}
+_GEO = ("geo_bounding_box", "geo_radius", "geo_polygon")
+_TOKENS = re.compile(r"[^\W_]+")  # the server's word tokenizer: lib/segment, tokenizers/mod.rs
+_NO_CONDITION = (
+    'Expected some form of condition, which can be a field condition (like {"key": ..., "match":'
+    " ... }), or some other mentioned in the documentation:"
+    " https://qdrant.tech/documentation/concepts/filtering/#filtering-conditions"
+)
+
+
+class Filter:
+    """Evaluates filters over one table."""
+
+    def __init__(self, table: Table, rows_of: RowsOf | None) -> None:
+        """Keep what filters are asked about.
+
+        Args:
+            table: The payloads.
+            rows_of: Finds points by id; None where rows are no points but parts of some.
+        """
+        self._table = table
+        self._rows_of = rows_of
+
+    def rows(self, data: Any) -> Mask:
+        """Mark the rows that a filter lets pass.
+
+        Raises:
+            RequestError: It is malformed, or asks for what can't be done here.
+        """
+        if not isinstance(data, dict):
+            raise bad_format("invalid type: expected struct Filter")
+        unknown = set(data) - set(_CLAUSES)
+        if unknown:
+            known = ", ".join(_CLAUSES)
+            raise bad_format(f"unknown field `{min(unknown)}`, expected one of {known}")
+        mask = np.ones(self._table.n_rows, np.bool_)
+        for condition in _as_list(data.get("must")):
+            mask &= self._condition(condition)
+        for condition in _as_list(data.get("must_not")):
+            mask &= ~self._condition(condition)
+        should = _as_list(data.get("should"))
+        if should:  # an empty one says nothing
+            mask &= self._count(should) >= 1
+        if data.get("min_should") is not None:
+            mask &= self._min_should(data["min_should"])
+        return mask
+
+    def _count(self, conditions: Sequence[Any]) -> NDArray[np.int64]:
+        """Count by row how many conditions hold."""
+        total = np.zeros(self._table.n_rows, np.int64)
+        for condition in conditions:
+            total += self._condition(condition)
+        return total
+
+    def _min_should(self, data: Any) -> Mask:
+        """Mark where at least some conditions hold."""
+        least = data.get("min_count") if isinstance(data, dict) else None
+        if type(least) is not int:
+            raise bad_format("missing field `min_count`")
+        if least < 1:
+            raise invalid(f"min_should.min_count: value {least} invalid, must be 1 or larger")
+        return self._count(_as_list(data.get("conditions"))) >= least
+
+    def _condition(self, data: Any) -> Mask:
+        """Mark where one condition holds."""
+        if not isinstance(data, dict):
+            raise bad_format(_NO_CONDITION)
+        if data.get("key") is not None:
+            return self._field(data)
+        for name, read in _CONDITIONS.items():
+            if data.get(name) is not None:
+                return read(self, data[name])
+        if data.get("slice") is not None:
+            raise not_served("a `slice` condition", "page with scroll instead")
+        if any(name in data for name in _CLAUSES):
+            return self.rows(data)
+        raise bad_format(_NO_CONDITION)
+
+    def _field(self, data: Json) -> Mask:
+        """Mark where what a payload has under a path meets a condition."""
+        for name in _GEO:
+            if data.get(name) is not None:
+                raise not_served(f"`{name}`", "compare latitude and longitude by range instead")
+        if not isinstance(data["key"], str):
+            raise bad_format("invalid type: expected a string for `key`")
+        for name, read in _FIELDS.items():
+            if data.get(name) is not None:
+                return read(self._table.column(data["key"]), data[name])
+        raise bad_format(_NO_CONDITION)
+
+    def _has_id(self, values: Any) -> Mask:
+        """Mark the points of some ids; parts of points have none."""
+        mask = np.zeros(self._table.n_rows, np.bool_)
+        if self._rows_of is not None:
+            mask[list(self._rows_of(_as_list(values)))] = True
+        return mask
+
+    def _has_vector(self, name: Any) -> Mask:
+        """Every point has the one vector, which has no name."""
+        return np.full(self._table.n_rows, name == "" and self._rows_of is not None)
+
+    def _nested(self, data: Any) -> Mask:
+        """Mark where one object of an array meets a whole filter."""
+        if not isinstance(data, dict) or not isinstance(data.get("key"), str):
+            raise bad_format("missing field `key`")
+        parts, parents = self._table.parts(data["key"])
+        mask = np.zeros(self._table.n_rows, np.bool_)
+        mask[parents[Filter(parts, None).rows(data.get("filter"))]] = True
+        return mask
+
+    def _key_is_empty(self, data: Any) -> Mask:
+        """Mark where there is nothing under a path."""
+        return self._table.column(_key_of(data)).is_empty
+
+    def _key_is_null(self, data: Any) -> Mask:
+        """Mark where there is a null under a path."""
+        return self._table.column(_key_of(data)).is_null
+
+
+def _key_of(data: Any) -> str:
+    """Read ``{"key": PATH}``."""
+    if not isinstance(data, dict) or not isinstance(data.get("key"), str):
+        raise bad_format("missing field `key`")
+    key: str = data["key"]
+    return key
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Read a clause: one condition, or a list of them."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _match(column: Column, data: Any) -> Mask:
+    """Mark where a value is, or contains, what is looked for."""
+    for name, choose in _MATCHES.items():
+        if isinstance(data, dict) and data.get(name) is not None:
+            return column.where(choose(column, data[name]))
+    raise bad_format(_NO_CONDITION)
+
+
+def _choose_values(column: Column, values: Any) -> Mask:
+    """Choose the distinct values that are among some."""
+    chosen = np.zeros(len(column.distinct), np.bool_)
+    for value in _as_list(values):
+        code = None if isinstance(value, float | dict | list) else column.code(value)
+        if code is not None:
+            chosen[code] = True
+    return chosen
+
+
+def _choose_texts(is_chosen: Callable[[str, Any], bool]) -> Callable[[Column, Any], Mask]:
+    """Make a choice among the distinct texts."""
+
+    def choose(column: Column, wanted: Any) -> Mask:
+        if not isinstance(wanted, str):
+            raise bad_format("invalid type: expected a string to match a text with")
+        return column.choose(lambda value: isinstance(value, str) and is_chosen(value, wanted))
+
+    return choose
+
+
+def _tokens(text: str) -> list[str]:
+    """Split a text into words."""
+    return [token.lower() for token in _TOKENS.findall(text)]
+
+
+def _has_all(text: str, wanted: str) -> bool:
+    """Tell whether every word stands in a text."""
+    words = _tokens(wanted)
+    return bool(words) and set(words) <= set(_tokens(text))
+
+
+def _has_any(text: str, wanted: str) -> bool:
+    """Tell whether one of some words stands in a text."""
+    return not set(_tokens(wanted)).isdisjoint(_tokens(text))
+
+
+def _has_phrase(text: str, wanted: str) -> bool:
+    """Tell whether words follow one another in a text."""
+    words, all_words = _tokens(wanted), _tokens(text)
+    starts = range(len(all_words) - len(words) + 1)
+    return bool(words) and any(all_words[at : at + len(words)] == words for at in starts)
+
+
+def _range(column: Column, data: Any) -> Mask:
+    """Mark where a number, or a date, lies between bounds."""
+    bounds = {name: data[name] for name in _BOUNDS if data.get(name) is not None}
+    is_date = any(isinstance(bound, str) for bound in bounds.values())
+    values = column.moments if is_date else column.numbers
+    chosen = ~np.isnan(values)
+    for name, bound in bounds.items():
+        chosen &= _BOUNDS[name](values, _bound(bound, is_date=is_date))
+    return column.where(chosen)
+
+
+def _bound(value: Any, *, is_date: bool) -> float:
+    """Read a bound of a range."""
+    if is_date:
+        moment = read_moment(value) if isinstance(value, str) else None
+        if moment is None:
+            raise bad_format(f"failed to parse date-time: {value}")
+        return moment
+    if type(value) not in {int, float}:
+        raise bad_format("invalid type: expected a number as a bound")
+    return float(value)
+
+
+def _values_count(column: Column, data: Any) -> Mask:
+    """Mark where a path selects something with so many items; none at all counts as 0."""
+    bounds = {name: data[name] for name in _BOUNDS if data.get(name) is not None}
+
+    def fits(counts: NDArray[np.int64]) -> Mask:
+        chosen = np.ones(len(counts), np.bool_)
+        for name, bound in bounds.items():
+            chosen &= _BOUNDS[name](counts, _bound(bound, is_date=False))
+        return chosen
+
+    mask = np.full(column.n_rows, bool(fits(np.zeros(1, np.int64))[0]))
+    mask[column.counted_rows] = False
+    mask[column.counted_rows[fits(column.counts)]] = True
+    return mask
+
+
+_MATCHES: dict[str, Callable[[Column, Any], Mask]] = {
+    "value": lambda column, value: _choose_values(column, [value]),
+    "text": _choose_texts(_has_all),
+    "text_any": _choose_texts(_has_any),
+    "phrase": _choose_texts(_has_phrase),
+    "prefix": _choose_texts(str.startswith),
+    "substring": _choose_texts(lambda text, wanted: wanted in text),
+    "any": _choose_values,
+    "except": lambda column, values: ~_choose_values(column, values),
+}
+_FIELDS: dict[str, Callable[[Column, Any], Mask]] = {
+    "match": _match,
+    "range": _range,
+    "values_count": _values_count,
+    "is_empty": lambda column, value: column.is_empty == bool(value),
+    "is_null": lambda column, value: column.is_null == bool(value),
+}
+_CONDITIONS: dict[str, Callable[[Filter, Any], Mask]] = {
+    "is_empty": Filter._key_is_empty,
+    "is_null": Filter._key_is_null,
+    "has_id": Filter._has_id,
+    "has_vector": Filter._has_vector,
+    "nested": Filter._nested,
+}

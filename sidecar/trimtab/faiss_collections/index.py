@@ -1,0 +1,320 @@
+"""Search in one FAISS index, with what Qdrant's queries ask: filters, exactness, any score.
+
+Scores are similarities here, higher is better: an inner product, or a distance made negative
+(squared, for Euclid). :meth:`VectorIndex.present` makes of them what Qdrant shows.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import ConfigError
+from trimtab.faiss_collections.columns import Mask
+from trimtab.faiss_collections.replies import not_served
+from trimtab.faiss_files import IndexFile, Matrix, StoredVectors, import_faiss, open_index
+
+logger = logging.getLogger(__name__)
+
+Scores = NDArray[np.float32]
+Score = Callable[[Matrix], Scores]
+"""Scores a block of vectors of the searching index."""
+
+_BLOCK_ROWS = 8192
+_FEW_ROWS = 10_000
+"""So few rows are compared one by one sooner than an index is asked to leave the others out."""
+_GRAPH_SHARE = 0.1
+"""A graph loses its way where a filter lets less than this share pass."""
+_SPARE = 64
+"""So many rows in the way are searched past, which any index can, rather than filtered out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How thorough a search is.
+
+    Attributes:
+        exact: True to compare with every vector.
+        hnsw_ef: Candidates of a graph search; for inverted lists, lists to visit.
+        nprobe: Inverted lists to visit.
+    """
+
+    exact: bool = False
+    hnsw_ef: int | None = None
+    nprobe: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows with their scores, best first.
+
+    Attributes:
+        rows: Row numbers.
+        scores: Similarities, higher is better.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[Any]
+
+
+class VectorIndex:
+    """A FAISS index over rows 0 to ``size``.
+
+    Attributes:
+        file: The index in its parts.
+        stored: Its vectors.
+        size: Rows.
+        dim: Values in a query.
+        distance: Qdrant's word for how vectors are compared: ``Cosine``, ``Dot``, ``Euclid`` or
+            ``Manhattan``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open an index file.
+
+        Raises:
+            ConfigError: It is no index that can be served.
+            MissingExtraError: faiss is not installed.
+        """
+        faiss = import_faiss()
+        self._faiss = faiss
+        self.file: IndexFile = open_index(path)
+        self._core = self.file.core
+        self.stored = StoredVectors(self.file)
+        self.size = int(self._core.ntotal)
+        self.dim = self.stored.dim
+        known = {faiss.METRIC_L2: "Euclid", faiss.METRIC_L1: "Manhattan"}
+        if self._core.metric_type == faiss.METRIC_INNER_PRODUCT:
+            self.distance = "Cosine" if self.stored.look_normalised() else "Dot"
+        elif self._core.metric_type in known:
+            self.distance = known[self._core.metric_type]
+        else:
+            raise ConfigError(
+                f"{path} compares vectors by a metric that Qdrant has not; expected inner product, "
+                "L2 or L1"
+            )
+
+    def prepare(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Carry a query of shape ``(dim,)`` into the space of the searching index."""
+        if self.distance == "Cosine":
+            length = np.linalg.norm(query)
+            query = np.asarray(query / length, np.float32) if length else query
+        prepared: NDArray[np.float32] = self.stored.transform(np.ascontiguousarray(query[None]))[0]
+        return prepared
+
+    def compare(self, query: NDArray[np.float32], block: Matrix) -> Scores:
+        """Compare a prepared query with vectors of the searching index."""
+        if self.distance == "Euclid":
+            scores: Scores = -np.asarray(np.square(block - query).sum(axis=1))
+        elif self.distance == "Manhattan":
+            scores = -np.asarray(np.abs(block - query).sum(axis=1))
+        else:
+            scores = block @ query
+        return scores
+
+    def present(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Turn similarities of a nearest search into the scores that Qdrant shows."""
+        if self.distance == "Euclid":
+            shown: NDArray[Any] = np.sqrt(np.maximum(-scores, 0))
+            return shown
+        return -scores if self.distance == "Manhattan" else scores
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        allowed: Mask | None,
+        options: SearchOptions,
+    ) -> Found:
+        """Find the rows nearest to a prepared query.
+
+        As many rows as there are come back: where an approximate search finds too few, a
+        thorough one follows.
+
+        Args:
+            query: From :meth:`prepare`.
+            k: Rows to find.
+            allowed: Rows that may be found; None for all.
+            options: How thorough to be.
+
+        Raises:
+            RequestError: This kind of index can't do it.
+        """
+        n_allowed = self.size if allowed is None else int(np.count_nonzero(allowed))
+        k = min(k, n_allowed)
+        if not k:
+            return _nothing()
+        if self._prefers_scan(k, n_allowed, options):
+            return self.scan(lambda block: self.compare(query, block), k, allowed)
+        if allowed is not None and self.size - n_allowed <= _SPARE:
+            found = self._ask(query, k + self.size - n_allowed, None, options)
+            if found is not None:
+                found = _keep(found, allowed[found.rows], k)
+        else:
+            found = self._ask(query, k, allowed, options)
+        if found is not None and len(found.rows) == k:
+            return found
+        return self._search_thoroughly(query, k, allowed, found)
+
+    def _prefers_scan(self, k: int, n_allowed: int, options: SearchOptions) -> bool:
+        """Tell where comparing one by one is the better search."""
+        if not self.stored.can_read:
+            return False
+        is_filtered = n_allowed < self.size - _SPARE
+        if is_filtered and n_allowed <= _FEW_ROWS:
+            return True
+        is_graph = isinstance(self._core, self._faiss.IndexHNSW)
+        if is_filtered and is_graph and n_allowed < self.size * _GRAPH_SHARE:
+            return True
+        if options.exact and not self._is_exhaustive():
+            return True
+        return k * 8 > self.size > _BLOCK_ROWS
+
+    def _is_exhaustive(self) -> bool:
+        """Tell whether the index itself can compare with every vector."""
+        faiss = self._faiss
+        if isinstance(self._core, faiss.IndexIVF):  # a graph of centroids may miss a list
+            return isinstance(faiss.downcast_index(self._core.quantizer), faiss.IndexFlat)
+        return isinstance(self._core, faiss.IndexFlatCodes)
+
+    def _search_thoroughly(
+        self, query: NDArray[np.float32], k: int, allowed: Mask | None, found: Found | None
+    ) -> Found:
+        """Search again where the index gave too few rows, or can't leave rows out."""
+        if self.stored.can_read:
+            return self.scan(lambda block: self.compare(query, block), k, allowed)
+        again = self._ask(query, k, allowed, SearchOptions(exact=True))
+        if again is not None:
+            return again
+        if found is not None:
+            return found
+        raise not_served(
+            f"a filtered search in {self.file.kind}",
+            "leave out the filter, or serve an index that keeps its vectors (Flat, HNSW, IVF)",
+        )
+
+    def scan(self, score: Score, k: int, allowed: Mask | None) -> Found:
+        """Score rows one by one and keep the best.
+
+        Raises:
+            RequestError: This kind of index can't give its vectors back.
+        """
+        self.require_vectors("comparing with every vector")
+        if allowed is None:
+            rows = np.arange(self.size)
+            starts = range(0, self.size, _BLOCK_ROWS)
+            parts = [
+                score(self.stored.read_block(start, min(start + _BLOCK_ROWS, self.size)))
+                for start in starts
+            ]
+        else:
+            rows = np.flatnonzero(allowed)
+            starts = range(0, len(rows), _BLOCK_ROWS)
+            parts = [
+                score(self.stored.read_core(rows[start : start + _BLOCK_ROWS])) for start in starts
+            ]
+        if not parts:
+            return _nothing()
+        scores = np.concatenate(parts)
+        if k < len(scores):
+            best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
+            rows, scores = rows[best], scores[best]
+        order = np.lexsort((rows, -scores))
+        return Found(rows[order], scores[order])
+
+    def require_vectors(self, what: str) -> None:
+        """Refuse what needs stored vectors where they can't be read.
+
+        Raises:
+            RequestError: They can't.
+        """
+        if not self.stored.can_read:
+            raise not_served(
+                f"{what} in {self.file.kind}, which can't give its vectors back,",
+                "ask by vector without `exact`, or serve an index that keeps its vectors (Flat, "
+                "HNSW, IVF)",
+            )
+
+    def vectors(self, rows: NDArray[np.int64]) -> Matrix:
+        """Read vectors back as they were added, as well as the index knows them.
+
+        Raises:
+            RequestError: This kind of index can't give them back.
+        """
+        self.require_vectors("giving vectors")
+        if not self.stored.can_give:
+            raise not_served(
+                f"giving vectors of {self.file.kind}, whose transform can't be undone,",
+                "ask by vector and without `with_vector`",
+            )
+        return self.stored.read(rows)
+
+    def _ask(
+        self, query: NDArray[np.float32], k: int, allowed: Mask | None, options: SearchOptions
+    ) -> Found | None:
+        """Let faiss search; None where it can't leave rows out."""
+        selector = None if allowed is None else self._selector(allowed)
+        try:
+            with _one_thread(self._faiss):
+                params = self._params(self._core, selector, options)
+                scores, labels = self._core.search(query[None], k, params=params)
+        except RuntimeError:
+            if selector is None:
+                raise
+            return None
+        is_found = labels[0] != -1  # the caller's own numbers may be negative
+        rows, scores = labels[0][is_found], scores[0][is_found]
+        if self.file.labels is not None:
+            rows = np.searchsorted(self.file.labels, rows)
+        return Found(rows, scores if self.distance in {"Cosine", "Dot"} else -scores)
+
+    def _selector(self, allowed: Mask) -> Any:
+        """Write rows as faiss wants them."""
+        if self.file.labels is not None:
+            return self._faiss.IDSelectorBatch(self.file.labels[allowed])
+        return self._faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+
+    def _params(self, index: Any, selector: Any, options: SearchOptions) -> Any:
+        """Write what a search is told, in the form of the index's type; None for nothing."""
+        faiss = self._faiss
+        given: dict[str, Any] = {} if selector is None else {"sel": selector}
+        if isinstance(index, faiss.IndexRefine):
+            base = self._params(faiss.downcast_index(index.base_index), selector, options)
+            factor = index.k_factor
+            return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=base)
+        if isinstance(index, faiss.IndexIVF):
+            wanted = index.nlist if options.exact else options.nprobe or options.hnsw_ef
+            given["nprobe"] = min(wanted or index.nprobe, index.nlist)
+            return faiss.SearchParametersIVF(**given)
+        if isinstance(index, faiss.IndexHNSW):
+            given["efSearch"] = min(options.hnsw_ef or index.hnsw.efSearch, self.size)
+            return faiss.SearchParametersHNSW(**given)
+        if isinstance(index, faiss.IndexPreTransform):  # before the base of a refined index
+            return self._params(faiss.downcast_index(index.index), selector, options)
+        return faiss.SearchParameters(**given) if given else None
+
+
+@contextmanager
+def _one_thread(faiss: Any) -> Iterator[None]:
+    """Search on the calling thread alone; OpenMP keeps the number by thread, others see nothing."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _keep(found: Found, chosen: Mask, k: int) -> Found:
+    """Keep some rows of an answer, at most ``k``."""
+    return Found(found.rows[chosen][:k], found.scores[chosen][:k])
+
+
+def _nothing() -> Found:
+    """No rows."""
+    return Found(np.zeros(0, np.int64), np.zeros(0, np.float32))

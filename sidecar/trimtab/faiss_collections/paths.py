@@ -1,0 +1,154 @@
+"""Qdrant's paths into a payload: ``a.b``, ``tags[]``, ``parts[0].name``, ``"a.b".c``.
+
+As read by qdrant-client 1.20 (local/json_path_parser.py), which follows the server's
+lib/segment/src/json_path.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from trimtab.faiss_collections.replies import Json, bad_format, wrong_input
+
+Step = str | int | None
+"""A key, a position in an array, or None for each item of one."""
+
+_KEY = re.compile(r'"([^"]*)"|([\w-]+)')
+_BRACKETS = re.compile(r"\[([0-9]*)\]", re.ASCII)
+
+
+@lru_cache(maxsize=1024)
+def read_path(text: str) -> tuple[Step, ...]:
+    """Read a path.
+
+    Raises:
+        RequestError: It is none.
+    """
+    steps: list[Step] = []
+    at = 0
+    while True:
+        key = _KEY.match(text, at)
+        if key is None:
+            raise bad_format(f"`{text}` is not a valid path into a payload")
+        steps.append(key[1] if key[1] is not None else key[2])
+        at = key.end()
+        while brackets := _BRACKETS.match(text, at):
+            steps.append(int(brackets[1]) if brackets[1] else None)
+            at = brackets.end()
+        if at == len(text):
+            return tuple(steps)
+        if text[at] != ".":
+            raise bad_format(f"`{text}` is not a valid path into a payload")
+        at += 1
+
+
+def find_values(payload: Any, path: tuple[Step, ...]) -> list[Any]:
+    """Give every value that a path selects, arrays whole."""
+    found = [payload]
+    for step in path:
+        found = [after for value in found for after in _take(value, step)]
+    return found
+
+
+def _take(value: Any, step: Step) -> Sequence[Any]:
+    """Follow one step."""
+    if isinstance(step, str):
+        return (value[step],) if isinstance(value, dict) and step in value else ()
+    if not isinstance(value, list):
+        return ()
+    if step is None:
+        return value
+    return (value[step],) if step < len(value) else ()
+
+
+class PayloadSelector:
+    """What of a payload an answer carries: ``with_payload``."""
+
+    def __init__(self, value: Any, *, default: bool) -> None:
+        """Read ``true``, ``false``, a list of paths, or ``include`` or ``exclude`` with one.
+
+        Raises:
+            RequestError: It is none of these.
+        """
+        self.is_all = value is True or (value is None and default)
+        self.is_none = value is False or (value is None and not default)
+        self._includes = True
+        self._tree: dict[Step, Any] = {}
+        if self.is_all or self.is_none:
+            return
+        if isinstance(value, dict):
+            self._includes = value.get("include") is not None
+            value = value.get("include") if self._includes else value.get("exclude")
+        if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
+            raise bad_format("data did not match any variant of untagged enum WithPayloadInterface")
+        self._tree = _grow_tree(value)
+
+    def select(self, payload: Json) -> Json:
+        """Give the part of a payload that is asked for."""
+        if self.is_all:
+            return payload
+        chosen: Json = (_include if self._includes else _exclude)(payload, self._tree)
+        return chosen
+
+
+def _grow_tree(keys: list[str]) -> dict[Step, Any]:
+    """Merge paths into a tree in which True selects all below."""
+    tree: dict[Step, Any] = {}
+    for key in keys:
+        *parents, last = read_path(key)
+        node: Any = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+            if node is True:
+                break
+        else:
+            node[last] = True
+    return tree
+
+
+def _include(value: Any, tree: dict[Step, Any]) -> Any:
+    """Keep what the tree selects; of arrays only ``[]`` does, as in Qdrant's core."""
+    if isinstance(value, dict):
+        return {
+            key: each if tree[key] is True else _include(each, tree[key])
+            for key, each in value.items()
+            if key in tree
+        }
+    if isinstance(value, list):
+        below = tree.get(None, {})
+        if below is True or not below:
+            return value if below else []
+        return [_include(each, below) for each in value]
+    return value
+
+
+def _exclude(value: Any, tree: dict[Step, Any]) -> Any:
+    """Drop what the tree selects."""
+    if isinstance(value, dict):
+        return {
+            key: _exclude(each, tree[key]) if key in tree else each
+            for key, each in value.items()
+            if tree.get(key) is not True
+        }
+    if isinstance(value, list):
+        below = tree.get(None, {})
+        if below is True or not below:
+            return [] if below else value
+        return [_exclude(each, below) for each in value]
+    return value
+
+
+def wants_vector(data: Json) -> bool:
+    """Read ``with_vector``: yes, no, or a list of names, of which a FAISS index has only "".
+
+    Raises:
+        RequestError: Another name is asked for.
+    """
+    value = data.get("with_vector", data.get("with_vectors"))
+    if isinstance(value, list):
+        for name in value:
+            if name != "":
+                raise wrong_input(f"Not existing vector name error: {name}")
+        return bool(value)
+    return bool(value)

@@ -1,0 +1,146 @@
+"""One served collection: an index, the ids of its rows, and their payloads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.faiss_collections.columns import Column, Mask, Table
+from trimtab.faiss_collections.filters import Filter
+from trimtab.faiss_collections.ids import PointIds
+from trimtab.faiss_collections.index import VectorIndex
+from trimtab.faiss_collections.paths import PayloadSelector, wants_vector
+from trimtab.faiss_collections.payloads import Payloads
+from trimtab.faiss_collections.replies import Json, bad_format, not_found, not_served, wrong_input
+from trimtab.settings import CollectionSettings
+
+_UNNAMED = ("", None)
+
+
+class Points:
+    """The points of a collection.
+
+    Attributes:
+        name: The collection's.
+        index: Searches.
+        ids: The points' ids by row, and back.
+        table: The payloads by path.
+    """
+
+    def __init__(self, settings: CollectionSettings) -> None:
+        """Open the files of a collection.
+
+        Raises:
+            ConfigError: One is missing or damaged, or they don't fit one another.
+            MissingExtraError: A package that reads one is not installed.
+        """
+        self.name = settings.name
+        self.index = VectorIndex(settings.index)
+        self.ids = _read_ids(settings, self.index)
+        self._payloads = Payloads(self.ids, settings.payload)
+        self.table = Table(self.index.size, self._payloads.scan)
+
+    def filter(self, data: Any) -> Mask | None:
+        """Mark the rows that a filter lets pass; None where there is no filter.
+
+        Raises:
+            RequestError: It can't be applied.
+        """
+        return None if data is None else Filter(self.table, self.ids.rows).rows(data)
+
+    def column(self, key: Any) -> Column:
+        """Give the values of a path.
+
+        Raises:
+            RequestError: It is no path.
+        """
+        if not isinstance(key, str):
+            raise bad_format("invalid type: expected a string as path into the payload")
+        return self.table.column(key)
+
+    def check_name(self, name: Any) -> None:
+        """Refuse a vector name: a FAISS index has one vector, without a name.
+
+        Raises:
+            RequestError: There is a name.
+        """
+        if name not in _UNNAMED:
+            raise wrong_input(f"Not existing vector name error: {name}")
+
+    def vector_of(self, value: Any) -> NDArray[np.float32]:
+        """Give the stored vector of a point.
+
+        Raises:
+            RequestError: There is no such point, or the index can't give vectors back.
+        """
+        row = self.ids.row(value)
+        if row is None:
+            raise not_found(f"No point with id {value} found")
+        vector: NDArray[np.float32] = self.index.vectors(np.array([row]))[0]
+        return vector
+
+    def read_vector(self, value: Any) -> NDArray[np.float32]:
+        """Read a dense vector from a request.
+
+        Raises:
+            RequestError: It is none, or has another width than the index.
+        """
+        if isinstance(value, dict):
+            if isinstance(value.get("model"), str):
+                raise not_served("embedding a text or an image", "send its vector instead")
+            raise wrong_input("Conversion between sparse and regular vectors failed")
+        if not isinstance(value, list):
+            raise bad_format("data did not match any variant of untagged enum VectorInput")
+        if value and isinstance(value[0], list):
+            raise wrong_input("Conversion between multi and regular vectors failed")
+        try:
+            vector = np.asarray(value)
+        except ValueError as error:
+            raise bad_format("expected an array of numbers") from error
+        if len(vector) != self.index.dim:
+            raise wrong_input(
+                f"Vector dimension error: expected dim: {self.index.dim}, got {len(vector)}"
+            )
+        if vector.dtype.kind not in "fiu":
+            raise bad_format("expected an array of numbers")
+        with np.errstate(over="ignore"):
+            floats = vector.astype(np.float32)
+        if not np.isfinite(floats).all():
+            raise wrong_input("a value of the vector is too large for float32")
+        return floats
+
+    def write(self, rows: NDArray[np.int64], data: Json, *, payload: bool) -> list[Json]:
+        """Write points with what a request wants of them.
+
+        Args:
+            rows: The points' rows.
+            data: The request: ``with_payload`` and ``with_vector``.
+            payload: Whether payloads are given where the request does not say.
+
+        Raises:
+            RequestError: The request is malformed, or the index can't give vectors back.
+        """
+        selector = PayloadSelector(data.get("with_payload"), default=payload)
+        vectors = self.index.vectors(rows) if wants_vector(data) and len(rows) else None
+        records: list[Json] = []
+        for place, row in enumerate(rows.tolist()):
+            record: Json = {"id": self.ids[row]}
+            if not selector.is_none:
+                record["payload"] = self._payloads.select(row, selector)
+            if vectors is not None:
+                record["vector"] = vectors[place]
+            records.append(record)
+        return records
+
+    def retrieve(self, values: Sequence[Any], data: Json) -> list[Json]:
+        """Write the points of some ids, each once, those that exist."""
+        rows = list(dict.fromkeys(self.ids.rows(values)))
+        return self.write(np.array(rows, np.int64), data, payload=True)
+
+
+def _read_ids(settings: CollectionSettings, index: VectorIndex) -> PointIds:
+    """Read the file of ids, or take the index's own numbers."""
+    if settings.ids is None:
+        return PointIds.of_numbers(index.file.numbers, str(settings.index))
+    return PointIds.read(settings.ids, index.file)

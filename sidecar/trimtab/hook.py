@@ -1,0 +1,150 @@
+"""The search-time hook: a query as text or vector in, the adapted vector out."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from trimtab.encoders import TextEncoder
+from trimtab.errors import ConfigError
+from trimtab.model.adapter import Adapter
+
+Query = str | Sequence[str] | ArrayLike
+
+AsyncTextEncoder = Callable[[Sequence[str]], Awaitable[ArrayLike]]
+"""A :data:`TextEncoder` that is awaited."""
+
+
+class _Hook:
+    """What the blocking and the asynchronous hook have in common."""
+
+    _encoder: Any
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter; set another one, and every query from then on goes through it."""
+        return self._adapter
+
+    @adapter.setter
+    def adapter(self, adapter: Adapter) -> None:
+        """Take another adapter."""
+        if not isinstance(adapter, Adapter):
+            raise ConfigError(
+                f"the adapter is a {type(adapter).__name__}; expected an Adapter, such as "
+                "Adapter.load('models/docs')"
+            )
+        self._adapter = adapter
+
+    def _prefixed(self, texts: Sequence[str], adapter: Adapter) -> list[str]:
+        """Put the prefix that the adapter was trained with before every text."""
+        if self._encoder is None:
+            raise ConfigError(
+                f"the query is text, but this {type(self).__name__} has no encoder; pass encoder="
+            )
+        prefix = adapter.manifest.encoder.query_prefix
+        return [prefix + text for text in texts]
+
+
+class QueryHook(_Hook):
+    """Adapt whatever a search function is given, just before it searches.
+
+    A plain callable, so it fits wherever a framework lets a function touch the query. It can be
+    pickled where its encoder can. :class:`AsyncQueryHook` is its asynchronous form.
+
+    Attributes:
+        adapter: The adapter; may be set.
+
+    Example:
+        >>> hook = QueryHook(Adapter.load("models/docs"), encoder=model.encode)  # doctest: +SKIP
+        >>> index.search(hook("how do I cancel?")[None], 10)  # doctest: +SKIP
+    """
+
+    def __init__(self, adapter: Adapter, *, encoder: TextEncoder | None = None) -> None:
+        """Join an adapter with the encoder of its queries.
+
+        Args:
+            adapter: The adapter to apply.
+            encoder: Turns texts into embeddings; needed only where queries come as text. The
+                query prefix that the manifest names is put before every text.
+        """
+        self.adapter = adapter
+        self._encoder = encoder
+
+    def __call__(self, query: Query) -> NDArray[np.float32]:
+        """Adapt one query or several.
+
+        Args:
+            query: A text, several texts, a vector ``(dim_in,)`` or a batch ``(n, dim_in)``.
+
+        Returns:
+            float32, shape ``(dim_out,)`` for one query, ``(n, dim_out)`` for several.
+
+        Raises:
+            ConfigError: The query is text and the hook has no encoder.
+            QueryError: The vector can't be transformed; see :meth:`Adapter.transform`.
+        """
+        adapter = self.adapter.current
+        if not _is_text(query):
+            return adapter.transform(query)
+        texts = self._prefixed([query] if isinstance(query, str) else query, adapter)
+        return _adapt(adapter, query, self._encoder(texts))
+
+
+class AsyncQueryHook(_Hook):
+    """Adapt as :class:`QueryHook` does, awaited; texts are embedded without blocking the loop.
+
+    Attributes:
+        adapter: The adapter; may be set.
+
+    Example:
+        >>> hook = AsyncQueryHook(Adapter.load("models/docs"), encoder=embed)  # doctest: +SKIP
+        >>> vector = await hook("how do I cancel?")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, adapter: Adapter, *, encoder: TextEncoder | AsyncTextEncoder | None = None
+    ) -> None:
+        """Join an adapter with the encoder of its queries.
+
+        Args:
+            adapter: The adapter to apply.
+            encoder: Turns texts into embeddings. One whose call is a coroutine is awaited; any
+                other is called in a thread.
+        """
+        self.adapter = adapter
+        self._encoder = encoder
+
+    async def __call__(self, query: Query) -> NDArray[np.float32]:
+        """Adapt one query or several; takes, gives and raises what :class:`QueryHook` does."""
+        adapter = self.adapter.current
+        if not _is_text(query):
+            return adapter.transform(query)
+        texts = self._prefixed([query] if isinstance(query, str) else query, adapter)
+        return _adapt(adapter, query, await self._encode(texts))
+
+    async def _encode(self, texts: Sequence[str]) -> Any:
+        """Embed texts by the encoder's own async way, or in a thread."""
+        encoder = self._encoder
+        if any(map(inspect.iscoroutinefunction, (encoder, type(encoder).__call__))):
+            return await encoder(texts)
+        import asyncio  # a running loop has loaded it already
+
+        embedded = await asyncio.to_thread(encoder, texts)
+        return await embedded if inspect.isawaitable(embedded) else embedded
+
+
+def _is_text(query: Query) -> TypeGuard[str | Sequence[str]]:
+    """Tell texts from vectors."""
+    if isinstance(query, str):
+        return True
+    return isinstance(query, (list, tuple)) and bool(query) and isinstance(query[0], str)
+
+
+def _adapt(
+    adapter: Adapter, query: str | Sequence[str], embedded: ArrayLike
+) -> NDArray[np.float32]:
+    """Adapt what texts were embedded as: one vector for one text, a batch for several."""
+    vectors = np.asarray(embedded, dtype=np.float32)
+    return adapter.transform(vectors[0] if isinstance(query, str) else vectors)

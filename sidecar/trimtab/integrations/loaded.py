@@ -1,0 +1,151 @@
+"""The adapter behind a framework's embeddings: loaded once, and named again where they are saved.
+
+Knows no framework.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
+
+from trimtab.errors import ConfigError, QueryError
+from trimtab.model.adapter import Adapter
+
+AdapterOrPath = Adapter | str | Path
+"""An adapter, or the path of a model: the ONNX file or its folder."""
+
+_LLAMA_INDEX_WEIGHTS = "pytorch_model.bin"
+_DEEPEST = 3  # a framework's class, the client or backend that it holds, and the model in that
+
+
+class LoadedAdapter:
+    """An adapter with the path that it came from; never changed, so copies share it.
+
+    Sent to another process, the model's bytes travel: what arrives is the same adapter, whatever
+    the path leads to there.
+
+    Attributes:
+        adapter: The adapter, safe to use from any number of threads.
+        path: Where it was loaded from, as it was given; None for one that was handed over loaded.
+    """
+
+    def __init__(self, adapter: AdapterOrPath) -> None:
+        """Load the adapter where a path is given.
+
+        Raises:
+            ConfigError: Neither an adapter nor a path, or the folder of a LlamaIndex adapter.
+            ModelError: The model can't be used.
+        """
+        if not isinstance(adapter, Adapter | str | Path):
+            raise ConfigError(
+                f"the adapter is a {type(adapter).__name__}; "
+                "expected an Adapter or the path of a model, such as models/docs"
+            )
+        self.path = None if isinstance(adapter, Adapter) else str(adapter)
+        self.adapter = adapter if isinstance(adapter, Adapter) else _load(Path(adapter))
+
+    def adapt(self, query: ArrayLike) -> list[float]:
+        """Adapt one query, shape ``(dim_in,)``, to the list of numbers that frameworks pass on.
+
+        Raises:
+            QueryError: The query can't be transformed (see :meth:`Adapter.transform`), or is no
+                single vector.
+        """
+        adapted = self.adapter.transform(query)
+        if adapted.ndim != 1:
+            raise QueryError(f"one query was embedded as {len(adapted)} rows; expected one vector")
+        numbers: list[float] = adapted.tolist()
+        return numbers
+
+    def replaced_by(self, adapter: AdapterOrPath) -> "LoadedAdapter":
+        """Load what takes this adapter's place.
+
+        Raises:
+            ConfigError: It is none, or takes or gives another width.
+            ModelError: The model can't be used.
+        """
+        newer = LoadedAdapter(adapter)
+        old, new = self.adapter.manifest, newer.adapter.manifest
+        if (old.dim_in, old.dim_out) != (new.dim_in, new.dim_out):
+            raise ConfigError(
+                f"adapter {newer.adapter.mark} takes {new.dim_in} values and gives {new.dim_out}, "
+                f"{self.adapter.mark} takes {old.dim_in} and gives {old.dim_out}; expected the "
+                "same; for another encoder or index, wrap anew"
+            )
+        return newer
+
+    def saved_path(self) -> str:
+        """Give the path by which the adapter is loaded again.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if self.path is None:
+            raise ConfigError(
+                f"adapter {self.adapter.mark} was handed over in memory, so it can't be saved; "
+                "pass the path of its model instead"
+            )
+        return self.path
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Share the adapter."""
+        return self
+
+
+class HoldsAdapter:
+    """What every wrapper that holds one adapter has in common."""
+
+    _loaded: LoadedAdapter
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter; set an adapter or a path to replace it, whole, for every later query."""
+        return self._loaded.adapter
+
+    @adapter.setter
+    def adapter(self, adapter: AdapterOrPath) -> None:
+        """Put another adapter of the same widths in its place."""
+        self._loaded = self._loaded.replaced_by(adapter)
+
+
+def refuse_adapted(inner: object) -> None:
+    """Refuse to wrap what adapts its queries already, itself or in what it holds.
+
+    Every class of ours that adapts queries says so by ``adapts_queries``.
+
+    Raises:
+        ConfigError: It does.
+    """
+    for held in _held_by(inner, _DEEPEST):
+        if getattr(type(held), "adapts_queries", False) is True:
+            raise ConfigError(
+                f"{type(inner).__name__} adapts its queries already ({type(held).__name__}); "
+                "adapt them once, in one place"
+            )
+
+
+def _load(path: Path) -> Adapter:
+    """Load a model; tell a user of LlamaIndex's own package how to bring an adapter over."""
+    if (path / _LLAMA_INDEX_WEIGHTS).is_file() and not (path / "adapter.onnx").is_file():
+        raise ConfigError(
+            f"{path} holds an adapter of LlamaIndex's package; "
+            f"convert it first: trimtab convert llama-index {path} -o {path / 'adapter.onnx'}"
+        )
+    return Adapter.load(path)
+
+
+def _held_by(holder: object, depth: int) -> Iterator[object]:
+    """Give an object, what its attributes hold, and every part of a torch module."""
+    yield holder
+    if depth == 0 or isinstance(holder, type):
+        return
+    parts = getattr(type(holder), "modules", None)
+    if callable(parts) and hasattr(holder, "_modules"):
+        yield from parts(holder)
+        return
+    attributes = getattr(holder, "__dict__", {})
+    private = getattr(holder, "__pydantic_private__", None) or {}
+    for value in (*attributes.values(), *private.values()):
+        if hasattr(value, "__dict__"):
+            yield from _held_by(value, depth - 1)

@@ -1,0 +1,276 @@
+"""What a model file promises: the JSON that travels inside it, as a checked value.
+
+``trimtab_training.export.onnx_export`` writes it, everything at run time reads it. It is the only
+contract between the two packages.
+"""
+
+import base64
+import json
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import ManifestError
+
+SCHEMA_VERSION = 1
+MAX_DIM = 65536
+MAX_CENTROIDS = 32
+METADATA_KEY = "trimtab.manifest"
+SIMILARITIES = ("cosine", "dot", "euclid")
+USES = ("relevance", "migration")
+_UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """The frozen text model whose query vectors the adapter takes.
+
+    Attributes:
+        name: Name of the model, as its provider writes it.
+        fingerprint: Digest of its weights and prefixes; empty where it is not known.
+        max_tokens: Longest input in tokens, or None where the provider decides.
+        query_prefix: Text put before every query.
+        document_prefix: Text put before every document.
+    """
+
+    name: str
+    fingerprint: str
+    max_tokens: int | None = None
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+
+@dataclass(frozen=True)
+class QueryRegion:
+    """Where the training queries lie, to tell queries far from them by (``model.query_region``).
+
+    Attributes:
+        n_centroids: Number of centroids, 1 to 32.
+        dim: Values in a centroid; those of a query vector.
+        centroids: Unit vectors, row by row: little-endian float16 in base64.
+        threshold: Least cosine similarity with the best centroid that still counts as near.
+        share: Share of queries like the training queries that fall below the threshold.
+    """
+
+    n_centroids: int
+    dim: int
+    centroids: str = field(repr=False)
+    threshold: float
+    share: float
+
+    @classmethod
+    def pack(
+        cls, centroids: NDArray[np.float32], *, threshold: float, share: float
+    ) -> "QueryRegion":
+        """Write down a region, checked as a reader would.
+
+        Args:
+            centroids: Unit vectors, shape ``(n, dim)``; stored as float16.
+            threshold: Cosine similarity, -1 to 1.
+            share: Between 0 and 1.
+
+        Raises:
+            ManifestError: A value is out of its range.
+        """
+        text = base64.b64encode(centroids.astype("<f2").tobytes()).decode("ascii")
+        n_centroids, dim = centroids.shape
+        region = cls(n_centroids, dim, text, threshold, share)
+        region.unpack()
+        return region
+
+    def unpack(self) -> NDArray[np.float32]:
+        """Read the centroids, and check every value.
+
+        Returns:
+            Unit vectors, shape ``(n_centroids, dim)``.
+
+        Raises:
+            ManifestError: A value is out of its range, or the centroids are damaged.
+        """
+        self._check_numbers()
+        try:
+            content = base64.b64decode(self.centroids, validate=True)
+        except ValueError as error:
+            raise _damaged(f"is not base64 ({error})") from error
+        expected = 2 * self.n_centroids * self.dim
+        if len(content) != expected:
+            raise _damaged(f"holds {len(content)} bytes, expected {expected}")
+        with np.errstate(invalid="ignore"):  # a signalling NaN is refused below, like any other
+            rows = np.frombuffer(content, "<f2").reshape(self.n_centroids, -1).astype(np.float32)
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):
+            raise _damaged("holds rows that are not of unit length")
+        unit: NDArray[np.float32] = rows / lengths[:, np.newaxis]
+        return unit
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers out of their range; NaN is in none."""
+        for name, value, low, high in (
+            ("n_centroids", self.n_centroids, 1, MAX_CENTROIDS),
+            ("dim", self.dim, 1, MAX_DIM),
+            ("threshold", self.threshold, -1, 1),
+            ("share", self.share, 0, 1),
+        ):
+            if not low <= value <= high:
+                raise ManifestError(
+                    f"manifest field 'query_region.{name}' is {value}, expected {low} to {high}"
+                )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A model's description of itself.
+
+    Attributes:
+        name: Short name of the model, as shown in logs and headers.
+        kind: Adapter kind, such as ``linear``, or ``module:Class`` for a user's own.
+        use: ``relevance`` (queries already live in the index's space) or ``migration``.
+        dim_in: Values in a query vector.
+        dim_out: Values in an adapted query.
+        similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``.
+        normalised: True where every adapted query has unit length.
+        encoder: The encoder of the queries.
+        stores_queries: True where the model holds vectors of training queries.
+        training: What it was trained on: content hashes, sizes, seed, recipe.
+        metrics: Base and adapted metrics on the test split, or empty where not measured.
+        versions: Versions of the packages that made it.
+        created: When, ISO 8601 in UTC.
+        query_region: Where the training queries lie, or None where that is not known.
+        schema_version: Layout of this record.
+    """
+
+    name: str
+    kind: str
+    use: str
+    dim_in: int
+    dim_out: int
+    similarity: str
+    normalised: bool
+    encoder: EncoderCard
+    stores_queries: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    query_region: QueryRegion | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """Write the manifest as JSON with sorted keys, so that equal manifests are equal bytes."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Read a manifest and check every field that the runtime relies on.
+
+        Raises:
+            ManifestError: Not JSON, a newer schema, a field missing or of the wrong type, or a
+                value that the runtime does not know.
+        """
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"the model's manifest is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ManifestError("the model's manifest is not a JSON object; export the model again")
+        _check_schema(record.get("schema_version"))
+        encoder = record.get("encoder")
+        if not isinstance(encoder, dict):
+            raise ManifestError("manifest field 'encoder' is missing or not an object")
+        card = EncoderCard(**_checked(EncoderCard, encoder, "encoder."))
+        region = _read_region(record.get("query_region"))
+        known = _checked(cls, {**record, "encoder": card, "query_region": region}, "")
+        manifest = cls(**known)
+        _check_values(manifest)
+        return manifest
+
+
+def _check_schema(version: Any) -> None:
+    """Refuse a manifest whose layout this version does not know."""
+    if type(version) is not int or version < 1:
+        raise ManifestError("manifest field 'schema_version' is missing or not a positive integer")
+    if version > SCHEMA_VERSION:
+        raise ManifestError(
+            f"the model's manifest has schema {version}, this version reads up to "
+            f"{SCHEMA_VERSION}; upgrade trimtab"
+        )
+
+
+def _read_region(record: Any) -> QueryRegion | None:
+    """Read the region of the training queries, which a file may lack."""
+    if record is None:
+        return None
+    if not isinstance(record, dict):
+        raise ManifestError(
+            "manifest field 'query_region' is not an object; export the model again"
+        )
+    return QueryRegion(**_checked(QueryRegion, record, "query_region."))
+
+
+def _damaged(fact: str) -> ManifestError:
+    """Say what is wrong with stored centroids."""
+    return ManifestError(
+        f"manifest field 'query_region.centroids' {fact}; copy or export the model again"
+    )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "dim_in": (int,),
+    "dim_out": (int,),
+    "schema_version": (int,),
+    "normalised": (bool,),
+    "stores_queries": (bool,),
+    "max_tokens": (int, type(None)),
+    "training": (dict,),
+    "metrics": (dict,),
+    "versions": (dict,),
+    "encoder": (EncoderCard,),
+    "query_region": (QueryRegion, type(None)),
+    "n_centroids": (int,),
+    "dim": (int,),
+    "threshold": (float, int),
+    "share": (float, int),
+}
+
+
+def _checked(cls: type, record: dict[str, Any], path: str) -> dict[str, Any]:
+    """Keep the known fields of a record, each of its type; later versions may add others."""
+    known: dict[str, Any] = {}
+    for item in fields(cls):
+        if item.name not in record:
+            if item.default is MISSING and item.default_factory is MISSING:
+                raise ManifestError(f"manifest field '{path}{item.name}' is missing")
+            continue
+        value = record[item.name]
+        expected = _TYPES.get(item.name, (str,))
+        if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+            names = " or ".join(kind.__name__ for kind in expected)
+            raise ManifestError(
+                f"manifest field '{path}{item.name}' is {type(value).__name__}, expected {names}"
+            )
+        known[item.name] = value
+    return known
+
+
+def _check_values(manifest: Manifest) -> None:
+    """Refuse values that no version of the runtime could act on."""
+    if manifest.similarity not in SIMILARITIES:
+        raise ManifestError(
+            f"manifest field 'similarity' is {manifest.similarity!r}, "
+            f"expected one of {SIMILARITIES}"
+        )
+    if manifest.use not in USES:
+        raise ManifestError(f"manifest field 'use' is {manifest.use!r}, expected one of {USES}")
+    if not (1 <= manifest.dim_in <= MAX_DIM and 1 <= manifest.dim_out <= MAX_DIM):
+        raise ManifestError(
+            f"manifest dims are {manifest.dim_in} and {manifest.dim_out}, expected 1 to {MAX_DIM}"
+        )
+    if manifest.query_region is not None:
+        manifest.query_region.unpack()
+        if manifest.query_region.dim != manifest.dim_in:
+            raise ManifestError(
+                f"manifest field 'query_region.dim' is {manifest.query_region.dim}, "
+                f"expected the model's {manifest.dim_in}"
+            )

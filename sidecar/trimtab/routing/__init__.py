@@ -1,0 +1,1 @@
+"""Which adapter a collection and vector name take, and vectors through it."""

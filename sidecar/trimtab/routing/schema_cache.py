@@ -1,0 +1,385 @@
+"""What Qdrant says of its collections and aliases, and which routes therefore apply to a name.
+
+No connection of its own: looking something up takes questions to Qdrant. They are yielded, and
+answered by whoever holds a connection, so that one description serves the blocking client, the
+asynchronous one and the server.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError
+from trimtab.rewrite.policies import Policies
+from trimtab.routing.routes import Route, Routes
+from trimtab.routing.vector_schema import (
+    IndexedVector,
+    check_route,
+    compare_distance,
+    find_idle_cause,
+)
+
+logger = logging.getLogger(__name__)
+
+CollectionRoutes = Mapping[str, Route]
+"""Routes of one collection by vector name."""
+
+_NONE: CollectionRoutes = {}
+_NEVER = float("-inf")
+_SAME_MOMENT_S = 1.0
+"""REST and gRPC may write one moment with more or fewer digits."""
+
+
+class Question(NamedTuple):
+    """Something that Qdrant must be asked.
+
+    Attributes:
+        method: ``get_collection``, answered by its vectors by name, or ``get_aliases``, answered by
+            the collections by alias.
+        arguments: ``collection_name`` for the first.
+    """
+
+    method: str
+    arguments: dict[str, str]
+
+
+Fit = Literal["fine", "doubtful", "idle", "unfit", "missing", "unknown"]
+
+
+class Finding(NamedTuple):
+    """Whether a route can apply.
+
+    Attributes:
+        route: The route.
+        fit: ``fine``; ``doubtful``, where it can apply and may still not do what is wanted;
+            ``idle``, where it would adapt nothing; ``unfit``, where its adapter can't serve its
+            vector; ``missing``, where there is no such collection; ``unknown``, where Qdrant did
+            not say.
+        text: What is wrong; empty for nothing.
+    """
+
+    route: Route
+    fit: Fit
+    text: str
+
+
+Answer = Mapping[str, IndexedVector] | Mapping[str, str]
+Questions = Generator[Question, Any, CollectionRoutes]
+Examination = Generator[Question, Any, list[Finding]]
+
+
+class Facts:
+    """What Qdrant said, for as long as it is believed.
+
+    Attributes:
+        now: Gives seconds.
+        version: Grows whenever something is forgotten or learnt.
+    """
+
+    def __init__(
+        self,
+        *,
+        vectors_ttl_s: float,
+        aliases_ttl_s: float,
+        retry_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Know nothing yet.
+
+        Args:
+            vectors_ttl_s: Seconds for which a collection's vectors are believed.
+            aliases_ttl_s: Seconds for which the list of aliases is believed.
+            retry_s: Seconds for which a question that Qdrant did not answer is not asked again;
+                as long as aliases are believed, unless given.
+            clock: Gives seconds.
+        """
+        self.version = 0
+        self._vectors_ttl_s = vectors_ttl_s
+        self._aliases_ttl_s = aliases_ttl_s
+        self._retry_s = aliases_ttl_s if retry_s is None else retry_s
+        self.now = clock
+        self._vectors: dict[str, tuple[float, Mapping[str, IndexedVector] | None]] = {}
+        self._created_s: dict[str, float] = {}
+        self._aliases: Mapping[str, str] = {}
+        self._aliases_until = _NEVER
+
+    def is_known(self, collection: str) -> bool:
+        """Tell whether a collection need not be asked about now."""
+        until, _ = self._vectors.get(collection, (_NEVER, None))
+        return self.now() < until
+
+    def known_until(self, collection: str) -> float:
+        """Give the time until which a collection need not be asked about."""
+        return self._vectors.get(collection, (_NEVER, None))[0]
+
+    def vectors_of(self, collection: str) -> Mapping[str, IndexedVector] | None:
+        """Give a collection's vectors by name, or None where Qdrant did not say."""
+        return self._vectors.get(collection, (_NEVER, None))[1]
+
+    def are_aliases_known(self) -> bool:
+        """Tell whether aliases need not be asked for now."""
+        return self.now() < self._aliases_until
+
+    def collection_of(self, alias: str) -> str | None:
+        """Give the collection behind an alias, or None where there is no such alias."""
+        return self._aliases.get(alias)
+
+    def learn_vectors(self, collection: str, vectors: Mapping[str, IndexedVector] | None) -> None:
+        """Believe what was said of a collection; None where nothing was."""
+        ttl_s = self._retry_s if vectors is None else self._vectors_ttl_s
+        self._vectors[collection] = (self.now() + ttl_s, vectors)
+        self.version += 1
+        self._compare_creation(collection, getattr(vectors, "created_s", None))
+
+    def _compare_creation(self, collection: str, created_s: float | None) -> None:
+        """Say where a collection was deleted and made anew under its old name.
+
+        Its vectors may fit as before and yet come from another model, and another collection may
+        have its aliases.
+        """
+        if created_s is None:
+            return
+        before_s = self._created_s.get(collection, created_s)
+        self._created_s[collection] = created_s
+        if abs(created_s - before_s) > _SAME_MOMENT_S:
+            self._aliases_until = _NEVER
+            logger.warning(
+                "collection made anew under its old name; are its vectors still those that the "
+                "adapter was trained for?",
+                extra={"collection": collection},
+            )
+
+    def learn_aliases(self, aliases: Mapping[str, str] | None) -> None:
+        """Believe a list of aliases; None keeps the last one for another while."""
+        ttl_s = self._retry_s
+        if aliases is not None:
+            self._aliases, ttl_s = aliases, self._aliases_ttl_s
+        self._aliases_until = self.now() + ttl_s
+        self.version += 1
+
+    def forget(self, collection: str | None = None) -> None:
+        """Forget a collection, or all of them, and who is an alias of what."""
+        if collection is None:
+            self._vectors.clear()
+        else:
+            self._vectors.pop(collection, None)
+        self._aliases_until = _NEVER
+        self.version += 1
+
+
+class RouteBook:
+    """Which routes apply to the name in a request, once held against the facts.
+
+    A route under the very name that is called wins; otherwise an alias leads to the routes of its
+    collection.
+    """
+
+    def __init__(self, routes: Routes, facts: Facts) -> None:
+        """Take both; facts outlive a book, as routes are replaced."""
+        self.routes = routes
+        self.facts = facts
+        self._checked: dict[str, tuple[int, CollectionRoutes | ConfigError]] = {}
+        self._ready: dict[str, tuple[int, float, CollectionRoutes]] = {}
+
+    def known_routes(self, name: str) -> CollectionRoutes | None:
+        """Give the routes of a collection or alias, or None where Qdrant must be asked first.
+
+        Raises:
+            ConfigError: An adapter can't serve the collection.
+        """
+        ready = self._ready.get(name)
+        if ready is not None and ready[0] == self.facts.version and self.facts.now() < ready[1]:
+            return ready[2]
+        if self.routes.of_collection(name):
+            if not self.facts.is_known(name):
+                return None
+            routes = self._check(name)
+            self._ready[name] = (self.facts.version, self.facts.known_until(name), routes)
+            return routes
+        if not self.facts.are_aliases_known():
+            return None
+        target = self.facts.collection_of(name)
+        if target is None or not self.routes.of_collection(target):
+            return _NONE
+        return self._check(target) if self.facts.is_known(target) else None
+
+    def unchecked_routes(self, name: str) -> CollectionRoutes | None:
+        """Give the routes of a collection or alias, whether or not their adapters can serve it.
+
+        Returns:
+            None where the name may be an alias, and Qdrant must be asked first.
+        """
+        if self.routes.of_collection(name):
+            return self.routes.of_collection(name)
+        if not self.facts.are_aliases_known():
+            return None
+        return self.routes.of_collection(self.facts.collection_of(name) or "")
+
+    def fitting_routes(self, name: str) -> CollectionRoutes:
+        """Give those routes of a collection or alias whose adapters can serve it.
+
+        Raises:
+            ConfigError: One can't, and its route refuses what is not adapted.
+        """
+        target = name if self.routes.of_collection(name) else self.facts.collection_of(name)
+        vectors = self.facts.vectors_of(target or "") or {}
+        fitting = {}
+        for vector_name, route in self.routes.of_collection(target or "").items():
+            try:
+                check_routes([route], vectors)
+            except ConfigError:
+                if route.on_error == "refuse":
+                    raise
+            else:
+                fitting[vector_name] = route
+        return fitting
+
+    def look_up(self, name: str) -> Questions:
+        """Ask what is needed to know the routes of a collection or alias.
+
+        Yields:
+            Questions; send the answers back, or throw what was raised instead.
+
+        Raises:
+            ConfigError: An adapter can't serve the collection.
+        """
+        if self.routes.of_collection(name):
+            return (yield from self._learn(name))
+        if not self.facts.are_aliases_known():
+            try:
+                self.facts.learn_aliases((yield Question("get_aliases", {})))
+            except ForbiddenError:  # says nothing about the next caller
+                logger.debug("aliases not shown to a caller")
+            except Exception as error:  # as many types as transports; the query will show its own
+                logger.warning("aliases unknown", extra={"cause": _one_line(error)})
+                self.facts.learn_aliases(None)
+        target = self.facts.collection_of(name)
+        if target is None or not self.routes.of_collection(target):
+            return _NONE
+        return (yield from self._learn(target))
+
+    def _learn(self, collection: str) -> Questions:
+        """Ask about a collection's vectors, unless they are known."""
+        yield from self._ask(collection)
+        return self._check(collection)
+
+    def _ask(self, collection: str) -> Generator[Question, Any, tuple[Fit, str]]:
+        """Ask about a collection's vectors, unless they are known; give what came of it."""
+        if self.facts.is_known(collection):
+            is_told = self.facts.vectors_of(collection) is not None
+            return ("fine", "") if is_told else ("unknown", "Qdrant has not answered")
+        question = Question("get_collection", {"collection_name": collection})
+        try:
+            self.facts.learn_vectors(collection, (yield question))
+        except ForbiddenError:
+            logger.debug("collection not shown to a caller", extra={"collection": collection})
+            return "unknown", "Qdrant does not show it to this key"
+        except NoCollectionError:
+            logger.warning("a route's collection does not exist", extra={"collection": collection})
+            self.facts.learn_vectors(collection, None)
+            return "missing", "Qdrant has no collection or alias of that name"
+        except Exception as error:  # as above
+            cause = _one_line(error)
+            logger.warning(
+                "collection not checked", extra={"collection": collection, "cause": cause}
+            )
+            self.facts.learn_vectors(collection, None)
+            return "unknown", cause
+        return "fine", ""
+
+    def examine(
+        self, policies: Policies, *, without: Container[str] = (), is_patient: bool = True
+    ) -> Examination:
+        """Ask about the collection of every route, and say of each whether it can apply.
+
+        Args:
+            policies: The user's settings.
+            without: Collections that Qdrant is not asked about.
+            is_patient: False to ask no more once a question was not answered.
+
+        Yields:
+            Questions, as :meth:`look_up` does.
+        """
+        findings, is_down = [], False
+        for collection in dict.fromkeys(route.collection for route in self.routes):
+            fit: Fit = "fine"
+            cause = ""
+            if is_down and not is_patient:
+                fit, cause = "unknown", "Qdrant has not answered before"
+            elif collection not in without:
+                fit, cause = yield from self._ask(collection)
+                is_down = fit == "unknown"
+            for route in self.routes.of_collection(collection).values():
+                if fit == "fine" or route.mode == "off":
+                    vectors = self.facts.vectors_of(collection)
+                    findings.append(_judge_route(route, vectors, policies))
+                else:
+                    findings.append(Finding(route, fit, f"{route}: {cause}"))
+        return findings
+
+    def _check(self, collection: str) -> CollectionRoutes:
+        """Hold the routes of a collection against its vectors, once for each state of the facts."""
+        found = self._checked.get(collection)
+        if found is None or found[0] != self.facts.version:
+            found = self._checked[collection] = (self.facts.version, self._judge(collection))
+        if isinstance(found[1], ConfigError):
+            raise found[1]
+        return found[1]
+
+    def _judge(self, collection: str) -> CollectionRoutes | ConfigError:
+        """Give the routes of a collection, or why they can't serve it."""
+        routes = self.routes.of_collection(collection)
+        vectors = self.facts.vectors_of(collection)
+        try:
+            if vectors is not None:
+                check_routes(routes.values(), vectors)
+        except ConfigError as error:
+            return error
+        return routes
+
+
+def check_routes(routes: Iterable[Route], vectors: Mapping[str, IndexedVector]) -> None:
+    """Hold every route that is in use against a collection's vectors.
+
+    Raises:
+        ConfigError: An adapter can't serve its vector.
+    """
+    for route in routes:
+        if route.mode != "off":
+            check_route(route, vectors)
+
+
+def tell_findings(findings: Iterable[Finding]) -> None:
+    """Log the routes that can't apply, or may not do what is wanted."""
+    for finding in findings:
+        extra = {"collection": finding.route.collection, "cause": finding.text}
+        if finding.fit in {"idle", "missing", "unfit"}:
+            logger.error("a route can't apply", extra=extra)
+        elif finding.fit == "doubtful":
+            logger.warning("a route may not do what is wanted", extra=extra)
+
+
+def _judge_route(
+    route: Route, vectors: Mapping[str, IndexedVector] | None, policies: Policies
+) -> Finding:
+    """Hold one route against its collection's vectors, where they are known."""
+    if route.mode == "off":
+        return Finding(route, "fine", "")
+    if vectors is None:
+        return Finding(route, "doubtful" if route.remark else "fine", route.remark)
+    try:
+        check_route(route, vectors)
+    except ConfigError as error:
+        return Finding(route, "unfit", str(error))
+    vector = vectors[route.vector_name]
+    idle = find_idle_cause(route, vector, policies)
+    if idle:
+        return Finding(route, "idle", idle)
+    remark = compare_distance(route, vector) or route.remark
+    return Finding(route, "doubtful" if remark else "fine", remark)
+
+
+def _one_line(error: Exception) -> str:
+    """Write another library's error on one line, without its traceback."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,343 @@
+"""The gRPC listener: every method of every service passes as bytes, and queries are adapted.
+
+A message is decoded only where it carries query vectors, or is a write that is to be watched.
+Metadata, deadlines, cancellation, status, details and trailing metadata pass both ways. What
+grpc.aio does not leave to us, and a caller might notice:
+
+- Compression is agreed on by each of the two connections. A compressed request is taken, and goes
+  on to Qdrant uncompressed; Qdrant may compress its answers, and they reach the caller
+  uncompressed. The library shows neither what a message came in nor what its reader accepts.
+- ``user-agent``, ``:authority`` and the fields of gRPC itself are those of this sidecar.
+"""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterable, Awaitable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from trimtab import metrics as t
+from trimtab.errors import ConfigError, MalformedError, NotServedError, SidecarError
+from trimtab.rewrite.policies import Reason, reason_of_mark
+from trimtab.rewrite.qdrant_grpc import GrpcMethod, read_message
+from trimtab.routing.adapt_request import Outcome, adapt_message
+from trimtab.routing.routes import MARK_HEADER
+from trimtab.routing.schema_cache import CollectionRoutes, Question
+from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
+from trimtab.server.grpc.listener import Listener
+from trimtab.server.grpc.messages import (
+    Method,
+    changed_collection,
+    known_methods,
+    peek_collection,
+    read_answer,
+    read_rankings,
+    write_question,
+)
+from trimtab.server.grpc.relay import Metadata, Relay, passed_on
+from trimtab.server.rankings import Ranking
+from trimtab.server.route_table import Table
+from trimtab.server.status import status_of
+from trimtab.server.worker_state import CREDENTIALS, Asker, Traffic
+from trimtab.settings import Address, Settings
+from trimtab.unforeseen import Border, tell
+from trimtab.upstream.grpc_channels import Channels
+
+Given = TypeVar("Given")
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A query, as much of it as its twin needs.
+
+    Attributes:
+        method: Its method.
+        vectors: The same, as the rewriter knows it.
+        content: The message that came.
+        metadata: What came with it.
+        collection: As it named it.
+        routes: Of that collection.
+        table: The table that it began with.
+    """
+
+    method: Method
+    vectors: GrpcMethod
+    content: bytes
+    metadata: Metadata
+    collection: str
+    routes: CollectionRoutes
+    table: Table
+
+    def adapt(self, message: Any, *, shadow: bool = False) -> Outcome:
+        """Adapt it."""
+        policies = self.table.policies
+        return adapt_message(
+            self.vectors, message, self.content, self.routes, policies, shadow=shadow
+        )
+
+
+class GrpcServer:
+    """The listener and its calls.
+
+    Attributes:
+        channels: The ways to Qdrant.
+    """
+
+    def __init__(self, traffic: Traffic, settings: Settings) -> None:
+        """Begin to connect to Qdrant; needs a running event loop.
+
+        Raises:
+            ConfigError: A certificate can't be read.
+        """
+        self.channels = Channels(settings.upstream)
+        self._traffic = traffic
+        self._settings = settings
+        self._relay = Relay(self.channels, traffic.telemetry)
+        self._methods = {method.path: method for method in known_methods()}
+        self._handlers = {path: self._handler(method) for path, method in self._methods.items()}
+        self._listener: Listener | None = None
+
+    async def start(self, address: Address, *, shares_ports: bool) -> int:
+        """Listen.
+
+        Args:
+            address: Where; port 0 takes a free one.
+            shares_ports: True where other processes listen on the same port.
+
+        Returns:
+            The port.
+
+        Raises:
+            ConfigError: The port can't be had, or a certificate can't be used.
+        """
+        self._listener = Listener(self, self._settings.listen, self._traffic.telemetry)
+        return await self._listener.start(address, shares_ports=shares_ports)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new calls, wait for those under way as long as that, and close everything."""
+        if self._listener is not None:
+            await self._listener.stop(timeout_s)
+        await self.channels.close()
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Give what handles a call."""
+        path: str = handler_call_details.method
+        handler = self._handlers.get(path)
+        if handler is not None:
+            return handler
+        method = self._methods.get("/" + "/".join(path.split("/")[-2:]))
+        if method is not None:  # with something before it, as from behind an ingress
+            return self._handler(replace(method, path=path))
+        return self._stream_handler(path)
+
+    def _handler(self, method: Method) -> Any:
+        """Make what handles a method with one message each way."""
+        ways = {"query": self._query, "write": self._write}
+        serve = ways.get(method.kind, self._other)
+
+        async def handle(content: bytes, context: Any) -> bytes:
+            return await self._counted(method.kind, context, serve(method, content, context))
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _stream_handler(self, path: str) -> Any:
+        """Make what handles a method of which nothing is known; one message is a stream too."""
+
+        async def handle(requests: AsyncIterable[bytes], context: Any) -> None:
+            metadata = passed_on(context.invocation_metadata())
+            watched = self._traffic.watch_unknown(path, requests)
+            passing = self._relay.stream(path, watched, metadata, context)
+            await self._counted("other", context, passing)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    async def _counted(self, kind: str, context: Any, serving: Awaitable[Given]) -> Given:
+        """Count a call and its end."""
+        telemetry, started = self._traffic.telemetry, time.perf_counter()
+        status = grpc.StatusCode.CANCELLED.name
+        self._traffic.n_under_way += 1
+        try:
+            given = await self._guarded(context, serving)
+            status = grpc.StatusCode.OK.name
+        except grpc.aio.AbortError:
+            status = context.code().name
+            raise
+        else:
+            return given
+        finally:
+            self._traffic.n_under_way -= 1
+            telemetry.count(t.REQUESTS, "grpc", kind, status)
+            took_s = time.perf_counter() - started
+            telemetry.observe(t.REQUEST_SECONDS, took_s, "grpc", kind)
+
+    async def _guarded(self, context: Any, serving: Awaitable[Given]) -> Given:
+        """Answer, whatever goes wrong."""
+        try:
+            return await serving
+        except grpc.aio.BaseError:  # the call is over already, or its caller is gone
+            raise
+        except SidecarError as error:
+            status, said = status_of(error), str(error)
+        except Exception as error:
+            tell(self._traffic.telemetry, Border.REQUEST, error)
+            status, said = status_of(error), "internal error; see the sidecar's log"
+        self._traffic.telemetry.count(t.ERRORS, "grpc", status.name)
+        await context.abort(grpc.StatusCode[status.grpc], f"trimtab: {said}")
+        raise AssertionError(said)  # for the type checker: abort never returns
+
+    # The three kinds of calls with one message each way
+
+    async def _other(self, method: Method, content: bytes, context: Any) -> bytes:
+        """Pass a call on."""
+        metadata = passed_on(context.invocation_metadata())
+        if not method.forgets:
+            return await self._relay.unary(method, content, metadata, context)
+        try:
+            return await self._relay.unary(method, content, metadata, context)
+        finally:  # even a call without a good answer may have been carried out
+            self._traffic.forget(changed_collection(method, content) or "")
+
+    async def _write(self, method: Method, content: bytes, context: Any) -> bytes:
+        """Pass a write on, watched where a route asks for it."""
+        metadata = passed_on(context.invocation_metadata())
+        table = self._traffic.table
+        if table.is_guarded:
+            await self._watch(method, content, metadata, table)
+        elif len(table.routes):
+            self._count_unread(table, content, Reason.WRITE)
+        return await self._relay.unary(method, content, metadata, context)
+
+    async def _query(self, method: Method, content: bytes, context: Any) -> bytes:
+        """Pass a query on, adapted where a route asks for it."""
+        metadata = passed_on(context.invocation_metadata())
+        table = self._traffic.table
+        if not len(table.routes) and not table.collections.names():
+            return await self._relay.unary(method, content, metadata, context)
+        mark = next((str(value) for key, value in metadata if key == MARK_HEADER), None)
+        if mark is not None:
+            self._count_unread(table, content, reason_of_mark(mark))
+            return await self._relay.unary(method, content, metadata, context)
+        assert method.vectors is not None  # noqa: S101  # narrowing
+        try:
+            message = read_message(method.vectors, content)
+        except MalformedError:  # Qdrant says what is wrong with it
+            self._traffic.telemetry.count(t.DECISIONS, "", Reason.MALFORMED)
+            return await self._relay.unary(method, content, metadata, context)
+        name: str = message.collection_name
+        if name in table.collections:
+            raise NotServedError(f"collection {name!r} is a FAISS index; ask it over REST")
+        routes = await self._routes(table, name, metadata)
+        query = _Query(method, method.vectors, content, metadata, name, routes, table)
+        return await self._ask(query, message, context)
+
+    async def _ask(self, query: _Query, message: Any, context: Any) -> bytes:
+        """Adapt a query that is decoded, and pass it on."""
+        outcome = query.adapt(message)
+        self._traffic.count_outcome(query.collection, outcome, "grpc")
+        if outcome.decisions.keys() == NOTHING_FOUND and message_holds_vector(query.content):
+            self._traffic.count_bypass("grpc", Bypass.FIELD, query.method.path)
+        metadata = query.metadata
+        if outcome.mark:
+            metadata = [*metadata, (MARK_HEADER, outcome.mark)]
+        answer = await self._relay.unary(
+            query.method, outcome.content, metadata, context, outcome.mark
+        )
+        if Reason.SHADOW in outcome.decisions and self._traffic.shadow.is_wanted():
+            self._compare(query, answer)
+        return answer
+
+    # What they need
+
+    async def _watch(
+        self, method: Method, content: bytes, metadata: Metadata, table: Table
+    ) -> None:
+        """Look at a write.
+
+        Raises:
+            RefusedError: The write guard says so.
+        """
+        assert method.vectors is not None  # noqa: S101  # narrowing
+        try:
+            message = read_message(method.vectors, content)
+        except MalformedError:
+            self._traffic.telemetry.count(t.DECISIONS, "", Reason.MALFORMED)
+            return
+        name: str = message.collection_name
+        try:
+            routes = await self._known_routes(table, name, metadata)
+        except ConfigError:  # an adapter that can't serve does not keep anybody from writing
+            routes = table.routes.of_collection(name)
+        outcome = adapt_message(method.vectors, message, content, routes, table.policies)
+        self._traffic.count_outcome(name, outcome, "grpc")
+
+    async def _routes(self, table: Table, name: str, metadata: Metadata) -> CollectionRoutes:
+        """Give the routes of a collection or alias that are in use.
+
+        Raises:
+            ConfigError: An adapter can't serve it, and its route refuses what it can't adapt.
+        """
+        try:
+            return await self._known_routes(table, name, metadata)
+        except ConfigError as error:
+            return self._traffic.fitting_routes(table, name, error)
+
+    async def _known_routes(self, table: Table, name: str, metadata: Metadata) -> CollectionRoutes:
+        """Give the routes of a collection or alias, asking Qdrant where that is needed.
+
+        Raises:
+            ConfigError: An adapter can't serve it.
+        """
+        routes = table.known_routes(name)
+        if routes is None:
+            routes = await self._traffic.look_up(table, name, self._asker(metadata))
+        return routes
+
+    def _asker(self, metadata: Metadata) -> Asker:
+        """Make what asks Qdrant about collections, with the sidecar's own key or the caller's."""
+        own_key = self._traffic.own_key
+        credentials: Metadata = [("api-key", own_key)] if own_key else []
+        if not own_key:
+            credentials = [pair for pair in metadata if pair[0].encode() in CREDENTIALS]
+        timeout_s = self._settings.upstream.connect_timeout_s
+
+        async def ask(question: Question) -> Any:
+            path, content = write_question(question)
+            answer = await self.channels.ask(path, content, credentials, timeout_s=timeout_s)
+            return read_answer(question, answer)
+
+        return ask
+
+    def _count_unread(self, table: Table, content: bytes, reason: Reason) -> None:
+        """Count a call that is not looked into, under its collection where that has routes."""
+        name = peek_collection(content)
+        try:
+            is_routed = bool(table.known_routes(name))
+        except ConfigError:
+            is_routed = True
+        is_routed = is_routed or bool(table.routes.of_collection(name))
+        if reason is Reason.WRITE and not is_routed:
+            reason = Reason.NO_ROUTE
+        outcome = Outcome(content, Counter({reason: 1}))
+        self._traffic.count_outcome(name if is_routed else "", outcome, "grpc")
+
+    def _compare(self, query: _Query, answer: bytes) -> None:
+        """Have an answer compared with the adapted query's."""
+        method = query.vectors
+
+        async def twin() -> Sequence[Ranking] | None:
+            outcome = query.adapt(read_message(method, query.content), shadow=True)
+            if not outcome.mark:
+                return None
+            metadata = [*query.metadata, (MARK_HEADER, outcome.mark)]
+            timeout_s = self._settings.upstream.query_timeout_s
+            adapted = await self.channels.ask(
+                query.method.path, outcome.content, metadata, timeout_s=timeout_s
+            )
+            return read_rankings(method.name, adapted)
+
+        self._traffic.shadow.offer(
+            query.collection, lambda: read_rankings(method.name, answer), twin
+        )

@@ -1,0 +1,1 @@
+"""Workers, signals, administration: the process around both protocols."""

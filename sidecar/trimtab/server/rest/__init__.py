@@ -1,0 +1,1 @@
+"""Qdrant's REST protocol: a client's connection, a request and its answer."""

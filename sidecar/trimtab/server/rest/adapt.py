@@ -1,0 +1,183 @@
+"""What becomes of a request that is read to its end: adapted, refused, or sent on as it came."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from trimtab.errors import ConfigError, MalformedError
+from trimtab.faiss_collections.replies import Reply
+from trimtab.rewrite.policies import Reason, reason_of_mark
+from trimtab.routing.adapt_request import Outcome, adapt_body
+from trimtab.routing.schema_cache import CollectionRoutes
+from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
+from trimtab.server.dispatch import Plan, Way
+from trimtab.server.rankings import Ranking, read_rankings
+from trimtab.server.request_head import MARK, RequestHead
+from trimtab.server.route_table import Table
+from trimtab.server.shadow import Watch
+from trimtab.server.worker_state import Traffic, credentials_of
+from trimtab.upstream.http1 import unpack
+
+
+@dataclass(slots=True)  # unfrozen: made for every query
+class Prepared:
+    """A request that is ready to be sent.
+
+    Attributes:
+        body: Its body; where nothing was adapted, as it came.
+        mark: The mark of the adapters that were used, or empty.
+        watch: Where the route is in shadow mode: compares the answer.
+        outcome: What was decided; None for a request that was not looked into.
+    """
+
+    body: bytes
+    mark: bytes = b""
+    watch: Watch | None = None
+    outcome: Outcome | None = None
+
+
+def prepare_at_once(
+    traffic: Traffic, table: Table, plan: Plan, head: RequestHead, body: bytes
+) -> Prepared | None:
+    """Adapt a request, where Qdrant need not be asked anything for it.
+
+    Args:
+        traffic: What all requests share.
+        table: The table that the request began with.
+        plan: What is to be done.
+        head: The request's head.
+        body: Its body, as it came.
+
+    Returns:
+        What to send, or None where :func:`prepare` must ask first.
+
+    Raises:
+        SidecarError: The request is refused.
+    """
+    if plan.way is Way.SERVE:
+        unpacked = _unpack(table, head, body)
+        if unpacked is None:
+            raise MalformedError("the body is in a coding that is not known here")
+        body = unpacked
+    if plan.endpoint is None:
+        return Prepared(body)
+    mark = head.values.get(MARK)
+    if mark is not None and not plan.endpoint.is_write:
+        reason = reason_of_mark(mark.decode("latin-1"))
+        return Prepared(body, outcome=Outcome(body, Counter({reason: 1})))
+    collection = plan.endpoint.collection
+    if plan.endpoint.is_write:
+        unchecked = table.book.unchecked_routes(collection)
+        if unchecked is None:
+            return None
+        return _adapt(traffic, table, plan, head, (unchecked, body))
+    try:
+        routes = table.known_routes(collection)
+    except ConfigError as error:
+        routes = traffic.fitting_routes(table, collection, error)
+    return None if routes is None else _adapt(traffic, table, plan, head, (routes, body))
+
+
+async def prepare(
+    traffic: Traffic, table: Table, plan: Plan, head: RequestHead, body: bytes
+) -> Prepared:
+    """Ask Qdrant what must be known of a collection, then adapt; see :func:`prepare_at_once`."""
+    collection = "" if plan.endpoint is None else plan.endpoint.collection
+    credentials = credentials_of(head.fields, traffic.own_key)
+    try:
+        routes = await traffic.look_up(
+            table, collection, lambda question: traffic.ask_rest(question, credentials, plan.prefix)
+        )
+    except ConfigError as error:
+        if plan.endpoint is not None and plan.endpoint.is_write:
+            routes = table.book.unchecked_routes(collection) or {}
+        else:
+            routes = traffic.fitting_routes(table, collection, error)
+    return _adapt(traffic, table, plan, head, (routes, body))
+
+
+def _adapt(
+    traffic: Traffic,
+    table: Table,
+    plan: Plan,
+    head: RequestHead,
+    given: tuple[CollectionRoutes, bytes],
+) -> Prepared:
+    """Adapt a body by routes that are known."""
+    routes, body = given
+    endpoint = plan.endpoint
+    if endpoint is None:
+        return Prepared(body)
+    content = body
+    if b"content-encoding" in head.values and routes and plan.way is not Way.SERVE:
+        unpacked = _unpack(table, head, body)
+        if unpacked is None:
+            return Prepared(body, outcome=Outcome(body, Counter({Reason.ENCODED: 1})))
+        content = unpacked
+    outcome = adapt_body(endpoint, content, routes, table.policies)
+    if outcome.mark:
+        return Prepared(outcome.content, outcome.mark.encode(), outcome=outcome)
+    if outcome.decisions.keys() == NOTHING_FOUND and routes and holds_vector(content):
+        traffic.count_bypass("rest", Bypass.FIELD, "/".join(endpoint.call))
+    watch = None
+    if Reason.SHADOW in outcome.decisions and traffic.shadow.is_wanted():
+        is_served = plan.way is Way.SERVE
+        twin = _Twin(traffic, table, plan, head, (routes, content, is_served))
+        watch = Watch(traffic.shadow, endpoint.collection, twin.ask)
+    return Prepared(body, watch=watch, outcome=outcome)
+
+
+def _unpack(table: Table, head: RequestHead, body: bytes) -> bytes | None:
+    """Undo a body's content coding; None for one that is not known here.
+
+    What can't be undone is refused rather than passed: Qdrant might read it all the same.
+    """
+    coding = head.values.get(b"content-encoding", b"")
+    return unpack(body, coding, table.settings.limits.body_bytes)
+
+
+class _Twin:
+    """The adapted query beside a raw one."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        table: Table,
+        plan: Plan,
+        head: RequestHead,
+        given: tuple[CollectionRoutes, bytes, bool],
+    ) -> None:
+        """Keep what is needed to ask it later."""
+        self._traffic = traffic
+        self._table = table
+        self._plan = plan
+        self._head = head
+        self._routes, self._content, self._is_served = given
+
+    async def ask(self) -> Sequence[Ranking] | None:
+        """Ask it; None where nothing in it is adapted."""
+        endpoint = self._plan.endpoint
+        if endpoint is None:
+            return None
+        outcome = adapt_body(
+            endpoint, self._content, self._routes, self._table.policies, shadow=True
+        )
+        if not outcome.mark:
+            return None
+        if not self._is_served:
+            return await self._traffic.ask_twin(self._head.target, self._head.fields, outcome)
+        answered = await answer_from_index(
+            self._table, self._head.method, self._plan.target, outcome.content
+        )
+        return read_rankings(orjson.loads(b"" if answered is None else answered.body))
+
+
+async def answer_from_index(
+    table: Table, method: bytes, target: bytes, body: bytes
+) -> Reply | None:
+    """Ask the served indexes, in a thread: FAISS lets go of the interpreter while it searches."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, table.collections.answer, method.decode(), target, body)

@@ -1,0 +1,162 @@
+"""How an answer is written: as it comes from Qdrant, from an index, or as an error."""
+
+from typing import Any, Protocol
+
+from trimtab.faiss_collections.replies import Reply
+from trimtab.server.request_head import MARK, RequestHead
+from trimtab.server.shadow import Watch
+from trimtab.upstream.http1 import (
+    LAST_CHUNK,
+    Fields,
+    chunk,
+    encode_head,
+    end_to_end,
+    error_reply,
+    reply,
+    status_line,
+)
+from trimtab.upstream.rest_connection import AnswerHead
+
+_LENGTH = frozenset({b"content-length"})
+"""An interim answer and one of 204 have none: RFC 9110, 8.6."""
+
+
+class Client(Protocol):
+    """The connection that an exchange belongs to."""
+
+    def write(self, data: bytes) -> None:
+        """Send (a piece of) the answer."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Tell whether the client keeps up."""
+
+    def set_upstream_writable(self, *, writable: bool) -> None:
+        """Read more of the request's body, or not for now."""
+
+    def exchange_ended(self, exchange: Any, *, keep_alive: bool) -> None:
+        """The answer is whole."""
+
+    def abort(self) -> None:
+        """Break the connection."""
+
+
+class Answering:
+    """The half of an exchange that writes the answer.
+
+    Attributes:
+        has_answered: True once a part of the answer is sent.
+        keep_alive: True where the client's connection is to stay open.
+        mark: Of the adapters that were used, or empty.
+        watch: Sees the answer pass by, where it is to be compared.
+        status: Of the answer.
+    """
+
+    has_answered = False
+    mark = b""
+    watch: Watch | None = None
+    status = 0
+    _is_answer_chunked = False
+
+    def __init__(self, client: Client, head: RequestHead) -> None:
+        """Belong to a request."""
+        self._client = client
+        self._head = head
+        self.keep_alive = head.keep_alive
+
+    @property
+    def takes_plain_answers(self) -> bool:
+        """Tell whether an answer's head may come unread."""
+        return self.watch is None and not self._head.is_for_head
+
+    def interim_received(self, head: AnswerHead) -> None:
+        """Pass on a head of 1xx."""
+        if not self._head.is_http_10:
+            fields = end_to_end(head.fields, without=_LENGTH)
+            self._client.write(encode_head(status_line(head.status, head.reason), fields))
+
+    def begin_answer(self, head: AnswerHead, *, keep_alive: bool) -> None:
+        """Pass on the head of Qdrant's answer."""
+        self.status = head.status
+        fields = end_to_end(head.fields, without=_LENGTH if head.status == 204 else frozenset())
+        if self.mark:
+            fields.append((MARK, self.mark))
+        if head.is_chunked:
+            self._frame(fields)
+        self.keep_alive = self.keep_alive and keep_alive
+        if not self.keep_alive:
+            fields.append((b"connection", b"close"))
+        elif self._head.is_http_10:
+            fields.append((b"connection", b"keep-alive"))
+        if self.watch is not None:
+            self.watch.head_received(head)
+        self._write(encode_head(status_line(head.status, head.reason), fields))
+
+    def give_plain_answer(self, head: bytes, body: bytes, *, keep_alive: bool) -> None:
+        """Pass on an answer of 200 that is whole, its head in one piece without its end."""
+        self.status = 200
+        self.keep_alive = keep_alive
+        if self.mark:
+            head = b"%b%b: %b\r\n" % (head, MARK, self.mark)
+        if not keep_alive:
+            head += b"connection: close\r\n"
+        elif self._head.is_http_10:
+            head += b"connection: keep-alive\r\n"
+        self._write(b"%b\r\n%b" % (head, body))
+
+    def _frame(self, fields: Fields) -> None:
+        """Say where an answer ends whose length is not known."""
+        if self._head.is_http_10:
+            self.keep_alive = False
+        else:
+            self._is_answer_chunked = True
+            fields.append((b"transfer-encoding", b"chunked"))
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on a piece of the answer."""
+        if self.watch is not None:
+            self.watch.data_received(data)
+        self._client.write(chunk(data) if self._is_answer_chunked else data)
+
+    def end_answer(self) -> None:
+        """Pass on the end of the answer."""
+        if self._is_answer_chunked:
+            self._client.write(LAST_CHUNK)
+        if self.watch is not None:
+            self.watch.answer_ended()
+
+    def give_reply(self, answered: Reply, *, keep_alive: bool) -> None:
+        """Write an index's answer."""
+        self.status = answered.status
+        if self.watch is not None:
+            self.watch.head_received(AnswerHead(answered.status, b"", [], is_chunked=False))
+            self.watch.data_received(answered.body)
+            self.watch.answer_ended()
+        fields = [(MARK, self.mark)] if self.mark else []
+        if keep_alive and self._head.is_http_10:
+            fields.append((b"connection", b"keep-alive"))
+        self._write(
+            reply(
+                answered.status,
+                answered.body,
+                answered.content_type.encode(),
+                keep_alive=keep_alive,
+                fields=fields,
+                is_bodiless=self._head.is_for_head,
+            )
+        )
+
+    def give_error(self, status: int, message: str) -> None:
+        """Write an error of the sidecar's own."""
+        self.status = status
+        self.keep_alive = self.keep_alive and not self._head.is_http_10
+        self._write(
+            error_reply(
+                status, message, keep_alive=self.keep_alive, is_bodiless=self._head.is_for_head
+            )
+        )
+
+    def _write(self, data: bytes) -> None:
+        """Begin the answer."""
+        self.has_answered = True
+        self._client.write(data)

@@ -1,0 +1,222 @@
+"""The route table that is in force, and how another takes its place.
+
+A table is made whole and checked before anything changes, then swapped in by one assignment; a
+request keeps the table that it began with. The one before stays in memory, to go back to.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.errors import ConfigError
+from trimtab.faiss_collections.service import Collections
+from trimtab.model.adapter import Adapter
+from trimtab.model.onnx_file import naming_file, read_content, resolve_model_path
+from trimtab.rewrite.policies import Policies
+from trimtab.routing.adapt_request import is_write_guarded
+from trimtab.routing.routes import Route, Routes
+from trimtab.routing.schema_cache import CollectionRoutes, Facts, RouteBook, check_routes
+from trimtab.settings import CollectionSettings, RouteSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+FIXED = ("listen", "upstream", "admin", "telemetry", "workers", "facts", "shadow", "reload")
+"""Settings that only a restart changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Everything that a request needs to know of the settings.
+
+    Attributes:
+        settings: What it was made of.
+        routes: All routes.
+        book: The routes, held against what Qdrant says of its collections.
+        collections: FAISS indexes that are served as collections.
+        stamps: Size and time of change of their files.
+        is_guarded: True where some write may have to be watched.
+        number: Grows with every table.
+    """
+
+    settings: Settings
+    routes: Routes
+    book: RouteBook
+    collections: Collections
+    stamps: Mapping[Path, tuple[int, int]]
+    is_guarded: bool
+    number: int
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """Give what tells one table from another: settings, models by their bytes, indexes."""
+        marks = tuple(route.adapter.mark for route in self.routes)
+        return self.settings, marks, tuple(self.stamps.items())
+
+    @property
+    def policies(self) -> Policies:
+        """The user's settings."""
+        return self.settings.policies
+
+    def known_routes(self, name: str) -> CollectionRoutes | None:
+        """Give the routes of a collection or alias, or None where Qdrant must be asked first.
+
+        Raises:
+            ConfigError: An adapter can't serve the collection.
+        """
+        if name in self.collections:
+            return self.routes.of_collection(name)
+        return self.book.known_routes(name)
+
+
+class Live:
+    """The table in force.
+
+    Attributes:
+        current: The table.
+        previous: The one before, if there was one.
+    """
+
+    def __init__(self, read: Callable[[], Settings], facts: Facts) -> None:
+        """Make the first table.
+
+        Args:
+            read: Reads the settings, as they are now.
+            facts: What Qdrant said; outlives tables.
+
+        Raises:
+            SidecarError: The settings, a model or an index can't be used.
+        """
+        self._read = read
+        self._facts = facts
+        self.previous: Table | None = None
+        self.current: Table = self._make(read(), None)
+
+    def prepare(self) -> Table:
+        """Make a table of the settings as they are now; changes nothing yet. Files are read.
+
+        Raises:
+            SidecarError: They can't be used.
+        """
+        return self._make(self._read(), self.current)
+
+    def commit(self, table: Table) -> None:
+        """Put a table in force; the one before is kept, unless nothing differs."""
+        if table.content != self.current.content:
+            self.previous = self.current
+        self.current = table
+
+    def roll_back(self) -> bool:
+        """Put the previous table in force again; False where there is none."""
+        if self.previous is None:
+            return False
+        self.previous, self.current = self.current, self.previous
+        return True
+
+    def _make(self, settings: Settings, old: Table | None) -> Table:
+        """Make a table, taking over from the old one what has not changed."""
+        if old is not None:
+            _tell_fixed(old.settings, settings)
+        routes = _make_routes(settings.routes, old)
+        found = stamps(settings.collections)
+        collections = _load_collections(settings, old)
+        _check_places(settings, routes)
+        for collection in settings.collections:
+            check_routes(
+                routes.of_collection(collection.name).values(),
+                collections.vectors(collection.name),
+            )
+        return Table(
+            settings=settings,
+            routes=routes,
+            book=RouteBook(routes, self._facts),
+            collections=collections,
+            stamps=found,
+            is_guarded=is_write_guarded({str(route): route for route in routes}, settings.policies),
+            number=1 if old is None else old.number + 1,
+        )
+
+
+def _make_routes(settings: tuple[RouteSettings, ...], old: Table | None) -> Routes:
+    """Load the adapters; one that has not changed is not made again."""
+    known: dict[str, Adapter] = {}
+    if old is not None:
+        known = {route.adapter.version: route.adapter for route in old.routes}
+    return Routes(
+        Route.make(
+            each.collection,
+            _load(each.adapter, known),
+            vector_name=each.vector,
+            on_error=each.on_error,
+            mode=each.mode,
+            share=each.share,
+        )
+        for each in settings
+    )
+
+
+def _check_places(settings: Settings, routes: Routes) -> None:
+    """Refuse routes that lead nowhere, and warn of those that are likely to be a mistake.
+
+    Raises:
+        ConfigError: There is no Qdrant, and no index of a route's name.
+    """
+    names = [each.name for each in settings.collections]
+    has_upstream = settings.upstream.rest or settings.upstream.grpc
+    for route in routes:
+        if not has_upstream and route.collection not in names:
+            raise ConfigError(
+                f"{route} is no index of [[collection]], and there is no Qdrant in [upstream]; "
+                f"the indexes are: {', '.join(map(repr, names))}"
+            )
+        if route.remark:
+            logger.warning("route is likely to be a mistake", extra={"cause": route.remark})
+
+
+def _load(path: Path, known: dict[str, Adapter]) -> Adapter:
+    """Load an adapter, unless the same bytes are loaded already.
+
+    Raises:
+        ModelError: It can't be used; the message names the file.
+    """
+    file = resolve_model_path(path)
+    content = read_content(file)
+    version = hashlib.sha256(content).hexdigest()[:12]
+    if version not in known:
+        with naming_file(file):
+            known[version] = Adapter.from_bytes(content)
+    return known[version]
+
+
+def _load_collections(settings: Settings, old: Table | None) -> Collections:
+    """Open the indexes, unless the same ones are open already."""
+    if (
+        old is not None
+        and old.settings.collections == settings.collections
+        and stamps(settings.collections) == old.stamps
+    ):
+        return old.collections
+    return Collections.load(settings.collections, alone=not settings.upstream.rest)
+
+
+def stamps(collections: tuple[CollectionSettings, ...]) -> Mapping[Path, tuple[int, int]]:
+    """Give size and time of change of every file of some collections."""
+    paths = [path for each in collections for path in (each.index, each.ids, each.payload) if path]
+    return {path: stamp(path) for path in paths}
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Give a file's size and time of change; zeros where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _tell_fixed(old: Settings, new: Settings) -> None:
+    """Warn of settings that differ and only count after a restart."""
+    for name in FIXED:
+        if getattr(old, name) != getattr(new, name):
+            logger.warning("setting counts only after a restart", extra={"setting": name})

@@ -1,0 +1,329 @@
+"""What `trimtab serve` is told: one TOML file, or the same by flags, as frozen values.
+
+Read once, at the edge (:mod:`trimtab.settings_file`), and handed down. Secrets stand in the
+environment; a setting names the variable.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trimtab.errors import ConfigError
+from trimtab.rewrite.policies import Policies
+from trimtab.routing.routes import Mode, OnError
+
+ANY_PREFIX = "any"
+"""The ``path_prefix`` that takes any."""
+_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+
+
+def is_plain_segment(segment: str) -> bool:
+    """Tell whether a segment of a path, once it is decoded, means itself wherever it is read."""
+    return segment not in {".", ".."} and _SEGMENT.fullmatch(segment) is not None
+
+
+def read_prefix(text: str) -> tuple[str, ...]:
+    """Read a path that stands before others, as in ``/qdrant``, into its segments.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    parts = tuple(part for part in text.split("/") if part)
+    if not all(map(is_plain_segment, parts)):
+        raise ConfigError(f"{text!r} is no path; expected one as in '/qdrant', or '' for none")
+    if "collections" in parts:
+        raise ConfigError(f"{text!r} holds Qdrant's own '/collections'; expected what is before it")
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where something listens.
+
+    Attributes:
+        host: Name or address; IPv6 without its brackets.
+        port: 0 takes a free one when listening.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Write it as in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read ``HOST:PORT``.
+
+        Raises:
+            ConfigError: It is none.
+        """
+        if "@" in text:  # not shown: it may be a secret
+            raise ConfigError("address holds credentials; expected HOST:PORT")
+        try:
+            parts = urlsplit(f"//{text}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        extra = (parts.path, parts.query, parts.fragment) if host else ()
+        if not host or port is None or any(extra) or "@" in text or "?" in text or "#" in text:
+            raise ConfigError(f"address {text!r}; expected HOST:PORT, as in 127.0.0.1:6333")
+        return cls(host, port)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One address of the upstream.
+
+    Attributes:
+        address: Host and port.
+        is_tls: True for TLS.
+    """
+
+    address: Address
+    is_tls: bool
+
+    def __str__(self) -> str:
+        """Write it as a URL."""
+        return f"{'https' if self.is_tls else 'http'}://{self.address}"
+
+    @classmethod
+    def parse(cls, text: str, *, default_port: int) -> "Origin":
+        """Read ``http://HOST:PORT``, ``https://HOST:PORT`` or ``HOST:PORT``.
+
+        Raises:
+            ConfigError: It is none of these.
+        """
+        if "@" in text:
+            raise ConfigError(
+                "upstream holds credentials; expected http://HOST:PORT, and the key in "
+                "the variable that api_key_env names"
+            )
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            scheme, rest = "http", text
+        rest = rest.removesuffix("/")
+        if scheme not in {"http", "https"} or not rest or "/" in rest:
+            raise ConfigError(
+                f"upstream {text!r}; expected http://HOST:PORT or https://HOST:PORT, without a "
+                "path; a path before Qdrant's own goes into path_prefix of [upstream]"
+            )
+        has_port = rest.rpartition(":")[2].isdecimal() and not rest.endswith("]")
+        return cls(Address.parse(rest if has_port else f"{rest}:{default_port}"), scheme == "https")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where the sidecar listens.
+
+    Attributes:
+        rest: For Qdrant's REST; None for no such listener.
+        grpc: For Qdrant's gRPC.
+        admin: For ``/trimtab/*``; keep it off public networks.
+        certificate: PEM file with the listener's certificate chain; TLS for ``rest`` and ``grpc``.
+        key: PEM file with its private key.
+        path_prefix: What clients put before Qdrant's own paths over REST, as in ``/qdrant``; it is
+            taken away. ``any``: whatever stands before ``/collections`` is left where it is.
+            Empty: nothing does.
+        busy_poll_us: Microseconds that a worker stays awake for what comes next over REST, where
+            its last waits were mostly shorter; 0 to sleep at once.
+    """
+
+    rest: Address | None = Address("127.0.0.1", 6333)
+    grpc: Address | None = None
+    admin: Address | None = Address("127.0.0.1", 6340)
+    certificate: Path | None = None
+    key: Path | None = None
+    path_prefix: str = ANY_PREFIX
+    busy_poll_us: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """The Qdrant behind.
+
+    Attributes:
+        rest: Its REST addresses, any of which may answer; a name stands for all its addresses.
+        grpc: Its gRPC addresses.
+        path_prefix: What stands before Qdrant's own paths at the REST addresses, as behind an
+            ingress; it is put there.
+        ca: PEM file with the authorities to trust; else the system's.
+        certificate: PEM file with a client certificate.
+        key: PEM file with its private key.
+        api_key_env: Variable with the key for the sidecar's own questions. Callers' keys are passed
+            on whatever it says.
+        connect_timeout_s: Seconds until an address counts as unreachable.
+        query_timeout_s: Seconds until a REST query without an answer ends with 504; other requests,
+            and gRPC calls, may take as long as their caller waits.
+        max_connections: REST connections to one address, at most.
+        idle_timeout_s: Seconds after which an unused connection is closed; Qdrant closes its own
+            after 5.
+        check_interval_s: Seconds between checks of an address that has failed.
+        resolve_interval_s: Seconds between look-ups of names.
+    """
+
+    rest: tuple[Origin, ...] = ()
+    grpc: tuple[Origin, ...] = ()
+    path_prefix: str = ""
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    api_key_env: str = "QDRANT_API_KEY"
+    connect_timeout_s: float = 2.0
+    query_timeout_s: float = 60.0
+    max_connections: int = 256
+    idle_timeout_s: float = 4.0
+    check_interval_s: float = 0.5
+    resolve_interval_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """Which adapter serves which vector.
+
+    Attributes:
+        collection: A collection or an alias; an alias wins over the collection behind it.
+        adapter: The model file or its folder.
+        vector: The vector's name; empty for the unnamed one.
+        mode: ``on``, ``off``, ``shadow`` or ``canary``.
+        share: For ``canary``, the share of queries that are adapted, 0 to 1.
+        on_error: What to do where a query can't be adapted; unless given, the adapter's kind of use
+            decides.
+    """
+
+    collection: str
+    adapter: Path
+    vector: str = ""
+    mode: Mode = "on"
+    share: float = 0.1
+    on_error: OnError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSettings:
+    """A FAISS index that is served as a read-only collection.
+
+    Attributes:
+        name: The collection's name.
+        index: The index file.
+        ids: Text file whose line i is the id of row i; without it the index's own ids.
+        payload: Payloads by id, JSON Lines or Parquet.
+    """
+
+    name: str
+    index: Path
+    ids: Path | None = None
+    payload: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take.
+
+    Attributes:
+        body_bytes: Largest body of a query, packed or unpacked; Qdrant's own limit is 32 MiB.
+            Bodies that are only passed on have none.
+        head_bytes: Largest head of a request, request line included.
+        connections: Open client connections of one worker.
+        head_timeout_s: Seconds for a whole head, from its first byte.
+        body_timeout_s: Seconds without a byte of a body, or with a client that does not read.
+        idle_timeout_s: Seconds that a connection may stay open between requests.
+        drain_timeout_s: Seconds that requests may go on for after SIGTERM.
+    """
+
+    body_bytes: int = 32 * 2**20
+    head_bytes: int = 64 * 2**10
+    connections: int = 10_000
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    idle_timeout_s: float = 75.0
+    drain_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """How routes in shadow mode are watched.
+
+    Attributes:
+        share: Share of the requests whose adapted twin is asked as well, 0 to 1.
+        concurrent: Twins under way at once; a request beyond that has none.
+        kept: Comparisons that ``/trimtab/shadow`` shows.
+    """
+
+    share: float = 1.0
+    concurrent: int = 4
+    kept: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """Who may use ``/trimtab/*``.
+
+    Attributes:
+        token_env: Variable with the token that all but health and readiness ask for; empty for
+            none.
+    """
+
+    token_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadSettings:
+    """When routes are read anew, beside SIGHUP and ``POST /trimtab/reload``.
+
+    Attributes:
+        watch: True to do so when the file, or a model that it names, changes.
+        interval_s: Seconds between looks at the files.
+    """
+
+    watch: bool = True
+    interval_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FactsSettings:
+    """How long is believed what Qdrant said of its collections.
+
+    Attributes:
+        ttl_s: Seconds. Changes that pass through the sidecar are noticed at once.
+    """
+
+    ttl_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What is told about requests beside the metrics.
+
+    Attributes:
+        traces: True for OpenTelemetry spans; needs ``trimtab[otel]``, and takes its own settings
+            from the ``OTEL_*`` variables.
+    """
+
+    traces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a server is told.
+
+    Attributes:
+        workers: Processes that share the listeners.
+        source: The file that it was read from, if one was.
+    """
+
+    listen: ListenSettings = field(default_factory=ListenSettings)
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    routes: tuple[RouteSettings, ...] = ()
+    collections: tuple[CollectionSettings, ...] = ()
+    policies: Policies = field(default_factory=Policies)
+    limits: Limits = field(default_factory=Limits)
+    shadow: ShadowSettings = field(default_factory=ShadowSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
+    reload: ReloadSettings = field(default_factory=ReloadSettings)
+    facts: FactsSettings = field(default_factory=FactsSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    workers: int = 1
+    source: Path | None = None

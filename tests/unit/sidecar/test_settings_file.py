@@ -1,0 +1,188 @@
+"""sidecar.toml and flags, read into one value."""
+
+import pickle
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trimtab.errors import ConfigError
+from trimtab.settings import Address, CollectionSettings, RouteSettings, Settings
+from trimtab.settings_file import Source, parse_settings
+
+WHOLE = """
+workers = 3
+[listen]
+rest = "127.0.0.1:7000"
+grpc = "127.0.0.1:7001"
+admin = ""
+certificate = "c.pem"
+key = "/keys/k.pem"
+[upstream]
+rest = ["http://a:1", "https://b"]
+grpc = "https://c"
+connect_timeout_s = 3
+[[route]]
+collection = "docs"
+adapter = "models/docs"
+[[route]]
+collection = "docs"
+vector = "title"
+adapter = "/models/title.onnx"
+mode = "canary"
+share = 0.25
+on_error = "refuse"
+[[collection]]
+name = "papers"
+index = "papers.faiss"
+payload = "papers.jsonl"
+[policies]
+inference = "refuse"
+[limits]
+body_bytes = 5
+[shadow]
+share = 0.5
+[admin]
+token_env = "TOKEN"
+[reload]
+watch = false
+[facts]
+ttl_s = 5
+"""
+
+
+def read(folder: Path, text: str, **flags: Any) -> Settings:
+    path = folder / "sidecar.toml"
+    path.write_text(text)
+    return Source.of(path, flags).read()
+
+
+def test_a_whole_file_is_read(tmp_path: Path) -> None:
+    settings = read(tmp_path, WHOLE)
+    assert settings.workers == 3
+    assert settings.listen.rest == Address("127.0.0.1", 7000)
+    assert settings.listen.admin is None
+    assert settings.listen.certificate == tmp_path / "c.pem"
+    assert settings.listen.key == Path("/keys/k.pem")
+    assert [str(each) for each in settings.upstream.rest] == ["http://a:1", "https://b:6333"]
+    assert [str(each) for each in settings.upstream.grpc] == ["https://c:6334"]
+    assert settings.upstream.connect_timeout_s == 3.0
+    assert settings.routes == (
+        RouteSettings("docs", tmp_path / "models/docs"),
+        RouteSettings("docs", Path("/models/title.onnx"), "title", "canary", 0.25, "refuse"),
+    )
+    assert settings.collections == (
+        CollectionSettings("papers", tmp_path / "papers.faiss", None, tmp_path / "papers.jsonl"),
+    )
+    assert settings.policies.inference == "refuse"
+    assert settings.limits.body_bytes == 5
+    assert (settings.shadow.share, settings.admin.token_env) == (0.5, "TOKEN")
+    assert (settings.reload.watch, settings.facts.ttl_s) == (False, 5.0)
+    assert settings.source == tmp_path / "sidecar.toml"
+
+
+def test_what_is_not_said_keeps_its_default(tmp_path: Path) -> None:
+    settings = read(tmp_path, 'upstream.rest = "qdrant"\n')
+    plain = Settings()
+    for field in fields(Settings):
+        if field.name not in {"upstream", "source"}:
+            assert getattr(settings, field.name) == getattr(plain, field.name)
+
+
+def test_flags_alone_are_enough() -> None:
+    flags = {
+        "rest": "127.0.0.1:0",
+        "upstream_rest": ("http://q:1", "http://r:1"),
+        "route": ("docs=models/docs", "docs/text=models/text"),
+        "collection": ("papers=p.faiss",),
+        "mode": "canary",
+        "share": 0.5,
+        "workers": 2,
+    }
+    settings = Source.of(None, flags).read()
+    assert settings.source is None
+    assert settings.workers == 2
+    assert settings.listen.rest == Address("127.0.0.1", 0)
+    assert len(settings.upstream.rest) == 2
+    assert [(each.collection, each.vector) for each in settings.routes] == [
+        ("docs", ""),
+        ("docs", "text"),
+    ]
+    assert {(each.mode, each.share) for each in settings.routes} == {("canary", 0.5)}
+    assert settings.routes[0].adapter == Path("models/docs").absolute()
+    assert settings.collections[0].index == Path("p.faiss").absolute()
+
+
+def test_flags_go_before_the_file_and_leave_the_rest_of_it(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path, WHOLE, rest="127.0.0.1:1", upstream_rest=("http://z:1",), route=("x=y",)
+    )
+    assert settings.listen.rest == Address("127.0.0.1", 1)
+    assert settings.listen.grpc == Address("127.0.0.1", 7001)
+    assert [str(each) for each in settings.upstream.rest] == ["http://z:1"]
+    assert settings.upstream.connect_timeout_s == 3.0
+    assert [each.collection for each in settings.routes] == ["x"]
+
+
+def test_the_file_is_read_anew_each_time_also_in_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.toml"
+    path.write_text('upstream.rest = "a"\n')
+    source: Source = pickle.loads(pickle.dumps(Source.of(path, {"workers": 2})))  # noqa: S301
+    assert source.read().workers == 2
+    path.write_text('upstream.rest = "a"\nlimits.body_bytes = 7\n')
+    assert source.read().limits.body_bytes == 7
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_share_outside_its_range_is_refused(share: float) -> None:
+    route = {"collection": "docs", "adapter": "a", "share": share}
+    with pytest.raises(ConfigError, match="share"):
+        parse_settings({"upstream": {"rest": "q"}, "route": [route]}, "told", Path())
+
+
+@pytest.mark.parametrize("on_error", ["passthrough", "refuse"])
+@pytest.mark.parametrize("mode", ["on", "off", "shadow", "canary"])
+def test_every_mode_and_failure_policy_can_be_set(mode: str, on_error: str) -> None:
+    route = {"collection": "docs", "adapter": "a", "mode": mode, "on_error": on_error}
+    settings = parse_settings({"upstream": {"rest": "q"}, "route": [route]}, "told", Path())
+    assert (settings.routes[0].mode, settings.routes[0].on_error) == (mode, on_error)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"limits": 7}, ("told", "[limits]", "table")),
+        ({"limits": {"nothing": 7}}, ("[limits]", "nothing", "body_bytes")),
+        ({"route": [{"adapter": "a"}]}, ("route", "collection")),
+        ({"route": {"collection": "a", "adapter": "b"}}, ("[[route]]",)),
+        ({"route": [7]}, ("route", "table")),
+        ({"facts": {"ttl_s": "5"}}, ("[facts]", "ttl_s", "float")),
+        ({"facts": {"ttl_s": float("nan")}}, ("ttl_s",)),
+        ({"workers": True}, ("workers",)),
+        ({"workers": 0}, ("workers",)),
+        ({"source": "x"}, ("source",)),
+        ({"listen": {"rest": "x"}}, ("[listen]", "rest", "HOST:PORT")),
+        ({"upstream": {"rest": [7]}}, ("[upstream]", "rest")),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(record: dict[str, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings({"upstream": {"rest": "q"}, **record}, "told", Path())
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["docs", "=model", "docs=", ""])
+def test_a_route_flag_that_cannot_be_read_is_refused(flag: str) -> None:
+    with pytest.raises(ConfigError, match="--route"):
+        Source.of(None, {"route": (flag,)})
+
+
+def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.toml", tmp_path):
+        with pytest.raises(ConfigError, match="can't read"):
+            Source.of(path, {}).read()
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not TOML"):
+        Source.of(tmp_path / "binary.toml", {}).read()

@@ -1,0 +1,366 @@
+"""What a click log's values and rows mean: read right, or refused with the option that decides."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.label_files import write_rows
+from tests.support.sets import write_jsonl
+from trimtab_training.data.importers import ClickSettings, ImportSettings, import_labels
+from trimtab_training.data.importers.click_log import ClickLog
+from trimtab_training.data.importers.tally import Tally
+from trimtab_training.data.qrels import Qrels, load_splits
+from trimtab_training.data.splits import MIN_DEV_QUERIES
+from trimtab_training.errors import ConfigError, DataError
+
+Rows = list[dict[str, Any]]
+
+
+def searches(path: Path, tally: Tally | None = None, **chosen: Any) -> list[tuple[Any, Any]]:
+    """Give what was shown and clicked in every search."""
+    log = ClickLog(path, {}, chosen=ClickSettings(**chosen))
+    found = [one for _, one in log.searches(tally or Tally())]
+    return [(one.shown, sorted(one.clicked)) for one in found]
+
+
+def imported(
+    tmp_path: Path, source: Path, **clicks: Any
+) -> tuple[dict[str, Qrels], dict[str, Any]]:
+    settings = ImportSettings(clicks=ClickSettings(**clicks))
+    record = import_labels("clicks", source, tmp_path / "out", settings)
+    return load_splits(tmp_path / "out" / "qrels"), record
+
+
+def page(docs: str, *, clicked: str = "", first: int = 1, **more: Any) -> Rows:
+    """One search as rows: a document a letter."""
+    return [
+        {"query": "q", "doc_id": doc, "rank": rank, "clicked": int(doc in clicked), **more}
+        for rank, doc in enumerate(docs, start=first)
+    ]
+
+
+def ranked(docs: str, first: int = 1) -> dict[str, int]:
+    return {doc: rank for rank, doc in enumerate(docs, start=first)}
+
+
+# Clicks as masks
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        ([0, 1, 0], [1, 0, 1]), ([False, True, False], [True, False, True]),
+        (["0", "1", "0"], ["1", "0", "1"]), ("0,1,0", "1,0,1"), ("0 1 0", "1 0 1"),
+        ("0|1|0", "1|0|1"), ("[0, 1, 0]", "[1, 0, 1]"),
+        ("[False, True, False]", "[True, False, True]"),
+        ("true;false;false", "true;false;true"),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("docs", [["3", "4", "5"], [7, 8, 9], ["a", "b", "c"]], ids=str)
+def test_mask_of_clicks_is_no_list_of_ids(tmp_path: Path, masks: Any, docs: list[Any]) -> None:
+    rows = [{"query": "q", "shown": docs, "clicked": one} for one in masks]
+    first, second, third = map(str, docs)
+    found = [clicked for _, clicked in searches(write_rows(tmp_path / "log.jsonl", rows))]
+    assert found[0] in ([second], [first])
+    assert found[1] == sorted([first, third])
+
+
+def test_ids_of_a_small_corpus_are_no_mask(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": [0, 1], "clicked": one} for one in ([1, 0], [1], [])]
+    found = searches(write_rows(tmp_path / "log.jsonl", rows))
+    assert [clicked for _, clicked in found] == [["0", "1"], ["1"], []]
+
+
+def test_mask_and_ids_that_look_alike_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": [0, 1], "clicked": [1, 0]}] * 3
+    source = write_rows(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match="--clicked ids or --clicked mask"):
+        searches(source)
+    assert searches(source, clicked="mask")[0][1] == ["0"]
+    assert searches(source, clicked="ids")[0][1] == ["0", "1"]
+    mixed = [{"query": "q", "shown": ["a", "b"], "clicked": one} for one in (["a"], [0, 1])]
+    with pytest.raises(DataError, match=r"ids in 1 searches, and a mask, .* in 1"):
+        searches(write_rows(tmp_path / "mixed.jsonl", mixed))
+
+
+def test_clicks_on_what_was_never_shown_are_refused_where_they_are_most(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": ["a", "b"], "clicked": ["https://a"]}] * 3
+    source = write_rows(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match="3 of 3 clicks are on documents that were not shown, such"):
+        imported(tmp_path, source, estimate="pairwise")
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("true", "false"), ("Yes", "no"), ("1.0", "0.0"), (1, None)]
+)
+def test_flags_of_rows_are_read_in_every_spelling(tmp_path: Path, yes: Any, no: Any) -> None:
+    rows = [{**row, "clicked": yes if row["clicked"] else no} for row in page("ab", clicked="b")]
+    objects = [{"id": "a", "clicked": no}, {"id": "b", "clicked": yes}]
+    for kind in ("jsonl", "csv"):
+        assert searches(write_rows(tmp_path / f"log.{kind}", rows))[0][1] == ["b"]
+    whole = write_rows(tmp_path / "whole.jsonl", [{"query": "q", "shown": objects}])
+    assert searches(whole) == [({"a": 1, "b": 2}, ["b"])]
+
+
+def test_counts_over_several_searches_are_no_flags(tmp_path: Path) -> None:
+    rows = [{**row, "clicked": 17} for row in page("abc")]
+    with pytest.raises(DataError, match=r"17 clicks a clicked row: .*--estimate counts"):
+        searches(write_rows(tmp_path / "log.csv", rows))
+
+
+# Ranks
+
+
+def test_ranks_from_zero_are_shifted(tmp_path: Path) -> None:
+    rows = [*page("abc", clicked="a", first=0, search_id=1), *page("bac", first=0, search_id=2)]
+    assert searches(write_rows(tmp_path / "log.csv", rows)) == [
+        (ranked("abc"), ["a"]), (ranked("bac"), []),
+    ]  # fmt: skip
+    whole = [{"query": "q", "shown": ["a", "b"], "ranks": [0, 1], "clicked": []}]
+    assert searches(write_rows(tmp_path / "log.jsonl", whole)) == [(ranked("ab"), [])]
+
+
+def test_ranks_that_begin_at_zero_in_some_searches_are_asked_about(tmp_path: Path) -> None:
+    rows = [*page("abc", first=0, search_id=1), *page("abc", search_id=2)]
+    source = write_rows(tmp_path / "log.csv", rows)
+    with pytest.raises(DataError, match=r"1 documents have rank 0 and 2 rank 1: .*--ranks-from 0"):
+        searches(source)
+    assert searches(source, ranks_from=0)[1][0] == ranked("abc", 2)
+    tally = Tally()
+    assert searches(source, tally, ranks_from=1)[0][0] == {"b": 1, "c": 2}
+    assert set(tally.dropped) == {"rank is not a whole number from 1"}
+
+
+def test_ranks_go_on_over_pages_and_gaps(tmp_path: Path) -> None:
+    rows = [*page("ab", search_id=1), *page("cd", clicked="d", first=11, search_id=1)]
+    source = write_rows(tmp_path / "log.csv", rows)
+    assert searches(source) == [({"a": 1, "b": 2, "c": 11, "d": 12}, ["d"])]
+    alone = write_rows(tmp_path / "page.csv", page("cd", first=11, search_id=1))
+    assert searches(alone) == [({"c": 11, "d": 12}, [])]
+
+
+# What one search is
+
+
+def test_query_asked_again_in_a_session_is_another_search(tmp_path: Path) -> None:
+    pages = [page("abc", clicked="a"), page("acb", clicked="c"), page("acb"), page("bac")]
+    rows = [{"session_id": "s", **row} for one in pages for row in one]
+    source = write_rows(tmp_path / "log.csv", rows)
+    right = [
+        (ranked("abc"), ["a"]),
+        (ranked("acb"), ["c"]),
+        (ranked("acb"), []),
+        (ranked("bac"), []),
+    ]
+    assert searches(source) == right
+    as_search = [{"search_id": "s", **row} for one in (*pages[:2], pages[3]) for row in one]
+    tally = Tally()
+    assert searches(write_rows(tmp_path / "id.csv", as_search), tally) == [
+        right[0], right[1], right[3],
+    ]  # fmt: skip
+    assert sum(one.count for one in tally.noted.values()) == 2
+
+
+def test_sessions_whose_queries_change_and_interleave_are_taken_apart(tmp_path: Path) -> None:
+    one = page("abc", clicked="b", session_id="s")
+    other = [{**row, "query": "p"} for row in page("bca", session_id="s")]
+    third = page("cab", clicked="c", session_id="t")
+    mixed = [row for rows in zip(one, other, third, strict=True) for row in rows]
+    found = searches(write_rows(tmp_path / "log.csv", mixed))
+    assert found == [(ranked("abc"), ["b"]), (ranked("bca"), []), (ranked("cab"), ["c"])]
+
+
+def test_search_id_beside_a_session_wins_and_counts_within_it(tmp_path: Path) -> None:
+    rows = [
+        row
+        for session in "st"
+        for number in (1, 2)
+        for row in page("ab", clicked="b", session_id=session, search_id=number)
+    ]
+    assert searches(write_rows(tmp_path / "log.csv", rows)) == [(ranked("ab"), ["b"])] * 4
+
+
+def test_shuffled_rows_find_their_search(tmp_path: Path) -> None:
+    pages = [page("abcde", clicked="abcde"[n % 5], search_id=n) for n in range(50)]
+    rows = [row for one in pages for row in one]
+    rows = [rows[n] for n in np.random.default_rng(0).permutation(len(rows)).tolist()]
+    found = searches(write_rows(tmp_path / "log.csv", rows))
+    assert len(found) == 50
+    assert all(shown == ranked("abcde") and len(clicked) == 1 for shown, clicked in found)
+
+
+def test_search_whose_rows_are_too_far_apart_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab_training.data.importers.gather.MAX_OPEN", 3)
+    rows = [page("abc", search_id=number)[rank] for rank in range(3) for number in range(5)]
+    source = write_rows(tmp_path / "log.csv", rows)
+    with pytest.raises(
+        DataError, match=r"rows of 5 searches \(the first at log.csv:2\) .* sort the"
+    ):
+        searches(source)
+    assert len(searches(source, search_id="none")) > 5
+
+
+@pytest.mark.parametrize("step", [0, 1, -1], ids=["no times", "later", "earlier"])
+def test_pause_ends_a_search_of_a_session(tmp_path: Path, step: int) -> None:
+    start = 1_700_000_000
+    rows = [
+        *page("ab", session_id="s", **({"time": start} if step else {})),
+        *page("cd", first=3, session_id="s", **({"time": start + step * 60} if step else {})),
+        *page("ef", first=5, session_id="s", **({"time": start + step * 7200} if step else {})),
+    ]
+    found = [shown for shown, _ in searches(write_rows(tmp_path / "log.csv", rows))]
+    assert found == ([ranked("abcd"), ranked("ef", 5)] if step else [ranked("abcdef")])
+
+
+@pytest.mark.parametrize("column", ["session_id", "search_id"])
+def test_rows_of_events_are_one_search(tmp_path: Path, column: str) -> None:
+    shown, clicks = page("abc"), [{**row, "clicked": 1} for row in page("abc")]
+    rows = [*shown, clicks[1], clicks[0], *page("de", first=4)]
+    tally = Tally()
+    source = write_rows(tmp_path / "log.csv", [{column: "s", **row} for row in rows])
+    assert searches(source, tally) == [(ranked("abcde"), ["a", "b"])]
+    assert sum(one.count for one in tally.noted.values()) == 2
+
+
+def test_rows_without_any_id_are_neighbours(tmp_path: Path) -> None:
+    rows = [*page("abc", clicked="a"), *page("abc"), *[{**row, "query": "p"} for row in page("ab")]]
+    found = searches(write_rows(tmp_path / "log.csv", rows))
+    assert found == [(ranked("abc"), ["a"]), (ranked("abc"), []), (ranked("ab"), [])]
+
+
+def test_repeated_rows_of_a_search_id_count_once(tmp_path: Path) -> None:
+    rows = [row for row in page("abc", clicked="b", search_id=1) for _ in range(2)]
+    again = page("abc", clicked="b", search_id=2) * 2
+    found = searches(write_rows(tmp_path / "log.csv", [*rows, *again]))
+    assert found == [(ranked("abc"), ["b"])] * 2
+
+
+def test_columns_are_found_though_the_first_row_lacks_them(tmp_path: Path) -> None:
+    rows = page("ab", clicked="b", search_id=1, time=1_700_000_000)
+    del rows[0]["clicked"]
+    log = ClickLog(write_jsonl(tmp_path / "log.jsonl", rows), {})
+    assert [sorted(one.clicked) for _, one in log.searches(Tally())] == [["b"]]
+    assert log.has_times
+
+
+# Times and splits
+
+
+def dated(times: list[Any], tmp_path: Path) -> Path:
+    rows = [{"query": f"q{n}", "shown": ["a", "b"], "clicked": ["b"], "time": time}
+            for n, time in enumerate(times)]  # fmt: skip
+    return write_rows(tmp_path / "log.jsonl", rows)
+
+
+def test_compact_dates_part_a_log(tmp_path: Path) -> None:
+    source = dated([20250201 + n // 40 for n in range(400)], tmp_path)
+    cut = 1_738_713_600.0  # 2025-02-05
+    _, record = imported(tmp_path, source, estimate="counts", min_clicks=1.0, train_until=cut)
+    assert record["clicks"]["searches_by_split"] == [160, 0, 240]
+    assert record["understood"]["times"] == {
+        "first": "2025-02-01T00:00:00+00:00", "last": "2025-02-10T00:00:00+00:00",
+    }  # fmt: skip
+    assert "YYYYMMDD" in record["clicks"]["read"]["times"]
+
+
+def test_cuts_that_part_nothing_are_refused(tmp_path: Path) -> None:
+    source = dated([1_700_000_000 + n for n in range(50)], tmp_path)
+    for chosen, message in (
+        ({"train_until": 20250301.0}, "--train-until 1970-08-23T.* parts nothing: .* from 2023-11"),
+        ({"train_until": 1.8e9}, "parts nothing"),
+        ({"train_until": 1_700_000_010.0, "dev_until": 1.8e9}, "--dev-until 2027"),
+    ):
+        with pytest.raises(DataError, match=message):
+            imported(tmp_path, source, estimate="counts", **chosen)
+    with pytest.raises(ConfigError, match="--dev-until needs --train-until"):
+        imported(tmp_path, source, estimate="counts", dev_until=1.7e9)
+    with pytest.raises(ConfigError, match="--dev-until is before --train-until"):
+        imported(tmp_path, source, estimate="counts", train_until=1.8e9, dev_until=1.7e9)
+
+
+@pytest.mark.parametrize(("n_searches", "has_dev"), [(900, False), (1_100, True)])
+def test_dev_split_is_made_where_it_can_judge(
+    tmp_path: Path, n_searches: int, has_dev: bool
+) -> None:
+    source = dated([1_700_000_000 + n for n in range(n_searches)], tmp_path)
+    splits, record = imported(tmp_path, source, estimate="counts", min_clicks=1.0)
+    assert ("dev" in splits) is has_dev
+    assert sum(map(len, splits.values())) == n_searches
+    assert len(splits.get("dev", ())) in {0, *range(MIN_DEV_QUERIES, n_searches)}
+    assert ("dev_joined_train" in record["clicks"]) is not has_dev
+
+
+# Clicks without ranks
+
+
+@pytest.mark.parametrize("kind", ["rows", "counts", "lists"])
+def test_clicks_without_ranks_keep_their_times_and_counts(tmp_path: Path, kind: str) -> None:
+    clicks = [("a", 10.0)] * 6 + [("b", 20.0)] * 3 + [("c", 30.0)] + [("a", 95.0), ("b", 96.0)] * 2
+    rows: Rows = [{"query": "q", "doc_id": doc, "time": time} for doc, time in clicks]
+    if kind == "counts":
+        pairs = dict.fromkeys(clicks)
+        rows = [
+            {"query": "q", "doc_id": doc, "clicks": clicks.count((doc, time)), "time": time}
+            for doc, time in pairs
+        ]
+    elif kind == "lists":
+        rows = [{"query": "q", "clicked": [doc], "time": time} for doc, time in clicks]
+    source = write_rows(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match=r"clicks as they are: --estimate counts|like document"):
+        imported(tmp_path, source)
+    _, record = imported(tmp_path, source, estimate="counts", train_until=50.0)
+    assert record["clicks"]["clicks"] == 14
+    splits, _ = imported(tmp_path, source, estimate="counts", dev_share=0.0, test_share=0.0)
+    (grades,) = splits["train"].values()
+    assert grades == {"a": 1.0, "b": 0.625}  # c was clicked once
+
+
+# What is told
+
+
+def test_import_tells_how_the_log_is_read(tmp_path: Path) -> None:
+    rows = [row for n in range(30) for row in page("abc", clicked="b", first=0, search_id=n, x=1)]
+    source = write_rows(tmp_path / "log.csv", rows)
+    told: list[dict[str, Any]] = []
+    settings = ImportSettings(clicks=ClickSettings(estimate="pairwise"))
+    record = import_labels("clicks", source, tmp_path / "out", settings, announce=told.append)
+    (reading,) = told
+    assert reading["what"] == "searches"
+    assert reading["unused"] == ["x"]
+    assert reading["columns"]["search"] == ["search_id"]
+    assert reading["examples"][0] == {
+        "query": "q", "shown": {"a": 1, "b": 2, "c": 3}, "clicked": ["b"],
+    }  # fmt: skip
+    assert "ranks from: 0" in reading["notes"]
+    assert record["understood"]["files"] == told
+
+
+def test_columns_of_the_corpus_are_named_beside_those_of_the_log(tmp_path: Path) -> None:
+    corpus = write_rows(tmp_path / "c.jsonl", [{"key": doc, "text": doc} for doc in "ab"])
+    source = write_rows(tmp_path / "log.jsonl", page("ab", clicked="b", search_id=1) * 1)
+    settings = ImportSettings(
+        clicks=ClickSettings(estimate="pairwise", min_clicks=1.0),
+        corpus=corpus,
+        columns={"id": ("key",), "rank": ("rank",)},
+    )
+    record = import_labels("clicks", source, tmp_path / "out", settings)
+    assert record["written"]["documents"] == 2
+
+
+def test_delimiter_of_a_log_can_be_told(tmp_path: Path) -> None:
+    lines = [f"q;a,b{n};1;{n % 2};{n}\n" for n in range(20)]
+    source = tmp_path / "log.csv"
+    source.write_text("".join(["query;doc_id,sku;rank;clicked;time\n", *lines]), encoding="utf-8")
+    clicks = ClickSettings(estimate="counts", min_clicks=1.0)
+    settings = ImportSettings(columns={"document": ("doc_id,sku",)}, clicks=clicks)
+    with pytest.raises(ConfigError, match=r"the file has 'query;doc_id', 'sku;rank;clicked"):
+        import_labels("clicks", source, tmp_path / "out", settings)
+    record = import_labels("clicks", source, tmp_path / "out", replace(settings, delimiter=";"))
+    assert record["understood"]["files"][0]["columns"]["document"] == ["doc_id,sku"]
+    assert record["clicks"]["searches"] == 20

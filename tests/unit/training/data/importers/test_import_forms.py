@@ -1,0 +1,369 @@
+"""Forms that files of labels come in: each is read as it is meant, or refused in one line."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pytest
+from pyarrow import parquet
+
+from tests.support.sets import write_jsonl
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.importers import ImportSettings, import_labels
+from trimtab_training.data.importers.cells import spelled_list
+from trimtab_training.data.qrels import load_splits
+from trimtab_training.errors import DataError
+
+N = range(12)
+ROWS = [{"query": f"q{n}", "document": f"d, {n}"} for n in N]
+WANTED = {f"q{n}": {f"d, {n}": 1.0} for n in N}
+
+
+def imported(source: Path, format_: str = "pairs", **settings: Any) -> dict[str, dict[str, float]]:
+    out = source.parent / "out"
+    import_labels(format_, source, out, ImportSettings(**settings))
+    dataset = Dataset("out", out, load_splits(out / "qrels"))
+    queries, documents = dict(dataset.iter_queries()), dict(dataset.iter_documents())
+    return {
+        queries.get(query, query): {documents.get(doc, doc): grade for doc, grade in labels.items()}
+        for labels_of in dataset.splits.values()
+        for query, labels in labels_of.items()
+    }
+
+
+def record_of(source: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((source.parent / "out" / "import.json").read_text())
+    return record
+
+
+def table(*, by: str, end: str = "\n", header: str = "", quote: str = "") -> str:
+    first = header or by.join((f"{quote}query{quote}", f"{quote}document{quote}"))
+    return first + end + "".join(f"q{n}{by}{quote}d, {n}{quote}{end}" for n in N)
+
+
+# JSON
+
+
+def by_column() -> dict[str, Any]:
+    return {"query": [one["query"] for one in ROWS], "document": [one["document"] for one in ROWS]}
+
+
+JSON_FORMS: dict[str, Callable[[], str]] = {
+    "one line": lambda: json.dumps(ROWS),
+    "indented": lambda: json.dumps(ROWS, indent=2),
+    "comma at the end": lambda: json.dumps(ROWS)[:-1] + ",]",
+    "array of arrays": lambda: json.dumps([[*one.values()] for one in ROWS]),
+    "under a key": lambda: json.dumps({"version": "1.1", "data": ROWS}),
+    "under two keys deep": lambda: json.dumps({"hits": {"total": 12, "rows": ROWS}}),
+    "one after another": lambda: "".join(map(json.dumps, ROWS)),
+    "indented, one after another": lambda: "\n".join(json.dumps(one, indent=1) for one in ROWS),
+    "arrays one after another": lambda: json.dumps(ROWS[:5]) + "\n" + json.dumps(ROWS[5:]),
+    "lines with commas": lambda: ",\n".join(map(json.dumps, ROWS)),
+    "lines ended by carriage returns": lambda: "\r".join(map(json.dumps, ROWS)),
+    "lists by column": lambda: json.dumps(by_column()),
+    "pandas' columns": lambda: json.dumps(
+        {name: {str(n): one for n, one in enumerate(of)} for name, of in by_column().items()}
+    ),
+    "pandas' index": lambda: json.dumps({str(n): one for n, one in enumerate(ROWS)}),
+    "pandas' split": lambda: json.dumps(
+        {
+            "columns": ["query", "document"],
+            "index": list(N),
+            "data": [[*one.values()] for one in ROWS],
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("form", JSON_FORMS)
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_json_is_read_in_every_usual_form(tmp_path: Path, name: str, form: str) -> None:
+    (tmp_path / name).write_text(JSON_FORMS[form](), encoding="utf-8")
+    assert imported(tmp_path / name) == WANTED
+
+
+def test_object_with_lists_can_be_a_row_itself(tmp_path: Path) -> None:
+    row = {"query": "q", "positive_passages": [{"text": "d"}], "negative_passages": [{"text": "n"}]}
+    (tmp_path / "rows.json").write_text(json.dumps(row, indent=1), encoding="utf-8")
+    assert imported(tmp_path / "rows.json", "triplets") == {"q": {"d": 1.0, "n": 0.0}}
+
+
+def test_long_array_is_cut_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab_training.data.importers.json_rows._CHUNK", 7)
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    assert imported(tmp_path / "rows.json") == WANTED
+
+
+# CSV and TSV
+
+TABLES: dict[str, tuple[str, str]] = {
+    "semicolons": ("rows.csv", table(by=";")),
+    "tabs in .csv": ("rows.csv", table(by="\t")),
+    "bars": ("rows.csv", table(by="|")),
+    "Excel's first line": ("rows.csv", "sep=;\n" + table(by=";")),
+    "commas at every row's end": (
+        "rows.csv",
+        table(by=",", end=",\n", header="query,document", quote='"'),
+    ),
+    "commas at the header's end": ("rows.csv", table(by=",", header="query,document,,", quote='"')),
+    "quoted names in .tsv": ("rows.tsv", table(by="\t", quote='"')),
+    "Windows' line ends": ("rows.tsv", table(by="\t", end="\r\n")),
+    "byte order mark": ("rows.tsv", "\ufeff" + table(by="\t")),
+}
+
+
+@pytest.mark.parametrize("form", TABLES)
+def test_tables_are_read_however_they_are_parted(tmp_path: Path, form: str) -> None:
+    name, content = TABLES[form]
+    (tmp_path / name).write_bytes(content.encode())
+    assert imported(tmp_path / name) == WANTED
+
+
+def test_tsv_that_doubles_quotes_was_quoted(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('query\tdocument\nq\t"say ""hi"""\n', encoding="utf-8")
+    assert imported(tmp_path / "a.tsv") == {"q": {'say "hi"': 1.0}}
+    (tmp_path / "b.tsv").write_text('query\tdocument\n"a" b\t"c"\n', encoding="utf-8")
+    assert imported(tmp_path / "b.tsv") == {'"a" b': {'"c"': 1.0}}
+
+
+def test_carriage_return_in_a_field_costs_no_more_than_its_row(tmp_path: Path) -> None:
+    for name, by, kept in (("rows.tsv", "\t", 200), ("rows.csv", ",", 199)):
+        lines = [f"q{n}{by}d{chr(13) if n == 57 else ''} {n}\n" for n in range(200)]
+        (tmp_path / name).write_bytes(("".join([f"query{by}document\n", *lines])).encode())
+        assert len(imported(tmp_path / name)) == kept
+    assert record_of(tmp_path / "rows.csv")["dropped"] == [
+        {
+            "reason": "not CSV: a carriage return outside of quotes",
+            "count": 1,
+            "first": "rows.csv:59",
+            "of": "label rows",
+        }
+    ]
+
+
+def test_rows_that_a_stray_quote_swallows_are_all_counted(tmp_path: Path) -> None:
+    lines = [f"q{n},{chr(34) if n in {3, 6} else ''}d{n}\n" for n in range(60)]
+    (tmp_path / "rows.csv").write_text("query,document\n" + "".join(lines), encoding="utf-8")
+    assert len(imported(tmp_path / "rows.csv")) == 56
+    (dropped,) = record_of(tmp_path / "rows.csv")["dropped"]
+    assert (dropped["count"], dropped["first"]) == (4, "rows.csv:5")
+
+
+# Without the time of packing: parameters name tests, and all workers must name them alike.
+PACKED_TABLE = gzip.compress(b"query,document\nq,d\n", mtime=0)
+CUT_ROWS = gzip.compress(b'{"query": "q", "document": "d"}' * 99, mtime=0)[:-20]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", table(by=",").encode("utf-16-le"), "holds zero bytes; UTF-16"),
+        ("a.csv", PACKED_TABLE, "is gzipped, which its name does not"),
+        ("a.csv", b"PAR1....", "is Parquet, which its name does not say"),
+        ("a.csv", b"PK\x03\x04..", "is a ZIP archive"),
+        ("a.tsv", table(by="\t", end="\r").encode(), "lines end with carriage returns alone"),
+        ("a.csv", b'query,document\nq,"d\nq2,d2\n', "a quote that is not closed"),
+        ("a.csv", b"query,document;x\nq,d;1,2\nq,d;1,3\n", "may be parted by comma or by semicol"),
+        ("a.csv", b"query,document\n", "gives no pair"),
+        ("a.json", b"[]", "gives no pair"),
+        ("a.json", b'{"train": [{"query": "q"}], "test": [{"query": "p"}]}', "under .train and"),
+        ("a.json", json.dumps(ROWS).encode()[:-9], "is not JSON: .*begins in line 1"),
+        ("a.json", b'[["query", "document"], ["q", "d"]]', "first row holds names of columns"),
+        ("a.csv", b"query,document,score\nq,d," + b'"1,5"\n', "decimal commas, such as 1,5"),
+        ("a.jsonl.gz", CUT_ROWS, "can't read"),
+    ],
+)  # fmt: skip
+def test_what_cant_be_read_is_one_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as raised:
+        imported(tmp_path / name)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_delimiter_that_is_told_decides(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("query,x;document\nq,1;d\nr,2;e\n", encoding="utf-8")
+    columns = {"query": ("query,x",)}
+    assert imported(tmp_path / "a.csv", delimiter=";", columns=columns) == {
+        "q,1": {"d": 1.0},
+        "r,2": {"e": 1.0},
+    }
+
+
+# Lists in cells
+
+
+@pytest.mark.parametrize(
+    ("cell", "items"),
+    [
+        ('["a", "b"]', ["a", "b"]),
+        ('[ "a", "b" ]', ["a", "b"]),
+        ("['a', 'b']", ["a", "b"]),
+        ("['a' 'b']", ["a", "b"]),
+        ("['it\\'s'\n \"x'y\"]", ["it's", "x'y"]),
+        ("array(['a', 'b'], dtype=object)", ["a", "b"]),
+        ("('a', 'b')", ["a", "b"]),
+        ("{'a', 'b'}", ["a", "b"]),
+        ("[None, 'a']", [None, "a"]),
+        ("[nan 'a']", [None, "a"]),
+        (r"['a\d' 'x\n']", [r"a\d", "x\n"]),
+        ("[{'text': 'a', 'n': None}]", [{"text": "a", "n": None}]),
+        ("[1 0 0]", [1.0, 0.0, 0.0]),
+        ("[1., 0.5]", [1.0, 0.5]),
+        ("('a')", None),
+        ("[deleted]", None),
+        ("['a', 'b'] and more", None),
+        ("['a', ...]", None),
+        ('{"a": 1}', None),
+        ("a text", None),
+        (["a"], None),
+    ],
+)
+def test_lists_are_known_by_their_spelling(cell: Any, items: list[Any] | None) -> None:
+    assert spelled_list(cell) == items
+
+
+@pytest.mark.parametrize("spelled", ['["a{0}", "b{0}"]', "['a{0}', 'b{0}']", "['a{0}' 'b{0}']"])
+def test_cells_that_are_all_spelled_as_lists_are_lists(tmp_path: Path, spelled: str) -> None:
+    cells = [spelled.format(n).replace('"', '""') for n in N]
+    lines = [f'q{n},"{cell}"\n' for n, cell in enumerate(cells)]
+    (tmp_path / "rows.csv").write_text("query,positives\n" + "".join(lines), encoding="utf-8")
+    assert imported(tmp_path / "rows.csv") == {f"q{n}": {f"a{n}": 1.0, f"b{n}": 1.0} for n in N}
+
+
+def test_cells_of_which_some_are_spelled_as_lists_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"query": "q", "document": "['a', 'b']"}, {"query": "p", "document": "a text"}]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"say --lists if those are lists, --no-lists if they are"):
+        imported(source)
+    assert imported(source, lists=True) == {"q": {"a": 1.0, "b": 1.0}, "p": {"a text": 1.0}}
+    assert imported(source, lists=False) == {"q": {"['a', 'b']": 1.0}, "p": {"a text": 1.0}}
+
+
+def test_cell_unlike_those_of_the_sample_is_dropped_and_counted(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}"} for n in range(1_000)]
+    source = write_jsonl(tmp_path / "r.jsonl", [*rows, {"query": "q", "document": "['a', 'b']"}])
+    assert len(imported(source)) == 1_000
+    assert record_of(source)["dropped"] == [
+        {
+            "reason": "document is a list, unlike in the first rows",
+            "count": 1,
+            "first": "r.jsonl:1001",
+            "of": "label rows",
+        }
+    ]
+
+
+# Columns
+
+
+def test_columns_are_those_of_a_sample_and_not_of_the_first_row(tmp_path: Path) -> None:
+    rows = [
+        {"query": f"q{n}", "document": f"d{n}", "document_id": f"D{n}", "score": n % 2} for n in N
+    ]
+    del rows[0]["score"], rows[1]["document_id"]
+    assert {
+        query: list(labels.values())
+        for query, labels in imported(write_jsonl(tmp_path / "rows.jsonl", rows)).items()
+    } == {f"q{n}": [n % 2] for n in N if n}
+    record = record_of(tmp_path / "rows.jsonl")
+    assert [one["reason"] for one in record["dropped"]] == ["score is missing"]
+    corpus = (tmp_path / "out" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    ids = [json.loads(line)["_id"] for line in corpus]
+    assert [name for name in ids if not name.startswith("D")] == ids[:1]
+
+
+def test_column_that_comes_after_the_sample_is_asked_about(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"query": f"q{n}", "document": f"d{n}"} for n in range(1_200)]
+    rows[1_100]["score"] = 3
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"'score' comes at rows.jsonl:1101 for the first time"):
+        imported(source)
+    assert len(imported(source, columns={"score": ()})) == 1_200
+    assert len(imported(source, columns={"score": ("score",)}, max_dropped=1.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("nan", "document is 'nan', as programs spell a missing value"),
+        ("None", "document is 'None', as programs spell a missing value"),
+        (float("nan"), "empty document"),
+    ],
+)
+def test_what_stands_for_a_missing_value_is_no_document(
+    tmp_path: Path, value: Any, reason: str
+) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"query": "q", "document": value}])
+    assert imported(source) == WANTED
+    assert [one["reason"] for one in record_of(source)["dropped"]] == [reason]
+
+
+def test_whole_numbers_that_pandas_keeps_as_floats_are_ids(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", "doc_id": float(n)} for n in N]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    imported(tmp_path / "rows.jsonl")
+    assert load_splits(tmp_path / "out" / "qrels")["train"].popitem()[1] == {"11": 1.0}
+
+
+# Parquet
+
+
+def not_utf8() -> arrow.Array:
+    content = arrow.array([*(f"how {n}".encode() for n in N[:-1]), b"caf\xe9"], arrow.binary())
+    return arrow.Array.from_buffers(arrow.string(), len(N), content.buffers())
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        arrow.array([1_700_000_000_123_456_789 + n for n in N], arrow.timestamp("ns")),
+        arrow.array([1_234_567 + n for n in N], arrow.duration("ns")),
+        arrow.array([2**62 + n for n in N], arrow.timestamp("us")),
+        not_utf8(),
+    ],
+    ids=["nanoseconds", "duration", "after 9999", "not UTF-8"],
+)
+def test_parquet_columns_that_nobody_uses_do_no_harm(tmp_path: Path, column: arrow.Array) -> None:
+    columns = {name: [one[name] for one in ROWS] for name in ROWS[0]}
+    parquet.write_table(arrow.table({**columns, "other": column}), tmp_path / "rows.parquet")
+    assert imported(tmp_path / "rows.parquet") == WANTED
+    assert record_of(tmp_path / "rows.parquet")["understood"]["files"][0]["unused"] == ["other"]
+
+
+def test_parquet_value_that_cant_be_used_drops_its_row(tmp_path: Path) -> None:
+    columns = {"query": not_utf8(), "document": [f"d{n}" for n in N]}
+    parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
+    assert len(imported(tmp_path / "rows.parquet")) == 11
+    assert record_of(tmp_path / "rows.parquet")["dropped"] == [
+        {
+            "reason": "query holds bytes that are not UTF-8",
+            "count": 1,
+            "first": "rows.parquet:12",
+            "of": "label rows",
+        }
+    ]
+
+
+def test_parquet_text_without_a_type_is_text(tmp_path: Path) -> None:
+    columns = {name: [one[name].encode() for one in ROWS] for name in ROWS[0]}
+    parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
+    assert imported(tmp_path / "rows.parquet") == WANTED
+
+
+def test_whatever_the_reader_of_parquet_raises_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet.write_table(arrow.table({"query": ["q"], "document": ["d"]}), tmp_path / "rows.parquet")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such\ncodec")
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", fail)
+    with pytest.raises(DataError, match=r"can't read .*rows.parquet, after row 0: no such codec"):
+        imported(tmp_path / "rows.parquet")

@@ -1,0 +1,184 @@
+"""Which files of a folder are labels, and whether the ids in them are those of the texts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.sets import write_jsonl
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.importers import ImportSettings, import_labels
+from trimtab_training.data.importers.sources import files_by_split
+from trimtab_training.data.qrels import load_splits
+from trimtab_training.errors import ConfigError, DataError
+
+N = range(12)
+ROWS = [{"query": f"q{n}", "document": f"d, {n}"} for n in N]
+WANTED = {f"q{n}": {f"d, {n}": 1.0} for n in N}
+
+
+def imported(source: Path, format_: str = "pairs", **settings: Any) -> dict[str, dict[str, float]]:
+    out = source.parent / "out"
+    import_labels(format_, source, out, ImportSettings(**settings))
+    dataset = Dataset("out", out, load_splits(out / "qrels"))
+    queries, documents = dict(dataset.iter_queries()), dict(dataset.iter_documents())
+    return {
+        queries.get(query, query): {documents.get(doc, doc): grade for doc, grade in labels.items()}
+        for labels_of in dataset.splits.values()
+        for query, labels in labels_of.items()
+    }
+
+
+def record_of(source: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((source.parent / "out" / "import.json").read_text())
+    return record
+
+
+# Folders
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train.jsonl.bak", "train.jsonl~", ".train.jsonl.swp", "._train.jsonl", "#train.jsonl#",
+     "testimonials.jsonl", "trainers.csv"],
+)  # fmt: skip
+def test_copies_that_editors_leave_are_no_labels_and_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "train.jsonl", ROWS)
+    write_jsonl(tmp_path / "in" / name, [{"query": "wrong", "document": "wrong"}])
+    assert imported(tmp_path / "in") == WANTED
+    (file,) = record_of(tmp_path / "in")["understood"]["files"]
+    assert file["notes"] == [f"left aside: {name}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train (1).jsonl", "train copy.jsonl", "train_old.jsonl", "train.bak.jsonl", "train.jsonl.gz",
+     "train.csv"],
+)  # fmt: skip
+def test_file_that_may_be_a_copy_is_asked_about(tmp_path: Path, name: str) -> None:
+    for one in ("train.jsonl", name):
+        (tmp_path / one).write_bytes(b"")
+    with pytest.raises(DataError, match=r"a copy of .*, or are both to be read"):
+        files_by_split(tmp_path, 0)
+
+
+def test_parts_of_a_split_are_no_copies(tmp_path: Path) -> None:
+    names = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "train.1.jsonl",
+             "train.2.jsonl", "training_set.csv", "valid.csv", "development-data.tsv"]  # fmt: skip
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    found = files_by_split(tmp_path, 0)
+    assert sorted(path.name for _, path in found) == sorted(names)
+    assert sorted(number for number, _ in found) == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_corpus_in_two_files_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "queries.jsonl", [])
+    for name in ("corpus.jsonl", "corpus.tsv"):
+        (tmp_path / "in" / name).write_bytes(b"")
+    with pytest.raises(DataError, match="could both hold the corpus; say which: --corpus FILE"):
+        imported(tmp_path / "in", "beir")
+
+
+# Labels and the texts that they are about
+
+
+def beir(folder: Path, labels: str, queries: str = "_id", documents: str = "c{}") -> Path:
+    (folder / "qrels").mkdir(parents=True)
+    write_jsonl(folder / "queries.jsonl", [{queries: f"q{n}", "text": f"query {n}"} for n in N])
+    corpus = [{"_id": documents.format(n), "text": f"document {n}"} for n in N]
+    write_jsonl(folder / "corpus.jsonl", corpus)
+    (folder / "qrels" / "train.tsv").write_text(labels, encoding="utf-8")
+    return folder
+
+
+def lines(form: str) -> str:
+    return "".join(form.format(n) for n in N)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "corpus-id\tquery-id\tscore\n" + lines("c{0}\tq{0}\t1\n"),
+        "\tquery-id\tcorpus-id\tscore\n" + lines("{0}\tq{0}\tc{0}\t1\n"),
+        "query_id iteration doc_id relevance\n" + lines("q{0} 0 c{0} 1\n"),
+    ],
+)
+def test_header_of_labels_tells_which_column_is_which(tmp_path: Path, labels: str) -> None:
+    source = beir(tmp_path / "in", labels)
+    assert imported(source, "beir") == {f"query {n}": {f"document {n}": 1.0} for n in N}
+
+
+@pytest.mark.parametrize(
+    ("labels", "documents", "message"),
+    [
+        ("c{0}\tq{0}\t1\n", "c{}", "columns of queries and documents are swapped: 12 ids"),
+        ("q{0} c{0} 0 1\n", "c{}", "the columns look like query, document, 0, grade"),
+        ("q{0}\t{0}.0\t1\n", "{}", r"'0.0' against '0': pandas writes whole numbers"),
+        ("q{0}\t{0}\t1\n", "{:03d}", "'0' against '000': zeros, blanks or capitals differ"),
+        ("x{0}\tc{0}\t1\n", "c{}", r"none of the queries in .* has a label: 'q0' against 'x0'"),
+    ],
+)
+def test_labels_about_other_ids_say_how_they_differ(
+    tmp_path: Path, labels: str, documents: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        imported(beir(tmp_path / "in", lines(labels), documents=documents), "beir")
+
+
+def test_swapped_columns_are_seen_by_the_topics_alone(tmp_path: Path) -> None:
+    topics = write_jsonl(tmp_path / "t.jsonl", [{"qid": f"q{n}", "query": "text"} for n in N])
+    (tmp_path / "l.qrels").write_text(lines("c{0} 0 q{0} 1\n"), encoding="utf-8")
+    with pytest.raises(DataError, match="are swapped: 12 ids, such as 'q0'"):
+        imported(tmp_path / "l.qrels", "trec", queries=topics)
+
+
+@pytest.mark.parametrize("role", ["id", "query_id"])
+def test_column_of_ids_that_is_advised_is_used(tmp_path: Path, role: str) -> None:
+    source = beir(tmp_path / "in", lines("q{0}\tc{0}\t1\n"), queries="nr")
+    with pytest.raises(DataError, match=r"has no column that looks like id.*--column id=NAME"):
+        imported(source, "beir")
+    assert len(imported(source, "beir", columns={role: ("nr",)})) == 12
+    with pytest.raises(ConfigError, match=r"--column id=nx: no such column; .* has 'nr', 'text'"):
+        imported(source, "beir", columns={"id": ("nx",)})
+
+
+def test_column_that_is_given_for_no_file_is_refused(tmp_path: Path) -> None:
+    source = beir(tmp_path / "in", lines("q{0}\tc{0}\t1\n"))
+    with pytest.raises(ConfigError, match="--column title=nx: no file of texts has such a column"):
+        imported(source, "beir", columns={"title": ("nx",)})
+    with pytest.raises(ConfigError, match=r"--column score=\.\.\.: no such role; expected query, "):
+        imported(source, "beir", columns={"score": ("x",)})
+
+
+def test_ids_of_the_corpus_beside_pairs_can_be_named(tmp_path: Path) -> None:
+    corpus = write_jsonl(tmp_path / "c.jsonl", [{"nr": f"c{n}", "text": f"d, {n}"} for n in N])
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    imported(source, corpus=corpus, columns={"id": ("nr",)})
+    assert sorted(load_splits(tmp_path / "out/qrels")["train"].popitem()[1]) == ["c11"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "topics.txt",
+            "no topic in here\n",
+            r"what .*topics.txt holds: 'no topic in here'; expect",
+        ),
+        ("topics.txt", "<top>\n", r"topics.txt gives no query: 1 .*; mostly: query id is empty"),
+        ("topics.tsv", "qid\tquery\n", r"topics.tsv gives no query: 0 .*; expected columns such"),
+        ("topics.tsv", "", r"topics.tsv gives no query: 0 .*; expected columns such"),
+    ],
+    ids=["other text", "empty topic", "names alone", "empty"],
+)
+def test_topics_in_which_nothing_is_found_are_refused(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "l.qrels").write_text("q 0 d 1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        imported(tmp_path / "l.qrels", "trec", queries=tmp_path / name)

@@ -1,0 +1,212 @@
+"""Files of pairs that can be read in two ways: refused with both, and read as the user decides."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pytest
+from pyarrow import parquet
+
+from tests.support.sets import write_jsonl
+from trimtab_training.data.importers import ImportSettings, import_labels
+from trimtab_training.errors import DataError
+
+N = range(12)
+INFERENCE = ("entailment", "neutral", "contradiction")
+
+
+def grades(source: Path, format_: str = "pairs", **settings: Any) -> dict[str, float]:
+    """Import, and give the grade of every document by its text."""
+    out = source.parent / "out"
+    import_labels(format_, source, out, ImportSettings(**settings))
+    texts = {}
+    for line in (out / "corpus.jsonl").read_text(encoding="utf-8").splitlines():
+        document = json.loads(line)
+        texts[document["_id"]] = document["text"]
+    rows = (out / "qrels" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    return {texts[row.split("\t")[1]]: float(row.split("\t")[2]) for row in rows}
+
+
+def inference(premise: str, hypothesis: str, label: str, *, as_text: bool) -> list[dict[str, Any]]:
+    return [
+        {premise: f"q{n // 3}", hypothesis: f"{INFERENCE[n % 3]} {n}",
+         label: INFERENCE[n % 3] if as_text else n % 3}
+        for n in N
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize(
+    "names",
+    [("premise", "hypothesis", "label"), ("sentence1", "sentence2", "label"),
+     ("premise", "hypothesis", "gold_label")],
+)  # fmt: skip
+def test_classes_are_no_grades(tmp_path: Path, names: tuple[str, str, str], as_text: bool) -> None:
+    rows = inference(*names, as_text=as_text)
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    columns = {"score": (names[2],)} if names[2] == "gold_label" else {}
+    if not (columns and not as_text):  # a column that is named holds grades if it holds numbers
+        with pytest.raises(DataError, match=r"may be classes.*such as --grades .*=GRADE"):
+            grades(source, columns=columns)
+    keys = INFERENCE if as_text else "012"
+    worth = dict(zip(keys, (1.0, 0.0, 0.0), strict=True))
+    assert grades(source, columns=columns, grades=worth) == {
+        f"{INFERENCE[n % 3]} {n}": float(n % 3 == 0) for n in N
+    }
+
+
+def test_classes_of_two_of_inference_are_asked_about_and_others_are_relevance(
+    tmp_path: Path,
+) -> None:
+    rows = [{"premise": f"q{n}", "hypothesis": f"d{n}", "label": n % 2} for n in N]
+    with pytest.raises(DataError, match=r"'label' holds 0, 1, which may be classes"):
+        grades(write_jsonl(tmp_path / "rows.jsonl", rows))
+    rows = [{"text1": f"q{n}", "text2": f"d{n}", "label": n % 2} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert grades(source) == {f"d{n}": n % 2 for n in N}
+
+
+def test_grades_that_are_named_so_may_be_0_1_and_2(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", "grade": n % 3} for n in N]
+    assert grades(write_jsonl(tmp_path / "rows.jsonl", rows)) == {f"d{n}": n % 3 for n in N}
+    rows = [{"query": f"q{n}", "document": f"d{n}", "label": n % 3} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert grades(source, columns={"score": ("label",)}) == {f"d{n}": n % 3 for n in N}
+
+
+def test_class_without_a_grade_is_dropped_and_counted(tmp_path: Path) -> None:
+    source = write_jsonl(
+        tmp_path / "r.jsonl", inference("query", "document", "label", as_text=True)
+    )
+    with pytest.raises(DataError, match=r"8 of 12 label rows.*a class without a grade"):
+        grades(source, grades={"entailment": 1.0})
+
+
+def test_classes_that_parquet_names_are_no_grades(tmp_path: Path) -> None:
+    features = {"label": {"_type": "ClassLabel", "names": ["entailment", "not_entailment"]}}
+    columns = {"sentence1": ["q"] * 4, "sentence2": list("abcd"), "label": [0, 1, 0, 1]}
+    table = arrow.table(columns).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"holds 0 \(entailment\), 1 \(not_entailment\)"):
+        grades(tmp_path / "rows.parquet")
+    assert grades(tmp_path / "rows.parquet", grades={"0": 1.0, "1": 0.0}) == {
+        "a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("start", [0.0, -1.0])
+def test_similarities_are_no_grades_unless_the_user_says_so(tmp_path: Path, start: float) -> None:
+    scores = [round(start + n / 12 * (1 - start), 3) for n in N]
+    rows = [{"query": f"q{n}", "document": f"d{n}", "score": scores[n]} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"--relevant-from SCORE; if they are grades.* --column sc"):
+        grades(source)
+    assert grades(source, columns={"score": ("score",)}) == {f"d{n}": scores[n] for n in N}
+    assert grades(source, relevant_from=0.5) == {
+        f"d{n}": scores[n] if scores[n] >= 0.5 else 0.0 for n in N
+    }
+
+
+@pytest.mark.parametrize("others", [{"answer": "a{}"}, {"response": "a{}"}])
+def test_document_that_can_be_the_context_or_the_answer_is_asked_about(
+    tmp_path: Path, others: dict[str, str]
+) -> None:
+    rows = [
+        {"question": f"q{n}", "context": f"c{n}", **{k: v.format(n) for k, v in others.items()}}
+        for n in N
+    ]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    (other,) = others
+    with pytest.raises(DataError, match=r"could each be the document; say which: --column docum"):
+        grades(source)
+    assert grades(source, columns={"document": ("context",)}) == {f"c{n}": 1.0 for n in N}
+    assert grades(source, columns={"document": (other,)}) == {f"a{n}": 1.0 for n in N}
+
+
+def test_positive_is_the_document_whatever_stands_beside_it(tmp_path: Path) -> None:
+    rows = [{"query": "q", "positive": "p", "answer": "a"}]
+    assert grades(write_jsonl(tmp_path / "rows.jsonl", rows)) == {"p": 1.0}
+
+
+def test_columns_that_say_the_same_are_no_two_readings(tmp_path: Path) -> None:
+    rows = [{"query": "q", "question": "q", "document": "d", "score": None, "rating": 2}]
+    assert grades(write_jsonl(tmp_path / "rows.jsonl", rows)) == {"d": 2.0}
+
+
+def test_two_scores_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"query": "q", "document": f"d{n}", "label": n % 2, "score": 9} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"--column score=score or --column score=label"):
+        grades(source)
+    assert grades(source, columns={"score": ("label",)}) == {f"d{n}": n % 2 for n in N}
+    assert grades(source, columns={"score": ()}) == {f"d{n}": 1.0 for n in N}
+
+
+@pytest.mark.parametrize("name", ["labels", "scores", "label"])
+def test_labels_beside_a_list_grade_its_documents(tmp_path: Path, name: str) -> None:
+    rows = [{"query": f"q{n}", "answer": [f"r{n}", None, f"w{n}"], name: [1, 0, 0]} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert grades(source) == {f"{kind}{n}": float(kind == "r") for n in N for kind in "rw"}
+
+
+def test_labels_beside_a_list_of_another_length_drop_the_row(tmp_path: Path) -> None:
+    rows = [{"query": "q", "answer": ["a", "b"], "labels": [1]}]
+    with pytest.raises(DataError, match="document and score differ in length"):
+        grades(write_jsonl(tmp_path / "rows.jsonl", rows))
+
+
+def test_numbers_beside_a_list_that_nobody_called_labels_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "answer": [f"r{n}", f"w{n}"], "flags": [1, 0]} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(
+        DataError, match=r"--column score=flags if they grade the texts, --column s"
+    ):
+        grades(source)
+    assert sum(grades(source, columns={"score": ("flags",)}).values()) == 12
+    assert sum(grades(source, columns={"score": ()}).values()) == 24
+
+
+def test_labels_inside_documents_are_asked_about(tmp_path: Path) -> None:
+    rows = [
+        {"query": "q", "document": [{"text": f"{n} {of}", "is_selected": of} for of in (0, 1)]}
+        for n in N
+    ]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"score=is_selected if it is their grade, --column score="):
+        grades(source)
+    found = grades(source, columns={"score": ("is_selected",)})
+    assert found == {f"{n} {of}": of for n in N for of in (0, 1)}
+    assert set(grades(source, columns={"score": ()}).values()) == {1.0}
+
+
+def test_scores_of_a_teacher_beside_positives_and_negatives_are_not_used(tmp_path: Path) -> None:
+    rows = [{"query": "q", "pos": ["p"], "neg": ["n"], "pos_scores": [0.9], "neg_scores": [0.8]}]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert grades(source, "triplets") == {"p": 1.0, "n": 0.0}
+
+
+def test_ids_beside_a_list_name_its_documents(tmp_path: Path) -> None:
+    rows = [{"query": "q", "document": ["a", "b"], "doc_id": ["A", "B"], "labels": [1, 0]}]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    grades(source)
+    corpus = (tmp_path / "out" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["_id"] for line in corpus] == ["A", "B"]
+
+
+def test_what_is_understood_is_told_before_and_kept(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", "score": n % 2, "id": n} for n in N]
+    source, told = write_jsonl(tmp_path / "rows.jsonl", rows), []
+    record = import_labels("pairs", source, tmp_path / "out", announce=told.append)
+    (file,) = record["understood"]["files"]
+    assert told == [file]
+    assert file["columns"] == {"query": ["query"], "document": ["document"], "score": ["score"]}
+    assert file["unused"] == ["id"]
+    assert len(file["examples"]) == 3
+    corpus = (tmp_path / "out" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    stored = json.loads(corpus[0])
+    assert file["examples"][0]["documents"] == [{**stored, "grade": 0.0}]
+    halves = [{"grade": 0.0, "count": 6}, {"grade": 1.0, "count": 6}]
+    assert file["grades"] == record["understood"]["grades"] == halves

@@ -1,0 +1,497 @@
+"""A fit: better where something can be learnt, nothing where it can't, the same every time."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.worlds import World, make_world
+from trimtab_training.adapters import LinearAdapter
+from trimtab_training.adapters.registry import save_adapter
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.training_digest import TrainedOn
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import ConfigError, DataError, DivergedError
+from trimtab_training.fit import trainer as trial
+from trimtab_training.fit.checkpoint import Resume, Workspace
+from trimtab_training.fit.fit import FitSettings, fit_adapter
+from trimtab_training.fit.recipe import Recipe
+from trimtab_training.retrieval.exact_search import search
+from trimtab_training.retrieval.metrics import measure
+
+QUICK = Recipe(
+    adapter="linear",
+    epochs=25,
+    folds=3,
+    learning_rate=0.02,
+    batch_size=64,
+    min_steps=1,
+    temperatures=(0.03,),
+)
+TINY = replace(QUICK, epochs=2, folds=2)
+AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def ndcg_of(world: World, adapter: torch.nn.Module | None) -> float:
+    """Mean test nDCG@10, of the raw queries without an adapter."""
+    embeddings, qrels = world.embeddings, world.dataset.split("test")
+    queries = embeddings.queries.take_ids(list(qrels))
+    if adapter is not None:
+        with torch.no_grad():
+            queries = adapter(torch.from_numpy(queries)).numpy()
+    rows, _ = search(queries, embeddings.documents, depth=100, similarity="cosine")
+    wanted = [{embeddings.documents.rows[d]: g for d, g in x.items()} for x in qrels.values()]
+    return float(measure(rows, wanted)["ndcg@10"].mean())
+
+
+def state_of(adapter: torch.nn.Module | None) -> dict[str, bytes]:
+    assert adapter is not None
+    return {key: value.numpy().tobytes() for key, value in adapter.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("auto", {}),
+        ("linear", {}),
+        ("low_rank", {"rank": 16}),
+        ("two_layer", {"hidden": 64}),
+    ],
+)
+def test_fit_ranks_unseen_queries_better(world: World, kind: str, options: dict[str, int]) -> None:
+    recipe = AUTO if kind == "auto" else replace(QUICK, adapter=kind, adapter_options=options)
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.adapter is not None, result.verdict
+    assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
+
+
+def test_fit_says_no_where_labels_are_noise(tmp_path: Path) -> None:
+    world = make_world(tmp_path, useful=False)
+    result = fit_adapter(world.dataset, world.embeddings, AUTO)
+    assert result.adapter is None
+    assert "No adapter helps" in result.verdict
+
+
+def test_fit_never_looks_at_test_labels(world: World, tmp_path: Path) -> None:
+    full = fit_adapter(world.dataset, world.embeddings, QUICK)
+    scrambled = dict(world.dataset.splits)
+    scrambled["test"] = {query: {"d0": 1.0} for query in scrambled["test"]}
+    other = fit_adapter(replace(world.dataset, splits=scrambled), world.embeddings, QUICK)
+    assert state_of(full.adapter) == state_of(other.adapter)
+
+
+def test_fit_gives_same_bytes_for_same_seed_and_others_for_another(world: World) -> None:
+    first, second, third = (
+        fit_adapter(world.dataset, world.embeddings, AUTO, FitSettings(seed=seed)).adapter
+        for seed in (7, 7, 8)
+    )
+    assert state_of(first) == state_of(second)
+    assert state_of(first) != state_of(third)
+
+
+def test_fit_leaves_global_random_state_alone(world: World) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    fit_adapter(world.dataset, world.embeddings, replace(AUTO, epochs=1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+class StopAfter:
+    """A progress callback that interrupts like Ctrl-C."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self, done: int, total: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls", "keep_every_s"),
+    [("auto", 1, 0.0), ("auto", 25, 1e9), ("linear", 9, 0.0), ("two_layer", 20, 1e9)],
+)
+def test_resumed_fit_gives_same_bytes_as_uninterrupted(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    calls: int,
+    keep_every_s: float,
+) -> None:
+    monkeypatch.setattr(trial, "KEEP_EVERY_S", keep_every_s)
+    recipe = AUTO if kind == "auto" else replace(QUICK, adapter=kind)
+    whole = fit_adapter(world.dataset, world.embeddings, recipe)
+    settings = FitSettings(workspace=tmp_path / "work", resume="must_match")
+    with pytest.raises(KeyboardInterrupt):
+        fit_adapter(world.dataset, world.embeddings, recipe, settings, progress=StopAfter(calls))
+    resumed = fit_adapter(world.dataset, world.embeddings, recipe, settings)
+    assert state_of(whole.adapter) == state_of(resumed.adapter)
+    assert whole.curves == resumed.curves
+
+
+NARROW = replace(AUTO, ranks=(2, 8), hidden=4)
+
+
+def test_resumed_fit_ships_the_same_rank(world: World, tmp_path: Path) -> None:
+    """The adapters of finished folds are gone; what they would have said of ranks is not."""
+    settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
+    whole = fit_adapter(world.dataset, world.embeddings, NARROW, settings)
+    again = fit_adapter(world.dataset, world.embeddings, NARROW, settings)
+    assert [size.rank for size in whole.sizes] == [2, 0]  # rank 8 of 16 by 16 saves nothing
+    assert [(size.gain, size.loss) for size in whole.sizes] == [
+        (size.gain, size.loss) for size in again.sizes
+    ]
+    assert state_of(whole.adapter) == state_of(again.adapter)
+    assert whole.curves == again.curves
+
+
+def test_budget_decides_what_is_shipped_and_scores_are_of_what_is_shipped(world: World) -> None:
+    free = fit_adapter(world.dataset, world.embeddings, NARROW)
+    tight = fit_adapter(world.dataset, world.embeddings, replace(NARROW, max_megabytes=0.0004))
+    assert (free.rank, tight.rank) == (0, 2), free.sizes
+    assert tight.adapter is not None
+    assert tight.adapter.options["rank"] == 2
+    assert tight.validation["adapted_ndcg@10"] < free.validation["adapted_ndcg@10"]
+    narrow, whole = tight.sizes
+    assert narrow.gain == pytest.approx(
+        tight.validation["adapted_ndcg@10"] - tight.validation["base_ndcg@10"]
+    )
+    assert narrow.loss == pytest.approx(whole.gain - narrow.gain)
+
+
+def test_budget_that_nothing_meets_is_refused_before_any_training(world: World) -> None:
+    calls: list[int] = []
+    recipe = replace(NARROW, max_megabytes=0.0001)
+    with pytest.raises(ConfigError, match=r"'max_megabytes' is 0\.0001, but the smallest"):
+        fit_adapter(world.dataset, world.embeddings, recipe, progress=lambda *_: calls.append(1))
+    assert not calls
+
+
+def test_finished_trials_are_a_small_part_of_what_training_holds(
+    world: World, tmp_path: Path
+) -> None:
+    """An unfinished trial keeps its weights five times; at 1,536 dims that is 75 MB an epoch."""
+    written: list[int] = []
+    save = Workspace.save
+
+    def counted(self: Workspace, name: str, *rest: Any) -> None:
+        save(self, name, *rest)
+        written.append((tmp_path / f"{name}.safetensors").stat().st_size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "save", counted)
+        result = fit_adapter(
+            world.dataset, world.embeddings, QUICK, FitSettings(workspace=tmp_path)
+        )
+    assert result.adapter is not None
+    n_bytes = sum(value.nbytes for value in result.adapter.state_dict().values())
+    # The first round of steps; then 4 pairs of weights on 3 folds, the best on 3, and the last fit.
+    assert len(written) == 1 + 4 * 3 + 3 + 1, written
+    scores = 5 * 8 * 40  # float64 scores of at most 40 queries at five blends
+    assert max(written[1:-1]) < scores + 4096
+    assert written[-1] < n_bytes + 4096
+
+
+def test_resume_repeats_no_finished_trial(world: World, tmp_path: Path) -> None:
+    settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
+    whole = fit_adapter(world.dataset, world.embeddings, QUICK, settings)
+    calls: list[tuple[int, int]] = []
+    again = fit_adapter(
+        world.dataset,
+        world.embeddings,
+        QUICK,
+        settings,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert len(calls) == 4 * 3 + 3 + 1  # one call a finished trial, none a round of steps
+    assert calls[-1][0] == calls[-1][1]
+    assert state_of(whole.adapter) == state_of(again.adapter)
+    assert whole.validation == again.validation
+
+
+def test_progress_counts_steps_and_never_goes_back(world: World) -> None:
+    calls: list[tuple[int, int]] = []
+    fit_adapter(
+        world.dataset,
+        world.embeddings,
+        AUTO,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    done = [each[0] for each in calls]
+    assert done == sorted(done)
+    assert calls[-1][0] == calls[-1][1]
+    assert all(one <= total for one, total in calls)
+
+
+def interrupted(world: World, work: Path, recipe: Recipe = TINY) -> set[str]:
+    """Leave an interrupted fit in a workspace; give the names of its states."""
+    settings = FitSettings(workspace=work)
+    with pytest.raises(KeyboardInterrupt):
+        fit_adapter(world.dataset, world.embeddings, recipe, settings, progress=StopAfter(3))
+    states = {file.name for file in work.glob("*.safetensors")}
+    assert states
+    return states
+
+
+def test_continued_fit_says_so(world: World, tmp_path: Path) -> None:
+    states = interrupted(world, tmp_path)
+    told: list[str] = []
+    settings = FitSettings(workspace=tmp_path, resume="must_match", tell=told.append)
+    fit_adapter(world.dataset, world.embeddings, TINY, settings)
+    line, needs = told
+    assert needs.startswith("the fit takes about ")
+    assert line.startswith("continuing an interrupted fit of the same settings and data")
+    assert f": {len(states)} (--fresh starts over)" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"recipe": replace(TINY, epochs=3, folds=4)}, "epochs was 2, is 3; folds was 2, is 4"),
+        ({"start": LinearAdapter(16)}, r"other model to start from \(--from\)"),
+        ({"labels": 40}, "other labels"),
+        ({"vectors": 1.5}, "other vectors"),
+    ],
+)
+def test_interrupted_fit_is_not_removed_by_another_which_says_what_differs(
+    world: World, tmp_path: Path, change: dict[str, Any], differs: str
+) -> None:
+    states = interrupted(world, tmp_path)
+    dataset, embeddings = world.dataset, world.embeddings
+    if "labels" in change:
+        train = dict(list(dataset.split("train").items())[: change["labels"]])
+        dataset = replace(dataset, splits={**dataset.splits, "train": train})
+    if "vectors" in change:
+        matrix = embeddings.queries.take(np.arange(len(embeddings.queries))) * change["vectors"]
+        embeddings = replace(embeddings, queries=replace(embeddings.queries, matrix=matrix))
+    settings = FitSettings(
+        workspace=tmp_path,
+        resume="must_match",
+        seed=change.get("seed", 0),
+        start_from=change.get("start"),
+        start_trained_on=TrainedOn.nothing(),
+    )
+    with pytest.raises(DataError, match=rf"{differs}.*--fresh"):
+        fit_adapter(dataset, embeddings, change.get("recipe", TINY), settings)
+    assert {file.name for file in tmp_path.glob("*.safetensors")} == states
+
+
+@pytest.mark.parametrize(("resume", "seed"), [("never", 0), ("never", 1), ("if_same", 1)])
+def test_starting_over_says_what_is_removed(
+    world: World, tmp_path: Path, resume: Resume, seed: int
+) -> None:
+    interrupted(world, tmp_path)
+    told: list[str] = []
+    settings = FitSettings(workspace=tmp_path, resume=resume, seed=seed, tell=told.append)
+    fit_adapter(world.dataset, world.embeddings, TINY, settings)
+    line, _needs = told
+    assert line.startswith("starting over")
+    assert line.endswith("which is removed")
+
+
+@pytest.mark.parametrize("record", ["", "[1]", "{", '"text"'])
+def test_damaged_record_of_a_fit_is_one_line(world: World, tmp_path: Path, record: str) -> None:
+    interrupted(world, tmp_path)
+    (tmp_path / "fit.json").write_text(record)
+    settings = FitSettings(workspace=tmp_path, resume="must_match")
+    with pytest.raises(DataError, match="missing or malformed"):
+        fit_adapter(world.dataset, world.embeddings, TINY, settings)
+
+
+def test_resume_names_a_damaged_state(world: World, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(workspace=work))
+    state = next(work.glob("*.safetensors"))
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(DataError, match="damaged"):
+        fit_adapter(
+            world.dataset,
+            world.embeddings,
+            QUICK,
+            FitSettings(workspace=work, resume="must_match"),
+        )
+
+
+def test_new_fit_empties_the_workspace_of_old_states(world: World, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "old.safetensors").write_bytes(b"")
+    fit_adapter(
+        world.dataset, world.embeddings, replace(QUICK, epochs=1), FitSettings(workspace=work)
+    )
+    assert not (work / "old.safetensors").exists()
+
+
+def test_all_relevant_documents_and_grades_count(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    plain = fit_adapter(world.dataset, world.embeddings, QUICK)
+    splits = dict(world.dataset.splits)
+    splits["train"] = {query: {**x, "d0": 3.0} for query, x in splits["train"].items()}
+    graded = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    assert plain.curves != graded.curves
+
+
+def test_judged_non_relevant_documents_are_candidates(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    recipe = replace(QUICK, unlabelled_weights=(0.0,))
+    plain = fit_adapter(world.dataset, world.embeddings, recipe)
+    splits = dict(world.dataset.splits)
+    first = next(iter(splits["train"]))
+    judged = {f"d{row}": 0.0 for row in range(120)} | splits["train"][first]
+    splits["train"] = {**splits["train"], first: judged}
+    other = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, recipe)
+    assert plain.curves[0] != other.curves[0]
+
+
+def test_temperature_is_chosen_by_held_out_queries(world: World) -> None:
+    recipe = replace(QUICK, temperatures=(1000.0, 0.03), unlabelled_weights=(1.0,))
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.weights.temperature == 0.03
+    rated = {each["temperature"]: each["objective"] for each in result.validation["trials"]}
+    assert rated[0.03] > rated[1000.0]
+
+
+def test_whole_corpus_must_be_clearly_better_to_be_the_candidates(world: World) -> None:
+    recipe = replace(QUICK, unlabelled_weights=(1.0, 0.999))
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.weights.unlabelled == 0.999
+
+
+def test_dev_split_decides_where_there_is_one(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    splits = dict(world.dataset.splits)
+    queries = list(splits["train"])
+    splits["dev"] = {query: splits["train"].pop(query) for query in queries[:100]}
+    result = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    assert result.validation["on"] == "dev split"
+    assert result.validation["n_queries"] == 100
+
+
+def test_few_dev_queries_are_held_out_like_any_training_query(world: World) -> None:
+    splits = dict(world.dataset.splits)
+    train = dict(splits["train"])
+    splits["dev"] = {query: train.pop(query) for query in list(train)[:10]}
+    few = fit_adapter(replace(world.dataset, splits={**splits, "train": train}), *_quick(world))
+    plain = fit_adapter(world.dataset, *_quick(world))
+    assert few.validation["n_queries"] == plain.validation["n_queries"] == 120
+    assert "10 queries are too few alone" in few.validation["on"]
+    assert few.training_splits == ("train", "dev")
+    assert few.validation["standard_error"] > 0
+
+
+def _quick(world: World) -> tuple[Embeddings, Recipe]:
+    return world.embeddings, replace(QUICK, epochs=3)
+
+
+def test_widths_may_differ_and_start_from_ridge(tmp_path: Path) -> None:
+    world = make_world(tmp_path, dim_query=24, n_queries=400)
+    result = fit_adapter(world.dataset, world.embeddings, AUTO)
+    assert result.adapter is not None
+    assert (result.adapter.dim_in, result.adapter.dim_out) == (24, 16)
+    assert ndcg_of(world, result.adapter) > 0.5
+
+
+def test_new_encoder_of_the_same_width_starts_from_ridge_too(tmp_path: Path) -> None:
+    world = make_world(tmp_path, dim_query=16, n_queries=400)
+    result = fit_adapter(world.dataset, world.embeddings, replace(AUTO, use="migration"))
+    assert result.adapter is not None
+    assert result.adapter.has_start
+    assert "over an order of chance" in result.verdict
+    assert ndcg_of(world, None) < 0.1
+    assert ndcg_of(world, result.adapter) > 0.5
+
+
+def test_queries_of_another_width_are_never_of_the_documents_encoder(tmp_path: Path) -> None:
+    world = make_world(tmp_path, dim_query=24)
+    with pytest.raises(ConfigError, match=r"24 values and documents 16: .* say 'migration'"):
+        fit_adapter(world.dataset, world.embeddings, replace(QUICK, use="relevance"))
+
+
+def test_fit_continues_from_a_given_adapter(world: World) -> None:
+    first = fit_adapter(world.dataset, world.embeddings, AUTO).adapter
+    assert first is not None
+    result = fit_adapter(
+        world.dataset,
+        world.embeddings,
+        replace(QUICK, epochs=1, learning_rate=1e-9, blends=(1.0,)),
+        FitSettings(start_from=first, start_trained_on=TrainedOn.nothing()),
+    )
+    assert result.adapter is not None
+    assert ndcg_of(world, result.adapter) == pytest.approx(ndcg_of(world, first), abs=1e-6)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclid"])
+def test_other_similarities_learn_too(world: World, similarity: str) -> None:
+    result = fit_adapter(world.dataset, world.embeddings, replace(QUICK, similarity=similarity))
+    assert result.adapter is not None
+    assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
+
+
+def test_unnormalised_documents_train_an_unnormalised_adapter(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    matrix = np.load(world.vectors / "documents.npy") * 3
+    np.save(world.vectors / "documents.npy", matrix)
+    result = fit_adapter(world.dataset, world.embeddings, replace(QUICK, similarity="dot"))
+    assert result.adapter is not None
+    assert not result.adapter.normalised
+
+
+def test_large_corpora_are_sampled_and_still_learnt(tmp_path: Path) -> None:
+    world = make_world(tmp_path, n_documents=2000, n_queries=400)
+    recipe = replace(QUICK, sampled_documents=50, max_validated=500)
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    assert result.adapter is not None
+    assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
+
+
+def test_diverging_fit_says_what_to_change(world: World) -> None:
+    recipe = replace(QUICK, temperatures=(1e-38,))
+    with pytest.raises(DivergedError, match="lower learning_rate"):
+        fit_adapter(world.dataset, world.embeddings, recipe)
+
+
+def test_too_few_queries_are_refused_with_their_number(world: World) -> None:
+    splits = dict(world.dataset.splits)
+    splits["train"] = {"q0": splits["train"]["q0"]}
+    with pytest.raises(DataError, match="1 training queries"):
+        fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+
+
+def test_two_queries_are_enough_to_say_no(world: World) -> None:
+    splits = dict(world.dataset.splits)
+    splits["train"] = dict(list(splits["train"].items())[:2])
+    result = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    assert result.adapter is None
+    assert "No adapter helps" in result.verdict
+    assert result.validation["n_queries"] == 2
+
+
+def test_unknown_device_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="can't be used here"):
+        fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(device="cuda:9"))
+
+
+def test_labels_without_vectors_are_refused(world: World, tmp_path: Path) -> None:
+    splits = {**world.dataset.splits, "train": {"q0": {"nowhere": 1.0}, "q1": {"d1": 1.0}}}
+    dataset = Dataset("x", tmp_path, splits)
+    with pytest.raises(DataError, match="'nowhere'"):
+        fit_adapter(dataset, world.embeddings, QUICK)
+
+
+def test_saved_adapter_names_its_kind_and_options(tmp_path: Path) -> None:
+    save_adapter(LinearAdapter(4), tmp_path)
+    record = json.loads((tmp_path / "adapter.json").read_text())
+    assert record["kind"] == "linear"
+    assert (record["dim_in"], record["dim_out"]) == (4, 4)

@@ -1,0 +1,58 @@
+"""The start in closed form: a known map comes back, labels weigh by grade."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.sets import write_embeddings
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.fit.initial import ridge_map
+
+LOUD = 1e3  # queries so long that the penalty of 1 weighs one part in a million
+RECOVERED = 1e-4
+
+
+def world(folder: Path, documents: np.ndarray, queries: np.ndarray) -> Embeddings:
+    write_embeddings(
+        folder,
+        documents=documents.astype(np.float32),
+        queries=queries.astype(np.float32),
+        dim=queries.shape[1],
+    )
+    return Embeddings.open(folder)
+
+
+@pytest.mark.parametrize(("dim_in", "dim_out"), [(6, 4), (4, 6), (5, 5)])
+def test_known_linear_map_is_recovered(tmp_path: Path, dim_in: int, dim_out: int) -> None:
+    rng = np.random.default_rng(0)
+    queries = LOUD * rng.standard_normal((50, dim_in))
+    wanted = rng.standard_normal((dim_in, dim_out)) / LOUD
+    embeddings = world(tmp_path, queries @ wanted, queries)
+    found = ridge_map({f"q{n}": {f"d{n}": 1.0} for n in range(50)}, embeddings)
+    assert found.shape == (dim_in, dim_out)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(LOUD * found.numpy(), LOUD * wanted, atol=RECOVERED)
+
+
+def test_map_is_the_ridge_solution(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    queries, documents = rng.standard_normal((9, 4)), rng.standard_normal((9, 3))
+    found = ridge_map(
+        {f"q{n}": {f"d{n}": 1.0} for n in range(9)}, world(tmp_path, documents, queries)
+    ).numpy()
+    # Where the loss is least its gradient is zero: Q'(QW - D) + W = 0.
+    np.testing.assert_allclose(queries.T @ (queries @ found - documents) + found, 0, atol=1e-5)
+
+
+def test_relevant_documents_weigh_by_their_grade(tmp_path: Path) -> None:
+    embeddings = world(tmp_path, np.array([[1.0, 0], [0, 1.0], [9.0, 9.0]]), LOUD * np.eye(1))
+    found = ridge_map({"q0": {"d0": 3.0, "d1": 1.0, "d2": 0.0}}, embeddings)
+    np.testing.assert_allclose(LOUD * found.numpy(), [[0.75, 0.25]], atol=RECOVERED)
+
+
+def test_direction_without_queries_maps_to_nothing(tmp_path: Path) -> None:
+    embeddings = world(tmp_path, np.eye(2), np.eye(1, 3))
+    found = ridge_map({"q0": {"d1": 1.0}}, embeddings)
+    assert (found[1:] == 0).all()

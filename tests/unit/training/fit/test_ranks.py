@@ -1,0 +1,124 @@
+"""Ranks of the linear part: narrow ones are nearest, and ship only where nothing is lost."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trimtab_training.adapters import ComposedAdapter, LinearAdapter, load_adapter, save_adapter
+from trimtab_training.errors import ConfigError
+from trimtab_training.fit.ranks import check_budget, choose_rank, ranks_to_try, weight_bytes
+from trimtab_training.fit.recipe import Recipe
+
+DIM = 24
+BYTES = {4: 100, 8: 200, 0: 300}
+
+
+def trained(dim_out: int = DIM, rank: int = 6) -> ComposedAdapter:
+    """An adapter whose difference is of a low rank, as trained ones nearly are."""
+    torch.manual_seed(0)
+    adapter = ComposedAdapter(DIM, dim_out, hidden=5)
+    with torch.no_grad():
+        adapter.difference.copy_(torch.randn(DIM, rank) @ torch.randn(rank, dim_out) / DIM)
+        adapter.weight_out.normal_(std=0.1)
+        adapter.bias.normal_(std=0.1)
+        adapter.blend.fill_(0.5)
+    return adapter.eval()
+
+
+def queries(count: int = 200) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.nn.functional.normalize(torch.randn(count, DIM, generator=generator), dim=1)
+
+
+@torch.no_grad()
+def test_that_a_rank_that_is_high_enough_changes_nothing() -> None:
+    adapter = trained(rank=6)
+    narrow = adapter.of_rank(6, queries())
+    assert not narrow.training
+    torch.testing.assert_close(narrow(queries()), adapter(queries()), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_that_no_matrix_of_a_rank_shifts_queries_nearer_to_the_whole() -> None:
+    """Two ways to the same least: the singular values that are cut off."""
+    adapter = trained(rank=12)
+    narrow = adapter.of_rank(4, queries())
+    shifts = queries() @ adapter.difference
+    gap = shifts - queries() @ narrow.difference_in @ narrow.difference_out
+    cut_off = torch.linalg.svdvals(shifts)[4:]
+    assert float((gap**2).sum()) == pytest.approx(float((cut_off**2).sum()), rel=1e-3)
+
+
+@torch.no_grad()
+def test_that_a_lower_rank_is_part_of_a_higher_one() -> None:
+    adapter = trained(rank=12)
+    straight = adapter.of_rank(3, queries())
+    by_way = adapter.of_rank(8, queries()).of_rank(3, queries())
+    torch.testing.assert_close(straight(queries()), by_way(queries()), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_that_a_narrow_adapter_is_saved_and_opened(tmp_path) -> None:
+    narrow = trained().of_rank(4, queries())
+    narrow.calibrate(queries())
+    save_adapter(narrow, tmp_path)
+    opened, _ = load_adapter(tmp_path)
+    assert isinstance(opened, ComposedAdapter)
+    assert opened.rank == 4
+    assert opened.is_calibrated
+    torch.testing.assert_close(opened.eval()(queries()), narrow(queries()))
+
+
+def scores(loss: float, spread: float = 0.0) -> np.ndarray:
+    """Held-out scores of 400 queries, lower than those of the whole adapter by some loss."""
+    found: np.ndarray = 0.5 - loss + spread * np.tile([1.0, -1.0], 200)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "chosen"),
+    [
+        ({4: -0.001, 8: 0.0}, 4),
+        ({4: 0.0009, 8: 0.0}, 4),
+        ({4: 0.0011, 8: 0.0005}, 8),
+        ({4: 0.02, 8: 0.0011}, 0),
+    ],
+)
+def test_that_the_lowest_rank_that_loses_nothing_is_chosen(losses: dict, chosen: int) -> None:
+    by_rank = {rank: scores(loss, spread=0.05) for rank, loss in losses.items()}
+    assert choose_rank(scores(0), by_rank, BYTES, Recipe()) == chosen
+
+
+def test_that_a_small_loss_that_all_queries_share_is_a_loss() -> None:
+    assert choose_rank(scores(0), {4: scores(0.0009)}, BYTES, Recipe()) == 0
+
+
+def test_that_the_best_within_the_budget_is_chosen() -> None:
+    by_rank = {4: scores(0.2), 8: scores(0.1)}
+    tight = replace(Recipe(), max_megabytes=0.0002)
+    assert choose_rank(scores(0), by_rank, BYTES, tight) == 8
+    assert choose_rank(scores(0), by_rank, BYTES, replace(tight, max_megabytes=0.0001)) == 4
+
+
+def test_that_only_ranks_which_save_bytes_are_tried() -> None:
+    recipe = replace(Recipe(), ranks=(2, 8, 12, 16))
+    assert ranks_to_try(trained(), recipe, 100) == [2, 8]
+    assert ranks_to_try(trained(), recipe, 5) == [2]  # five queries tell five directions apart
+    assert ranks_to_try(LinearAdapter(DIM), recipe, 100) == []
+    assert ranks_to_try(trained(dim_out=30), recipe, 100) == []  # the start is a matrix anyway
+
+
+def test_that_a_budget_below_the_smallest_size_is_refused_with_both_numbers() -> None:
+    recipe = replace(Recipe(), ranks=(2,), max_megabytes=0.0001)
+    smallest = weight_bytes(trained(), 2)
+    assert smallest == 2 * DIM * (2 + 5)
+    with pytest.raises(ConfigError, match=r"is 0\.0001, but .* has 0\.000336; raise it"):
+        check_budget(trained(), [2], recipe)
+    check_budget(trained(), [2], replace(recipe, max_megabytes=smallest / 1e6))
+
+
+def test_that_a_budget_for_a_kind_of_one_size_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'max_megabytes' goes with adapter 'auto'"):
+        replace(Recipe(), adapter="linear", max_megabytes=1.0)

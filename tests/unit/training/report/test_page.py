@@ -1,0 +1,317 @@
+"""The report: what it says, and that it is one sound file whatever the texts hold."""
+
+import logging
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.html_page import HtmlPage
+from tests.support.records import (
+    make_example,
+    make_fit,
+    make_manifest,
+    make_metrics,
+    make_record,
+    make_sweep,
+)
+from trimtab_training.report import page as report_page
+from trimtab_training.report import require_packages, write_report
+
+OPTIONAL = ("fit", "latency", "approximate", "size_curve", "model", "verdict")
+PLOTS = {"differences", "changes", "frontier", "curves", "sizes", "recall"}
+HOSTILE = "<script>alert(1)</script>&lt;\"'><img src=x onerror=alert(2)></textarea>{{ 7 * 7 }}"
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return write_report(make_record(), make_manifest())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> HtmlPage:
+    return HtmlPage(html)
+
+
+def plain_record(**changes: Any) -> dict[str, Any]:
+    """Leave the optional parts out, which take most of the time to draw."""
+    return make_record(**{**dict.fromkeys(OPTIONAL), **changes})
+
+
+def read(record: dict[str, Any], manifest: dict[str, Any] | None = None) -> HtmlPage:
+    page = HtmlPage(write_report(record, manifest))
+    assert page.problems == []
+    assert page.loads == []
+    return page
+
+
+def plots_of(page: HtmlPage) -> set[str]:
+    return {
+        given["aria-labelledby"].split("-title")[0]
+        for name, given in page.elements
+        if name == "svg"
+    }
+
+
+def test_page_is_sound_and_loads_nothing(html: str, page: HtmlPage) -> None:
+    assert html.startswith("<!DOCTYPE html>")
+    assert page.problems == []
+    assert page.loads == []
+    assert not page.named("script")
+    assert page.named("html") == [{"lang": "en"}]
+
+
+def test_page_is_a_pure_function_of_the_record(html: str) -> None:
+    assert write_report(make_record(), make_manifest()) == html
+
+
+def test_decision_and_sentence_stand_first(page: HtmlPage) -> None:
+    assert page.named("section")[0]["class"] == "verdict ship"
+    assert "docs: ship · Trimtab report" in page.text
+    top = page.text.partition("Does it help?")[0]
+    assert "Ship nDCG@10 rises from 0.600 to 0.700, and no slice shows a loss." in top
+    assert "a slice stays: 0.000 (\N{MINUS SIGN}0.010 to +0.010)" in top
+
+
+@pytest.mark.parametrize("decision", ["ship", "ship with care", "do not ship"])
+def test_each_decision_has_a_band_of_its_own(decision: str) -> None:
+    verdict = {"decision": decision, "sentence": f"{decision.capitalize()}: so.", "reasons": []}
+    html = write_report(plain_record(verdict=verdict), None)
+    assert f'<section class="verdict {decision.replace(" ", "-")}"' in html
+
+
+def test_record_without_a_verdict_is_judged_here() -> None:
+    page = read(plain_record(verdict=None, approximate=None))
+    assert page.named("section")[0]["class"] == "verdict ship"
+
+
+def test_every_metric_has_both_values_interval_and_p(page: HtmlPage) -> None:
+    for words in ("nDCG@10", "MRR@10", "hit rate at 10", "recall@100"):
+        assert f"{words} 0.6000 0.7000 +0.1000 +0.0800 to +0.1200 < 0.001" in page.text
+
+
+def test_slices_are_shown_with_their_size(page: HtmlPage) -> None:
+    assert "200 queries about seen documents nDCG@10 0.6000 0.7500 +0.1500" in page.text
+    assert "100 queries about unseen documents nDCG@10 0.6000 0.6300 +0.0300" in page.text
+
+
+def test_slice_of_all_queries_is_not_repeated() -> None:
+    slices = {
+        "seen_documents": {"n_queries": 0, "metrics": None},
+        "unseen_documents": {"n_queries": 300, "metrics": make_metrics(0.1)},
+    }
+    text = read(plain_record(slices=slices)).text
+    assert text.count("MRR@10 0.6000 0.7000") == 1
+    assert "300 queries about unseen documents: all of them" in text
+
+
+def test_regressions_show_what_was_found_before_and_after(page: HtmlPage) -> None:
+    start = page.text.index("The worst regressions")
+    shown = page.text[start : start + 600]
+    assert "query number 0" in shown
+    assert "nDCG@10 0.75 → 0.25 · first relevant document: rank 1 → below 100" in shown
+    assert "Found before, by the raw query ✔ relevant d0-0 document 0" in shown
+    assert "Found after, by the adapted query d0-3 document 3" in shown
+
+
+def test_half_of_the_regressions_wait_behind_a_click(page: HtmlPage) -> None:
+    assert "5 more regressions" in page.text
+    assert "7 more improvements" in page.text
+    assert all(f"query number {number}" in page.text for number in range(10))
+
+
+def test_what_was_wanted_is_told_where_neither_found_it() -> None:
+    example = make_example(1)
+    missed = {"doc_id": "lost", "text": "the lost one", "is_relevant": True}
+    page = read(plain_record(regressions=[{**example, "relevant": [missed]}]))
+    assert "Wanted: lost the lost one" in page.text
+
+
+def test_query_that_found_nothing_says_so() -> None:
+    page = read(plain_record(regressions=[{**make_example(1), "found_before": []}]))
+    assert "Found before, by the raw query nothing Found after" in page.text
+
+
+def test_every_plot_has_title_and_text_in_words(page: HtmlPage) -> None:
+    assert plots_of(page) == PLOTS
+    for given in page.named("svg"):
+        assert given["role"] == "img"
+    ids = {given.get("id") for _, given in page.elements}
+    assert {f"{name}-{part}" for name in PLOTS for part in ("title", "text")} <= ids
+
+
+def test_every_table_has_a_caption_and_named_columns(page: HtmlPage) -> None:
+    assert len(page.named("caption")) == len(page.named("table")) >= 6
+    assert all("scope" in given for given in page.named("th"))
+
+
+def test_headings_never_skip_a_level(page: HtmlPage) -> None:
+    levels = [int(name[1]) for name, _ in page.elements if re.fullmatch(r"h\d", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_command_recipe_hashes_and_versions_are_given(page: HtmlPage, html: str) -> None:
+    assert "trimtab fit data \\ --embeddings data/emb \\ -o models/docs" in page.text
+    assert "trimtab evaluate models/docs data" in page.text
+    for words in ("1a" * 32, "2b" * 32, "ab" * 32, "torch 2.13.0", "model file (0.61 MB)"):
+        assert words in page.text
+    assert "epochs = 40\nblends = [0.5, 1.0]\n" in html
+
+
+def test_trials_of_different_kinds_share_one_table(page: HtmlPage) -> None:
+    assert "unlabelled weight anchor objective family 1.0 1.0 0.1444 0.0 1.0 0.0857" in page.text
+    assert "composed of gain linear 0.1444 linear+memory 0.1512" in page.text
+    assert "share gain 0.0 0.0 0.5 0.0801 1.0 0.1444" in page.text
+
+
+def test_index_says_what_to_raise(page: HtmlPage) -> None:
+    assert "from efSearch 19 on" in page.text
+    assert "16 (as served) 0.9375 0.9250 160 176" in page.text
+
+
+@pytest.mark.parametrize(
+    ("restores", "words"),
+    [(None, "No efSearch that was tried"), (16, "without a change"), (8, "without a change")],
+)
+def test_index_says_where_nothing_helps_or_nothing_is_needed(
+    restores: int | None, words: str
+) -> None:
+    assert words in read(plain_record(approximate=make_sweep(restores=restores))).text
+
+
+def test_compressed_index_is_called_so() -> None:
+    sweep = make_sweep(lossy=True)
+    assert "keeps vectors compressed" in read(plain_record(approximate=sweep)).text
+
+
+@pytest.mark.parametrize("key", OPTIONAL)
+def test_page_does_without_any_optional_part(key: str) -> None:
+    read(make_record(**{key: None}), make_manifest())
+
+
+def test_page_does_without_all_optional_parts() -> None:
+    page = read(make_record(**dict.fromkeys(OPTIONAL)))
+    assert plots_of(page) == {"differences", "changes"}
+    assert "does not stand beside the model" in page.text
+
+
+def test_page_of_no_adapter_shows_reason_and_no_changes() -> None:
+    record = make_record(
+        metrics=make_metrics(0.0), wins=0, losses=0, ties=300, regressions=[], improvements=[],
+        model=None, approximate=None, verdict=None, size_curve=None,
+        fit=make_fit(helps=False, verdict="No adapter helps here.", curves=[[]]),
+    )  # fmt: skip
+    page = read(record)
+    assert page.named("section")[0]["class"] == "verdict do-not-ship"
+    assert "No adapter helps here." in page.text
+    assert "tried for 34 s" in page.text
+    assert not {"scores", "latency"} & {given.get("id") for _, given in page.elements}
+    assert plots_of(page) == {"differences"}
+
+
+def test_raw_queries_of_another_width_have_no_base() -> None:
+    side = {"mean": 0.5, "quantiles": {"0.5": 0.5}}
+    page = read(plain_record(score_shift={"rank_1": {"adapted": side}}, verdict=None))
+    assert "raw queries can't be searched with" in page.text
+    assert "differences" not in plots_of(page)
+
+
+def test_other_data_than_the_fits_is_said() -> None:
+    fit = make_fit(curves=[])
+    assert "fitted on articles ." in read(plain_record(fit=fit, dataset="letters")).text
+    assert "fitted on" not in read(plain_record(fit=fit)).text
+
+
+def test_texts_can_bring_no_markup_in() -> None:
+    example = make_example(1, query=HOSTILE, text=HOSTILE)
+    example["query_id"] = example["found_after"][0]["doc_id"] = HOSTILE
+    fit = make_fit(
+        curves=[], verdict=HOSTILE, command=f"trimtab fit '{HOSTILE.replace(chr(39), '')}'"
+    )
+    record = plain_record(
+        dataset=HOSTILE, adapter=HOSTILE, regressions=[example], fit=fit, notes=[HOSTILE]
+    )
+    page = read(record)
+    assert not page.named("script")
+    assert not page.named("img")
+    assert HOSTILE in page.text
+    assert not any(key.startswith("on") for _, given in page.elements for key in given)
+
+
+@pytest.mark.parametrize("bad", ["\x00", "\x1b[31m", "\x85", "\ud800", "\uffff"])
+def test_characters_that_no_page_may_hold_are_replaced(bad: str) -> None:
+    html = write_report(plain_record(regressions=[make_example(1, query=f"a{bad}b")]), None)
+    assert bad[0] not in html
+    assert "a\N{REPLACEMENT CHARACTER}" in html
+    html.encode("utf-8")
+
+
+def test_text_of_another_direction_keeps_to_itself() -> None:
+    html = write_report(plain_record(regressions=[make_example(1, query="\u202e\u05e9")]), None)
+    assert re.search(r'<h3 dir="auto">[^<]*\u05e9', html)
+
+
+def test_long_texts_are_cut() -> None:
+    example = make_example(1, query="word " * 1000, text="unbroken" * 5000)
+    html = write_report(plain_record(regressions=[example], improvements=[]), None)
+    assert len(html) < 200_000
+    assert "word…" in html
+
+
+def test_size_of_a_page_does_not_grow_with_the_queries() -> None:
+    few, many = (plain_record()["changes"] for _ in range(2))
+    many["counts"] = [count * 100_000 for count in many["counts"]]
+    sizes = [len(write_report(plain_record(changes=one), None)) for one in (few, many)]
+    assert sizes[1] < 1.1 * sizes[0]
+
+
+def test_missing_package_is_told_before_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_packages()
+    monkeypatch.setattr(report_page, "find_spec", lambda _name: None)
+    with pytest.raises(ModuleNotFoundError) as missing:
+        require_packages()
+    assert missing.value.name == "jinja2"
+
+
+def test_matplotlib_is_imported_only_to_write_a_report() -> None:
+    script = "import sys, trimtab_training.report; print('matplotlib' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_home_that_can_not_be_written_to_is_no_trouble(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file, so no folder can be made in it")
+    script = (
+        "from tests.support.records import make_record\n"
+        "from trimtab_training.report import write_report\n"
+        "print(len(write_report(make_record(), None)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[4],
+        env={"HOME": str(home), "PATH": "", "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50_000
+    assert done.stderr == ""
+
+
+def test_loggers_of_the_plotting_package_are_left_as_they_were() -> None:
+    before = logging.getLogger("matplotlib").level
+    write_report(plain_record(), None)
+    assert logging.getLogger("matplotlib").level == before
+
+
+@pytest.mark.parametrize(("n_used", "is_said"), [(0, True), (3, False), (None, False)])
+def test_queries_are_called_new_only_where_that_is_known(n_used: int | None, is_said: bool) -> None:
+    page = write_report(plain_record(n_used=n_used), None)
+    assert ("none of which trained or chose anything" in page) == is_said

@@ -1,6 +1,0 @@
-"""Labels in other people's formats, streamed into a BEIR folder: one format a file."""
-
-from training.importers.run import FORMATS, import_labels
-from training.importers.settings import ClickSettings, ImportSettings
-
-__all__ = ["FORMATS", "ClickSettings", "ImportSettings", "import_labels"]

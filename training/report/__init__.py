@@ -1,5 +1,0 @@
-"""An evaluation as one HTML file that needs nothing else: the proof, for whoever decides."""
-
-from training.report.page import require_packages, write_report
-
-__all__ = ["require_packages", "write_report"]

@@ -1,0 +1,75 @@
+"""`trimtab build`: every model that has a recipe, as `make export` does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trimtab_training.commands.options import PATH
+
+
+@click.command()
+@click.argument("folder", type=PATH, default=Path("models"))
+@click.option("--demo-data", type=PATH, default=Path("demo"), show_default=True, hidden=True)
+@click.option("--force", is_flag=True, help="Build models that are up to date, too.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
+    """Build every model that has a recipe.
+
+    A model is a folder FOLDER/NAME with a recipe.toml; FOLDER is `models` by default. Models that
+    are up to date are left alone.
+    """
+    from trimtab_training.commands.screen import progress_bar, results, talk
+    from trimtab_training.data.dataset import Dataset
+    from trimtab_training.demo import open_demo_set
+    from trimtab_training.embeddings.missing_labels import keep_embedded
+    from trimtab_training.embeddings.store import Embeddings
+    from trimtab_training.fit.recipe import load_model_recipe
+    from trimtab_training.pipeline import BuildOptions, build_model
+
+    paths = sorted(folder.glob("*/recipe.toml"))
+    if not paths:
+        raise click.ClickException(f"no {folder}/NAME/recipe.toml; copy models/hpo-lay as a start")
+    for path in paths:
+        recipe = load_model_recipe(path)
+        with progress_bar(percent=True) as show:
+            if recipe.embeddings is None:
+                data, vectors = open_demo_set(recipe.dataset, demo_data, progress=show)
+            else:
+                data = Dataset.load(recipe.dataset, split_by=recipe.fit.split_by)
+                vectors = Embeddings.open(recipe.embeddings)
+            data, _ = keep_embedded(data, vectors, recipe.fit.max_dropped)
+            target = path.parent
+            wanted = {
+                "labels": data.content_hash(),
+                "vectors": vectors.content_hash(),
+                "seed": recipe.seed,
+                "recipe": recipe.fit.as_dict(),
+            }
+            if not force and _made_from(target) == wanted:
+                talk.print(f"{target} is up to date")
+                continue
+            built = build_model(
+                data,
+                vectors,
+                target,
+                recipe.fit,
+                BuildOptions(seed=recipe.seed, device=device, resume="if_same", tell=talk.print),
+                on_stage=lambda stage: show(stage, 0, None),
+                progress=lambda done, total: show("fitting", done, total),
+            )
+        headline = built.evaluation.summary["metrics"]["ndcg@10"]
+        results.print(
+            f"{target}: nDCG@10 {headline['base']:.4f} -> {headline['adapted']:.4f}, "
+            f"{'made ' + str(built.file) if built.file else 'no adapter helps, no model written'}"
+        )
+
+
+def _made_from(target: Path) -> dict[str, Any] | None:
+    """Say what the model that stands there was made from, as far as is known."""
+    try:
+        record = json.loads((target / "evaluation.json").read_text(encoding="utf-8"))
+        return {key: record["fit"][key] for key in ("labels", "vectors", "seed", "recipe")}
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,40 @@
+"""`trimtab export CHECKPOINT -o FILE`: a trained adapter to one ONNX file."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from trimtab_training.commands.options import PATH
+
+
+@click.command()
+@click.argument("checkpoint", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The .onnx file to write.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32"]),
+    default="auto",
+    show_default=True,
+    help="auto: 8-bit products for the adapter of a default fit; float32: none.",
+)
+def export(checkpoint: Path, output: Path, precision: Literal["auto", "float32"]) -> None:
+    """Export a trained CHECKPOINT to ONNX.
+
+    CHECKPOINT is a model folder, or the checkpoint folder in it. Writes nothing unless ONNX
+    Runtime gives what the adapter gives.
+    """
+    from trimtab_training.commands.screen import results, talk
+    from trimtab_training.errors import ExportError
+    from trimtab_training.export.model_folder import load_checkpoint
+    from trimtab_training.export.onnx_export import export_adapter
+    from trimtab_training.files import write_whole
+
+    if output.suffix != ".onnx":
+        raise ExportError(f"{output} does not end in .onnx; expected models/NAME/adapter.onnx")
+    adapter, manifest = load_checkpoint(checkpoint)
+    content = export_adapter(adapter, manifest, precision=precision)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(output, content)
+    results.print(f"made {output} ({len(content) / 1e6:.2f} MB)")
+    talk.print(f"next: trimtab inspect {output}", style="bold")

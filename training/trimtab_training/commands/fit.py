@@ -1,0 +1,140 @@
+"""`trimtab fit DATASET --embeddings EMB -o models/NAME`: fit, choose, evaluate, export."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trimtab_training.commands.options import PATH
+
+if TYPE_CHECKING:
+    from trimtab_training.fit.checkpoint import Resume
+
+
+@click.command()
+@click.argument("dataset", type=PATH)
+@click.option("--embeddings", type=PATH, required=True, help="Embeddings folder of the dataset.")
+@click.option("-o", "--output", type=PATH, required=True, help="Model folder: models/NAME.")
+@click.option("--recipe", type=PATH, help="TOML file of knobs.  [default: docs/recipe.md]")
+@click.option(
+    "--max-dropped",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Share of the labels that may name what has no vector; they are left out.  [default: the "
+    "recipe's, 0.1]",
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted fit: the default.")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Remove an interrupted fit and start over; with --resume, only where its settings or data "
+    "were others.",
+)
+@click.option(
+    "--from", "start_from", type=PATH, help="Model folder to start from, instead of the identity."
+)
+@click.option(
+    "--from-unseen",
+    is_flag=True,
+    help="Vouch that the start was trained on none of these queries.  [default: told by what "
+    "stands beside it]",
+)
+@click.option(
+    "--use",
+    type=click.Choice(["relevance", "migration"]),
+    help="migration: queries of another encoder than the documents'.  [default: by the widths]",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every choice."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option(
+    "--allow-identity", is_flag=True, help="Where no adapter helps, write one that does nothing."
+)
+@click.option(
+    "--index", metavar="faiss:PATH", help="Approximate index that is searched: report its recall."
+)
+@click.option(
+    "--size-curve", is_flag=True, help="Fit with fewer training queries, too, and report the gains."
+)
+def fit(
+    dataset: Path,
+    embeddings: Path,
+    output: Path,
+    recipe: Path | None,
+    start_from: Path | None,
+    **options: Any,
+) -> None:
+    """Fit the best adapter for DATASET, prove it, and export it.
+
+    Where no adapter helps, says so and writes no model. Interrupted, it continues when it is run
+    again with the same settings and data.
+    """
+    from trimtab_training.commands.screen import (
+        progress_bar,
+        results,
+        show_evaluation,
+        show_verdict,
+        talk,
+    )
+    from trimtab_training.data.dataset import Dataset
+    from trimtab_training.data.training_digest import TrainedOn
+    from trimtab_training.embeddings.store import Embeddings, said_use
+    from trimtab_training.export.model_folder import load_checkpoint
+    from trimtab_training.fit.recipe import Recipe, load_recipe
+    from trimtab_training.pipeline import BuildOptions, build_model
+
+    knobs = load_recipe(recipe) if recipe else Recipe()
+    use = options.pop("use")
+    if (max_dropped := options.pop("max_dropped")) is not None:
+        knobs = replace(knobs, max_dropped=max_dropped)
+    data = Dataset.load(dataset, split_by=knobs.split_by)
+    if data.made_splits:
+        talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
+    with talk.status("reading vectors"):
+        vectors = Embeddings.open(embeddings)
+    if knobs.use == "auto":
+        knobs = replace(knobs, use=said_use(embeddings))
+    started, trained_before = None, None
+    if start_from:
+        started, manifest = load_checkpoint(start_from)
+        trained_before = TrainedOn.find(start_from, manifest.training, data)
+        if knobs.use == "auto":
+            knobs = replace(knobs, use=manifest.use)
+    if use:
+        knobs = replace(knobs, use=use)
+    with progress_bar(percent=True) as show:
+        built = build_model(
+            data,
+            vectors,
+            output,
+            knobs,
+            BuildOptions(
+                start_from=started,
+                start_name=str(start_from or ""),
+                start_trained_on=trained_before,
+                resume=_what_becomes_of_old_work(options.pop("resume"), options.pop("fresh")),
+                tell=talk.print,
+                **options,
+            ),
+            on_stage=lambda stage: show(stage, 0, None),
+            progress=lambda done, total: show("fitting", done, total),
+        )
+    talk.print(built.fit.verdict)
+    show_evaluation(built.evaluation.summary)
+    show_verdict(built.verdict)
+    if built.file is None:
+        results.print(f"no model written; {built.report} says why")
+        return
+    size = built.file.stat().st_size / 1e6
+    results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
+    results.print(f"made {built.report}: the proof, to read in a browser and to show")
+    talk.print(f"next: trimtab inspect {output}", style="bold")
+
+
+def _what_becomes_of_old_work(is_resumed: bool, is_fresh: bool) -> "Resume":
+    """Read the two options: an interrupted fit is not removed unless somebody says so."""
+    if not is_fresh:
+        return "must_match"
+    return "if_same" if is_resumed else "never"

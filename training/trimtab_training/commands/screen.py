@@ -1,0 +1,230 @@
+"""What the commands show: progress on stderr, results on stdout."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from trimtab_training.evaluation.side_by_side import BothWays, Found
+
+talk = Console(stderr=True, highlight=False)
+results = Console(highlight=False, soft_wrap=True)
+
+
+class RateColumn(ProgressColumn):
+    """How many are done in a minute."""
+
+    def render(self, task: Task) -> Text:
+        """Write the rate of the last half minute, or of the whole once it is done."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed * 60:.0f}/min", style="progress.data.speed")
+
+
+class PercentColumn(ProgressColumn):
+    """How far it is, of what is counted in no unit that means anything to people."""
+
+    def render(self, task: Task) -> Text:
+        """Write a percentage; nothing where no end is known."""
+        return Text("" if task.total is None else f"{task.percentage:3.0f} %")
+
+
+Show = Callable[[str, int, int | None], None]
+"""``show(what, done, total)``; without a total it only says that something goes on."""
+
+LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def progress_bar(percent: bool = False, rate: bool = False) -> Iterator[Show]:
+    """Show one bar for each thing under way; in a pipe or a log, a line every ten seconds.
+
+    Args:
+        percent: Show a percentage in place of what is counted.
+        rate: Also show how many are done in a minute.
+
+    Yields:
+        The function that moves the bars.
+    """
+    if not talk.is_terminal:
+        yield _Lines(percent, rate).show
+        return
+    columns: list[Any] = [
+        TextColumn("  {task.description:<12}"),
+        BarColumn(bar_width=36),
+        PercentColumn() if percent else MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        *([RateColumn()] if rate else []),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=talk) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+        for task in tasks.values():  # what had no total is done by now
+            if bars.tasks[task].total is None:
+                bars.update(task, total=1, completed=1)
+
+
+@dataclass
+class _UnderWay:
+    """One thing of which lines are written.
+
+    Attributes:
+        started_at: When it was first heard of.
+        n_before: What was done by then: an interrupted run's part.
+        said_at: When a line was last written.
+    """
+
+    started_at: float
+    n_before: int
+    said_at: float
+
+
+class _Lines:
+    """Progress for whoever reads it later: a line every ten seconds, and one at the end."""
+
+    def __init__(self, percent: bool, rate: bool) -> None:
+        self._percent, self._rate = percent, rate
+        self._tasks: dict[str, _UnderWay] = {}
+        self._ended: set[str] = set()
+
+    def show(self, what: str, done: int, total: int | None) -> None:
+        """Hear how far something is."""
+        now = time.monotonic()
+        if what not in self._tasks:
+            self._tasks[what] = _UnderWay(now, done, now)
+            if total is None:
+                talk.print(f"  {what}")
+        task = self._tasks[what]
+        if total is None or what in self._ended:
+            return
+        if done >= total:
+            self._ended.add(what)
+            talk.print(f"  {what}: {self._how_far(done, total)} in {now - task.started_at:.0f} s")
+        elif now - task.said_at >= LINE_EVERY_S:
+            task.said_at = now
+            talk.print(
+                f"  {what}: {self._how_far(done, total)}{self._pace(task, done, total, now)}"
+            )
+
+    def _how_far(self, done: int, total: int) -> str:
+        return (
+            f"{100 * done / total:.0f} %" if self._percent and total else f"{done:,} of {total:,}"
+        )
+
+    def _pace(self, task: _UnderWay, done: int, total: int, now: float) -> str:
+        """Say how long it has taken, and how long it still will at the pace so far."""
+        taken_s, n_here = now - task.started_at, done - task.n_before
+        text = f" after {taken_s:.0f} s"
+        if n_here <= 0:
+            return text
+        text += f", about {taken_s * (total - done) / n_here:.0f} s left"
+        return f"{text}, {60 * n_here / taken_s:.0f}/min" if self._rate else text
+
+
+def metrics_table(summary: dict[str, Any]) -> Table:
+    """Lay out base, adapted and difference of every metric, overall and by slice."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", min_width=10)
+    for name in ("base", "adapted", "difference", "95 % interval", "p"):
+        table.add_column(name, justify="right")
+    parts = {
+        f"all {summary['n_queries']} queries": summary["metrics"],
+        **{
+            f"{part['n_queries']} about {name.replace('_', ' ')}": part["metrics"]
+            for name, part in summary["slices"].items()
+            if part["n_queries"] < summary["n_queries"]
+        },
+    }
+    for label, metrics in parts.items():
+        if metrics is None:
+            continue
+        table.add_row(f"[bold]{label}[/bold]")
+        for name, metric in metrics.items():
+            low, high = metric["ci95"]
+            table.add_row(
+                f"  {name}",
+                f"{metric['base']:.4f}",
+                f"{metric['adapted']:.4f}",
+                f"{metric['delta']:+.4f}",
+                f"{low:+.4f} to {high:+.4f}",
+                f"{metric['p_value']:.4f}",
+            )
+    return table
+
+
+def show_evaluation(summary: dict[str, Any]) -> None:
+    """Print the table and the count of wins and losses."""
+    results.print(metrics_table(summary))
+    results.print(
+        f"{summary['wins']} queries better, {summary['losses']} worse, {summary['ties']} the same "
+        "(nDCG@10)"
+    )
+
+
+def show_verdict(verdict: dict[str, Any]) -> None:
+    """Print the one sentence that says whether to ship."""
+    results.print(verdict["sentence"], style="bold", markup=False)
+
+
+def side_by_side(
+    found: BothWays, names: dict[str, str], wanted: Collection[str] = (), n_shown: int | None = None
+) -> Table:
+    """Lay out what one query found before and after, relevant documents marked and ranked."""
+    width = max(24, (min(results.width, 160) - 4) // 2)
+    moved = f"rank {rank_of(found.before, wanted)} → {rank_of(found.after, wanted)}"
+    title = Text.assemble((f"“{found.query}”", "bold"), f"  {moved if wanted else ''}")
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="")
+    table.add_column("raw query", width=width, no_wrap=True, overflow="ellipsis")
+    table.add_column("adapted query", width=width, no_wrap=True, overflow="ellipsis")
+    for before, after in zip_longest(found.before[:n_shown], found.after[:n_shown]):
+        table.add_row(*(_line(one, names, wanted) for one in (before, after)))
+    return table
+
+
+def rank_of(found: Found, wanted: Collection[str]) -> str:
+    """Give the rank of the first relevant document, for people."""
+    for rank, (doc_id, _) in enumerate(found, start=1):
+        if doc_id in wanted:
+            return str(rank)
+    return f"beyond {len(found)}"
+
+
+def _line(found: tuple[str, float] | None, names: dict[str, str], wanted: Collection[str]) -> Text:
+    """Write one document found; a relevant one stands out without relying on colour."""
+    if found is None:
+        return Text("")
+    doc_id, score = found
+    text = " ".join(names.get(doc_id, doc_id).split())
+    if doc_id in wanted:
+        return Text(f"✔ {score:.3f} {text}", style="bold green")
+    return Text(f"  {score:.3f} {text}")
+
+
+def one_line(text: str, length: int = 90) -> str:
+    """Cut a text to one line of the screen."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

@@ -1,0 +1,1 @@
+"""Labels and texts: datasets, qrels, splits and folds, the built-in set, other formats read."""

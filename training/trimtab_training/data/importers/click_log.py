@@ -1,0 +1,263 @@
+"""Search logs as a stream of searches: what was asked, shown at which rank, and clicked.
+
+A row is a whole search (``shown`` is a list) or one document shown (``document`` and ``rank``).
+Logs without ranks are read where the clicks are to be taken as they are (``counts``).
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from trimtab_training.data.importers.click_survey import LogForm, LogSurvey
+from trimtab_training.data.importers.click_values import (
+    as_count,
+    as_dwell,
+    as_entry,
+    as_list,
+    as_rank,
+    dwell_of,
+    flag_of,
+    rank_of,
+)
+from trimtab_training.data.importers.columns import (
+    CLICK_ROLES,
+    Columns,
+    find_columns,
+    require,
+    value_of,
+)
+from trimtab_training.data.importers.gather import Found, Gatherer, Search
+from trimtab_training.data.importers.json_rows import Row
+from trimtab_training.data.importers.settings import ClickSettings
+from trimtab_training.data.importers.sources import files_by_split, read_rows
+from trimtab_training.data.importers.tally import Progress, Tally
+from trimtab_training.data.importers.texts import Text, Unusable, as_filled_text, as_name
+from trimtab_training.data.importers.understood import SAMPLE_ROWS
+from trimtab_training.errors import ConfigError, DataError
+
+_FLAG_KEYS = ("clicked", "is_clicked", "click")
+
+
+class ClickLog:
+    """A log that can be read more than once.
+
+    Attributes:
+        has_times: Whether its rows say when.
+        columns: The columns of every file's roles.
+        names: All columns of every file's first rows.
+        n_rows: How many rows these are.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        given: Mapping[str, tuple[str, ...]],
+        *,
+        header: bool = True,
+        delimiter: str | None = None,
+        chosen: ClickSettings | None = None,
+    ) -> None:
+        """Find the log's files and columns.
+
+        Raises:
+            DataError: Nothing is there, or columns are missing.
+        """
+        self._header, self._delimiter = header, delimiter
+        self._chosen = chosen or ClickSettings()
+        self.columns: dict[Path, Columns] = {}
+        self.names: dict[Path, list[str]] = {}
+        self.n_rows: dict[Path, int] = {}
+        for _, path in files_by_split(source, 0):
+            sample = [record for _, record in islice(self._rows(path, Tally()), SAMPLE_ROWS)]
+            if sample:
+                self.n_rows[path] = len(sample)
+                self.names[path] = list(dict.fromkeys(name for one in sample for name in one))
+                self.columns[path] = _find(self.names[path], given, self._chosen, path)
+        self.has_times = all("time" in columns for columns in self.columns.values())
+        self._form: LogForm | None = None
+
+    def require_dwell(self) -> None:
+        """Refuse a log that does not say how long a clicked document was looked at.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        for path, columns in self.columns.items():
+            if "dwell" not in columns:
+                raise ConfigError(
+                    f"--min-dwell, and {path.name} has no dwell column; --column dwell=NAME"
+                )
+
+    def form(self, progress: Progress = lambda _what, _done, _all: None) -> LogForm:
+        """Look through the whole log, once, for what its values mean.
+
+        Raises:
+            DataError: Something in it can be read in two ways.
+        """
+        if self._form is None:
+            survey, tally = LogSurvey(self._chosen), Tally(progress=progress)
+            for path, columns in self.columns.items():
+                for _, record in self._rows(path, tally):
+                    survey.add(record, columns)
+            self._form = survey.decide()
+        return self._form
+
+    def searches(self, tally: Tally) -> Iterator[Found]:
+        """Yield every search with its place; rows that can't be used are dropped.
+
+        Raises:
+            DataError: The log can be read in two ways, or rows of a search stand too far apart.
+        """
+        form = self.form(tally.progress)
+        for path in self.columns:
+            yield from self._read(path, self._rows(path, tally), form, tally)
+
+    def sample(self, path: Path) -> list[Search]:
+        """Give the searches of a file's first rows, the last of them perhaps in part."""
+        rows = islice(self._rows(path, Tally()), SAMPLE_ROWS)
+        return [search for _, search in self._read(path, rows, self.form(), Tally())]
+
+    def _read(
+        self, path: Path, rows: Iterator[Row], form: LogForm, tally: Tally
+    ) -> Iterator[Found]:
+        """Read rows of a file by what they are."""
+        columns = self.columns[path]
+        if "shown" not in columns and {"rank", "document"} <= columns.keys():
+            yield from _gathered(rows, columns, form, tally)
+            return
+        read = _read_lists if "shown" in columns else _read_clicks
+        for place, record in rows:
+            try:
+                search = _begin(record, columns, form)
+                read(search, record, columns, form)
+            except Unusable as reason:
+                tally.drop(str(reason), place)
+                continue
+            yield place, search
+
+    def _rows(self, path: Path, tally: Tally) -> Iterator[Row]:
+        """Read a file's rows."""
+        return read_rows(path, tally, header=self._header, delimiter=self._delimiter)
+
+
+def _gathered(
+    rows: Iterator[Row], columns: Columns, form: LogForm, tally: Tally
+) -> Iterator[Found]:
+    """Gather rows that are one document each."""
+    gatherer = Gatherer(tally)
+    for place, record in rows:
+        try:
+            row = _begin(record, columns, form)
+            _read_row(row, record, columns, form)
+        except Unusable as reason:
+            tally.drop(str(reason), place)
+            continue
+        ids = (value_of(record, columns, role) for role in ("search", "session"))
+        search_id, session = (None if one in (None, "") else one for one in ids)
+        yield from gatherer.add(place, row, search_id, session)
+    yield from gatherer.finish()
+
+
+def _find(
+    names: list[str], given: Mapping[str, tuple[str, ...]], chosen: ClickSettings, path: Path
+) -> Columns:
+    """Find a log's columns and check that they are enough."""
+    if chosen.search_id is not None and chosen.search_id != "none":
+        given = {**given, "search": (chosen.search_id,)}
+    columns = find_columns(names, CLICK_ROLES, given)
+    if chosen.search_id == "none":
+        columns.pop("search", None)
+    if "shown" in columns:
+        require(columns, ("query", "shown"), names, str(path))
+        return columns
+    if chosen.estimate == "counts" and "document" not in columns:
+        require(columns, ("query", "clicked"), names, str(path))
+    elif chosen.estimate == "counts":
+        require(columns, ("query",), names, str(path))
+    elif "document" in columns and "rank" not in columns:
+        raise DataError(
+            f"{path} has no column that looks like rank, so that nothing tells position bias from "
+            "relevance; say which it is: --column rank=NAME; or take clicks as they are: "
+            "--estimate counts"
+        )
+    else:
+        require(columns, ("query", "document", "rank", "clicked"), names, str(path))
+    return columns
+
+
+def _begin(record: Mapping[str, Any], columns: Columns, form: LogForm) -> Search:
+    """Take what belongs to the search as a whole."""
+    name = value_of(record, columns, "query_id")
+    text = as_filled_text(value_of(record, columns, "query"), "query")
+    query = Text(text, "", None if name is None else as_name(name, "query id"))
+    time = form.clock.read(value_of(record, columns, "time")) if "time" in columns else None
+    return Search(query, time=time)
+
+
+def _read_row(search: Search, record: Mapping[str, Any], columns: Columns, form: LogForm) -> None:
+    """Take the one document that a row is about."""
+    name = as_name(value_of(record, columns, "document"), "document id")
+    search.shown[name] = as_rank(value_of(record, columns, "rank"), form.first_rank)
+    if as_count(value_of(record, columns, "clicked")) > 0:
+        search.clicked[name] = as_dwell(value_of(record, columns, "dwell"))
+
+
+def _read_clicks(search: Search, record: Mapping[str, Any], columns: Columns, _: LogForm) -> None:
+    """Take what was clicked; where the log does not say, the document of the row was, once."""
+    clicked = value_of(record, columns, "clicked")
+    dwell = value_of(record, columns, "dwell")
+    if "document" not in columns:
+        names = as_list(clicked, "clicked")
+        for value, seconds in zip(names, dwell_of(dwell, names), strict=True):
+            name, of = as_entry(value)
+            search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s", seconds)))
+    else:
+        name = as_name(value_of(record, columns, "document"), "document id")
+        search.weight = as_count(clicked) if "clicked" in columns else 1.0
+        if search.weight > 0:
+            search.clicked[name] = as_dwell(dwell)
+        else:
+            search.shown[name] = 1
+    search.shown |= dict.fromkeys(search.clicked, 1)
+
+
+def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, form: LogForm) -> None:
+    """Take the documents shown, in order or with ranks, and those clicked."""
+    shown = as_list(value_of(record, columns, "shown"), "shown")
+    if not shown:
+        raise Unusable("nothing was shown")
+    ranks = as_list(value_of(record, columns, "ranks"), "ranks") if "ranks" in columns else None
+    if ranks is not None and len(ranks) != len(shown):
+        raise Unusable("shown and ranks differ in length")
+    names = []
+    for place, value in enumerate(shown):
+        name, of = as_entry(value)
+        rank = rank_of(of) if ranks is None else ranks[place]
+        names.append(name)
+        search.shown.setdefault(name, place + 1 if rank is None else as_rank(rank, form.first_rank))
+        if any(_flag(of[key]) for key in _FLAG_KEYS if key in of):
+            search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s")))
+    clicked = as_list(value_of(record, columns, "clicked"), "clicked")
+    dwell = dwell_of(value_of(record, columns, "dwell"), clicked)
+    if form.clicked == "mask":
+        clicked, dwell = _unmasked(clicked, dwell, names)
+    for value, seconds in zip(clicked, dwell, strict=True):
+        name, of = as_entry(value)
+        search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s", seconds)))
+
+
+def _flag(value: Any) -> bool:
+    """Take yes or no."""
+    flag = flag_of(value)
+    if flag is None:
+        raise Unusable("clicked is neither yes nor no")
+    return flag
+
+
+def _unmasked(mask: list[Any], dwell: list[Any], names: list[str]) -> tuple[list[Any], list[Any]]:
+    """Give the documents that a mask marks, and their seconds."""
+    if mask and len(mask) != len(names):
+        raise Unusable("clicked, a mask, and shown differ in length")
+    marked = [place for place, value in enumerate(mask) if _flag(value)]
+    return [names[place] for place in marked], [dwell[place] for place in marked]

@@ -1,0 +1,167 @@
+"""A first look at all of a click log: what its times, ranks and clicks mean."""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab_training.data.importers.click_values import as_entry, as_list, flag_of, rank_of
+from trimtab_training.data.importers.columns import Columns, as_number, value_of
+from trimtab_training.data.importers.settings import ClickSettings
+from trimtab_training.data.importers.texts import Unusable
+from trimtab_training.data.importers.times import Clock, TimeSurvey, as_zone
+from trimtab_training.errors import DataError
+
+_COUNTS_FROM = 2.0  # clicks a clicked row; above, rows are sums over searches
+_STRAY = 0.01  # share of searches whose clicks may look otherwise than all the others'
+
+
+@dataclass(frozen=True)
+class LogForm:
+    """What a log's values mean.
+
+    Attributes:
+        clock: How its times are read.
+        moments: The time of every row that has one, in seconds since 1970.
+        first_rank: What it calls the first rank, 0 or 1.
+        clicked: ``ids`` or ``mask``: what its lists of clicks hold.
+    """
+
+    clock: Clock
+    moments: "array[float]"
+    first_rank: int
+    clicked: str
+
+    def describe(self) -> dict[str, Any]:
+        """Give it as JSON."""
+        return {
+            "times": self.clock.describe(),
+            "ranks_from": self.first_rank,
+            "clicked": self.clicked,
+        }
+
+
+class LogSurvey:
+    """What all rows of a log say about its form, added up."""
+
+    def __init__(self, chosen: ClickSettings) -> None:
+        """Begin; what the user says is not asked of the log."""
+        self._chosen = chosen
+        zone = None if chosen.time_zone is None else as_zone(chosen.time_zone)
+        self._times = TimeSurvey(chosen.time_format, zone)
+        self._ranks: Counter[int] = Counter()  # of 0 and 1
+        self._forms: Counter[str] = Counter()  # of lists of clicks
+        self._n_clicked, self._clicks = 0, 0.0
+
+    def add(self, record: Mapping[str, Any], columns: Columns) -> None:
+        """Look at a row."""
+        if "time" in columns:
+            self._times.add(value_of(record, columns, "time"))
+        if "shown" in columns:
+            try:
+                self._add_lists(record, columns)
+            except Unusable:
+                self._forms["unusable"] += 1
+        elif "rank" in columns:
+            self._add_rank(value_of(record, columns, "rank"))
+            self._add_count(value_of(record, columns, "clicked"))
+
+    def decide(self) -> LogForm:
+        """Tell the log's form.
+
+        Raises:
+            DataError: Something in it can be read in two ways.
+        """
+        self._refuse_counts()
+        clock = self._times.decide()
+        return LogForm(clock, self._times.moments(clock), self._first_rank(), self._clicked())
+
+    def _add_rank(self, value: Any) -> None:
+        """Count the two ranks that tell where ranks begin."""
+        try:
+            rank = as_number(value, "rank")
+        except Unusable:
+            return
+        if rank <= 1 and rank.is_integer():
+            self._ranks[int(rank)] += 1
+
+    def _add_count(self, value: Any) -> None:
+        """Add up clicks."""
+        try:
+            clicks = as_number(value, "clicked") if flag_of(value) is None else flag_of(value)
+        except Unusable:
+            return
+        if clicks:
+            self._n_clicked += 1
+            self._clicks += clicks
+
+    def _add_lists(self, record: Mapping[str, Any], columns: Columns) -> None:
+        """Look at a row that is a whole search."""
+        shown = [as_entry(one) for one in as_list(value_of(record, columns, "shown"), "shown")]
+        for rank in as_list(value_of(record, columns, "ranks"), "ranks"):
+            self._add_rank(rank)
+        for _, entry in shown:
+            if entry and rank_of(entry) is not None:
+                self._add_rank(rank_of(entry))
+        if "clicked" in columns and shown:
+            clicked = as_list(value_of(record, columns, "clicked"), "clicked")
+            self._forms[_form_of(clicked, {name for name, _ in shown}, len(shown))] += 1
+
+    def _refuse_counts(self) -> None:
+        """Refuse rows that are sums: no rank is that of all their searches."""
+        if self._clicks > _COUNTS_FROM * self._n_clicked:
+            raise DataError(
+                f"clicked holds {self._clicks / self._n_clicked:.3g} clicks a clicked row: a count "
+                "over several searches, or something else than clicks; expected yes or no of one "
+                "search, or --estimate counts, which takes no ranks"
+            )
+
+    def _first_rank(self) -> int:
+        """Tell whether ranks count from 0 or from 1."""
+        if self._chosen.ranks_from is not None:
+            return self._chosen.ranks_from
+        zeros, ones = self._ranks[0], self._ranks[1]
+        if zeros and zeros < ones:
+            raise DataError(
+                f"{zeros} documents have rank 0 and {ones} rank 1: ranks count from 0 in some "
+                "searches, or 0 is none; say which: --ranks-from 0, or --ranks-from 1, which drops "
+                "rank 0"
+            )
+        return 0 if zeros else 1
+
+    def _clicked(self) -> str:
+        """Tell ids from a mask."""
+        if self._chosen.clicked is not None:
+            return self._chosen.clicked
+        n_ids, n_masks, n_either = (self._forms[form] for form in ("ids", "mask", "either"))
+        if n_masks > _STRAY * n_ids and n_ids > _STRAY * n_masks:
+            raise DataError(
+                f"clicked is a list of ids in {n_ids} searches, and a mask, with 0 or 1 for every "
+                f"document shown, in {n_masks}; say which: --clicked ids or --clicked mask"
+            )
+        if n_either and not n_ids and not n_masks:
+            raise DataError(
+                "clicked can be a list of ids, or a mask, with 0 or 1 for every document shown; "
+                "say which: --clicked ids or --clicked mask"
+            )
+        return "mask" if n_masks > n_ids else "ids"
+
+
+def _form_of(clicked: list[Any], shown: set[str], n_shown: int) -> str:
+    """Say what a list of clicks can be."""
+    if not clicked:
+        return "empty"
+    is_mask = len(clicked) == n_shown and all(_is_flag(one) for one in clicked)
+    if any(isinstance(one, bool) for one in clicked):
+        return "mask" if is_mask else "unusable"
+    names = [as_entry(one)[0] for one in clicked]
+    is_ids = shown.issuperset(names) and not (is_mask and len(set(names)) < len(names))
+    if is_mask:
+        return "either" if is_ids else "mask"
+    return "ids" if is_ids else "unusable"
+
+
+def _is_flag(value: Any) -> bool:
+    """Tell what a mask can hold; an empty text is no flag."""
+    return not isinstance(value, dict) and value not in ("", None) and flag_of(value) is not None

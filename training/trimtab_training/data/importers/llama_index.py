@@ -1,0 +1,110 @@
+"""LlamaIndex's QA datasets: one JSON object of queries, corpus and relevant documents.
+
+Source:
+    run-llama/llama_index, ``EmbeddingQAFinetuneDataset.save_json`` in
+    llama_index/finetuning/embeddings/common.py.
+"""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from trimtab_training.data.importers.json_rows import load_json
+from trimtab_training.data.importers.settings import ImportSettings
+from trimtab_training.data.importers.sources import files_by_split, left_aside
+from trimtab_training.data.importers.texts import Text, Unusable, as_filled_text, as_name
+from trimtab_training.data.importers.understood import N_EXAMPLES, SAMPLE_ROWS, Reading
+from trimtab_training.data.importers.writer import DatasetWriter
+from trimtab_training.data.qrels import SPLITS
+from trimtab_training.errors import DataError
+
+_PARTS = ("queries", "corpus", "relevant_docs")
+
+
+def import_llama_index(source: Path, writer: DatasetWriter, settings: ImportSettings) -> None:
+    """Read one file, or a folder of train, val and test files; places count a file's entries.
+
+    Raises:
+        DataError: A file is not such a dataset.
+    """
+    files = files_by_split(source, SPLITS.index(settings.split))
+    notes = [f"left aside: {name}" for name in left_aside(source, files)]
+    for split, path in files:
+        parts = _load(path)
+        _show(path, parts, writer, notes)
+        notes = []
+        place = writer.tally.open(path)
+        for what in ("corpus", "queries"):
+            with writer.tally.reading("queries" if what == "queries" else "documents"):
+                for number, (name, text) in enumerate(parts[what].items(), start=1):
+                    _add_text(writer, what, name, text, place + number)
+        for number, (name, wanted) in enumerate(parts["relevant_docs"].items(), start=1):
+            _add_labels(writer, split, name, wanted, place + number)
+
+
+def _load(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a file and check its parts."""
+    value = load_json(path)
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in _PARTS):
+        raise DataError(
+            f"{path} is not a LlamaIndex QA dataset; expected a JSON object with "
+            f"{', '.join(_PARTS)}, each an object"
+        )
+    return value
+
+
+def _show(
+    path: Path, parts: dict[str, dict[str, Any]], writer: DatasetWriter, notes: list[str]
+) -> None:
+    """Tell how a file is understood."""
+    head = list(islice(parts["relevant_docs"].items(), SAMPLE_ROWS))
+    examples = [
+        {
+            "query": {"_id": query, "text": parts["queries"].get(query)},
+            "documents": [
+                {"_id": name, "text": parts["corpus"].get(str(name)), "grade": 1.0}
+                for name in (wanted if isinstance(wanted, list) else [])
+            ],
+        }
+        for query, wanted in head[:N_EXAMPLES]
+    ]
+    grades = [1.0 for _, wanted in head if isinstance(wanted, list) for _ in wanted]
+    columns = {"query": ("queries",), "document": ("corpus",), "relevant": ("relevant_docs",)}
+    writer.understood.file(
+        Reading(
+            path.name,
+            "a LlamaIndex QA dataset",
+            columns,
+            [key for key in parts if key not in _PARTS],
+            len(head),
+            examples,
+            grades,
+            notes=notes,
+        )
+    )
+
+
+def _add_text(writer: DatasetWriter, what: str, name: str, value: Any, place: int) -> None:
+    """Keep one query or document."""
+    writer.tally.row()
+    word = "query" if what == "queries" else "document"
+    try:
+        text = Text(as_filled_text(value, word), "", as_name(name, f"{word} id"))
+        (writer.add_query if word == "query" else writer.add_document)(text, place)
+    except Unusable as reason:
+        writer.tally.drop(str(reason), place)
+
+
+def _add_labels(writer: DatasetWriter, split: int, name: str, wanted: Any, place: int) -> None:
+    """Keep the relevant documents of one query."""
+    writer.tally.row()
+    if not isinstance(wanted, list):
+        writer.tally.drop("relevant_docs of a query is not a list", place)
+        return
+    try:
+        query = writer.queries.number(as_name(name, "query id"))
+        for doc in wanted:
+            document = writer.documents.number(as_name(doc, "document id"))
+            writer.labels.add(split, query, document, 1.0, place)
+    except Unusable as reason:
+        writer.tally.drop(str(reason), place)

@@ -1,0 +1,33 @@
+"""The folder that an import may write: what of it is an import's, and what is others'."""
+
+import shutil
+from pathlib import Path
+
+from trimtab_training.errors import DataError
+
+RECORD = "import.json"
+OWN = ("corpus.jsonl", "queries.jsonl", "qrels", RECORD)
+
+
+def check_place(output: Path, given: Path, *, force: bool) -> None:
+    """Refuse to replace what no import made."""
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{given} is a file; -o wants a folder to make")
+    if output == Path.cwd() or output in Path.cwd().parents:
+        raise DataError(f"-o {given} is the folder you are in; name a new one")
+    is_empty = not output.exists() or not any(output.iterdir())
+    if not (is_empty or force or (output / RECORD).is_file()):
+        raise DataError(
+            f"{given} is not an earlier import's folder (it has no {RECORD}); choose another -o, "
+            "or --force to replace its corpus, queries and qrels"
+        )
+
+
+def clear(work: Path) -> None:
+    """Take away what an import writes, and nothing else."""
+    for name in OWN:
+        path = work / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

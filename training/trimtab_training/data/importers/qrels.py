@@ -1,0 +1,130 @@
+"""Files of labels as a stream: BEIR's three columns, or TREC's four."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from trimtab_training.data.importers.columns import as_number
+from trimtab_training.data.importers.lines import read_lines
+from trimtab_training.data.importers.settings import grade_from
+from trimtab_training.data.importers.sources import files_by_split, left_aside
+from trimtab_training.data.importers.tally import Tally
+from trimtab_training.data.importers.texts import Unusable, as_name
+from trimtab_training.data.importers.understood import SAMPLE_ROWS, Reading
+from trimtab_training.data.importers.writer import DatasetWriter
+from trimtab_training.data.label_lines import is_label_header, label_cells, label_places
+from trimtab_training.errors import DataError
+
+Label = tuple[int, str, str, float]
+"""Place, query id, document id and grade."""
+
+_SUFFIXES = (".tsv", ".qrels", ".qrel", ".trec", ".txt")
+_ITERATIONS = {"0", "Q0"}  # TREC's second column, which nobody uses
+_ROLES = ("query", "document", "score")
+
+
+def qrels_by_split(source: Path, split: int) -> list[tuple[int, Path]]:
+    """Find files of labels and the split of each.
+
+    Raises:
+        DataError: There is none, or one may be a copy of another.
+    """
+    return files_by_split(source, split, is_known=_is_labels, kinds=_SUFFIXES)
+
+
+def add_labels(
+    source: Path, split: int, writer: DatasetWriter, relevant_from: float | None
+) -> None:
+    """Read labels by id; the texts may come later.
+
+    Args:
+        source: A file, or a folder of files by split.
+        split: Split of a single file.
+        writer: Takes the labels.
+        relevant_from: Grades below are judged non-relevant.
+
+    Raises:
+        DataError: A file holds something and gives no label, or its columns are in another order.
+    """
+    files = qrels_by_split(source, split)
+    notes = [f"left aside: {name}" for name in left_aside(source, files)]
+    for number, path in files:
+        _show(path, writer, notes)
+        notes, n_read = [], 0
+        for place, query, document, grade in read_qrels(path, writer.tally):
+            names = writer.queries.number(query), writer.documents.number(document)
+            writer.labels.add(number, *names, grade_from(grade, relevant_from), place)
+            n_read += 1
+        if not n_read and path.stat().st_size:
+            writer.tally.check()
+            raise DataError(f"{path} gives no label: {writer.tally.explain()}")
+
+
+def read_qrels(path: Path, tally: Tally) -> Iterator[Label]:
+    """Yield place, query id, document id and grade of every line; drop what is none."""
+    is_first, places = True, None
+    for place, raw in read_lines(path, tally):
+        line = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
+        if not line.strip():
+            continue
+        if is_first and is_label_header(line):
+            is_first, places = False, label_places(line)
+            continue
+        is_first = False
+        tally.row()
+        cells = label_cells(line, places)
+        if cells is None:
+            tally.drop("not a label: neither BEIR's three columns nor TREC's four", place)
+            continue
+        try:
+            names = as_name(cells[0], "query id"), as_name(cells[1], "document id")
+            yield place, *names, as_number(cells[2], "grade")
+        except Unusable as reason:
+            tally.drop(str(reason), place)
+
+
+def _is_labels(path: Path) -> bool:
+    """Tell a file of labels by how its name ends."""
+    return path.name.lower().removesuffix(".gz").endswith(_SUFFIXES)
+
+
+def _show(path: Path, writer: DatasetWriter, notes: list[str]) -> None:
+    """Tell how a file of labels is understood."""
+    sample = list(islice(read_qrels(path, Tally()), SAMPLE_ROWS))
+    documents = {document for _, _, document, _ in sample}
+    if len(sample) > 1 and documents <= _ITERATIONS:
+        raise DataError(
+            f"{path}: every document is {min(documents)!r}: the columns look like query, document, "
+            "0, grade; expected query, 0, document, grade, or query-id, corpus-id, score with tabs"
+        )
+    writer.understood.file(
+        Reading(
+            path.name,
+            "labels",
+            _columns_of(path),
+            n_rows=len(sample),
+            examples=[
+                {"query-id": query, "corpus-id": document, "score": grade}
+                for _, query, document, grade in sample
+            ],
+            grades=[grade for *_, grade in sample],
+            notes=notes,
+        )
+    )
+
+
+def _columns_of(path: Path) -> dict[str, tuple[str]]:
+    """Name the columns in use: as the header does, or by number."""
+    for _, raw in read_lines(path, Tally()):
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if not line.strip():
+            continue
+        places = label_places(line)
+        if places is not None:
+            cells = line.split("\t") if "\t" in line else line.split()
+            return {
+                role: (cells[place].strip(),) for role, place in zip(_ROLES, places, strict=False)
+            }
+        numbers = "123" if len(line.split("\t")) == 3 else "134"
+        return {role: (number,) for role, number in zip(_ROLES, numbers, strict=True)}
+    return {}

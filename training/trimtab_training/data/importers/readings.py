@@ -1,0 +1,251 @@
+"""Can a file of pairs be read in two ways? Then it is refused, with both and what decides.
+
+Everything here looks at the first rows alone and says nothing about a file that has one reading.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from trimtab_training.data.importers.cells import is_of_texts, spelled_list
+from trimtab_training.data.importers.columns import (
+    PAIR_ROLES,
+    Columns,
+    is_missing,
+    plain_name,
+    usual_columns,
+)
+from trimtab_training.data.importers.settings import ImportSettings
+from trimtab_training.data.importers.sources import Sample
+from trimtab_training.errors import DataError
+
+_OUTSPOKEN = ("positive", "pos", "positives", "positive_passages", "positive_ctxs")
+_CLASS_NAMES = {"label", "labels", "gold_label", "class", "class_label"}
+_OF_INFERENCE = {"premise", "hypothesis"}
+_CLASS_IDS = {-1.0, 0.0, 1.0, 2.0}  # natural language inference; -1: people did not agree
+_FEW_CLASSES = 8  # named in a message
+_MANY_FRACTIONS = 3  # different ones, from which scores may be similarities
+_GRADES_INSIDE = {
+    "label", "relevance", "grade", "is_relevant", "relevant", "is_selected", "is_positive",
+    "has_answer",
+}  # fmt: skip
+_TEXT_ROLES = ("query", "document", "negative")
+
+
+def refuse_two_readings(
+    sample: Sample, columns: Columns, settings: ImportSettings, where: str
+) -> None:
+    """Refuse a file whose columns or scores can mean different things.
+
+    Raises:
+        DataError: With both readings and the option that decides.
+    """
+    _refuse_rivals(sample, settings.columns, where)
+    _refuse_graded_objects(sample, columns, settings, where)
+    _refuse_unnamed_grades(sample, columns, settings, where)
+    if "score" in columns and not settings.grades:
+        _refuse_classes(sample, columns, settings, where)
+        if "score" not in settings.columns and settings.relevant_from is None:
+            _refuse_similarities(sample, columns["score"][0], where)
+
+
+def find_lists(sample: Sample, columns: Columns, given: bool | None, where: str) -> frozenset[str]:
+    """Find the columns whose cells hold lists as text.
+
+    Args:
+        sample: The file's first rows.
+        columns: Its columns by role.
+        given: Whether what is spelled like a list is one, where the user says so.
+        where: The file, for messages.
+
+    Raises:
+        DataError: Some cells of a column are spelled as lists, and others are not.
+    """
+    if given is False:
+        return frozenset()
+    found = set()
+    for role in (*_TEXT_ROLES, "score"):
+        for name in columns.get(role, ()):
+            cells = [value for value in _values(sample, name) if isinstance(value, str)]
+            spelled = [is_list_of(cell, role) for cell in cells if cell.strip() != "[]"]
+            if any(spelled) and not all(spelled) and given is None:
+                cell = cells[[is_list_of(cell, role) for cell in cells].index(True)]
+                raise DataError(
+                    f"{where}: some cells of {name!r} are spelled as lists, such as {cell[:60]!r}, "
+                    "and others are not: say --lists if those are lists, --no-lists if they are "
+                    "texts"
+                )
+            if any(spelled):
+                found.add(name)
+    return frozenset(found)
+
+
+def is_list_of(cell: str, role: str) -> bool:
+    """Tell whether a cell is nothing but the spelling of a list that its role can have."""
+    items = spelled_list(cell)
+    return items is not None and (is_of_texts(items) or role == "score" or not items)
+
+
+def _refuse_rivals(sample: Sample, given: Mapping[str, tuple[str, ...]], where: str) -> None:
+    """Refuse several columns that could have one role, unless they say the same."""
+    for role in PAIR_ROLES:
+        if role in given:
+            continue
+        taken = {name for names in given.values() for name in names}
+        rivals = [
+            name
+            for name in usual_columns(sample.names, PAIR_ROLES, role)
+            if name not in taken and any(True for _ in _values(sample, name))
+        ]
+        if role == "document":
+            rivals = [name for name in rivals if plain_name(name) in _OUTSPOKEN] or rivals
+        if len(rivals) > 1 and any(_differ(sample, rivals[0], other) for other in rivals[1:]):
+            choices = " or ".join(f"--column {role}={name}" for name in rivals)
+            raise DataError(
+                f"{where}: {' and '.join(map(repr, rivals))} could each be the {_word(role)}; say "
+                f"which: {choices}"
+            )
+
+
+def _refuse_unnamed_grades(
+    sample: Sample, columns: Columns, settings: ImportSettings, where: str
+) -> None:
+    """Refuse numbers that stand beside every document, and that nobody called grades."""
+    if {"score", "negative"} & (columns.keys() | settings.columns.keys()):
+        return
+    used = {name for names in columns.values() for name in names}
+    for document in columns.get("document", ()):
+        for name in sample.names:
+            if name not in used and _is_parallel(sample, document, name):
+                raise DataError(
+                    f"{where}: {name!r} has a number for every text of {document!r}: say --column "
+                    f"score={name} if they grade the texts, --column score= if they do not"
+                )
+
+
+def _refuse_graded_objects(
+    sample: Sample, columns: Columns, settings: ImportSettings, where: str
+) -> None:
+    """Refuse documents that are objects and say themselves whether they are relevant."""
+    if "score" in columns or "score" in settings.columns:
+        return
+    for document in columns.get("document", ()):
+        keys = {key for item in _objects(sample, document) for key in item}
+        graded = sorted(key for key in keys if plain_name(str(key)) in _GRADES_INSIDE)
+        if graded and plain_name(document) not in _OUTSPOKEN:
+            raise DataError(
+                f"{where}: the objects in {document!r} have {graded[0]!r}: say --column "
+                f"score={graded[0]} if it is their grade, --column score= if all are relevant"
+            )
+
+
+def keys_inside(sample: Sample, names: Sequence[str]) -> set[str]:
+    """Give the keys of the objects that some columns hold."""
+    return {key for name in names for item in _objects(sample, name) for key in item}
+
+
+def _objects(sample: Sample, name: str) -> Iterator[dict[str, Any]]:
+    """Give the objects that a column holds, lists taken apart."""
+    return (item for item in _flat(_values(sample, name)) if isinstance(item, dict))
+
+
+def _is_parallel(sample: Sample, texts: str, numbers: str) -> bool:
+    """Tell whether one column has as many numbers as the other has texts, in several rows."""
+    n_rows = 0
+    for _, record in sample.rows:
+        one, other = _as_list(record.get(texts)), _as_list(record.get(numbers))
+        if one is None or other is None:
+            continue
+        if len(one) != len(other) or not all(isinstance(item, int | float) for item in other):
+            return False
+        n_rows += len(one) > 1
+    return n_rows > 0
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    """Take a list, also one that a cell spells."""
+    return value if isinstance(value, list) else spelled_list(value)
+
+
+def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, where: str) -> None:
+    """Refuse classes where grades are expected: of them, more is not better."""
+    name = columns["score"][0]
+    values = list(_flat(_values(sample, name)))
+    if not values:
+        return
+    texts = [str(value).strip() for value in values if _as_number(value) is None]
+    if any(re.fullmatch(r"-?\d+,\d+", text) for text in texts):
+        raise DataError(f"{where}: {name!r} has decimal commas, such as {texts[0]}; write points")
+    if 2 * len(texts) > len(values):
+        _refuse_as_classes(where, name, sorted(set(texts)))
+    if "score" in settings.columns:
+        return
+    classes = sample.classes.get(name, [])
+    if len(classes) > 2 or "entail" in "".join(classes[:1]).lower():
+        _refuse_as_classes(where, name, [f"{n} ({of})" for n, of in enumerate(classes)])
+    numbers = {number for value in values if (number := _as_number(value)) is not None}
+    used = {plain_name(one) for role in _TEXT_ROLES for one in columns.get(role, ())}
+    looks_so = 2.0 in numbers or (bool(used & _OF_INFERENCE) and len(numbers) > 1)
+    if looks_so and plain_name(name) in _CLASS_NAMES and numbers <= _CLASS_IDS:
+        _refuse_as_classes(where, name, [f"{number:g}" for number in sorted(numbers)])
+
+
+def _refuse_as_classes(where: str, name: str, classes: Sequence[str]) -> NoReturn:
+    """Refuse, naming the classes and how to grade them."""
+    shown = ", ".join(classes[:_FEW_CLASSES]) + (", ..." if len(classes) > _FEW_CLASSES else "")
+    numbered = all(one.lstrip("-")[:1].isdigit() for one in classes)
+    named = [one.split(" (")[0] if numbered else one for one in classes[:3]]
+    example = ",".join(f"'{one}'=GRADE" if " " in one else f"{one}=GRADE" for one in named)
+    is_grade = f", or --column score={name} if the numbers are grades" if numbered else ""
+    raise DataError(
+        f"{where}: {name!r} holds {shown}, which may be classes, of which more is not better: say "
+        f"what each is worth, such as --grades {example}{is_grade}"
+    )
+
+
+def _refuse_similarities(sample: Sample, name: str, where: str) -> None:
+    """Refuse fractions of many sizes: even a low similarity would count as relevant."""
+    numbers = [_as_number(value) for value in _flat(_values(sample, name))]
+    fractions = [one for one in numbers if one is not None and not one.is_integer()]
+    n_many = 1 if plain_name(name).startswith("similar") else _MANY_FRACTIONS
+    if len(set(fractions)) < n_many or 2 * len(fractions) < len(numbers):
+        return
+    raise DataError(
+        f"{where}: {name!r} holds fractions such as {', '.join(f'{x:g}' for x in fractions[:3])}: "
+        f"if they are similarities, say from where a pair is relevant, --relevant-from SCORE; if "
+        f"they are grades, of which all above 0 are relevant, --column score={name}"
+    )
+
+
+def _values(sample: Sample, name: str) -> Iterator[Any]:
+    """Give what a column holds in the sample, less what is missing."""
+    for _, record in sample.rows:
+        value = record.get(name)
+        if not is_missing(value):
+            yield value
+
+
+def _flat(values: Iterator[Any]) -> Iterator[Any]:
+    """Take lists apart, also those that cells spell."""
+    for value in values:
+        yield from one if (one := _as_list(value)) is not None else [value]
+
+
+def _as_number(value: Any) -> float | None:
+    """Take a number, also one written as text; true is 1."""
+    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
+        return float(value.strip().lower() == "true")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _differ(sample: Sample, one: str, other: str) -> bool:
+    """Tell whether two columns ever hold different values."""
+    return any(record.get(one) != record.get(other) for _, record in sample.rows)
+
+
+def _word(role: str) -> str:
+    """Write a role in words."""
+    return role.replace("_", " ").replace(" id", "'s id")

@@ -1,0 +1,195 @@
+"""Rows out of tables: CSV as spreadsheets write it, TSV without quoting as retrieval sets have it.
+
+What parts the columns is seen in the first lines; where they can be read in two ways, only the
+user can say.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from trimtab_training.data.importers.json_rows import Row
+from trimtab_training.data.importers.lines import read_lines
+from trimtab_training.data.importers.tally import Tally
+from trimtab_training.errors import DataError
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_FIELD_LIMIT = 1 << 24  # characters; a quote that is never closed ends here
+_N_LINES = 200  # looked at for the delimiter
+_USUAL_SHARE = 0.9  # of rows with as many columns as the first
+_EXCEL = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that Excel understands
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a table is written.
+
+    Attributes:
+        delimiter: What parts the columns.
+        quoted: Whether cells may stand in quotes.
+        n_skipped: Lines before the first that belongs to the table.
+    """
+
+    delimiter: str
+    quoted: bool
+    n_skipped: int = 0
+
+
+def read_table(
+    path: Path, tally: Tally, kind: str, *, header: bool, delimiter: str | None = None
+) -> Iterator[Row]:
+    """Yield every row by column, with the line where it begins.
+
+    Args:
+        path: The file.
+        tally: Counts rows, and those that can't be read.
+        kind: ``csv`` or ``tsv``.
+        header: Whether the first line names the columns.
+        delimiter: What parts them, where the user says so.
+
+    Raises:
+        DataError: The file can't be read, two columns have one name, a quote is never closed, or
+            several delimiters are as likely.
+    """
+    dialect = find_dialect(path, kind, delimiter)
+    place, names = tally.open(path), None
+    for line, cells in _rows(path, tally, dialect):
+        if not any(cells):
+            continue
+        if names is None:
+            names = _name_columns(cells, path, header=header)
+            if header:
+                continue
+        tally.row()
+        if len(cells) < len(names) or any(cells[len(names) :]):  # commas may end every row
+            tally.drop("another number of columns than the first line", place + line)
+        else:
+            yield place + line, dict(zip(names, cells, strict=False))
+
+
+def find_dialect(path: Path, kind: str, delimiter: str | None = None) -> Dialect:
+    """See in the first lines what parts the columns.
+
+    Raises:
+        DataError: Several delimiters are as likely, or lines end with carriage returns alone.
+    """
+    csv.field_size_limit(_FIELD_LIMIT)
+    head = list(islice(_texts(path, Tally()), _N_LINES))
+    if len(head) == 1 and "\r" in head[0].rstrip("\r\n"):
+        raise DataError(f"{path}: lines end with carriage returns alone; convert: tr '\\r' '\\n'")
+    n_skipped = 0
+    usual = "\t" if kind == "tsv" else ","
+    if head and (told := _EXCEL.fullmatch(head[0])):
+        head, n_skipped, usual = head[1:], 1, told[1]
+    chosen = delimiter or _choose(head, usual, path)
+    quoted = kind == "csv" or _is_quoted(head, chosen)
+    return Dialect(chosen, quoted, n_skipped)
+
+
+def _texts(path: Path, tally: Tally) -> Iterator[str]:
+    """Yield a table's lines as text."""
+    return (line.decode("utf-8", "surrogateescape") for _, line in read_lines(path, tally))
+
+
+def _choose(head: Sequence[str], usual: str, path: Path) -> str:
+    """Choose the delimiter that gives rows as many columns as the first line has, several."""
+    if not head or (usual == "\t" and "\t" in head[0]) or _is_even(head, usual):
+        return usual
+    even = [one for one in DELIMITERS if one != usual and _is_even(head, one)]
+    if len(even) > 1 or (even and usual in head[0]):
+        named = " or by ".join(DELIMITERS[one] for one in even)
+        raise DataError(
+            f"{path}: columns may be parted by {DELIMITERS.get(usual, usual)} or by {named}; say "
+            "which: --delimiter CHARACTER"
+        )
+    return even[0] if even else usual
+
+
+def _is_even(head: Sequence[str], delimiter: str) -> bool:
+    """Tell whether nearly all rows have as many columns as the first, and it has several."""
+    rows = []
+    reader = csv.reader(head, delimiter=delimiter)
+    while True:
+        try:
+            rows.append(next(reader))
+        except StopIteration:
+            break
+        except csv.Error:
+            rows.append([])
+    width = len(rows[0]) if rows else 0
+    n_even = sum(len(row) >= width and not any(row[width:]) for row in rows)
+    return width > 1 and n_even >= _USUAL_SHARE * len(rows)
+
+
+def _is_quoted(head: Sequence[str], delimiter: str) -> bool:
+    """Tell whether TSV is quoted: all names are, or a cell has doubled quotes between quotes."""
+    rows = [line.rstrip("\r\n").split(delimiter) for line in head]
+    if rows and all(len(cell) > 2 and cell[0] == cell[-1] == '"' for cell in rows[0]):
+        return True
+    return any(_is_escaped(cell) for row in rows for cell in row)
+
+
+def _is_escaped(cell: str) -> bool:
+    """Tell a cell that must have been quoted by a writer of CSV: its quotes are doubled."""
+    if len(cell) < 4 or not cell[0] == cell[-1] == '"':
+        return False
+    return '""' in cell[1:-1] and '"' not in cell[1:-1].replace('""', "")
+
+
+def _rows(path: Path, tally: Tally, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Yield cells, with the line where they begin."""
+    lines = islice(_texts(path, tally), dialect.n_skipped, None)
+    if dialect.quoted:
+        yield from _quoted_rows(lines, path, tally, dialect)
+        return
+    for number, line in enumerate(lines, start=1 + dialect.n_skipped):
+        yield number, line.rstrip("\r\n").split(dialect.delimiter)
+
+
+def _quoted_rows(
+    lines: Iterator[str], path: Path, tally: Tally, dialect: Dialect
+) -> Iterator[tuple[int, list[str]]]:
+    """Take quotes off; a row that is broken is dropped with all lines that it took."""
+    reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
+    place = tally.open(path)
+    while True:
+        start = reader.line_num + 1 + dialect.n_skipped
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "end of data" in str(error) or "field larger" in str(error):
+                raise DataError(
+                    f"{path}:{start}: not CSV: {error}; a quote that is not closed?"
+                ) from error
+            n_lines = reader.line_num + 1 + dialect.n_skipped - start
+            for _ in range(n_lines):
+                tally.row()
+            tally.drop(f"not CSV: {_plain_words(error)}", place + start, n_lines)
+            continue
+        yield start, cells
+
+
+def _plain_words(error: csv.Error) -> str:
+    """Say what is wrong with a row of CSV in a user's words."""
+    if "new-line" in str(error):
+        return "a carriage return outside of quotes"
+    return "text after a closing quote" if "expected after" in str(error) else str(error)
+
+
+def _name_columns(cells: list[str], path: Path, *, header: bool) -> list[str]:
+    """Give the columns' names, or their numbers; names that are empty at the end are none."""
+    if not header:
+        return [str(number + 1) for number in range(len(cells))]
+    while not cells[-1]:
+        cells = cells[:-1]
+    seen: set[str] = set()
+    for name in cells:
+        if name in seen:
+            raise DataError(f"{path}: two columns are called {name!r}; rename one")
+        seen.add(name)
+    return cells

@@ -1,0 +1,381 @@
+"""A BEIR folder written as its rows are read: texts go to disk at once, ids and labels are held."""
+
+import json
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import compress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab_training.data.importers.foreign import refuse_foreign
+from trimtab_training.data.importers.labels import (
+    Flags,
+    Labels,
+    LabelTable,
+    Names,
+    keep_known,
+    keep_one_split,
+    merge_repeated,
+)
+from trimtab_training.data.importers.place import OWN, RECORD, check_place, clear
+from trimtab_training.data.importers.tally import Tally
+from trimtab_training.data.importers.texts import Text, question_key, text_key
+from trimtab_training.data.importers.understood import Understood
+from trimtab_training.data.qrels import SPLITS, Qrels
+from trimtab_training.data.splits import split_qrels
+from trimtab_training.errors import ConfigError, DataError
+from trimtab_training.files import swap_folder
+
+_HEADER = "query-id\tcorpus-id\tscore\n"
+
+
+class TextTable:
+    """Queries or documents: their ids in memory, their texts in a file."""
+
+    def __init__(self, path: Path, letter: str) -> None:
+        """Begin a file; ids of texts without one start with a letter."""
+        self._path, self._letter = path, letter
+        self._file: IO[str] | None = None
+        self._numbers: dict[str | int, int] = {}
+        self._digests = array("Q")  # of the text; 0 while there is none
+        self._written = array("q")  # numbers in the order of the file
+
+    def number(self, key: str | int) -> int:
+        """Give an id's number, whether or not its text has come."""
+        number = self._numbers.setdefault(key, len(self._numbers))
+        if number == len(self._digests):
+            self._digests.append(0)
+        return number
+
+    def find(self, name: str) -> int | None:
+        """Give the number of an id that has been seen."""
+        return self._numbers.get(name)
+
+    def add(self, text: Text) -> tuple[int, bool]:
+        """Keep a text; the first under an id stays.
+
+        Returns:
+            Its number, and whether another text already has its id.
+        """
+        digest = text_key(text.joined)
+        number = self.number(digest if text.name is None else text.name)
+        short = digest & (1 << 64) - 1 | 1
+        if self._digests[number]:
+            return number, self._digests[number] != short
+        self._digests[number] = short
+        if self._file is None:
+            self._file = self._path.open("w", encoding="utf-8")
+        self._file.write(json.dumps(self._record(text, digest), ensure_ascii=False) + "\n")
+        self._written.append(number)
+        return number, False
+
+    def describe(self, text: Text) -> dict[str, str]:
+        """Give a text as the file would have it."""
+        return self._record(text, text_key(text.joined))
+
+    def _record(self, text: Text, digest: int) -> dict[str, str]:
+        """Write a text by column, under its id or one of its content."""
+        name = text.name or self._name_of(digest)
+        if self._letter == "d":
+            return {"_id": name, "title": text.title, "text": text.text}
+        return {"_id": name, "text": text.text}
+
+    @property
+    def n_texts(self) -> int:
+        """Count the texts in the file."""
+        return len(self._written)
+
+    def _name_of(self, key: str | int) -> str:
+        """Write a key as an id."""
+        return key if isinstance(key, str) else f"{self._letter}-{key:020x}"
+
+    def names(self, numbers: NDArray[np.int64]) -> set[str]:
+        """Give the ids of some numbers, which may repeat."""
+        name_of = self.namer()
+        return {name_of(number) for number in np.unique(numbers).tolist()}
+
+    def names_known(self) -> set[str]:
+        """Give every id that has a text."""
+        return self.names(np.flatnonzero(self.known()))
+
+    def names_seen(self) -> set[str]:
+        """Give every id that has a number, with a text or without."""
+        return {self._name_of(key) for key in self._numbers}
+
+    def namer(self) -> Names:
+        """Give the function from numbers to ids."""
+        keys = list(self._numbers)
+        return lambda number: self._name_of(keys[number])
+
+    def known(self) -> Flags:
+        """Say of every number whether its text has come."""
+        return np.array(self._digests, np.uint64).astype(np.bool_)
+
+    def same(self) -> NDArray[np.int64]:
+        """Give for every number the first with the same text, or itself."""
+        first: dict[int, int] = {}
+        numbers = np.arange(len(self._numbers))
+        with self._path.open(encoding="utf-8") as lines:
+            for number, line in zip(self._written, lines, strict=True):
+                numbers[number] = first.setdefault(question_key(json.loads(line)["text"]), number)
+        return numbers
+
+    def prune(self, wanted: Flags) -> int:
+        """Take out of the file what is not wanted; say how many texts that was.
+
+        Args:
+            wanted: Whether each number is to stay.
+        """
+        stays = wanted[np.array(self._written, np.int64)]
+        if stays.all():
+            return 0
+        pruned = self._path.with_name(self._path.name + ".pruned")
+        with self._path.open(encoding="utf-8") as lines, pruned.open("w", encoding="utf-8") as out:
+            out.writelines(compress(lines, stays.tolist()))
+        pruned.replace(self._path)
+        self._written = array("q", compress(self._written, stays.tolist()))
+        return int((~stays).sum())
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class DatasetWriter:
+    """One dataset on its way, beside its place until it is whole.
+
+    Attributes:
+        queries: The queries.
+        documents: The documents.
+        labels: The labels.
+        tally: What was dropped.
+        understood: How the source's files are read.
+        shares: Of train, dev and test, where a query with labels in several is drawn to one of
+            them; None: it stays where it is tested.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        tally: Tally,
+        understood: Understood | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
+        """Begin.
+
+        Raises:
+            DataError: Something stands at the output that no import made.
+        """
+        self._output = output.resolve()
+        check_place(self._output, output, force=force)
+        self._work = self._output.with_name(f".{self._output.name}.partial")
+        self.tally = tally
+        self.understood = understood or Understood()
+        self.shares: Sequence[float] | None = None
+        self._n_joined = 0
+        self._topics_that_are_documents: set[str] = set()
+        self.labels = LabelTable()
+        self.queries = TextTable(self._work / "queries.jsonl", "q")
+        self.documents = TextTable(self._work / "corpus.jsonl", "d")
+
+    def __enter__(self) -> "DatasetWriter":
+        """Make the folder to work in."""
+        try:
+            self._work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"can't write to {self._work.parent}: {error.strerror}") from error
+        clear(self._work)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Close the files; where the import failed, take away what it wrote."""
+        self.queries.close()
+        self.documents.close()
+        if kind is not None and self._work.exists():
+            clear(self._work)
+            if not any(self._work.iterdir()):
+                self._work.rmdir()
+        if isinstance(error, OSError):
+            raise DataError(f"can't write {self._output}: {error}") from error
+
+    def add_query(self, text: Text, place: int) -> int:
+        """Keep a query; give its number."""
+        return self._add(self.queries, text, place)
+
+    def leave_query(self, name: str, place: int) -> None:
+        """Leave out a query that no label is about; remember one that labels call a document."""
+        self.tally.leave_out("a query without labels", place)
+        if self.documents.find(name) is not None:
+            self._topics_that_are_documents.add(name)
+
+    def refuse_foreign_labels(self) -> None:
+        """Refuse labels whose ids are not those of the texts.
+
+        Raises:
+            DataError: With an example of both sides.
+        """
+        labels = self.labels.columns()
+        refuse_foreign(
+            (self.queries.names(labels.query), self.documents.names(labels.document)),
+            (self.queries.names_known(), self.documents.names_known()),
+            self._topics_that_are_documents,
+        )
+
+    def add_document(self, text: Text, place: int) -> int:
+        """Keep a document; give its number."""
+        return self._add(self.documents, text, place)
+
+    def _add(self, table: TextTable, text: Text, place: int) -> int:
+        """Keep a text; count one whose id is taken."""
+        number, is_taken = table.add(text)
+        if is_taken:
+            self.tally.leave_out("another text under the same id; the first stays", place)
+        return number
+
+    def finish(
+        self,
+        describe: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        split_by: str | None = None,
+        merge_queries: bool = False,
+    ) -> dict[str, Any]:
+        """Settle the labels, write them, and put the folder in its place.
+
+        Args:
+            describe: Makes ``import.json`` of the counts of what is written.
+            split_by: Make a test split, by ``document`` or ``query``, where there is none.
+
+            merge_queries: Join queries of one text under the first one's id.
+
+        Returns:
+            What ``import.json`` says.
+
+        Raises:
+            DataError: Too much was dropped, or nothing is left.
+        """
+        self.queries.close()
+        self.documents.close()
+        splits = self._settle(split_by, merge_queries=merge_queries)
+        self.understood.grades(splits.grade)
+        counts = {
+            "queries": self.queries.n_texts,
+            "documents": self.documents.n_texts,
+            "splits": self._write_labels(splits),
+        }
+        text = json.dumps(describe(counts), indent=1, ensure_ascii=False) + "\n"
+        (self._work / RECORD).write_text(text, encoding="utf-8")
+        self._carry_over()
+        swap_folder(self._work, self._output)
+        record: dict[str, Any] = json.loads(text)
+        return record
+
+    def _settle(self, split_by: str | None, *, merge_queries: bool) -> Labels:
+        """Bring the labels into the state that a dataset must have."""
+        labels = self.labels.columns()
+        if not self._is_all_known(labels):
+            self.refuse_foreign_labels()
+        self.tally.settle(len(labels))
+        for what, table in (("query", self.queries), ("document", self.documents)):
+            if table.n_texts:
+                labels = keep_known(labels, table.known(), what, self.tally)
+        self.tally.check()
+        if merge_queries:
+            labels = self._merge_queries(labels)
+        labels = merge_repeated(labels, self.tally)
+        labels = keep_one_split(labels, self.tally, self.queries.namer(), self.shares)
+        if not (labels.grade > 0).any():
+            why = self.tally.explain("no grade is over 0")
+            raise DataError(f"no relevant label is left of {why}; nothing was written")
+        if not (labels.split != 1).any():
+            raise DataError("all labels are of the dev split; expected train or test labels, too")
+        self._prune_queries(labels)
+        return self._made_split(labels, split_by) if split_by else labels
+
+    def _is_all_known(self, labels: Labels) -> bool:
+        """Tell whether every label's query and document has a text, where there are texts."""
+        pairs = ((self.queries, labels.query), (self.documents, labels.document))
+        return all(bool(table.known()[numbers].all()) for table, numbers in pairs if table.n_texts)
+
+    def _merge_queries(self, labels: Labels) -> Labels:
+        """Give the labels of queries with one text to the first of them."""
+        if not self.queries.n_texts:
+            raise ConfigError("--merge-queries needs the queries' texts: --queries FILE")
+        joined = replace(labels, query=self.queries.same()[labels.query])
+        moved = joined.query != labels.query
+        if moved.any():
+            first = int(labels.place[moved].min())
+            n_queries = len(np.unique(labels.query[moved]))
+            self.tally.leave_out("query joined with one of the same text", first, n_queries)
+            self._n_joined = n_queries
+        return joined
+
+    def _prune_queries(self, labels: Labels) -> None:
+        """Leave out queries without labels: nobody needs their vectors."""
+        wanted = np.zeros(len(self.queries.known()), dtype=bool)
+        wanted[labels.query] = True
+        without = self.queries.prune(wanted) - self._n_joined
+        if without > 0:
+            self.tally.leave_out("a query without labels", -1, without)
+
+    def _made_split(self, labels: Labels, split_by: str) -> Labels:
+        """Make the test split that ``Dataset.load`` would make."""
+        if {0, 2} <= set(np.unique(labels.split).tolist()):
+            raise DataError("the data has a train and a test split; leave --split-by out")
+        names, documents = self.queries.namer(), self.documents.namer()
+        qrels: Qrels = {}
+        for query, document, grade in zip(
+            labels.query.tolist(), labels.document.tolist(), labels.grade.tolist(), strict=True
+        ):
+            qrels.setdefault(names(query), {})[documents(document)] = grade
+        test = split_qrels(qrels, by=split_by)["test"]
+        is_test = np.array([names(query) in test for query in labels.query.tolist()])
+        split = np.where(labels.split == 1, 1, np.where(is_test, 2, 0)).astype(np.int8)
+        return Labels(split, labels.query, labels.document, labels.grade, labels.place)
+
+    def _write_labels(self, labels: Labels) -> dict[str, dict[str, int]]:
+        """Write one file a split; count what is in it."""
+        queries, documents = self.queries.namer(), self.documents.namer()
+        (self._work / "qrels").mkdir()
+        counts = {}
+        for number, name in enumerate(SPLITS):
+            rows = labels.take(labels.split == number)
+            if not len(rows):
+                continue
+            counts[name] = {
+                "queries": len(np.unique(rows.query)),
+                "labels": len(rows),
+                "relevant": int((rows.grade > 0).sum()),
+            }
+            with (self._work / "qrels" / f"{name}.tsv").open("w", encoding="utf-8") as file:
+                file.write(_HEADER)
+                file.writelines(
+                    f"{queries(query)}\t{documents(document)}\t{_write_grade(grade)}\n"
+                    for query, document, grade in zip(
+                        rows.query.tolist(),
+                        rows.document.tolist(),
+                        rows.grade.tolist(),
+                        strict=True,
+                    )
+                )
+        return counts
+
+    def _carry_over(self) -> None:
+        """Take along what others put into the folder, such as its embeddings."""
+        if self._output.exists():
+            for entry in self._output.iterdir():
+                if entry.name not in OWN:
+                    entry.rename(self._work / entry.name)
+
+
+def _write_grade(grade: float) -> str:
+    """Write a grade without a needless fraction."""
+    return str(int(grade)) if grade.is_integer() else repr(grade)

@@ -1,0 +1,133 @@
+"""Relevance labels: BEIR and TREC files read, and what is relevant by them."""
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+
+from trimtab_training.data.label_lines import (
+    LabelPlaces,
+    is_label_header,
+    label_cells,
+    label_places,
+)
+from trimtab_training.errors import DataError
+
+Qrels = dict[str, dict[str, float]]
+"""``{query_id: {doc_id: grade}}``; a grade of 0 or less is a judged non-relevant document."""
+
+SPLITS = ("train", "dev", "test")
+
+_QRELS_SUFFIXES = (".tsv", ".qrels", ".trec", ".txt")
+
+_EXAMPLES = 3
+
+_OTHER_NAMES = {
+    "train": {"train", "training"},
+    "dev": {"dev", "val", "valid", "validation", "development"},
+    "test": {"test", "testing"},
+}
+
+
+def relevant(labels: dict[str, float]) -> dict[str, float]:
+    """Keep the documents of one query that are relevant: those with a grade above 0."""
+    return {doc_id: grade for doc_id, grade in labels.items() if grade > 0}
+
+
+def relevant_documents(qrels: Qrels) -> set[str]:
+    """Gather every document that is relevant to some query."""
+    return {doc_id for labels in qrels.values() for doc_id in relevant(labels)}
+
+
+def load_qrels(path: Path) -> Qrels:
+    """Read labels: BEIR (header, then three tab-separated columns) or TREC (four columns).
+
+    Raises:
+        DataError: A line has other columns, a grade is no number, or a pair stands twice with
+            different grades.
+    """
+    qrels: Qrels = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"can't read labels from {path}: {error}") from error
+    places: LabelPlaces | None = None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        if number == 1 and is_label_header(line):
+            places = label_places(line)
+            continue
+        cells = label_cells(line, places)
+        if cells is None:
+            raise DataError(
+                f"{path}:{number}: expected query-id, corpus-id, score separated by tabs, "
+                f"or the four columns of TREC; found {line[:80]!r}"
+            )
+        query_id, doc_id, text = cells
+        grade = _grade(text, f"{path}:{number}")
+        if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
+            raise DataError(
+                f"{path}:{number}: query {query_id!r} and document {doc_id!r} stand twice, "
+                "with different grades"
+            )
+    if not qrels:
+        raise DataError(f"{path} holds no labels; expected query-id, corpus-id, score")
+    return qrels
+
+
+def name_some(ids: Collection[str]) -> str:
+    """Write a count with a few examples, for messages."""
+    examples = ", ".join(repr(name) for name in sorted(ids)[:_EXAMPLES])
+    return (
+        f"{len(ids)} (such as {examples})" if len(ids) > _EXAMPLES else f"{len(ids)} ({examples})"
+    )
+
+
+def load_splits(folder: Path) -> dict[str, Qrels]:
+    """Read every split that a qrels folder has, whether or not they go together.
+
+    Raises:
+        DataError: There is neither train nor test, one stands in two files or under a name that is
+            not read, or a line is malformed.
+    """
+    splits: dict[str, Qrels] = {}
+    for name in SPLITS:
+        found = [
+            path for suffix in _QRELS_SUFFIXES if (path := folder / f"{name}{suffix}").exists()
+        ]
+        if len(found) > 1:
+            raise DataError(f"split {name!r} stands in {found[0].name} and {found[1].name}")
+        if found:
+            splits[name] = load_qrels(found[0])
+        else:
+            _refuse_overlooked(folder, name)
+    if "train" not in splits and "test" not in splits:
+        raise DataError(f"no labels in {folder}; expected train.tsv, and test.tsv if there is one")
+    return splits
+
+
+def _refuse_overlooked(folder: Path, split: str) -> None:
+    """Refuse a file that seems to be a split's and has another name: it would be left unread.
+
+    Raises:
+        DataError: With the name that it must have.
+    """
+    for path in sorted(folder.glob("*")):
+        name, _, ending = path.name.lower().partition(".")
+        endings = [one for suffix in _QRELS_SUFFIXES for one in (suffix[1:], f"{suffix[1:]}.gz")]
+        if name in _OTHER_NAMES[split] and ending in [*endings, "csv", "jsonl", "parquet"]:
+            raise DataError(
+                f"{path} is not read: labels of the {split} split stand in {split}.tsv, unpacked "
+                "and with tabs; rename or convert it, or move it away"
+            )
+
+
+def _grade(text: str, where: str) -> float:
+    """Read a grade, which must be a finite number."""
+    try:
+        grade = float(text)
+    except ValueError as error:
+        raise DataError(f"{where}: grade {text!r} is not a number") from error
+    if not math.isfinite(grade):
+        raise DataError(f"{where}: grade {text!r} is not a finite number")
+    return grade

@@ -1,0 +1,1 @@
+"""Vectors: the folder on disk, encoders, vectors out of FAISS and Qdrant."""

@@ -1,0 +1,1 @@
+"""What an exported model is worth on test queries: measured, compared, judged, recorded."""

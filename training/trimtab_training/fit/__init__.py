@@ -1,0 +1,1 @@
+"""From a recipe to one adapter: split, trials, cross-validation, model selection, one fit."""

@@ -1,0 +1,51 @@
+"""Where a fit computes, and under which seed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from trimtab_training.errors import ConfigError
+
+_WORTH_SHARING = 1e9
+"""Multiplications and additions of a step below which a second thread waits more than it works."""
+
+
+def find_device(name: str) -> torch.device:
+    """Find a device.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {name!r} can't be used here: {str(error).splitlines()[0]}"
+        ) from error
+    return device
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a block under a seed, leaving the caller's random state alone."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def threads_for(n_operations: float) -> Iterator[None]:
+    """Run a block of steps on one thread where a step is too small to be shared.
+
+    Args:
+        n_operations: Multiplications and additions of one step, forward.
+    """
+    before = torch.get_num_threads()
+    if n_operations < _WORTH_SHARING:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,442 @@
+"""Fit an adapter: choose the loss's weights, cross-validate, and say so where nothing helps.
+
+Every trial leaves one fold of the training queries out (or the dev split, where the data has one),
+so no query is scored by an adapter that has seen it. The choice of weights, the share of the change
+that is kept, and the choice of no adapter at all are made on those held-out scores. What is chosen
+is then fitted on all training queries. Test queries are never looked at.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trimtab_training.adapters import Adapter, ComposedAdapter
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.training_digest import TrainedOn
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.fit.checkpoint import Resume, Tell, Workspace
+from trimtab_training.fit.cross_validation import Referee, held_out_labels
+from trimtab_training.fit.device import find_device, seeded
+from trimtab_training.fit.forecast import describe_needs
+from trimtab_training.fit.initial import Starts, digest_of
+from trimtab_training.fit.model_selection import (
+    HeldOut,
+    best_blend,
+    choose,
+    describe,
+    flattery,
+    judge,
+    objective,
+    standard_error,
+)
+from trimtab_training.fit.query_split import assign_roles
+from trimtab_training.fit.ranks import (
+    Size,
+    check_budget,
+    choose_rank,
+    ranks_to_try,
+    weight_bytes,
+)
+from trimtab_training.fit.recipe import Recipe
+from trimtab_training.fit.trainer import Curve, Weights
+from trimtab_training.fit.trial_runner import Bench, Planned, Progress, Runner
+
+logger = logging.getLogger(__name__)
+
+_MIN_UNLABELLED = 0.1
+"""Share of the documents without a training query from which on their weight matters."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a fit is told beside data and recipe.
+
+    Attributes:
+        seed: Seed of every random choice.
+        device: Where to compute: ``cpu``, ``cuda`` or ``mps``.
+        workspace: Folder for unfinished work; None keeps none.
+        resume: Whether to continue what stands in the workspace; see :class:`Workspace`.
+        start_from: A trained adapter to start from instead of the identity.
+        start_trained_on: What ``start_from`` was trained on, or None where that is not known: then
+            a dev split has to judge.
+        tell: Told what becomes of unfinished work, where there is some, and what the fit takes.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    workspace: Path | None = None
+    resume: Resume = "never"
+    start_from: Adapter | None = None
+    start_trained_on: TrainedOn | None = None
+    tell: Tell = lambda _text: None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came out of a fit.
+
+    Attributes:
+        adapter: The chosen adapter, or None where no adapter helps.
+        verdict: One sentence: what was chosen and why.
+        weights: The loss weights that were chosen.
+        families: What it is composed of.
+        blend: The share of the learned change that was chosen.
+        rank: The rank of the linear part that was chosen; 0 for any.
+        sizes: The adapter at every rank of its linear part that was tried, the chosen one among
+            them, each ready to be exported.
+        validation: Held-out nDCG@10: base, adapted, gains by slice, and by trial.
+        curves: Training loss of every whole fit with the chosen weights.
+        seconds: Time taken.
+        seed: The seed.
+        training_splits: The splits whose queries were trained on: a small dev split is among them.
+        recipe: The recipe.
+    """
+
+    adapter: Adapter | None
+    verdict: str
+    weights: Weights
+    families: tuple[str, ...]
+    blend: float
+    rank: int
+    sizes: tuple[Size, ...]
+    validation: dict[str, Any]
+    curves: list[Curve]
+    seconds: float
+    seed: int
+    training_splits: tuple[str, ...] = ("train",)
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+def fit_adapter(
+    dataset: Dataset,
+    embeddings: Embeddings,
+    recipe: Recipe | None = None,
+    settings: FitSettings | None = None,
+    *,
+    progress: Progress = lambda _done, _all: None,
+) -> FitResult:
+    """Fit the best adapter that the training queries support, or none.
+
+    The same data, recipe and seed give the same bytes of weights on one machine, interrupted and
+    resumed or not.
+
+    Args:
+        dataset: Labels; the ``test`` split is not used.
+        embeddings: Vectors of every labelled query and document.
+        recipe: The knobs; the defaults where absent.
+        settings: Seed, device and workspace; the defaults where absent.
+        progress: Called every few steps with the work that is done and all of it, in milliseconds
+            as they were expected at the start.
+
+    Raises:
+        DataError: Fewer than two usable training queries, labels without vectors, or a workspace
+            of another fit.
+        ConfigError: The recipe does not fit the vectors, or the device is not there.
+        DivergedError: A loss is no longer finite.
+    """
+    return _Fit(dataset, embeddings, recipe or Recipe(), settings or FitSettings(), progress).run()
+
+
+class _Fit:
+    """The steps of one fit, over data that they share."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        embeddings: Embeddings,
+        recipe: Recipe,
+        settings: FitSettings,
+        progress: Progress,
+    ) -> None:
+        """Look at the data and open the workspace."""
+        self.recipe, self.settings = recipe, settings
+        embeddings.require(dataset.splits)
+        self.roles = assign_roles(dataset, _used_by_start(dataset, settings))
+        device = find_device(settings.device)
+        workspace = Workspace(
+            settings.workspace,
+            {
+                "recipe": recipe.as_dict(),
+                "seed": settings.seed,
+                "device": settings.device,
+                "labels": dataset.content_hash(),
+                "vectors": embeddings.content_hash() if settings.workspace else "",
+                "start": digest_of(settings.start_from),
+            },
+            resume=settings.resume,
+            tell=settings.tell,
+        )
+        self.starts = Starts(recipe, embeddings, settings.start_from, settings.seed)
+        self.unlabelled_share = self.roles.unlabelled_share(embeddings)
+        folds = self.roles.make_folds(embeddings, recipe, settings.seed)
+        sizes = [len(held_out_labels(fold, recipe)) for fold in folds]
+        self.n_folds = _count_folds(sizes, recipe.compared_queries)
+        self.n_screened = min(self.n_folds, _count_folds(sizes, recipe.screened_queries))
+        self.referee = Referee(
+            folds[: self.n_folds], embeddings, recipe, seed=settings.seed, device=device
+        )
+        self.use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
+        n_training = min(len(fold.train) for fold in folds)
+        with seeded(settings.seed, device):
+            self.sample = self.starts.make(self.roles.train)
+        self.ranks = ranks_to_try(self.sample, recipe, n_training)
+        check_budget(self.sample, self.ranks, recipe)
+        self.runner = Runner(
+            Bench(
+                self.roles,
+                folds[: self.n_folds],
+                self.referee,
+                embeddings,
+                recipe,
+                self.starts,
+                self.ranks,
+                workspace,
+                settings.seed,
+                device,
+            ),
+            progress,
+        )
+
+    def run(self) -> FitResult:
+        """Choose the loss's weights on some folds, score them on all, fit, and judge."""
+        started = time.monotonic()
+        self._say_what_it_takes()
+        tried, weights = self._choose_weights()
+        rated = self._rate(weights)
+        weights = _best_of(rated, rated)
+        evidence = rated[weights]
+        blend = best_blend(evidence)
+        sizes, evidence, rank = self._choose_size(weights, blend, evidence)
+        adapter = next(size.adapter for size in sizes if size.rank == rank)
+        flattered = max(flattery(list(each.values())) for each in (tried, rated) if each)
+        verdict = judge(evidence, blend, flattered, self.recipe.min_gain)
+        logger.info("fit finished", extra={"verdict": verdict.text})
+        return FitResult(
+            adapter=adapter if verdict.helps else None,
+            verdict=verdict.text,
+            weights=weights,
+            families=self.starts.parts,
+            blend=blend,
+            rank=rank,
+            sizes=tuple(sizes),
+            validation={
+                "on": self._judges(),
+                **describe(
+                    evidence, verdict, blend, _describe_trials({**tried, **rated}, self.starts.kind)
+                ),
+            },
+            curves=self.runner.curves[weights],
+            seconds=time.monotonic() - started,
+            seed=self.settings.seed,
+            training_splits=self.roles.training_splits,
+            recipe=self.recipe,
+        )
+
+    def _choose_size(
+        self, weights: Weights, blend: float, evidence: HeldOut
+    ) -> tuple[list[Size], HeldOut, int]:
+        """Fit on all queries, and choose the rank of the linear part by held-out queries.
+
+        Returns:
+            The adapter at every rank; the held-out scores with those of the chosen one; its rank.
+        """
+        last = [] if self.roles.dev else [Planned(weights.steps, None, [weights.unlabelled])]
+        self.runner.expect(last, self._n_narrow_scores)
+        whole = self.runner.fit_all(weights)
+        folds = range(self.n_folds)
+        narrow = [self.runner.narrowed(weights, fold) for fold in folds if self.ranks]
+        by_rank = {
+            rank: np.concatenate(
+                [self.runner.score_at(narrow[fold].of_rank(rank), blend, fold) for fold in folds]
+            )
+            for rank in self.ranks
+        }
+        full = evidence.adapted[blend]
+        n_bytes = {rank: weight_bytes(whole, rank) for rank in (*self.ranks, 0)}
+        chosen = choose_rank(full, by_rank, n_bytes, self.recipe)
+        queries = self.runner.sample_queries(weights)
+        sizes = []
+        by_size = {**by_rank, 0: full}
+        for rank, scores in by_size.items():
+            adapter = self.runner.narrowed(weights, None).of_rank(rank) if rank else whole
+            sizes.append(
+                Size(
+                    rank,
+                    _finished(adapter, blend, queries),
+                    gain=float((scores - evidence.base).mean()),
+                    loss=float((full - scores).mean()),
+                    loss_error=standard_error(full - scores),
+                )
+            )
+        return sizes, evidence.with_scores(blend, by_size[chosen]), chosen
+
+    def _judges(self) -> str:
+        """Say whose scores decided."""
+        what = "dev split" if self.roles.dev else f"{self.n_folds} cross-fitted folds"
+        if self.roles.n_joined:
+            what += f" (with the dev split, whose {self.roles.n_joined} queries are too few alone)"
+        if self.roles.n_used and not self.roles.dev:
+            what += f" (without {self.roles.n_used} queries that the start may have seen)"
+        return what if self.roles.judges == "real" else f"{what} of {self.roles.judges} queries"
+
+    def _choose_weights(self) -> tuple[dict[Weights, HeldOut], Weights]:
+        """Try weights of the loss, with few steps; nothing is tried where there is no choice.
+
+        The softmax over the whole corpus drives queries away from documents that nobody has asked
+        for yet. So a smaller weight of these wins unless a larger one is clearly better, each with
+        the anchor that suits it best. Temperature and weight of synthetic queries follow.
+        """
+        recipe = self.recipe
+        synthetic = recipe.synthetic_weights if self.roles.is_mixed else (1.0,)
+        unlabelled, anchors = self._unlabelled(), self._anchors()
+        best = Weights(
+            unlabelled[0], anchors[0], recipe.temperatures[0], synthetic[0], recipe.screened_steps
+        )
+        if not self._to_screen():
+            return {}, best
+        pairs = list(product(unlabelled, anchors))
+        tried = self._screen([replace(best, unlabelled=u, anchor=anchor) for u, anchor in pairs])
+        rivals = [[each for each in tried if each.unlabelled == u] for u in unlabelled]
+        suited = [_best_of(each, tried) for each in rivals]
+        best = choose({weights: tried[weights] for weights in suited})
+        for key, values in (("temperature", recipe.temperatures), ("synthetic", synthetic)):
+            ladder = [replace(best, **{key: value}) for value in values]
+            tried |= self._screen([each for each in ladder if each not in tried])
+            best = _best_of(ladder, tried)
+        return tried, best
+
+    def _rate(self, weights: Weights) -> dict[Weights, HeldOut]:
+        """Score few steps and all of them on every fold, each as it would be shipped."""
+        self.runner.expect(self._to_rate([weights.unlabelled]), self._n_narrow_scores)
+        rivals = [replace(weights, steps=steps) for steps in self._steps()]
+        self.runner.forget_others(rivals)
+        return {
+            each: HeldOut.join([self.runner.hold_out(each, fold) for fold in range(self.n_folds)])
+            for each in rivals
+        }
+
+    def _steps(self) -> list[float]:
+        """List the shares of the steps that may be shipped."""
+        return sorted({self.recipe.screened_steps, 1.0})
+
+    def _to_screen(self) -> list[Planned]:
+        """List the short trials that choose the loss's weights; none where there is no choice."""
+        recipe, unlabelled = self.recipe, self._unlabelled()
+        n_synthetic = len(recipe.synthetic_weights) if self.roles.is_mixed else 1
+        n_later = len(recipe.temperatures) - 1 + n_synthetic - 1
+        tried = [[weight] for weight in unlabelled for _ in self._anchors()] + n_later * [
+            unlabelled
+        ]
+        if len(tried) == 1:
+            return []
+        return [
+            Planned(recipe.screened_steps, fold, weights)
+            for weights in tried
+            for fold in range(self.n_screened)
+        ]
+
+    def _to_rate(self, unlabelled: list[float]) -> list[Planned]:
+        """List the trials that come once weights are chosen, the last fit with all steps.
+
+        Args:
+            unlabelled: Weights of unlabelled documents that may have been chosen.
+        """
+        if self.roles.dev:  # what it scores are the very fits on all training queries
+            return [Planned(steps, None, unlabelled) for steps in self._steps()]
+        n_known = self.n_screened if self._to_screen() else 0
+        folds = [
+            Planned(steps, fold, unlabelled)
+            for steps in self._steps()
+            for fold in range(self.n_folds)
+            if steps != self.recipe.screened_steps or fold >= n_known
+        ]
+        return [*folds, Planned(1.0, None, unlabelled)]
+
+    @property
+    def _n_narrow_scores(self) -> int:
+        """Number of times that a fold's queries are scored to choose a rank."""
+        return len(self.ranks) * self.n_folds
+
+    def _say_what_it_takes(self) -> None:
+        """Measure a second of the work, and say what all of it will take."""
+        unlabelled = self._unlabelled()
+        anchor, temperature = self._anchors()[0], self.recipe.temperatures[0]
+        self.runner.measure([Weights(weight, anchor, temperature) for weight in unlabelled])
+        planned = [*self._to_screen(), *self._to_rate(unlabelled)]
+        seconds = self.runner.expect(planned, self._n_narrow_scores)
+        n_kept = len(self._steps()) if self.roles.dev else 1
+        self.settings.tell(describe_needs(seconds, self.sample, n_kept))
+
+    def _unlabelled(self) -> list[float]:
+        """List the weights of unlabelled documents to try, the smallest first."""
+        weights = sorted(self.recipe.unlabelled_weights)
+        return weights if self.unlabelled_share >= _MIN_UNLABELLED else weights[:1]
+
+    def _anchors(self) -> list[float]:
+        """List the weights of the anchor to try."""
+        # Documents are no queries of another encoder's: there is nothing to hold still.
+        return list(self.recipe.anchors) if self.use == "relevance" else [0.0]
+
+    def _screen(self, rivals: Iterable[Weights]) -> dict[Weights, HeldOut]:
+        """Try some weights on as many folds as it takes to tell them apart."""
+        folds = range(self.n_screened)
+        return {
+            weights: HeldOut.join([self.runner.hold_out(weights, fold) for fold in folds])
+            for weights in rivals
+        }
+
+
+def _finished(adapter: Adapter, blend: float, queries: Tensor) -> Adapter:
+    """Give an adapter as it is exported: blended, its ranges known, on the processor."""
+    with torch.no_grad():
+        adapter.blend.fill_(blend)
+    if isinstance(adapter, ComposedAdapter):
+        adapter.calibrate(queries.to(adapter.blend.device))
+    return adapter.cpu().eval()
+
+
+def _best_of(rivals: Iterable[Weights], tried: Mapping[Weights, HeldOut]) -> Weights:
+    """Give the weights that held-out queries rate best."""
+    return max(rivals, key=lambda weights: objective(tried[weights]))
+
+
+def _describe_trials(tried: Mapping[Weights, HeldOut], kind: str) -> list[dict[str, Any]]:
+    """Write down which weights were tried and how they did."""
+    return [
+        {
+            "family": kind,
+            "unlabelled_weight": weights.unlabelled,
+            "anchor": weights.anchor,
+            "temperature": weights.temperature,
+            "synthetic_weight": weights.synthetic,
+            "steps": weights.steps,
+            "objective": objective(scores),
+        }
+        for weights, scores in tried.items()
+    ]
+
+
+def _count_folds(sizes: Sequence[int], wanted: int) -> int:
+    """Count the folds that it takes to hold out so many queries; at most all."""
+    return min(len(sizes), 1 + int(np.searchsorted(np.cumsum(sizes), wanted)))
+
+
+def _used_by_start(dataset: Dataset, settings: FitSettings) -> frozenset[str]:
+    """Name the queries that may not judge: the start was trained on them, or may have been."""
+    if settings.start_from is None:
+        return frozenset()
+    before = settings.start_trained_on
+    train, dev = list(dataset.split("train")), list(dataset.splits.get("dev", {}))
+    if before is None or not before.is_complete:
+        return frozenset(train)
+    queries = [*train, *dev]
+    is_used = before.has_query(dataset, queries)
+    return frozenset(query for query, used in zip(queries, is_used, strict=True) if used)

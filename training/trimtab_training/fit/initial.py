@@ -1,0 +1,137 @@
+"""Where training starts: the identity, a closed form, or an adapter that is there already."""
+
+import hashlib
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trimtab_training.adapters import Adapter, ComposedAdapter, Gate, kind_of
+from trimtab_training.adapters.registry import make_adapter
+from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.fit.query_gate import find_gate
+from trimtab_training.fit.recipe import Recipe
+
+_PENALTY = 1.0
+
+
+class Starts:
+    """Makes the untrained adapters of one fit.
+
+    Attributes:
+        kind: What is trained: ``auto``, or the kind of one adapter.
+        parts: What an adapter is composed of, for people.
+    """
+
+    def __init__(
+        self, recipe: Recipe, embeddings: Embeddings, given: Adapter | None, seed: int
+    ) -> None:
+        """Keep what adapters are made of.
+
+        Args:
+            recipe: The knobs.
+            embeddings: The vectors.
+            given: A trained adapter to start from instead, or None.
+            seed: Seed of gates.
+        """
+        self._recipe, self._embeddings = recipe, embeddings
+        self._given, self._seed = given, seed
+        self._gates: dict[int, Gate | None] = {}
+        self._ridge_maps: dict[int, Float[Tensor, "dim_in dim_out"]] = {}
+        self.kind = kind_of(given) if given else recipe.adapter
+        auto = ("linear", "hidden") if recipe.hidden else ("linear",)
+        self.parts: tuple[str, ...] = auto if self.kind == "auto" else (self.kind,)
+
+    def make(self, train: Qrels) -> Adapter:
+        """Make an untrained adapter, or a copy of the given one.
+
+        Args:
+            train: The queries that it will be trained on. They alone make the gate and the map
+                that it starts at: what a fold holds out has no part in any of it.
+
+        Raises:
+            ConfigError: The adapter or one of its options is unknown.
+        """
+        if self._given is not None:
+            return copy_adapter(self._given)
+        recipe, embeddings = self._recipe, self._embeddings
+        dim_in, dim_out = embeddings.queries.dim, embeddings.documents.dim
+        adapter: Adapter
+        if self.kind == "auto":
+            gate = self._gate(train)
+            composed = ComposedAdapter(
+                dim_in,
+                dim_out,
+                hidden=recipe.hidden,
+                centroids=gate.centroids.shape[1] if gate else 0,
+            )
+            composed.dropout = recipe.dropout
+            if gate:
+                composed.set_gate(gate)
+            adapter = composed
+        else:
+            adapter = make_adapter(self.kind, dim_in, dim_out, recipe.adapter_options)
+        adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
+        if recipe.use_between(dim_in, dim_out) == "migration":
+            adapter.start_from(self._ridge_map(train))
+        return adapter
+
+    def _gate(self, train: Qrels) -> Gate | None:
+        """Look at where some training queries lie, once for each such set."""
+        if not self._recipe.gated:
+            return None
+        if id(train) not in self._gates:
+            self._gates[id(train)] = find_gate(train, self._embeddings, self._seed)
+        return self._gates[id(train)]
+
+    def _ridge_map(self, train: Qrels) -> Float[Tensor, "dim_in dim_out"]:
+        """Map some training queries onto their documents, once for each such set."""
+        found = self._ridge_maps.get(id(train))
+        if found is None:
+            found = self._ridge_maps[id(train)] = ridge_map(train, self._embeddings)
+        return found
+
+
+def copy_adapter(adapter: Adapter) -> Adapter:
+    """Make a separate adapter with the same parameters, all of its change applied."""
+    copied = make_adapter(kind_of(adapter), adapter.dim_in, adapter.dim_out, adapter.options)
+    copied.load_state_dict(adapter.state_dict())
+    copied.normalised = adapter.normalised
+    copied.blend.fill_(1.0)
+    return copied
+
+
+def digest_of(adapter: Adapter | None) -> str:
+    """Tell one starting adapter from another; empty for none."""
+    digest = hashlib.sha256()
+    for name, value in adapter.state_dict().items() if adapter else ():
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest() if adapter else ""
+
+
+def ridge_map(train: Qrels, embeddings: Embeddings) -> Float[Tensor, "dim_in dim_out"]:
+    """Find the linear map that best carries each query onto its relevant documents.
+
+    Minimises ``|Q W - D|^2 + penalty |W|^2``, where a row of ``D`` is the mean of the query's
+    relevant documents, weighted by grade.
+
+    Args:
+        train: Labels, each query with a relevant document.
+        embeddings: The vectors.
+
+    Returns:
+        The map, to be applied as ``query @ map``.
+
+    Source:
+        Hoerl & Kennard (1970), Technometrics 12(1), eq. 2.1, doi:10.1080/00401706.1970.10488634.
+    """
+    queries = embeddings.queries.take_ids(list(train)).astype(np.float64)
+    targets = np.empty((len(train), embeddings.documents.dim))
+    for row, labels in enumerate(train.values()):
+        wanted = relevant(labels)
+        vectors = embeddings.documents.take_ids(list(wanted)).astype(np.float64)
+        targets[row] = np.average(vectors, axis=0, weights=list(wanted.values()))
+    gram = queries.T @ queries + _PENALTY * np.eye(queries.shape[1])
+    return torch.from_numpy(np.linalg.solve(gram, queries.T @ targets).astype(np.float32))

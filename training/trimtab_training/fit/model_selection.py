@@ -1,0 +1,274 @@
+"""From held-out scores to a choice: which trial, how much of its change, or no adapter at all.
+
+Arrays in, decisions out. Scores are nDCG@10 of queries that trained nothing. They did choose,
+though: the weights of the loss, and the share of the change that is kept, which flatters even an
+adapter of noise. So whether an adapter helps is judged by what the choice gains where it was made
+by other queries.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab_training.fit.validation import slices
+
+_HALVINGS = 16
+"""A single one would leave the estimate to chance."""
+
+Choice = TypeVar("Choice")
+Scores = NDArray[np.float64]
+
+HARM = 0.005
+"""A slice is harmed that loses more, in nDCG@10 and by :data:`STANDARD_ERRORS`, on validation."""
+
+STANDARD_ERRORS = 1.645
+"""How far from 0 a difference must lie to be clear: one-sided 5 % of a normal distribution."""
+
+ACCEPTED_ERRORS = 1.282
+"""How far from 0 an expected gain must lie: one-sided 10 %. The gain has been lowered by what
+choosing flatters it, and the test split judges again. Of labels of noise none passes, and at 5 %
+more of the adapters that help with few labels were turned down (benchmarks/labels)."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Per-query nDCG@10 of raw and adapted queries.
+
+    Attributes:
+        base: Of the raw queries; of documents in an order of chance where raw queries mean nothing
+            to the index.
+        adapted: Of the adapted ones, by blend; 0 and 1 are always among them. 0 is the raw query,
+            or the map that training started at where raw queries mean nothing to the index.
+        is_seen: Whether a relevant document of the query was trained on.
+        blends: Those that may be chosen, besides 0.
+        is_comparable: Whether raw queries mean something to the index.
+    """
+
+    base: Scores
+    adapted: Mapping[float, Scores]
+    is_seen: NDArray[np.bool_]
+    blends: Sequence[float] = (0.25, 0.5, 0.75, 1.0)
+    is_comparable: bool = True
+
+    @classmethod
+    def join(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
+        """Put the folds' scores end to end."""
+        return replace(
+            parts[0],
+            base=np.concatenate([part.base for part in parts]),
+            adapted={
+                blend: np.concatenate([part.adapted[blend] for part in parts])
+                for blend in parts[0].adapted
+            },
+            is_seen=np.concatenate([part.is_seen for part in parts]),
+        )
+
+    def only(self, chosen: NDArray[np.bool_]) -> "HeldOut":
+        """Take some queries out."""
+        return replace(
+            self,
+            base=self.base[chosen],
+            adapted={blend: scores[chosen] for blend, scores in self.adapted.items()},
+            is_seen=self.is_seen[chosen],
+        )
+
+    def gain(self, blend: float) -> float:
+        """Mean gain over base."""
+        return float(self.gains(blend).mean())
+
+    def gains(self, blend: float) -> Scores:
+        """Gain of every query over base."""
+        return self.adapted[blend] - self.base
+
+    def with_scores(self, blend: float, scores: Scores) -> "HeldOut":
+        """Put other scores at one blend: those of another size of the adapter."""
+        return replace(self, adapted={**self.adapted, blend: scores})
+
+    def harms(self, blend: float) -> bool:
+        """Tell whether queries about seen documents clearly lose, or those about unseen ones.
+
+        No blend that does is chosen, whatever it gains on the others.
+        """
+        return any(
+            part.mean() < -HARM - STANDARD_ERRORS * standard_error(part)
+            for part in slices(self.gains(blend), self.is_seen)
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to ship an adapter.
+
+    Attributes:
+        helps: True where it should be shipped.
+        gain: Expected gain in nDCG@10.
+        error: Standard error of that gain.
+        text: The same in one sentence.
+    """
+
+    helps: bool
+    gain: float
+    error: float
+    text: str
+
+
+def best_blend(scores: HeldOut) -> float:
+    """Choose the share of the change with the best gain among those that harm no slice.
+
+    A larger share within one standard error of it wins: what is shipped is the mean of several fits
+    on all queries, so it strays less than the single fits on fewer queries that are scored here,
+    and needs less shrinking. Where every share harms a slice, the smallest does.
+    """
+    shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
+    harmless = [share for share in shares if not scores.harms(share)]
+    best = max(harmless or shares[:1], key=scores.gain)
+    is_changed = best > 0 or not scores.is_comparable
+    larger = [share for share in harmless if share > best and is_changed]
+    return max((share for share in larger if not _is_worse(scores, share, best)), default=best)
+
+
+def objective(scores: HeldOut) -> float:
+    """Rate a trial: the gain of its best blend."""
+    return scores.gain(best_blend(scores))
+
+
+def honest_gain(candidates: Sequence[HeldOut]) -> float:
+    """Expect a gain where candidate and share of the change are chosen by other queries.
+
+    The queries are halved by chance. Either half is scored by the candidate and share that the
+    other half likes best; the mean over several halvings is given.
+
+    Args:
+        candidates: Scores of each on the same queries.
+    """
+    n_queries = len(candidates[0].base)
+    if n_queries < 2:
+        return max(map(objective, candidates))
+    rng = np.random.default_rng(0)
+    gains = np.empty((_HALVINGS, n_queries))
+    for row in gains:
+        is_first = rng.permutation(n_queries) < n_queries // 2
+        for deciding in (is_first, ~is_first):
+            halves = [(each, each.only(deciding)) for each in candidates]
+            best, half = max(halves, key=lambda pair: objective(pair[1]))
+            row[~deciding] = best.gains(best_blend(half))[~deciding]
+    return float(gains.mean())
+
+
+def choose(rated: Mapping[Choice, HeldOut]) -> Choice:
+    """Choose the first of several candidates that is not clearly worse than the best.
+
+    Clearly: by more than 1.645 standard errors of the paired difference. So a candidate that stands
+    early because it is expected to generalise better wins unless the scores speak against it.
+
+    Args:
+        rated: Held-out scores of each candidate, the most trusted first.
+
+    Source:
+        After the one-standard-error rule: Breiman et al. (1984), Classification and Regression
+        Trees, section 3.4.3.
+    """
+    best = rated[max(rated, key=lambda choice: objective(rated[choice]))]
+    best_scores = best.adapted[best_blend(best)]
+    for choice, scores in rated.items():
+        difference = best_scores - scores.adapted[best_blend(scores)]
+        if difference.mean() <= STANDARD_ERRORS * standard_error(difference):
+            return choice
+    raise AssertionError("the best is not worse than itself")
+
+
+def flattery(candidates: Sequence[HeldOut]) -> float:
+    """Tell by how much the best candidate's gain is too good because its own queries chose it.
+
+    Args:
+        candidates: Scores of each on the same queries.
+    """
+    return max(0.0, max(map(objective, candidates)) - honest_gain(candidates))
+
+
+def judge(evidence: HeldOut, blend: float, flattered: float, min_gain: float) -> Verdict:
+    """Decide between an adapter and none.
+
+    Args:
+        evidence: Scores of what would be shipped.
+        blend: The share of the change that was chosen.
+        flattered: By how much the gain is too good: :func:`flattery`.
+        min_gain: Least gain worth an adapter.
+    """
+    gain = evidence.gain(blend) - flattered
+    error = standard_error(evidence.gains(blend))
+    over = "" if evidence.is_comparable else "over an order of chance, "
+    numbers = (
+        f"nDCG@10 {gain:+.4f} {over}expected from {len(evidence.base)} held-out queries, "
+        f"standard error {error:.4f}"
+    )
+    keep = "raw queries" if evidence.is_comparable else "old encoder"
+    if blend == 0 and evidence.is_comparable:
+        text = (
+            f"No adapter helps here: on {len(evidence.base)} held-out queries no share of what was "
+            f"learned beats the raw queries. Keep the {keep}."
+        )
+        return Verdict(False, gain, error, text)
+    if gain < max(min_gain, ACCEPTED_ERRORS * error):
+        more = _say_what_would_settle(len(evidence.base), gain, error, min_gain)
+        text = f"No adapter helps here: the best one gives {numbers}. {more} Keep the {keep}."
+        return Verdict(False, gain, error, text)
+    text = f"The adapter helps: {numbers}, with {blend:.0%} of the learned change."
+    return Verdict(True, gain, error, text)
+
+
+def _say_what_would_settle(n_queries: int, gain: float, error: float, min_gain: float) -> str:
+    """Say how many more labelled queries would tell the gain from none, if it stayed what it is.
+
+    The standard error falls with the square root of the queries; that more of them also make a
+    better adapter is left aside.
+    """
+    if not math.isfinite(error):
+        return "One query proves nothing."
+    if gain < min_gain or gain <= 0:
+        return "That is no gain that more labels could confirm; more may still make a better one."
+    n_more = math.ceil(n_queries * (ACCEPTED_ERRORS * error / gain) ** 2) - n_queries
+    return f"About {n_more:,} more labelled queries would settle it, if the gain stays."
+
+
+def describe(
+    evidence: HeldOut, verdict: Verdict, blend: float, trials: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write down what a choice rests on, for `evaluation.json`."""
+    difference = evidence.gains(blend)
+
+    def side(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        n_queries = int(chosen.sum())
+        return {
+            "n_queries": n_queries,
+            "gain": float(difference[chosen].mean()) if n_queries else None,
+        }
+
+    return {
+        "n_queries": len(difference),
+        "base_ndcg@10": float(evidence.base.mean()),
+        "adapted_ndcg@10": float(evidence.adapted[blend].mean()),
+        "expected_gain": verdict.gain,
+        "standard_error": verdict.error,
+        "seen_documents": side(evidence.is_seen),
+        "unseen_documents": side(~evidence.is_seen),
+        "trials": list(trials),
+        "blends": {str(share): evidence.gain(share) for share in evidence.adapted},
+    }
+
+
+def _is_worse(scores: HeldOut, share: float, best: float) -> bool:
+    """Tell whether one share of the change is worse than another by more than a standard error."""
+    difference = scores.adapted[best] - scores.adapted[share]
+    return bool(difference.mean() > standard_error(difference))
+
+
+def standard_error(differences: Scores) -> float:
+    """Give the standard error of the mean of paired differences; infinite for fewer than two."""
+    if len(differences) < 2:
+        return float("inf")
+    return float(differences.std(ddof=1) / np.sqrt(len(differences)))

@@ -1,0 +1,167 @@
+"""Who teaches and who judges: queries that an LLM wrote teach, real queries judge.
+
+Scores on synthetic queries are not scores on real ones. So where a dataset has both, adapters are
+trained on both, the synthetic ones with a weight, and everything that is chosen, that weight too,
+is chosen by real held-out queries. Where it has only the one kind, that kind does both.
+
+Nobody judges an adapter that it has taught: queries that the start of a fit was trained on only
+teach. And a handful of queries is no judge: a small dev split joins the training queries, which
+judge each other.
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.folds import Fold, make_folds
+from trimtab_training.data.qrels import Qrels, relevant, relevant_documents
+from trimtab_training.data.splits import MIN_DEV_QUERIES
+from trimtab_training.embeddings.store import Embeddings, VectorTable
+from trimtab_training.errors import DataError
+from trimtab_training.fit.recipe import Recipe
+
+MIN_QUERIES = 2
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The training and dev queries of a fit by what they are for.
+
+    Attributes:
+        train: All training queries with a relevant document.
+        real: Those that may be held out to judge: the real ones, or all where there is one kind;
+            none that the start has seen.
+        dev: Dev queries with a relevant document that judge instead; only real ones where there
+            are any. None where they are too few: then they are training queries.
+        synthetic: Training queries that only teach: an LLM wrote them, and there are real ones.
+        judges: Whose queries judge: ``real``, ``synthetic`` or ``mixed``.
+        n_joined: Dev queries that are training queries here.
+        n_used: Training queries that only teach, since the start may have seen them.
+    """
+
+    train: Qrels
+    real: Qrels
+    dev: Qrels
+    synthetic: frozenset[str]
+    judges: str
+    n_joined: int = 0
+    n_used: int = 0
+
+    @property
+    def is_mixed(self) -> bool:
+        """Tell whether there are synthetic queries to weigh against real ones."""
+        return bool(self.synthetic)
+
+    @property
+    def training_splits(self) -> tuple[str, ...]:
+        """Name the splits whose queries are trained on."""
+        return ("train", "dev") if self.n_joined else ("train",)
+
+    def unlabelled_share(self, embeddings: Embeddings) -> float:
+        """Tell which share of the documents has no training query."""
+        return 1 - len(relevant_documents(self.train)) / len(embeddings.documents)
+
+    def make_folds(self, embeddings: Embeddings, recipe: Recipe, seed: int) -> list[Fold]:
+        """Split the queries that may judge; the others teach in every fold.
+
+        A dev split is the only fold: all training queries teach, and it alone judges.
+
+        Args:
+            embeddings: Tells how many documents have no training query, and which queries are one
+                and the same.
+            recipe: Says how many folds.
+            seed: Makes another split.
+        """
+        if self.dev:
+            return [Fold(self.train, self.dev)]
+        taught = {query: self.train[query] for query in sorted(set(self.train) - set(self.real))}
+        folds = make_folds(
+            self.real,
+            n_folds=recipe.folds,
+            unlabelled_share=self.unlabelled_share(embeddings),
+            seed=seed,
+            twins=name_twins(self.real, embeddings.queries),
+        )
+        return [Fold({**fold.train, **taught}, fold.held_out) for fold in folds]
+
+    def only_real(self, train: Qrels) -> Qrels:
+        """Leave out the queries that only teach."""
+        return _without(train, self.synthetic)
+
+
+def assign_roles(dataset: Dataset, used: Collection[str] = ()) -> Roles:
+    """Tell the training and dev queries apart by what they are for.
+
+    Args:
+        dataset: Labels.
+        used: Queries that the start of the fit has seen, or may have.
+
+    Raises:
+        DataError: Fewer than two usable training queries, or too few that the start has not seen.
+    """
+    train = _usable(dataset.split("train"))
+    if len(train) < MIN_QUERIES:
+        raise DataError(
+            f"dataset {dataset.name} has {len(train)} training queries with a relevant "
+            f"document; a fit needs at least {MIN_QUERIES}, and pays from a few hundred"
+        )
+    written = dataset.synthetic
+    dev = _without(_usable(dataset.splits.get("dev", {})), used)
+    real_dev = _without(dev, written)
+    dev = real_dev if real_dev or set(train) - written else dev
+    n_joined = len(dev) if len(dev) < MIN_DEV_QUERIES else 0
+    if n_joined:
+        train, dev = {**train, **dev}, {}
+    roles = _judged(train, dev, written, n_joined)
+    fresh = _without(roles.real, used)
+    n_used = len(roles.real) - len(fresh)
+    if n_used and not dev and len(fresh) < MIN_DEV_QUERIES:
+        raise DataError(
+            f"{len(fresh)} training queries of {dataset.name} are known to be new to the adapter "
+            f"that the fit starts from; at least {MIN_DEV_QUERIES} must be, since scores on the "
+            "others flatter it. Leave --from away, give a dev split of at least "
+            f"{MIN_DEV_QUERIES} new queries, or say --from-unseen if it has seen none of these"
+        )
+    return replace(roles, real=fresh or roles.real, n_used=n_used)
+
+
+def _judged(train: Qrels, dev: Qrels, written: frozenset[str], n_joined: int) -> Roles:
+    """Let real queries judge where there are any."""
+    real = _without(train, written)
+    if len(real) < MIN_QUERIES:  # nothing to weigh against, and nobody real to hold out
+        has_real_dev = bool(dev) and not set(dev) & written
+        kind = "real" if has_real_dev else "synthetic" if not real else "mixed"
+        return Roles(train, train, dev, frozenset(), kind, n_joined)
+    return Roles(train, real, dev, frozenset(train) - frozenset(real), "real", n_joined)
+
+
+def _without(qrels: Qrels, left_out: Collection[str]) -> Qrels:
+    """Leave some queries out."""
+    return {query: labels for query, labels in qrels.items() if query not in left_out}
+
+
+def _usable(qrels: Qrels) -> Qrels:
+    """Keep queries that have a relevant document; the others can teach nothing."""
+    return {query: labels for query, labels in qrels.items() if relevant(labels)}
+
+
+_QUERIES_AT_ONCE = 4096
+
+
+def name_twins(qrels: Qrels, queries: VectorTable) -> dict[str, str]:
+    """Name for every query the first one with the very same vector.
+
+    Args:
+        qrels: Labels of the queries.
+        queries: Their vectors.
+    """
+    first_with: dict[bytes, str] = {}
+    names = list(qrels)
+    found: dict[str, str] = {}
+    for start in range(0, len(names), _QUERIES_AT_ONCE):
+        part = names[start : start + _QUERIES_AT_ONCE]
+        for name, vector in zip(part, queries.take_ids(part), strict=True):
+            digest = hashlib.sha256(vector.tobytes()).digest()
+            found[name] = first_with.setdefault(digest, name)
+    return found

@@ -1,0 +1,314 @@
+"""Runs the trials of one fit, each under its own seed: on all folds but one, or on all queries."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trimtab_training.adapters import Adapter, ComposedAdapter
+from trimtab_training.data.folds import Fold
+from trimtab_training.data.qrels import Qrels
+from trimtab_training.data.splits import unit_hash
+from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.fit.checkpoint import State, Workspace
+from trimtab_training.fit.cross_validation import Referee
+from trimtab_training.fit.device import seeded
+from trimtab_training.fit.forecast import Forecast
+from trimtab_training.fit.initial import Starts
+from trimtab_training.fit.model_selection import HeldOut, Scores
+from trimtab_training.fit.query_split import Roles
+from trimtab_training.fit.ranks import MOST_QUERIES
+from trimtab_training.fit.recipe import Recipe
+from trimtab_training.fit.trainer import Curve, TrainedTrial, Trial, Weights, plan_steps
+
+logger = logging.getLogger(__name__)
+
+_MAX_SAMPLED = 20_000
+_DONE, _SCORES = "done", "scores."
+_MILLISECONDS = 1000
+
+Progress = Callable[[int, int], None]
+"""Called with the work that is done and all of it, in milliseconds as first expected."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial that is to come.
+
+    Attributes:
+        steps: Share of the steps that it takes.
+        fold: The fold that it leaves out; None for all queries.
+        unlabelled: Weights of unlabelled documents that it may have.
+    """
+
+    steps: float
+    fold: int | None
+    unlabelled: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all trials of a fit share.
+
+    Attributes:
+        roles: Who trains.
+        folds: What is left out of the training queries, and what remains.
+        referee: Scores adapters on what the folds leave out.
+        embeddings: The vectors.
+        recipe: The knobs.
+        starts: Makes untrained adapters.
+        ranks: Ranks of the linear part to try, the lowest first.
+        workspace: Where unfinished work is kept.
+        seed: Seed of the fit.
+        device: Where to compute.
+    """
+
+    roles: Roles
+    folds: Sequence[Fold]
+    referee: Referee
+    embeddings: Embeddings
+    recipe: Recipe
+    starts: Starts
+    ranks: Sequence[int]
+    workspace: Workspace
+    seed: int
+    device: torch.device
+
+
+@dataclass
+class Runner:
+    """Runs trials, each of them once, and counts their work.
+
+    Attributes:
+        bench: What trials share.
+        progress: Told how far the fit has come.
+        forecast: What the parts of a fit take here; unmeasured, steps alone count.
+        curves: The curves of all finished trials, on folds and on all queries, by what was tried.
+    """
+
+    bench: Bench
+    progress: Progress
+    forecast: Forecast = field(default_factory=lambda: Forecast({True: 1.0, False: 1.0}, 0.0))
+    curves: dict[Weights, list[Curve]] = field(default_factory=dict)
+    _done_s: float = 0.0
+    _expected_s: float = 0.0
+    _trains: dict[tuple[int | None, bool], Qrels] = field(default_factory=dict)
+    _scores: dict[str, HeldOut] = field(default_factory=dict)
+    _fitted: dict[Weights, Adapter] = field(default_factory=dict)
+    _narrow: dict[tuple[Weights, int | None], ComposedAdapter] = field(default_factory=dict)
+
+    def measure(self, tried: Sequence[Weights]) -> None:
+        """Find out what the parts of this fit take on this machine, by a second of work.
+
+        Args:
+            tried: One for each weight of unlabelled documents that will be tried.
+        """
+        bench = self.bench
+        step_s: dict[bool, float] = {}
+        for weights in tried:
+            with seeded(bench.seed, bench.device):
+                adapter = bench.starts.make(self.queries(weights))
+                started = time.perf_counter()
+                trial = self._make_trial("timed", adapter, weights, None)  # and thrown away
+                setup_s = time.perf_counter() - started
+                step_s[weights.unlabelled > 0] = trial.time_steps()
+        self.forecast = Forecast(step_s, bench.referee.score_s, setup_s)
+
+    def expect(self, to_come: Sequence[Planned], n_scores: int = 0) -> float:
+        """Say what is to come, for a progress bar.
+
+        Args:
+            to_come: The trials.
+            n_scores: How often a fold's queries will be scored beside them.
+
+        Returns:
+            Seconds that it will take.
+        """
+        left_s = sum(map(self._expected_of, to_come)) + n_scores * self.forecast.score_s
+        self._expected_s = self._done_s + left_s
+        return left_s
+
+    def score_at(self, adapter: Adapter, blend: float, fold: int) -> Scores:
+        """Score one adapter at one blend on one fold's queries, beside the trials."""
+        scores = self.bench.referee.score_at(adapter, blend, fold)
+        self._done_s += self.forecast.score_s
+        self._show()
+        return scores
+
+    def hold_out(self, weights: Weights, fold: int) -> HeldOut:
+        """Train on what a fold keeps and score what it leaves out."""
+        name = f"{weights.name}-fold{fold}"
+        if name not in self._scores:
+            self._scores[name] = (
+                self.bench.referee.score(self.fit_all(weights), fold)
+                if self._leaves_out_nothing(weights, fold)
+                else self._hold_out(name, weights, fold)
+            )
+        return self._scores[name]
+
+    def narrowed(self, weights: Weights, fold: int | None) -> ComposedAdapter:
+        """Give what training on a fold came to, or on all queries, at the highest rank to try.
+
+        A fold whose scores are from before an interruption is trained on again: its adapter was
+        not kept.
+        """
+        if fold is not None and self._leaves_out_nothing(weights, fold):
+            fold = None
+        if (weights, fold) not in self._narrow:
+            if fold is None:
+                self._keep_narrowed(self.fit_all(weights), weights, None)
+            else:
+                self._train(f"{weights.name}-fold{fold}-again", weights, fold, is_shown=False)
+        return self._narrow[weights, fold]
+
+    def forget_others(self, weights: Collection[Weights]) -> None:
+        """Let go of adapters that were trained with other weights."""
+        self._narrow = {key: kept for key, kept in self._narrow.items() if key[0] in weights}
+
+    def fit_all(self, weights: Weights) -> Adapter:
+        """Train on all queries."""
+        if weights not in self._fitted:
+            self._fitted[weights] = self._fit_all(f"{weights.name}-all", weights)
+        return self._fitted[weights]
+
+    def queries(self, weights: Weights, fold: int | None = None) -> Qrels:
+        """Give the training queries that count for anything: all, or those that a fold keeps.
+
+        The same object for the same question: what is known of some queries is kept by it.
+        """
+        roles = self.bench.roles
+        only_real = weights.synthetic == 0 and roles.is_mixed
+        key = fold, only_real
+        if key not in self._trains:
+            train = roles.train if fold is None else self.bench.folds[fold].train
+            self._trains[key] = roles.only_real(train) if only_real else train
+        return self._trains[key]
+
+    def sample_queries(
+        self, weights: Weights, fold: int | None = None, most: int = _MAX_SAMPLED
+    ) -> Float[Tensor, "queries dim"]:
+        """Give the vectors of training queries, or of some of them where they are very many."""
+        wanted = self.queries(weights, fold)
+        chosen = sorted(wanted, key=lambda query: unit_hash(query, "sampled"))[:most]
+        vectors = self.bench.embeddings.queries.take_ids(chosen)
+        return torch.from_numpy(vectors).to(self.bench.device)
+
+    def _leaves_out_nothing(self, weights: Weights, fold: int) -> bool:
+        """Tell whether a fold trains on all queries: then a dev split is left out."""
+        return len(self.queries(weights, fold)) == len(self.queries(weights))
+
+    def _keep_narrowed(self, adapter: Adapter, weights: Weights, fold: int | None) -> None:
+        """Keep an adapter at the highest rank to try: the lower ones are parts of it."""
+        if self.bench.ranks and isinstance(adapter, ComposedAdapter):
+            queries = self.sample_queries(weights, fold, MOST_QUERIES)
+            self._narrow[weights, fold] = adapter.of_rank(self.bench.ranks[-1], queries)
+
+    def _hold_out(self, name: str, weights: Weights, fold: int) -> HeldOut:
+        """Do one trial, or take what is known of it; only its scores are kept."""
+        referee = self.bench.referee
+        found = self._finished(name, weights, fold)
+        if found is not None:
+            scores = {
+                float(key.removeprefix(_SCORES)): value.double().numpy()
+                for key, value in found.items()
+            }
+            return referee.held_out(scores, fold)
+        trained = self._train(name, weights, fold)
+        held_out = referee.score(trained.adapter, fold)
+        self._count(weights, fold, trained.curve)
+        state = {
+            f"{_SCORES}{blend}": torch.from_numpy(scores)
+            for blend, scores in held_out.adapted.items()
+        }
+        self.bench.workspace.save(name, state, {_DONE: True, "curve": trained.curve})
+        logger.info("trial finished", extra={"trial": name, "gain": round(held_out.gain(1.0), 4)})
+        return held_out
+
+    def _fit_all(self, name: str, weights: Weights) -> Adapter:
+        """Fit on all queries, or take what is known of it."""
+        train = self.queries(weights)
+        found = self._finished(name, weights, None)
+        if found is not None:
+            with seeded(self.bench.seed, self.bench.device):
+                adapter = self.bench.starts.make(train).to(self.bench.device).eval()
+            adapter.load_state_dict(found)
+            return adapter
+        trained = self._train(name, weights, None)
+        self._count(weights, None, trained.curve)
+        record = {_DONE: True, "curve": trained.curve}
+        self.bench.workspace.save(name, trained.adapter.state_dict(), record)
+        return trained.adapter
+
+    def _finished(self, name: str, weights: Weights, fold: int | None) -> State | None:
+        """Find what an earlier run left of a finished trial."""
+        found = self.bench.workspace.load(name)
+        if found is None or _DONE not in found[1]:
+            return None
+        self._count(weights, fold, found[1]["curve"])
+        return found[0]
+
+    def _train(
+        self, name: str, weights: Weights, fold: int | None, *, is_shown: bool = True
+    ) -> TrainedTrial:
+        """Run one trial under its own seed."""
+        bench = self.bench
+        offset = len(bench.folds) if fold is None else fold
+        with seeded(bench.seed * 1009 + offset, bench.device):
+            adapter = bench.starts.make(self.queries(weights, fold))
+            trial = self._make_trial(name, adapter, weights, fold)
+            whole_s = self._expected_of(_plan(weights, fold)) if is_shown else 0.0
+            trained = trial.run(
+                bench.workspace,
+                on_round=lambda n_steps: self._show(whole_s * n_steps / trial.n_planned),
+            )
+        self._keep_narrowed(trained.adapter, weights, fold)
+        return trained
+
+    def _count(self, weights: Weights, fold: int | None, curve: Curve) -> None:
+        """Count a trial as finished."""
+        self.curves.setdefault(weights, []).append(curve)
+        self._done_s += self._expected_of(_plan(weights, fold))
+        self._show()
+
+    def _expected_of(self, planned: Planned) -> float:
+        """Expect the seconds of one trial."""
+        bench = self.bench
+        train = bench.roles.train if planned.fold is None else bench.folds[planned.fold].train
+        # A dev split's queries are scored by the fit on all training queries.
+        is_scored = planned.fold is not None or bench.roles.dev
+        return self.forecast.trial_s(
+            plan_steps(len(train), bench.recipe, planned.steps).n_steps,
+            len(train) / len(bench.roles.train),
+            planned.unlabelled,
+            bench.referee.n_blends if is_scored else 0,
+        )
+
+    def _make_trial(self, name: str, adapter: Adapter, weights: Weights, fold: int | None) -> Trial:
+        """Set up one trial of an untrained adapter."""
+        bench = self.bench
+        return Trial(
+            name,
+            adapter,
+            weights,
+            train=self.queries(weights, fold),
+            synthetic=bench.roles.synthetic,
+            embeddings=bench.embeddings,
+            recipe=bench.recipe,
+            device=bench.device,
+        )
+
+    def _show(self, work_s: float = 0.0) -> None:
+        """Tell how far the fit has come: what is done, and what is of the trial under way."""
+        done_s = self._done_s + work_s
+        self.progress(
+            round(done_s * _MILLISECONDS), round(max(self._expected_s, done_s) * _MILLISECONDS)
+        )
+
+
+def _plan(weights: Weights, fold: int | None) -> Planned:
+    """Plan a trial of which everything is known."""
+    return Planned(weights.steps, fold, [weights.unlabelled])
