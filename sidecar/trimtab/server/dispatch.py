@@ -53,6 +53,10 @@ class Plan(NamedTuple):
     bypass: Bypass | None = None
 
 
+UNPLANNED = Plan(Way.PASS, "other", None, is_repeatable=False, forgets=None)
+"""What stands for the plan of a request before its turn."""
+
+
 class Planner:
     """Makes plans for one route table, and keeps the last ones: few targets are asked for often."""
 

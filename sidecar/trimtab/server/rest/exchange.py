@@ -7,33 +7,26 @@ any other is passed on piece by piece as it comes. Answers always are.
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
-from trimtab import metrics as t
 from trimtab.errors import (
     DeadlineError,
     NotServedError,
     SidecarError,
-    TooLargeError,
     UpstreamError,
 )
-from trimtab.rewrite.policies import Reason, reason_of_mark
-from trimtab.server.busy_poll import FOR_ANSWER, FOR_REQUEST
 from trimtab.server.bypass import Peek
-from trimtab.server.dispatch import Plan, Way
+from trimtab.server.dispatch import UNPLANNED, Way
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.rest.adapt import Prepared, answer_from_index, prepare, prepare_at_once
-from trimtab.server.rest.response import Answering, Client
+from trimtab.server.rest.request_body import RequestBody
+from trimtab.server.rest.request_metrics import RequestMetrics
+from trimtab.server.rest.response import Answer, Client
 from trimtab.server.route_table import Table
-from trimtab.server.status import status_of
-from trimtab.server.tracing import Span
 from trimtab.server.worker_state import Traffic
 from trimtab.unforeseen import Border, tell
 from trimtab.upstream.http1 import (
-    LAST_CHUNK,
     Fields,
-    chunk,
     end_to_end,
 )
 from trimtab.upstream.rest_connection import AnswerHead, Connection
@@ -42,10 +35,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WAITING_BYTES = 256 * 1024
 """Bytes of a body that may wait for a connection before the client is asked to pause."""
 _EXPECT = frozenset({b"expect"})
-_UNPLANNED = Plan(Way.PASS, "other", None, is_repeatable=False, forgets=None)
 
 
-class Exchange(Answering):
+class Exchange:
     """A request and its answer.
 
     Attributes:
@@ -53,33 +45,35 @@ class Exchange(Answering):
     """
 
     is_started = False
-    _plan = _UNPLANNED
+    _plan = UNPLANNED
     _way = Way.PASS
-    _is_whole = False
     _is_over = False
     _is_sent = False
-    _size = 0
-    _sent_at = 0.0
     _task: asyncio.Task[None] | None = None
     _connection: Connection | None = None
     _request: bytes | None = None  # what is sent, kept where it may be sent again
-    _span: Span | None = None
     _peek: Peek | None = None
 
     def __init__(self, traffic: Traffic, client: Client, head: RequestHead) -> None:
         """Take a head; nothing happens before :meth:`start`."""
-        super().__init__(client, head)
         self._traffic = traffic
-        self._is_chunked = head.is_chunked
-        self._pieces: list[bytes] = []
+        self._client = client
+        self._head = head
+        self._body = RequestBody(is_chunked=head.is_chunked)
+        self._answer = Answer(client, head)
+        self._metrics = RequestMetrics(traffic)
 
     # What the client's connection calls
 
+    @property
+    def has_answered(self) -> bool:
+        """Tell whether a part of the answer is sent."""
+        return self._answer.has_begun
+
     def start_whole(self, body: bytes) -> None:
         """Begin with a body that is whole."""
-        self._pieces.append(body)
-        self._size = len(body)
-        self._is_whole = True
+        self._body.keep(body)
+        self._body.is_whole = True
         self.start()
 
     def start(self) -> None:
@@ -92,28 +86,21 @@ class Exchange(Answering):
     def _begin(self) -> None:
         """Decide what is done with the request, and do what can be done at once."""
         self.is_started = True
-        self._started_at = time.perf_counter()
-        traffic = self._traffic
-        traffic.n_under_way += 1
-        traffic.busy_poll.arrived(self._started_at)
-        planner, head = traffic.planner, self._head
+        self._metrics.begin()
+        planner = self._traffic.planner
         self._table: Table = planner.table
-        plan = self._plan = planner.plan(head.method, head.target)
-        if traffic.tracer is not None:
-            collection = "" if plan.endpoint is None else plan.endpoint.collection
-            self._span = traffic.tracer.begin(
-                plan.kind, head.method, head.target, head.fields, collection=collection
-            )
-            self._head = replace(head, fields=self._span.fields(head.fields), adapted_prefix=b"")
+        plan = self._plan = planner.plan(self._head.method, self._head.target)
+        head = self._head = self._metrics.planned(plan, self._head)
         is_left = plan.way is Way.ADAPT and plan.kind == "query" and MARK in head.values
         self._way = Way.PASS if is_left else plan.way
         if self._way is Way.PASS:
-            self._count_passed()
-            if self._is_whole or not self._is_held():
+            self._look_into_passed()
+            self._metrics.passed(self._table, head)
+            if self._body.is_whole or not self._is_held():
                 self._obtain_connection()
-        elif self._is_too_large():
-            self._answer_error(self._too_large())
-        elif self._is_whole:
+        elif (error := self._body.over_limit(self._limit_bytes(), head)) is not None:
+            self._answer_error(error)
+        elif self._body.is_whole:
             self._prepare()
         elif head.values.get(b"expect", b"").lower() == b"100-continue" and not head.is_http_10:
             self._client.write(_CONTINUE)
@@ -132,21 +119,20 @@ class Exchange(Answering):
         if self._peek is not None:
             self._peek.add(data)
         if self._is_sent and self._connection is not None:
-            self._connection.write(chunk(data) if self._is_chunked else data)
+            self._connection.write(self._body.frame(data))
             return
-        self._pieces.append(data)
-        self._size += len(data)
+        self._body.keep(data)
         if not self.is_started:
             return
         if self._way is Way.PASS:
-            if self._size > _WAITING_BYTES:
+            if self._body.size > _WAITING_BYTES:
                 self._client.set_upstream_writable(writable=False)
-        elif self._size > self._table.settings.limits.body_bytes:
-            self._answer_error(self._too_large())
+        elif (error := self._body.over_limit(self._limit_bytes())) is not None:
+            self._answer_error(error)
 
     def body_ended(self) -> None:
         """Take the end of the body."""
-        self._is_whole = True
+        self._body.is_whole = True
         if self._is_over or not self.is_started:
             return
         try:
@@ -162,8 +148,8 @@ class Exchange(Answering):
             self._prepare()
         elif self._task is None and self._connection is None:
             self._obtain_connection()
-        elif self._is_chunked and self._is_sent and self._connection is not None:
-            self._connection.write(LAST_CHUNK)
+        elif self._is_sent and self._connection is not None and (end := self._body.end_frame()):
+            self._connection.write(end)
 
     def client_writable(self, *, writable: bool) -> None:
         """Let Qdrant send more of the answer, or not for now."""
@@ -183,7 +169,7 @@ class Exchange(Answering):
         if self._connection is not None:
             self._connection.give_up()
         if self.is_started:
-            self._count_end("gone")
+            self._metrics.ended("gone")
 
     def check(self, now: float) -> None:
         """Give up on a Qdrant that does not answer a query; called about once a second."""
@@ -191,7 +177,7 @@ class Exchange(Answering):
         if connection is None or self._plan.kind != "query" or self._is_over:
             return
         timeout_s = self._traffic.settings.upstream.query_timeout_s
-        since = connection.last_byte_at if self.has_answered else connection.asked_at
+        since = connection.last_byte_at if self._answer.has_begun else connection.asked_at
         if timeout_s and self._client.is_writable and now - since > timeout_s:
             connection.give_up()
             connection.owner.failed(surely=False)
@@ -202,7 +188,7 @@ class Exchange(Answering):
 
     def _prepare(self) -> None:
         """Adapt the request, at once where nothing must be asked for it."""
-        body = b"".join(self._pieces)
+        body = self._body.kept()
         try:
             prepared = prepare_at_once(self._traffic, self._table, self._plan, self._head, body)
         except Exception as error:
@@ -221,16 +207,14 @@ class Exchange(Answering):
         """Send a request that is whole: to Qdrant, or to an index."""
         if self._is_over:
             return
-        self.mark = prepared.mark
-        self.watch = prepared.watch
+        self._answer.mark = prepared.mark
+        self._answer.watch = prepared.watch
         self._send_whole(prepared)
-        if prepared.outcome is not None and self._plan.endpoint is not None:  # once it is sent
-            self._traffic.count_outcome(self._plan.endpoint.collection, prepared.outcome, "rest")
+        self._metrics.adapted(prepared.outcome)
 
     def _send_whole(self, prepared: Prepared) -> None:
         """Send a request, its bookkeeping left for later."""
-        if self._span is not None:
-            self._span.decided(prepared.outcome)
+        self._metrics.decided(prepared.outcome)
         body, head = prepared.body, self._head
         if self._way is Way.SERVE:
             self._run(lambda: self._serve(body))
@@ -253,7 +237,7 @@ class Exchange(Answering):
         if answered is None:
             self._answer_error(NotServedError("there is no Qdrant behind this sidecar"))
             return
-        self.give_reply(answered, keep_alive=self._keeps())
+        self._answer.give_reply(answered, keep_alive=self._keeps())
         self._finish()
 
     # On to Qdrant
@@ -264,7 +248,7 @@ class Exchange(Answering):
         if pool is None:
             self._answer_error(NotServedError("there is no Qdrant behind this sidecar"))
             return
-        connection = pool.take(is_safe=self._is_whole and self._plan.is_repeatable)
+        connection = pool.take(is_safe=self._body.is_whole and self._plan.is_repeatable)
         if connection is not None:
             self._send(connection)
         else:
@@ -279,43 +263,34 @@ class Exchange(Answering):
         """Send the request, as much of it as there is."""
         self._connection = connection
         self._is_sent = True
-        self._sent_at = time.perf_counter()
-        if self._span is not None:
-            self._span.sent(str(connection.owner))
+        self._metrics.sent(connection.owner)
         request = self._request
         if request is None:
-            request = self._head.encode(self._streamed_fields()) + self._encoded_pieces()
-            if self._is_whole and self._plan.is_repeatable:
+            request = self._head.encode(self._streamed_fields()) + self._body.take_framed()
+            if self._body.is_whole and self._plan.is_repeatable:
                 self._request = request
         if connection.is_tls or self._head.lacks_host:
             request = self._head.renamed(request, connection.host_field)
         connection.send(request, self, is_head_request=self._head.is_for_head)
-        self._traffic.busy_poll.wait(FOR_ANSWER, self._sent_at)
+        self._metrics.waiting()
         if not self._client.is_writable:
             connection.pause_answer()
-        if not self._is_whole:
+        if not self._body.is_whole:
             self._client.set_upstream_writable(writable=True)
 
     def _streamed_fields(self) -> Fields:
         """Give the fields of a request that is passed on as it comes."""
         fields = end_to_end(self._head.fields)
-        if self._is_chunked:
+        if self._head.is_chunked:
             fields.append((b"transfer-encoding", b"chunked"))
         return fields
-
-    def _encoded_pieces(self) -> bytes:
-        """Give what has come of the body, framed."""
-        pieces, self._pieces = self._pieces, []
-        if not self._is_chunked:
-            return b"".join(pieces)
-        return b"".join(map(chunk, pieces)) + (LAST_CHUNK if self._is_whole else b"")
 
     # What the connection to Qdrant calls
 
     @property
     def is_request_whole(self) -> bool:
         """Tell whether nothing more of the request is to be sent."""
-        return self._is_whole
+        return self._body.is_whole
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Read more of the body, or not for now."""
@@ -323,23 +298,33 @@ class Exchange(Answering):
 
     def head_received(self, head: AnswerHead) -> None:
         """Pass on the answer's head."""
-        now = time.perf_counter()
-        self._traffic.busy_poll.arrived(now)
-        self._traffic.meter(self._plan.kind).upstream.add(now - self._sent_at)
-        self.begin_answer(head, keep_alive=self._keeps() and self._is_whole)
+        self._metrics.answered(time.perf_counter())
+        self._answer.begin(head, keep_alive=self._keeps() and self._body.is_whole)
 
     def plain_answer_received(self, head: bytes, body: bytes) -> None:
         """Pass on an answer of 200 that is whole, its head in one piece without its end."""
-        now = time.perf_counter()
-        self.give_plain_answer(head, body, keep_alive=self._keeps() and self._is_whole)
-        self._traffic.busy_poll.arrived(now)
-        self._traffic.meter(self._plan.kind).upstream.add(now - self._sent_at)
+        arrived_at = time.perf_counter()
+        self._answer.give_plain(head, body, keep_alive=self._keeps() and self._body.is_whole)
+        self._metrics.answered(arrived_at)
+
+    @property
+    def takes_plain_answers(self) -> bool:
+        """Tell whether an answer's head may come unread."""
+        return self._answer.takes_plain
+
+    def interim_received(self, head: AnswerHead) -> None:
+        """Pass on a head of 1xx."""
+        self._answer.pass_interim(head)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on a piece of the answer."""
+        self._answer.pass_data(data)
 
     def answer_ended(self) -> None:
         """End."""
         if self._connection is not None and not self._client.is_writable:
             self._connection.resume_answer()
-        self.end_answer()
+        self._answer.end()
         self._finish()
 
     def answer_failed(self, error: UpstreamError) -> None:
@@ -347,12 +332,12 @@ class Exchange(Answering):
         connection, self._connection = self._connection, None
         if self._is_over:
             return
-        if self.has_answered:
+        if self._answer.has_begun:
             self._cut()
             return
         is_stale = connection is not None and connection.n_exchanges > 1
         if is_stale and self._request is not None and self._plan.is_repeatable:
-            self._traffic.telemetry.count(t.RETRIES, "rest")
+            self._metrics.retried()
             self._run(self._connect)
             return
         self._answer_error(error)
@@ -361,9 +346,8 @@ class Exchange(Answering):
 
     def _cut(self) -> None:
         """Break off an answer of which a part is sent."""
-        self._traffic.telemetry.count(t.ERRORS, "rest", "answer_cut")
         self._is_over = True
-        self._count_end("cut")
+        self._metrics.cut()
         self._client.abort()
 
     def _answer_unforeseen(self, error: Exception) -> None:
@@ -375,7 +359,7 @@ class Exchange(Answering):
         connection, self._connection = self._connection, None
         if connection is not None and not self._is_over:
             connection.give_up()
-        if self.has_answered and not self._is_over:
+        if self._answer.has_begun and not self._is_over:
             self._cut()
         self._answer_error(SidecarError("internal error; see the sidecar's log"))
 
@@ -383,59 +367,35 @@ class Exchange(Answering):
         """Answer with an error of the sidecar's own."""
         if self._is_over:
             return
-        status = status_of(error)
-        self._traffic.telemetry.count(t.ERRORS, "rest", status.name)
-        if self._span is not None:
-            self._span.failed(status.name)
-        self.keep_alive = self._keeps() and self._is_whole
-        self.give_error(status.http, str(error))
+        status = self._metrics.failed(error)
+        self._answer.keep_alive = self._keeps() and self._body.is_whole
+        self._answer.give_error(status.http, str(error))
         self._finish()
 
     def _finish(self) -> None:
-        """Let go."""
+        """Count the request, and let the client's connection go on to the next."""
         self._is_over = True
         self._connection = None
-        self._count_end(str(self.status))
+        self._metrics.ended(str(self._answer.status))
         if self._plan.forgets is not None:
             self._traffic.forget(self._plan.forgets)
-        self._client.exchange_ended(self, keep_alive=self.keep_alive and self._is_whole)
+        self._client.exchange_ended(
+            self, keep_alive=self._answer.keep_alive and self._body.is_whole
+        )
 
-    def _count_end(self, status: str) -> None:
-        """Count the request."""
-        traffic, kind = self._traffic, self._plan.kind
-        traffic.n_under_way -= 1
-        traffic.telemetry.count(t.REQUESTS, "rest", kind, status)
-        now = time.perf_counter()
-        traffic.meter(kind).whole.add(now - self._started_at)
-        traffic.busy_poll.wait(FOR_REQUEST, now)
-        if self._span is not None:
-            self._span.end(status)
-
-    def _count_passed(self) -> None:
-        """Count a request that could carry vectors and is not looked into."""
-        endpoint = self._plan.endpoint
-        if self._plan.bypass is not None:
-            self._peek = self._traffic.suspect(self._plan.bypass, self._head)
-            if self._peek is not None and self._pieces:
-                self._peek.add(b"".join(self._pieces))
-            if self._peek is not None and self._is_whole:
+    def _look_into_passed(self) -> None:
+        """Find searches that are not understood, so that none passes raw in silence."""
+        if self._plan.bypass is None:
+            return
+        self._peek = self._traffic.suspect(self._plan.bypass, self._head)
+        if self._peek is not None:
+            self._peek.add(self._body.kept())
+            if self._body.is_whole:
                 self._peek.end()
-        if endpoint is None or not len(self._table.routes):
-            return
-        mark = self._head.values.get(MARK)
-        if mark is not None and not endpoint.is_write:
-            reason = reason_of_mark(mark.decode("latin-1"))
-        elif endpoint.is_write and self._table.routes.of_collection(endpoint.collection):
-            reason = Reason.WRITE
-        else:
-            return
-        self._traffic.telemetry.count(t.DECISIONS, endpoint.collection, reason)
-        if self._span is not None:
-            self._span.counted(reason)
 
     def _keeps(self) -> bool:
         """Tell whether the client's connection stays open."""
-        return self.keep_alive and not self._traffic.is_draining
+        return self._answer.keep_alive and not self._traffic.is_draining
 
     def _is_held(self) -> bool:
         """Tell whether a request waits for its whole body, so that it can be sent once more."""
@@ -446,16 +406,9 @@ class Exchange(Answering):
             and b"expect" not in head.values
         )
 
-    def _is_too_large(self) -> bool:
-        """Tell whether the body has, or says that it has, more bytes than may be kept."""
-        limit = self._table.settings.limits.body_bytes
-        announced = self._head.values.get(b"content-length", b"0")
-        return self._size > limit or len(announced) > 18 or int(announced) > limit
-
-    def _too_large(self) -> TooLargeError:
-        """Say what the limit is."""
-        limit = self._table.settings.limits.body_bytes
-        return TooLargeError(f"the body has more than {limit} bytes; see body_bytes in [limits]")
+    def _limit_bytes(self) -> int:
+        """Give how many bytes of a body may be kept."""
+        return self._table.settings.limits.body_bytes
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do what takes waiting."""

@@ -41,41 +41,46 @@ class Client(Protocol):
         """Break the connection."""
 
 
-class Answering:
-    """The half of an exchange that writes the answer.
+class Answer:
+    """The answer to one request, on its way to the client.
 
     Attributes:
-        has_answered: True once a part of the answer is sent.
+        has_begun: True once a part of it is sent.
         keep_alive: True where the client's connection is to stay open.
         mark: Of the adapters that were used, or empty.
         watch: Sees the answer pass by, where it is to be compared.
         status: Of the answer.
     """
 
-    has_answered = False
+    has_begun = False
     mark = b""
     watch: Watch | None = None
     status = 0
     _is_answer_chunked = False
 
     def __init__(self, client: Client, head: RequestHead) -> None:
-        """Belong to a request."""
+        """Write nothing yet.
+
+        Args:
+            client: Who gets it.
+            head: Of the request.
+        """
         self._client = client
         self._head = head
         self.keep_alive = head.keep_alive
 
     @property
-    def takes_plain_answers(self) -> bool:
+    def takes_plain(self) -> bool:
         """Tell whether an answer's head may come unread."""
         return self.watch is None and not self._head.is_for_head
 
-    def interim_received(self, head: AnswerHead) -> None:
+    def pass_interim(self, head: AnswerHead) -> None:
         """Pass on a head of 1xx."""
         if not self._head.is_http_10:
             fields = end_to_end(head.fields, without=_LENGTH)
             self._client.write(encode_head(status_line(head.status, head.reason), fields))
 
-    def begin_answer(self, head: AnswerHead, *, keep_alive: bool) -> None:
+    def begin(self, head: AnswerHead, *, keep_alive: bool) -> None:
         """Pass on the head of Qdrant's answer."""
         self.status = head.status
         fields = end_to_end(head.fields, without=_LENGTH if head.status == 204 else frozenset())
@@ -92,7 +97,7 @@ class Answering:
             self.watch.head_received(head)
         self._write(encode_head(status_line(head.status, head.reason), fields))
 
-    def give_plain_answer(self, head: bytes, body: bytes, *, keep_alive: bool) -> None:
+    def give_plain(self, head: bytes, body: bytes, *, keep_alive: bool) -> None:
         """Pass on an answer of 200 that is whole, its head in one piece without its end."""
         self.status = 200
         self.keep_alive = keep_alive
@@ -112,13 +117,13 @@ class Answering:
             self._is_answer_chunked = True
             fields.append((b"transfer-encoding", b"chunked"))
 
-    def data_received(self, data: bytes) -> None:
+    def pass_data(self, data: bytes) -> None:
         """Pass on a piece of the answer."""
         if self.watch is not None:
             self.watch.data_received(data)
         self._client.write(chunk(data) if self._is_answer_chunked else data)
 
-    def end_answer(self) -> None:
+    def end(self) -> None:
         """Pass on the end of the answer."""
         if self._is_answer_chunked:
             self._client.write(LAST_CHUNK)
@@ -158,5 +163,5 @@ class Answering:
 
     def _write(self, data: bytes) -> None:
         """Begin the answer."""
-        self.has_answered = True
+        self.has_begun = True
         self._client.write(data)
