@@ -33,10 +33,10 @@ from trimtab_training.data.splits import has_seen_document
 from trimtab_training.fit.checkpoint import Workspace
 from trimtab_training.fit.device import seeded
 from trimtab_training.fit.fit import FitSettings, fit_adapter
-from trimtab_training.fit.initial import Starts
-from trimtab_training.fit.model_selection import HeldOut, best_blend, flattery, judge
+from trimtab_training.fit.initial import Initialisation
+from trimtab_training.fit.model_selection import HeldOut, best_blend, optimism_of, select
 from trimtab_training.fit.recipe import Recipe
-from trimtab_training.fit.trainer import Trial, Weights
+from trimtab_training.fit.trainer import Trainer, Weights
 
 HERE = Path(__file__).resolve().parent
 SIZES = (50, 100, 250, 500)
@@ -101,9 +101,9 @@ def fit_plain(task: Task, seed: int) -> torch.nn.Module:
     """Fit once on all of the labels, with fixed weights."""
     device = torch.device("cpu")
     with seeded(seed, device):
-        trial = Trial(
+        trial = Trainer(
             "plain",
-            Starts(PLAIN, task.embeddings, None, seed).make(task.train),
+            Initialisation(PLAIN, task.embeddings, None, seed).make(task.train),
             PLAIN_WEIGHTS,
             train=task.train,
             synthetic=(),
@@ -132,7 +132,7 @@ def measure_ridge(task: Task, base: Scores) -> dict[str, Any]:
         candidates.append(HeldOut.join(parts))
     best = max(range(len(PENALTIES)), key=lambda each: candidates[each].gain(1.0))
     evidence = candidates[best]
-    verdict = judge(evidence, best_blend(evidence), flattery(candidates), Recipe().min_gain)
+    verdict = select(evidence, best_blend(evidence), optimism_of(candidates), Recipe().min_gain)
     weights = solve_ridge(*pairs_of(task.train, task.embeddings), PENALTIES[best])
     always = float((ndcg(task, task.queries(task.test) @ weights) - base).mean())
     return {

@@ -33,7 +33,7 @@ from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_grpc import settings_for, write_route
 from tests.support.sidecar_world import DEPTH, DIM, exact, fill, found, samples, write_model
 from tests.support.sidecar_world import query as vector_of
-from tests.unit.sidecar.server.test_plan import plan, table_of
+from tests.unit.sidecar.server.test_dispatch import plan, table_of
 from trimtab import AdaptedQdrantClient, AsyncAdaptedQdrantClient
 from trimtab.errors import ConfigError
 from trimtab.model.adapter import Adapter
@@ -41,7 +41,7 @@ from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.routing.schema_cache import Question
 from trimtab.routing.vector_schema import read_vectors
-from trimtab.server import worker_state as traffic
+from trimtab.server import worker_state as state
 from trimtab.server.grpc import messages as grpc_messages
 
 OPT_OUT = {MARK_HEADER: "none"}
@@ -103,7 +103,7 @@ def test_1_a_text_query_passes_and_is_counted(text: Any, using: str | None) -> N
 
 def info_over_rest(**more: Any) -> Any:
     params = {"vectors": {"size": 4, "distance": "Cosine"}}
-    return traffic.read_answer(GET, {"config": {"params": params}, **more})
+    return state.read_answer(GET, {"config": {"params": params}, **more})
 
 
 def info_over_grpc(**moment: int) -> Any:
@@ -183,7 +183,7 @@ def changes() -> list[tuple[str, bytes, str]]:
 def test_4_a_changed_vector_name_is_asked_about_anew(
     tmp_path: Path, method: str, content: bytes, line: str
 ) -> None:
-    assert plan(table_of(tmp_path), line).forgets == "docs"
+    assert plan(table_of(tmp_path), line).invalidates == "docs"
     settings = settings_for(routes=(write_route(tmp_path, "docs", use="relevance"),))
     qdrant = Qdrant()
 
@@ -204,7 +204,7 @@ def test_4_listing_shard_keys_passes_and_forgets_nothing() -> None:
     method = {each.path: each for each in grpc_messages.known_methods()}[
         "/qdrant.Collections/ListShardKeys"
     ]
-    assert (method.kind, method.forgets) == ("other", False)
+    assert (method.kind, method.invalidates) == ("other", False)
 
 
 def test_4_the_client_wrapper_asks_anew_after_its_own_changes() -> None:
@@ -256,7 +256,7 @@ def test_5_new_paths_pass_and_only_reads_are_sent_twice(
     tmp_path: Path, line: str, is_repeatable: bool
 ) -> None:
     made = plan(table_of(tmp_path), line)
-    assert (made.way.value, made.kind, made.forgets) == ("pass", "other", None)
+    assert (made.way.value, made.kind, made.invalidates) == ("pass", "other", None)
     assert made.is_repeatable is is_repeatable
 
 
@@ -499,7 +499,7 @@ def test_10_new_ways_to_store_vectors_are_no_obstacle(datatype: str) -> None:
         },
         "id_tracker": {"type": "compact"},
     }
-    found = traffic.read_answer(GET, {"config": {"params": params, "nested": {"a": [1, 2]}}})
+    found = state.read_answer(GET, {"config": {"params": params, "nested": {"a": [1, 2]}}})
     assert (found[""].dim, found[""].datatype, found["rows"].is_multi) == (4, datatype, True)
     numbered = messages.GetCollectionInfoResponse()
     params_of = numbered.result.config.params.vectors_config.params

@@ -203,7 +203,7 @@ def test_what_changes_a_collection_is_noticed(
 def test_what_is_forgotten_is_told_to_other_workers(settings: Settings) -> None:
     async def talk(found: Any) -> None:
         told: list[str] = []
-        found.sidecar._traffic.forget_listeners.append(told.append)
+        found.sidecar._state.invalidation_listeners.append(told.append)
         request = messages.DeleteCollection(collection_name="docs").SerializeToString()
         await found.through.unary_unary("/qdrant.Collections/Delete")(request)
         await found.through.unary_unary("/qdrant.Collections/UpdateAliases")(request)
@@ -215,7 +215,7 @@ def test_what_is_forgotten_is_told_to_other_workers(settings: Settings) -> None:
 
 
 def bypassed(found: Any) -> dict[tuple[str, ...], float]:
-    numbers = found.sidecar._traffic.telemetry.numbers
+    numbers = found.sidecar._state.telemetry.numbers
     return {key[1:]: value for key, value in numbers.items() if key[0] == "bypassed_requests"}
 
 
@@ -283,10 +283,10 @@ def test_qdrant_is_asked_with_the_callers_key_or_the_sidecars(settings: Settings
     qdrant = Qdrant()
 
     async def talk(found: Any) -> None:
-        ask, traffic = found.through.unary_unary(QUERY), found.sidecar._traffic
+        ask, state = found.through.unary_unary(QUERY), found.sidecar._state
         await ask(query(), metadata=(KEY, bearer, ("x-other", "1")))
-        traffic.facts.forget()
-        traffic.own_key = "its-own"
+        state.facts.invalidate()
+        state.own_key = "its-own"
         await ask(query(), metadata=(KEY,))
         one, other = (
             {key: value for key, value in metadata.items() if key != "user-agent"}
@@ -326,7 +326,7 @@ def test_an_adapter_that_does_not_fit_is_left_out_or_refused(
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         errors = {
             key[1:]: n
-            for key, n in found.sidecar._traffic.telemetry.numbers.items()
+            for key, n in found.sidecar._state.telemetry.numbers.items()
             if key[0] == "errors"
         }
         assert errors == {("grpc", "unfit"): 1}
@@ -401,7 +401,7 @@ def test_a_shadow_route_answers_raw_and_asks_the_adapted_twin(settings: Settings
 
     async def talk(found: Any) -> None:
         await found.through.unary_unary(QUERY)(query(), metadata=(KEY,))
-        shadow = found.sidecar._traffic.shadow
+        shadow = found.sidecar._state.shadow
         while shadow._tasks:
             await asyncio.wait(list(shadow._tasks))
         (raw, _), (twin, metadata) = qdrant.of(QUERY)
@@ -432,7 +432,7 @@ def test_calls_are_counted_and_timed(settings: Settings) -> None:
         await found.through.unary_unary("/qdrant.Points/Upsert")(upsert())
         await found.through.unary_unary("/qdrant.Points/Get")(b"")
         await found.through.unary_unary("/any.New/Call")(b"")
-        telemetry = found.sidecar._traffic.telemetry
+        telemetry = found.sidecar._state.telemetry
         requests = {key[1:]: n for key, n in telemetry.numbers.items() if key[0] == "requests"}
         assert requests == {
             ("grpc", "query", "OK"): 1,
@@ -442,7 +442,7 @@ def test_calls_are_counted_and_timed(settings: Settings) -> None:
         timed = {key for key in telemetry.histograms if key[1:] == ("grpc", "query")}
         assert {key[0] for key in timed} == {"request_seconds", "upstream_seconds"}
         assert ("transform_seconds", "grpc") in telemetry.histograms
-        assert found.sidecar._traffic.n_under_way == 0
+        assert found.sidecar._state.n_under_way == 0
 
     run(settings, Qdrant(), talk)
 

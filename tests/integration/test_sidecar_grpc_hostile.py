@@ -82,7 +82,7 @@ def test_a_path_that_is_no_utf_8_does_not_end_the_listener() -> None:
 
     async def talk() -> None:
         async with world(script) as found, asyncio.timeout(WAIT_S):
-            numbers = found.sidecar._traffic.telemetry.numbers
+            numbers = found.sidecar._state.telemetry.numbers
             for n_before in range(2):
                 _, writer = await asyncio.open_connection("127.0.0.1", found.port)
                 head = frame(HEADERS, END_HEADERS, 1, call_headers(b"/qdrant.Points/\xf8"))

@@ -200,10 +200,10 @@ def test_a_caller_who_gives_up_is_noticed_by_qdrant(method: str) -> None:
             await asyncio.wait_for(began.wait(), WAIT_S)
             call.cancel()
             await asyncio.wait_for(ended.wait(), WAIT_S)
-            telemetry = found.sidecar._traffic.telemetry
+            telemetry = found.sidecar._state.telemetry
             statuses = {key[3] for key in telemetry.numbers if key[0] == "requests"}
             assert statuses == {"CANCELLED"}
-            assert found.sidecar._traffic.n_under_way == 0
+            assert found.sidecar._state.n_under_way == 0
 
     asyncio.run(ask())
 

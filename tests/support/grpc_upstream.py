@@ -64,7 +64,7 @@ class World:
     through: grpc.aio.Channel
 
     def decisions(self) -> dict[tuple[str, str], int]:
-        numbers = self.sidecar._traffic.telemetry.numbers
+        numbers = self.sidecar._state.telemetry.numbers
         return {key[1:]: int(n) for key, n in numbers.items() if key[0] == "query_vectors"}
 
 

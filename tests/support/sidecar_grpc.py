@@ -11,10 +11,10 @@ from typing import Any
 from tests.support.onnx_models import linear_bytes
 from trimtab.metrics import DECISIONS, Telemetry
 from trimtab.rewrite.policies import Policies, Reason
-from trimtab.routing.schema_cache import Facts
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.grpc.service import GrpcServer
-from trimtab.server.route_table import Live
-from trimtab.server.worker_state import Traffic
+from trimtab.server.route_table import LiveTable
+from trimtab.server.worker_state import WorkerState
 from trimtab.settings import (
     Address,
     ListenSettings,
@@ -33,7 +33,7 @@ class Sidecar:
     """A running listener."""
 
     port: int
-    traffic: Traffic
+    state: WorkerState
     server: GrpcServer
     loop: asyncio.AbstractEventLoop
 
@@ -45,7 +45,7 @@ class Sidecar:
         """What was decided so far, by collection and reason."""
         return {
             (key[1], Reason(key[2])): int(value)
-            for key, value in self.traffic.telemetry.numbers.items()
+            for key, value in self.state.telemetry.numbers.items()
             if key[0] == DECISIONS.name
         }
 
@@ -76,9 +76,9 @@ def write_route(folder: Path, collection: str, vector: str = "", **model: Any) -
 
 async def start(settings: Settings, *, shares_ports: bool = False) -> tuple[GrpcServer, int]:
     """Start a listener on the running loop."""
-    facts = Facts(vectors_ttl_s=settings.facts.ttl_s, aliases_ttl_s=settings.facts.ttl_s)
-    traffic = Traffic(Live(lambda: settings, facts), facts, None, Telemetry())
-    server = GrpcServer(traffic, settings)
+    facts = SchemaCache(vectors_ttl_s=settings.facts.ttl_s, aliases_ttl_s=settings.facts.ttl_s)
+    state = WorkerState(LiveTable(lambda: settings, facts), facts, None, Telemetry())
+    server = GrpcServer(state, settings)
     port = await server.start(settings.listen.grpc or LOOPBACK, shares_ports=shares_ports)
     return server, port
 
@@ -96,7 +96,7 @@ def running_sidecar(
         try:
             server, port = await start(settings)
             loop = asyncio.get_running_loop()
-            held.update(sidecar=Sidecar(port, server._traffic, server, loop), ended=ended)
+            held.update(sidecar=Sidecar(port, server._state, server, loop), ended=ended)
         finally:
             started.set()
         await ended.wait()

@@ -23,7 +23,7 @@ from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.context_headers import get_context_headers, headers
 
-from trimtab.clients.query_adapter import Guide, as_absence, read_answer
+from trimtab.clients.query_adapter import QueryAdapter, as_absence, read_answer
 from trimtab.errors import ConfigError
 from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.routes import MARK_HEADER, Routes, RouteTable
@@ -50,20 +50,20 @@ ALIAS_TTL_S = 60.0
 class _Adapted:
     """What the blocking and the asynchronous client have in common."""
 
-    _guide: Guide
+    _query_adapter: QueryAdapter
     _official: Any  # the one that was handed over
 
     @property
     def routes(self) -> Routes:
         """Which adapter serves which vector of which collection."""
-        return self._guide.routes
+        return self._query_adapter.routes
 
     @property
     def decisions(self) -> dict[Reason, int]:
         """How many places in queries were adapted since the start, and how many not, by reason."""
-        return dict(self._guide.decisions)
+        return dict(self._query_adapter.decisions)
 
-    def _take_over(self, client: Any, guide: Guide, queries: type) -> None:
+    def _take_over(self, client: Any, query_adapter: QueryAdapter, queries: type) -> None:
         """Become the client that was handed over, but for where its queries go."""
         if isinstance(client, _Adapted):
             raise ConfigError("this client is adapted already; adapt the official one")
@@ -76,8 +76,8 @@ class _Adapted:
         self.__dict__.update(client.__dict__)
         # The official client closes its connection when it is collected: it must live on.
         self._official = client
-        self._guide = guide
-        self._client = _twin(inner, guide, queries)
+        self._query_adapter = query_adapter
+        self._client = _adapted_copy(inner, query_adapter, queries)
 
     def _adapt_bare(
         self, collection: str, query: Any, using: str | None, prefetch: Any
@@ -87,13 +87,13 @@ class _Adapted:
             return None
         if _mark_of_context() is not None:
             return None
-        return self._guide.adapt_bare(collection, query, using)
+        return self._query_adapter.adapt_bare(collection, query, using)
 
     def __copy__(self) -> Any:
         """Share the connection, as the official client's copies do."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
+        adapted = object.__new__(type(self))
+        adapted.__dict__.update(self.__dict__)
+        return adapted
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be pickled: a connection can't travel.
@@ -112,7 +112,7 @@ class _Adapted:
 
     def __repr__(self) -> str:
         """Name the routes."""
-        return f"{type(self).__name__}({', '.join(map(str, self._guide.routes))})"
+        return f"{type(self).__name__}({', '.join(map(str, self._query_adapter.routes))})"
 
 
 class AdaptedQdrantClient(_Adapted, QdrantClient):
@@ -155,8 +155,8 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
                 f"expected a QdrantClient, not {type(client).__name__}; "
                 "an AsyncQdrantClient goes into AsyncAdaptedQdrantClient"
             )
-        guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
-        self._take_over(client, guide, _Queries)
+        query_adapter = QueryAdapter(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
+        self._take_over(client, query_adapter, _Queries)
         self.check_routes()
 
     def check_routes(self) -> list[Finding]:
@@ -207,8 +207,8 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
                 f"expected an AsyncQdrantClient, not {type(client).__name__}; "
                 "a QdrantClient goes into AdaptedQdrantClient"
             )
-        guide = Guide(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
-        self._take_over(client, guide, _AsyncQueries)
+        query_adapter = QueryAdapter(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
+        self._take_over(client, query_adapter, _AsyncQueries)
 
     async def check_routes(self) -> list[Finding]:
         """Ask Qdrant whether every route can apply; say in the log, and give, what was found.
@@ -242,7 +242,7 @@ class _Queries:
     """The query methods of the connection below ``QdrantClient``, which calls them by keyword."""
 
     __slots__ = ()
-    _guide: Guide
+    _query_adapter: QueryAdapter
     _inner: Any
 
     def query_points(self, collection_name: str, **arguments: Any) -> Any:
@@ -261,18 +261,18 @@ class _Queries:
         """Adapt the vectors in a call's arguments and make the call, marked."""
         mark = _mark_of_context()
         if mark is not None:
-            self._guide.pass_marked(mark)
+            self._query_adapter.pass_marked(mark)
             return self._call(method, collection_name=collection, **arguments)
-        routes = self._guide.known_routes(collection)
+        routes = self._query_adapter.known_routes(collection)
         if routes is None:
-            routes = self._ask(self._guide.look_up(collection))
-        changed, mark = _adapt(self._guide, routes, arguments)
+            routes = self._ask(self._query_adapter.look_up(collection))
+        changed, mark = _adapt(self._query_adapter, routes, arguments)
         with headers({MARK_HEADER: mark}) if mark else nullcontext():
             return self._call(method, collection_name=collection, **changed)
 
     def examine(self) -> Any:
         """Ask about the collection of every route."""
-        return self._ask(self._guide.examine())
+        return self._ask(self._query_adapter.examine())
 
     def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
         """Answer the guide's questions."""
@@ -298,7 +298,7 @@ class _AsyncQueries:
     """The query methods of the connection below ``AsyncQdrantClient``."""
 
     __slots__ = ()
-    _guide: Guide
+    _query_adapter: QueryAdapter
     _inner: Any
 
     async def query_points(self, collection_name: str, **arguments: Any) -> Any:
@@ -317,20 +317,20 @@ class _AsyncQueries:
         """Adapt the vectors in a call's arguments and make the call, marked."""
         mark = _mark_of_context()
         if mark is not None:
-            self._guide.pass_marked(mark)
+            self._query_adapter.pass_marked(mark)
             return await self._call(method, collection_name=collection, **arguments)
-        routes = self._guide.known_routes(collection)
+        routes = self._query_adapter.known_routes(collection)
         if routes is None:
-            if not self._guide.has_examined:
+            if not self._query_adapter.has_examined:
                 await self.examine()
-            routes = await self._ask(self._guide.look_up(collection))
-        changed, mark = _adapt(self._guide, routes, arguments)
+            routes = await self._ask(self._query_adapter.look_up(collection))
+        changed, mark = _adapt(self._query_adapter, routes, arguments)
         with headers({MARK_HEADER: mark}) if mark else nullcontext():
             return await self._call(method, collection_name=collection, **changed)
 
     async def examine(self) -> Any:
         """Ask about the collection of every route."""
-        return await self._ask(self._guide.examine())
+        return await self._ask(self._query_adapter.examine())
 
     async def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
         """Answer the guide's questions."""
@@ -359,54 +359,54 @@ def _mark_of_context() -> str | None:
 
 
 def _adapt(
-    guide: Guide, routes: CollectionRoutes, arguments: dict[str, Any]
+    query_adapter: QueryAdapter, routes: CollectionRoutes, arguments: dict[str, Any]
 ) -> tuple[Mapping[str, Any], str]:
     """Adapt the arguments of any of the three methods; give them with their mark."""
     requests = arguments.get("requests")
     if requests is not None:
-        changed, mark = guide.adapt(routes, {"searches": list(requests)})
+        changed, mark = query_adapter.adapt(routes, {"searches": list(requests)})
         return {**arguments, "requests": changed["searches"]}, mark
-    return guide.adapt(routes, arguments)
+    return query_adapter.adapt(routes, arguments)
 
 
-def _twin(inner: Any, guide: Guide, queries: type) -> Any:
+def _adapted_copy(inner: Any, query_adapter: QueryAdapter, queries: type) -> Any:
     """Make a connection that shares everything with another one, but adapts its queries."""
-    kind = _twin_type(type(inner), queries)  # type: ignore[arg-type]  # a class is hashable
-    twin: Any = object.__new__(kind)
-    twin.__dict__ = inner.__dict__  # one state: what is opened or closed in one is so in both
-    twin._guide, twin._inner = guide, inner
-    return twin
+    kind = _adapted_type(type(inner), queries)  # type: ignore[arg-type]  # a class is hashable
+    adapted: Any = object.__new__(kind)
+    adapted.__dict__ = inner.__dict__  # one state: what is opened or closed in one is so in both
+    adapted._query_adapter, adapted._inner = query_adapter, inner
+    return adapted
 
 
 @functools.cache
-def _twin_type(kind: type, queries: type) -> type:
+def _adapted_type(kind: type, queries: type) -> type:
     """Make a subclass of a connection; what it adds lives outside of the state that it shares."""
-    forgetting = _forgetting_async if queries is _AsyncQueries else _forgetting
+    forgetting = _invalidating_async if queries is _AsyncQueries else _invalidating
     changes = {name: forgetting(name) for name in _CHANGING if hasattr(kind, name)}
-    members = {"__slots__": ("_guide", "_inner"), **changes}
+    members = {"__slots__": ("_query_adapter", "_inner"), **changes}
     return type(f"Adapted{kind.__name__}", (queries, kind), members)
 
 
-def _forgetting(method: str) -> Callable[..., Any]:
+def _invalidating(method: str) -> Callable[..., Any]:
     """Make a method that changes a collection: what was known of it is asked anew."""
 
     def change(self: Any, *values: Any, **named: Any) -> Any:
         try:
             return getattr(self._inner, method)(*values, **named)
         finally:  # even a call without a good answer may have been carried out
-            self._guide.forget(_changed_collection(method, values, named))
+            self._query_adapter.invalidate(_changed_collection(method, values, named))
 
     return change
 
 
-def _forgetting_async(method: str) -> Callable[..., Any]:
+def _invalidating_async(method: str) -> Callable[..., Any]:
     """Make the same for the asynchronous client."""
 
     async def change(self: Any, *values: Any, **named: Any) -> Any:
         try:
             return await getattr(self._inner, method)(*values, **named)
         finally:
-            self._guide.forget(_changed_collection(method, values, named))
+            self._query_adapter.invalidate(_changed_collection(method, values, named))
 
     return change
 

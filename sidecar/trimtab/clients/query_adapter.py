@@ -20,10 +20,10 @@ from trimtab.routing.routes import Routes
 from trimtab.routing.schema_cache import (
     CollectionRoutes,
     Examination,
-    Facts,
     Question,
     Questions,
     RouteBook,
+    SchemaCache,
     tell_findings,
 )
 from trimtab.routing.transform import adapt_places
@@ -32,7 +32,7 @@ from trimtab.routing.vector_schema import read_all_vectors
 logger = logging.getLogger(__name__)
 
 
-class Guide:
+class QueryAdapter:
     """Knows the routes, what Qdrant said about their collections, and what was decided so far.
 
     Attributes:
@@ -58,7 +58,7 @@ class Guide:
         self._lock = threading.Lock()
         self._told_of_feedback: set[str] = set()
         # A collection is asked about once, and again where this client has changed it.
-        self._facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=ttl_s)
+        self._facts = SchemaCache(vectors_ttl_s=math.inf, aliases_ttl_s=ttl_s)
         self._book = RouteBook(routes, self._facts)
 
     def known_routes(self, name: str) -> CollectionRoutes | None:
@@ -86,7 +86,7 @@ class Guide:
         findings = yield from self._book.examine(self.policies, is_patient=False)
         for finding in findings:
             if finding.fit in {"missing", "unknown"}:  # it may be there by the first query
-                self._facts.forget(finding.route.collection)
+                self._facts.invalidate(finding.route.collection)
         tell_findings(findings)
         return findings
 
@@ -156,9 +156,9 @@ class Guide:
         """Count a call that was adapted before it came here, or is not to be."""
         self._count({reason_of_mark(mark): 1})
 
-    def forget(self, collection: str) -> None:
+    def invalidate(self, collection: str) -> None:
         """Ask anew about a collection, or about all where the name is empty, and about aliases."""
-        self._book.facts.forget(collection or None)
+        self._book.facts.invalidate(collection or None)
 
     def _warn_of_feedback(self, collection: str) -> None:
         """Say once for each collection what adapting does to relevance feedback."""

@@ -83,7 +83,7 @@ def adapt_body(
         body: The body, not compressed.
         routes: Of its collection, by vector name.
         policies: The user's settings.
-        shadow: True for the twin of a request, which takes shadow routes for ``on``.
+        shadow: True for a shadow request, which takes shadow routes for ``on``.
 
     Raises:
         RefusedError: A policy, or a route whose adapter failed, forbids the request.
@@ -152,7 +152,7 @@ def adapt_message(
         content: The bytes that it was read from.
         routes: Of its collection, by vector name.
         policies: The user's settings.
-        shadow: True for the twin of a request, which takes shadow routes for ``on``.
+        shadow: True for a shadow request, which takes shadow routes for ``on``.
 
     Raises:
         RefusedError: A policy, or a route whose adapter failed, forbids the request.

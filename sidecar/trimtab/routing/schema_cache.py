@@ -69,7 +69,7 @@ Questions = Generator[Question, Any, CollectionRoutes]
 Examination = Generator[Question, Any, list[Finding]]
 
 
-class Facts:
+class SchemaCache:
     """What Qdrant said, for as long as it is believed.
 
     Attributes:
@@ -158,7 +158,7 @@ class Facts:
         self._aliases_until = self.now() + ttl_s
         self.version += 1
 
-    def forget(self, collection: str | None = None) -> None:
+    def invalidate(self, collection: str | None = None) -> None:
         """Forget a collection, or all of them, and who is an alias of what."""
         if collection is None:
             self._vectors.clear()
@@ -175,7 +175,7 @@ class RouteBook:
     collection.
     """
 
-    def __init__(self, routes: Routes, facts: Facts) -> None:
+    def __init__(self, routes: Routes, facts: SchemaCache) -> None:
         """Take both; facts outlive a book, as routes are replaced."""
         self.routes = routes
         self.facts = facts

@@ -67,7 +67,7 @@ def adapt_places(
         places: What a finder found.
         routes: The collection's routes by vector name.
         policies: The user's settings.
-        shadow: True to take routes in shadow mode for ``on``, as the twin of a request does.
+        shadow: True to take routes in shadow mode for ``on``, as a shadow request does.
 
     Returns:
         The new vectors, and what was decided about every place.

@@ -54,7 +54,7 @@ class CollectionVectors(dict[str, IndexedVector]):
         self.created_s = created_s
 
 
-def read_moment(written: object) -> float | None:
+def read_datetime(written: object) -> float | None:
     """Read a moment as REST or the official client gives it; None where it is none.
 
     Args:
@@ -94,7 +94,7 @@ def read_vectors(info: Any) -> CollectionVectors:
         for name, params in named.items()
     }
     created_at = getattr(info, "created_at", None)  # the client's models have it since 1.20
-    return CollectionVectors(found, created_s=read_moment(created_at))
+    return CollectionVectors(found, created_s=read_datetime(created_at))
 
 
 def read_all_vectors(info: Any) -> CollectionVectors:

@@ -7,7 +7,7 @@ from trimtab.errors import ConfigError
 from trimtab.rewrite.qdrant_rest import RestEndpoint, match_parts
 from trimtab.server.bypass import Bypass, judge_path
 from trimtab.server.paths import Paths
-from trimtab.server.route_table import Table
+from trimtab.server.route_table import RouteTable
 
 _KEPT_PLANS = 1024
 _KEPT_TARGET_BYTES = 256
@@ -47,20 +47,20 @@ class Plan(NamedTuple):
     kind: str
     endpoint: RestEndpoint | None
     is_repeatable: bool
-    forgets: str | None
+    invalidates: str | None
     target: bytes = b""
     prefix: bytes = b""
     bypass: Bypass | None = None
 
 
-UNPLANNED = Plan(Way.PASS, "other", None, is_repeatable=False, forgets=None)
+UNPLANNED = Plan(Way.PASS, "other", None, is_repeatable=False, invalidates=None)
 """What stands for the plan of a request before its turn."""
 
 
 class Planner:
     """Makes plans for one route table, and keeps the last ones: few targets are asked for often."""
 
-    def __init__(self, table: Table, paths: Paths, *, has_upstream: bool) -> None:
+    def __init__(self, table: RouteTable, paths: Paths, *, has_upstream: bool) -> None:
         """Take a table.
 
         Args:
@@ -101,7 +101,7 @@ class Planner:
             kind=kind,
             endpoint=endpoint,
             is_repeatable=kind == "query" or _is_reading(method, parts),
-            forgets=None if kind == "query" else _forgets(method, parts),
+            invalidates=None if kind == "query" else _invalidates(method, parts),
             target=own_target,
             prefix=prefix,
             bypass=self._bypass(method.decode(), parts) if is_unknown else None,
@@ -120,7 +120,7 @@ class Planner:
 
 
 def _way(
-    table: Table,
+    table: RouteTable,
     parts: tuple[str, ...],
     endpoint: RestEndpoint | None,
     *,
@@ -146,7 +146,7 @@ def _is_reading(method: bytes, parts: tuple[str, ...]) -> bool:
     return call == ("facet",) or is_retrieval or (call[0] == "points" and call[1] in _READING_CALLS)
 
 
-def _forgets(method: bytes, parts: tuple[str, ...]) -> str | None:
+def _invalidates(method: bytes, parts: tuple[str, ...]) -> str | None:
     """Tell what Qdrant may say otherwise once it has answered a request.
 
     Changes of collections, their vectors and aliases, and snapshots put in place: QDRANT_WIRE, A.

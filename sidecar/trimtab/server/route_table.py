@@ -17,7 +17,7 @@ from trimtab.model.onnx_file import naming_file, read_content, resolve_model_pat
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.adapt_request import is_write_guarded
 from trimtab.routing.routes import Route, Routes
-from trimtab.routing.schema_cache import CollectionRoutes, Facts, RouteBook, check_routes
+from trimtab.routing.schema_cache import CollectionRoutes, RouteBook, SchemaCache, check_routes
 from trimtab.settings import CollectionSettings, RouteSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ FIXED = ("listen", "upstream", "admin", "telemetry", "workers", "facts", "shadow
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RouteTable:
     """Everything that a request needs to know of the settings.
 
     Attributes:
@@ -70,7 +70,7 @@ class Table:
         return self.book.known_routes(name)
 
 
-class Live:
+class LiveTable:
     """The table in force.
 
     Attributes:
@@ -78,7 +78,7 @@ class Live:
         previous: The one before, if there was one.
     """
 
-    def __init__(self, read: Callable[[], Settings], facts: Facts) -> None:
+    def __init__(self, read: Callable[[], Settings], facts: SchemaCache) -> None:
         """Make the first table.
 
         Args:
@@ -90,10 +90,10 @@ class Live:
         """
         self._read = read
         self._facts = facts
-        self.previous: Table | None = None
-        self.current: Table = self._make(read(), None)
+        self.previous: RouteTable | None = None
+        self.current: RouteTable = self._make(read(), None)
 
-    def prepare(self) -> Table:
+    def prepare(self) -> RouteTable:
         """Make a table of the settings as they are now; changes nothing yet. Files are read.
 
         Raises:
@@ -101,7 +101,7 @@ class Live:
         """
         return self._make(self._read(), self.current)
 
-    def commit(self, table: Table) -> None:
+    def commit(self, table: RouteTable) -> None:
         """Put a table in force; the one before is kept, unless nothing differs."""
         if table.content != self.current.content:
             self.previous = self.current
@@ -114,7 +114,7 @@ class Live:
         self.previous, self.current = self.current, self.previous
         return True
 
-    def _make(self, settings: Settings, old: Table | None) -> Table:
+    def _make(self, settings: Settings, old: RouteTable | None) -> RouteTable:
         """Make a table, taking over from the old one what has not changed."""
         if old is not None:
             _tell_fixed(old.settings, settings)
@@ -127,7 +127,7 @@ class Live:
                 routes.of_collection(collection.name).values(),
                 collections.vectors(collection.name),
             )
-        return Table(
+        return RouteTable(
             settings=settings,
             routes=routes,
             book=RouteBook(routes, self._facts),
@@ -138,7 +138,7 @@ class Live:
         )
 
 
-def _make_routes(settings: tuple[RouteSettings, ...], old: Table | None) -> Routes:
+def _make_routes(settings: tuple[RouteSettings, ...], old: RouteTable | None) -> Routes:
     """Load the adapters; one that has not changed is not made again."""
     known: dict[str, Adapter] = {}
     if old is not None:
@@ -189,7 +189,7 @@ def _load(path: Path, known: dict[str, Adapter]) -> Adapter:
     return known[version]
 
 
-def _load_collections(settings: Settings, old: Table | None) -> Collections:
+def _load_collections(settings: Settings, old: RouteTable | None) -> Collections:
     """Open the indexes, unless the same ones are open already."""
     if (
         old is not None

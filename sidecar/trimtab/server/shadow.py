@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 ANSWER_LIMIT_BYTES = 4 * 2**20
 """A larger raw answer is not compared."""
 
-Twin = Callable[[], Awaitable[Sequence[Ranking] | None]]
+AskShadow = Callable[[], Awaitable[Sequence[Ranking] | None]]
 """Asks the adapted query; None where nothing in it is adapted."""
 
 
@@ -77,25 +77,27 @@ class Shadow:
             return False
         return True
 
-    def offer(self, collection: str, raw: Callable[[], Sequence[Ranking]], twin: Twin) -> None:
-        """Compare an answer with its twin's, in the background.
+    def offer(
+        self, collection: str, raw: Callable[[], Sequence[Ranking]], ask_shadow: AskShadow
+    ) -> None:
+        """Compare an answer with that to the adapted query, in the background.
 
         Args:
             collection: As the request named it.
             raw: Reads the raw answer's rankings.
-            twin: Asks the adapted query.
+            ask_shadow: Asks the adapted query.
         """
-        task = asyncio.create_task(self._compare(collection, raw, twin))
+        task = asyncio.create_task(self._compare(collection, raw, ask_shadow))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _compare(
-        self, collection: str, raw: Callable[[], Sequence[Ranking]], twin: Twin
+        self, collection: str, raw: Callable[[], Sequence[Ranking]], ask_shadow: AskShadow
     ) -> None:
         """Compare one answer."""
         try:
             ours = raw()
-            theirs = await twin()
+            theirs = await ask_shadow()
             if theirs is None:
                 self._telemetry.count(t.SHADOW_SKIPPED, "not_adapted")
                 return
@@ -125,20 +127,20 @@ class Shadow:
         self._telemetry.observe(t.SHADOW_DISTANCE, comparison.rank_distance, collection)
 
 
-class Watch:
+class Capture:
     """Keeps a copy of an answer while it passes by, to be compared once it is whole."""
 
-    def __init__(self, shadow: Shadow, collection: str, twin: Twin) -> None:
+    def __init__(self, shadow: Shadow, collection: str, ask_shadow: AskShadow) -> None:
         """Wait for the answer.
 
         Args:
             shadow: Who compares.
             collection: As the request named it.
-            twin: Asks the adapted query.
+            ask_shadow: Asks the adapted query.
         """
         self._shadow = shadow
         self._collection = collection
-        self._twin = twin
+        self._ask_shadow = ask_shadow
         self._status = 0
         self._fields: Fields = []
         self._pieces: list[bytes] = []
@@ -157,7 +159,7 @@ class Watch:
     def answer_ended(self) -> None:
         """Have it compared."""
         if self._status == 200 and self._size <= ANSWER_LIMIT_BYTES:
-            self._shadow.offer(self._collection, self._read, self._twin)
+            self._shadow.offer(self._collection, self._read, self._ask_shadow)
 
     def _read(self) -> Sequence[Ranking]:
         """Read the rankings of the raw answer."""

@@ -16,8 +16,8 @@ from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError, Upstr
 from trimtab.metrics import Histogram, Telemetry
 from trimtab.rewrite.policies import FEEDBACK_WARNING, Reason
 from trimtab.routing.adapt_request import Outcome
-from trimtab.routing.schema_cache import CollectionRoutes, Facts, Finding, Question
-from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector, read_moment
+from trimtab.routing.schema_cache import CollectionRoutes, Finding, Question, SchemaCache
+from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector, read_datetime
 from trimtab.server.busy_poll import BusyPoll
 from trimtab.server.bypass import (
     ADVICE,
@@ -30,7 +30,7 @@ from trimtab.server.dispatch import Planner
 from trimtab.server.paths import Paths
 from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
-from trimtab.server.route_table import Live, Table
+from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.shadow import Shadow
 from trimtab.server.tracing import Tracer
 from trimtab.unforeseen import Border, tell
@@ -65,7 +65,7 @@ class Meter(NamedTuple):
     upstream: Histogram
 
 
-class Traffic:
+class WorkerState:
     """One worker's requests.
 
     Attributes:
@@ -80,15 +80,15 @@ class Traffic:
         own_key: Key for the sidecar's own questions; else the caller's is used.
         paths: What stands before Qdrant's paths.
         heads: Heads that were read and found good, by their very bytes: clients send few.
-        forget_listeners: Are told what was forgotten, for other workers.
+        invalidation_listeners: Are told what was forgotten, for other workers.
         is_draining: True once no new connections are taken.
         n_under_way: Requests under way.
     """
 
     def __init__(
         self,
-        live: Live,
-        facts: Facts,
+        live: LiveTable,
+        facts: SchemaCache,
         pool: Pool | None,
         telemetry: Telemetry,
         *,
@@ -111,13 +111,13 @@ class Traffic:
         self._warned: set[str] = set()
         self._meters: dict[str, Meter] = {}
         self.heads: dict[bytes, RequestHead] = {}
-        self.forget_listeners: list[Callable[[str], None]] = []
+        self.invalidation_listeners: list[Callable[[str], None]] = []
         self._told: set[tuple[int, str, str]] = set()
         self._told_of_feedback: set[str] = set()
         self._asked: dict[tuple[int, str], asyncio.Task[CollectionRoutes]] = {}
 
     @property
-    def table(self) -> Table:
+    def table(self) -> RouteTable:
         """The table in force; a request asks once and keeps it."""
         return self.live.current
 
@@ -139,7 +139,7 @@ class Traffic:
             self._planner = Planner(self.live.current, self.paths, has_upstream=has_upstream)
         return self._planner
 
-    async def look_up(self, table: Table, name: str, asker: Asker) -> CollectionRoutes:
+    async def look_up(self, table: RouteTable, name: str, asker: Asker) -> CollectionRoutes:
         """Learn the routes of a collection or alias; those who want the same wait for one answer.
 
         Raises:
@@ -153,7 +153,7 @@ class Traffic:
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         return await asyncio.shield(task)
 
-    async def examine(self, table: Table, asker: Asker) -> list[Finding]:
+    async def examine(self, table: RouteTable, asker: Asker) -> list[Finding]:
         """Ask Qdrant about the collection of every route; see :meth:`RouteBook.examine`."""
         questions = table.book.examine(table.policies, without=table.collections)
         return await self._answer_all(questions, asker)
@@ -208,7 +208,7 @@ class Traffic:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UpstreamError(f"Qdrant's answer to GET {target.decode()} is new to us") from error
 
-    async def ask_twin(
+    async def ask_shadow(
         self, target: bytes, fields: Fields, outcome: Outcome
     ) -> list[Ranking] | None:
         """Ask an adapted query over REST, beside its raw one.
@@ -310,7 +310,7 @@ class Traffic:
             self._told_of_feedback.add(collection)
             logger.warning(FEEDBACK_WARNING, extra={"collection": collection})
 
-    def fitting_routes(self, table: Table, name: str, error: ConfigError) -> CollectionRoutes:
+    def fitting_routes(self, table: RouteTable, name: str, error: ConfigError) -> CollectionRoutes:
         """Go on without adapters that can't serve a collection, where their routes allow it.
 
         Raises:
@@ -323,10 +323,10 @@ class Traffic:
         self.telemetry.count(t.DECISIONS, name, Reason.UNFIT)
         return table.book.fitting_routes(name)
 
-    def forget(self, collection: str) -> None:
+    def invalidate(self, collection: str) -> None:
         """Forget what Qdrant said of a collection, or of all where the name is empty."""
-        self.facts.forget(collection or None)
-        for listener in self.forget_listeners:
+        self.facts.invalidate(collection or None)
+        for listener in self.invalidation_listeners:
             listener(collection)
 
 
@@ -346,7 +346,7 @@ def read_answer(question: Question, result: Mapping[str, Any]) -> Any:
         )
         for name, params in named.items()
     }
-    return CollectionVectors(found, created_s=read_moment(result.get("created_at")))
+    return CollectionVectors(found, created_s=read_datetime(result.get("created_at")))
 
 
 def credentials_of(fields: Fields, own_key: str | None) -> Fields:

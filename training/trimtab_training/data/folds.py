@@ -36,7 +36,7 @@ def make_folds(
     n_folds: int,
     unlabelled_share: float,
     seed: int,
-    twins: Mapping[str, str] | None = None,
+    duplicates: Mapping[str, str] | None = None,
 ) -> list[Fold]:
     """Split queries so that each is held out once.
 
@@ -46,10 +46,10 @@ def make_folds(
         unlabelled_share: Share of the index's documents without a training query. Half that
             share of the documents is held out with all its queries.
         seed: Makes another split.
-        twins: Names one query for all that are the same, as :func:`name_twins` does: they are held
-            out together, since whoever has trained on one has trained on all.
+        duplicates: Names one query for all that are the same: they are held out together, since
+            whoever has trained on one has trained on all.
     """
-    twins = twins or {}
+    duplicates = duplicates or {}
     groups = group_by_document(qrels)
     sizes = Counter(groups.values())
     n_folds = max(2, min(n_folds, len(qrels)))
@@ -59,7 +59,7 @@ def make_folds(
         group = groups[query]
         is_small = sizes[group] <= len(qrels) // 2  # what is left must be enough to train on
         together = is_small and unit_hash(group, f"together {seed}") < unlabelled_share / 2
-        key = group if together else twins.get(query, query)
+        key = group if together else duplicates.get(query, query)
         if key not in assigned:
             assigned[key] = int(counts.argmin())
         counts[assigned[key]] += 1

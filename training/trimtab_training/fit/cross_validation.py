@@ -19,7 +19,7 @@ from trimtab_training.fit.validation import DocumentPool, ValidationSet, validat
 logger = logging.getLogger(__name__)
 
 
-class Referee:
+class CrossValidation:
     """The held-out queries of every fold, and their raw scores.
 
     Attributes:

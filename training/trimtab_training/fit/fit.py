@@ -23,21 +23,21 @@ from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.fit.checkpoint import Resume, Tell, Workspace
-from trimtab_training.fit.cross_validation import Referee, held_out_labels
+from trimtab_training.fit.cross_validation import CrossValidation, held_out_labels
 from trimtab_training.fit.device import find_device, seeded
 from trimtab_training.fit.forecast import describe_needs
-from trimtab_training.fit.initial import Starts, digest_of
+from trimtab_training.fit.initial import Initialisation, digest_of
 from trimtab_training.fit.model_selection import (
     HeldOut,
     best_blend,
     choose,
     describe,
-    flattery,
-    judge,
     objective,
+    optimism_of,
+    select,
     standard_error,
 )
-from trimtab_training.fit.query_split import assign_roles
+from trimtab_training.fit.query_split import split_queries
 from trimtab_training.fit.ranks import (
     Size,
     check_budget,
@@ -47,7 +47,7 @@ from trimtab_training.fit.ranks import (
 )
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.fit.trainer import Curve, Weights
-from trimtab_training.fit.trial_runner import Bench, Planned, Progress, Runner
+from trimtab_training.fit.trial_runner import Planned, Progress, TrainingContext, TrialRunner
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class _Fit:
         """Look at the data and open the workspace."""
         self.recipe, self.settings = recipe, settings
         embeddings.require(dataset.splits)
-        self.roles = assign_roles(dataset, _used_by_start(dataset, settings))
+        self.query_split = split_queries(dataset, _used_by_start(dataset, settings))
         device = find_device(settings.device)
         workspace = Workspace(
             settings.workspace,
@@ -174,29 +174,29 @@ class _Fit:
             resume=settings.resume,
             tell=settings.tell,
         )
-        self.starts = Starts(recipe, embeddings, settings.start_from, settings.seed)
-        self.unlabelled_share = self.roles.unlabelled_share(embeddings)
-        folds = self.roles.make_folds(embeddings, recipe, settings.seed)
+        self.initialisation = Initialisation(recipe, embeddings, settings.start_from, settings.seed)
+        self.unlabelled_share = self.query_split.unlabelled_share(embeddings)
+        folds = self.query_split.make_folds(embeddings, recipe, settings.seed)
         sizes = [len(held_out_labels(fold, recipe)) for fold in folds]
         self.n_folds = _count_folds(sizes, recipe.compared_queries)
         self.n_screened = min(self.n_folds, _count_folds(sizes, recipe.screened_queries))
-        self.referee = Referee(
+        self.cross_validation = CrossValidation(
             folds[: self.n_folds], embeddings, recipe, seed=settings.seed, device=device
         )
         self.use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
         n_training = min(len(fold.train) for fold in folds)
         with seeded(settings.seed, device):
-            self.sample = self.starts.make(self.roles.train)
+            self.sample = self.initialisation.make(self.query_split.train)
         self.ranks = ranks_to_try(self.sample, recipe, n_training)
         check_budget(self.sample, self.ranks, recipe)
-        self.runner = Runner(
-            Bench(
-                self.roles,
+        self.runner = TrialRunner(
+            TrainingContext(
+                self.query_split,
                 folds[: self.n_folds],
-                self.referee,
+                self.cross_validation,
                 embeddings,
                 recipe,
-                self.starts,
+                self.initialisation,
                 self.ranks,
                 workspace,
                 settings.seed,
@@ -216,27 +216,30 @@ class _Fit:
         blend = best_blend(evidence)
         sizes, evidence, rank = self._choose_size(weights, blend, evidence)
         adapter = next(size.adapter for size in sizes if size.rank == rank)
-        flattered = max(flattery(list(each.values())) for each in (tried, rated) if each)
-        verdict = judge(evidence, blend, flattered, self.recipe.min_gain)
-        logger.info("fit finished", extra={"verdict": verdict.text})
+        optimism = max(optimism_of(list(each.values())) for each in (tried, rated) if each)
+        selection = select(evidence, blend, optimism, self.recipe.min_gain)
+        logger.info("fit finished", extra={"verdict": selection.text})
         return FitResult(
-            adapter=adapter if verdict.helps else None,
-            verdict=verdict.text,
+            adapter=adapter if selection.helps else None,
+            verdict=selection.text,
             weights=weights,
-            families=self.starts.parts,
+            families=self.initialisation.parts,
             blend=blend,
             rank=rank,
             sizes=tuple(sizes),
             validation={
                 "on": self._judges(),
                 **describe(
-                    evidence, verdict, blend, _describe_trials({**tried, **rated}, self.starts.kind)
+                    evidence,
+                    selection,
+                    blend,
+                    _describe_trials({**tried, **rated}, self.initialisation.kind),
                 ),
             },
             curves=self.runner.curves[weights],
             seconds=time.monotonic() - started,
             seed=self.settings.seed,
-            training_splits=self.roles.training_splits,
+            training_splits=self.query_split.training_splits,
             recipe=self.recipe,
         )
 
@@ -248,7 +251,7 @@ class _Fit:
         Returns:
             The adapter at every rank; the held-out scores with those of the chosen one; its rank.
         """
-        last = [] if self.roles.dev else [Planned(weights.steps, None, [weights.unlabelled])]
+        last = [] if self.query_split.dev else [Planned(weights.steps, None, [weights.unlabelled])]
         self.runner.expect(last, self._n_narrow_scores)
         whole = self.runner.fit_all(weights)
         folds = range(self.n_folds)
@@ -280,12 +283,13 @@ class _Fit:
 
     def _judges(self) -> str:
         """Say whose scores decided."""
-        what = "dev split" if self.roles.dev else f"{self.n_folds} cross-fitted folds"
-        if self.roles.n_joined:
-            what += f" (with the dev split, whose {self.roles.n_joined} queries are too few alone)"
-        if self.roles.n_used and not self.roles.dev:
-            what += f" (without {self.roles.n_used} queries that the start may have seen)"
-        return what if self.roles.judges == "real" else f"{what} of {self.roles.judges} queries"
+        split = self.query_split
+        what = "dev split" if split.dev else f"{self.n_folds} cross-fitted folds"
+        if split.n_joined:
+            what += f" (with the dev split, whose {split.n_joined} queries are too few alone)"
+        if split.n_used and not split.dev:
+            what += f" (without {split.n_used} queries that the start may have seen)"
+        return what if split.judges == "real" else f"{what} of {split.judges} queries"
 
     def _choose_weights(self) -> tuple[dict[Weights, HeldOut], Weights]:
         """Try weights of the loss, with few steps; nothing is tried where there is no choice.
@@ -295,7 +299,7 @@ class _Fit:
         the anchor that suits it best. Temperature and weight of synthetic queries follow.
         """
         recipe = self.recipe
-        synthetic = recipe.synthetic_weights if self.roles.is_mixed else (1.0,)
+        synthetic = recipe.synthetic_weights if self.query_split.is_mixed else (1.0,)
         unlabelled, anchors = self._unlabelled(), self._anchors()
         best = Weights(
             unlabelled[0], anchors[0], recipe.temperatures[0], synthetic[0], recipe.screened_steps
@@ -330,7 +334,7 @@ class _Fit:
     def _to_screen(self) -> list[Planned]:
         """List the short trials that choose the loss's weights; none where there is no choice."""
         recipe, unlabelled = self.recipe, self._unlabelled()
-        n_synthetic = len(recipe.synthetic_weights) if self.roles.is_mixed else 1
+        n_synthetic = len(recipe.synthetic_weights) if self.query_split.is_mixed else 1
         n_later = len(recipe.temperatures) - 1 + n_synthetic - 1
         tried = [[weight] for weight in unlabelled for _ in self._anchors()] + n_later * [
             unlabelled
@@ -349,7 +353,7 @@ class _Fit:
         Args:
             unlabelled: Weights of unlabelled documents that may have been chosen.
         """
-        if self.roles.dev:  # what it scores are the very fits on all training queries
+        if self.query_split.dev:  # what it scores are the very fits on all training queries
             return [Planned(steps, None, unlabelled) for steps in self._steps()]
         n_known = self.n_screened if self._to_screen() else 0
         folds = [
@@ -372,7 +376,7 @@ class _Fit:
         self.runner.measure([Weights(weight, anchor, temperature) for weight in unlabelled])
         planned = [*self._to_screen(), *self._to_rate(unlabelled)]
         seconds = self.runner.expect(planned, self._n_narrow_scores)
-        n_kept = len(self._steps()) if self.roles.dev else 1
+        n_kept = len(self._steps()) if self.query_split.dev else 1
         self.settings.tell(describe_needs(seconds, self.sample, n_kept))
 
     def _unlabelled(self) -> list[float]:

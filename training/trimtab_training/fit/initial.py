@@ -17,7 +17,7 @@ from trimtab_training.fit.recipe import Recipe
 _PENALTY = 1.0
 
 
-class Starts:
+class Initialisation:
     """Makes the untrained adapters of one fit.
 
     Attributes:

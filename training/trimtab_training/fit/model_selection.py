@@ -100,7 +100,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Selection:
     """Whether to ship an adapter.
 
     Attributes:
@@ -119,9 +119,9 @@ class Verdict:
 def best_blend(scores: HeldOut) -> float:
     """Choose the share of the change with the best gain among those that harm no slice.
 
-    A larger share within one standard error of it wins: what is shipped is the mean of several fits
-    on all queries, so it strays less than the single fits on fewer queries that are scored here,
-    and needs less shrinking. Where every share harms a slice, the smallest does.
+    A larger share within one standard error of it wins: what is shipped is trained on all queries,
+    so it strays less than the fits on fewer queries that are scored here, and needs less shrinking.
+    Where every share harms a slice, the smallest does.
     """
     shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
     harmless = [share for share in shares if not scores.harms(share)]
@@ -136,7 +136,7 @@ def objective(scores: HeldOut) -> float:
     return scores.gain(best_blend(scores))
 
 
-def honest_gain(candidates: Sequence[HeldOut]) -> float:
+def nested_gain(candidates: Sequence[HeldOut]) -> float:
     """Expect a gain where candidate and share of the change are chosen by other queries.
 
     The queries are halved by chance. Either half is scored by the candidate and share that the
@@ -181,25 +181,25 @@ def choose(rated: Mapping[Choice, HeldOut]) -> Choice:
     raise AssertionError("the best is not worse than itself")
 
 
-def flattery(candidates: Sequence[HeldOut]) -> float:
+def optimism_of(candidates: Sequence[HeldOut]) -> float:
     """Tell by how much the best candidate's gain is too good because its own queries chose it.
 
     Args:
         candidates: Scores of each on the same queries.
     """
-    return max(0.0, max(map(objective, candidates)) - honest_gain(candidates))
+    return max(0.0, max(map(objective, candidates)) - nested_gain(candidates))
 
 
-def judge(evidence: HeldOut, blend: float, flattered: float, min_gain: float) -> Verdict:
+def select(evidence: HeldOut, blend: float, optimism: float, min_gain: float) -> Selection:
     """Decide between an adapter and none.
 
     Args:
         evidence: Scores of what would be shipped.
         blend: The share of the change that was chosen.
-        flattered: By how much the gain is too good: :func:`flattery`.
+        optimism: By how much the gain is too good, as :func:`optimism_of` tells.
         min_gain: Least gain worth an adapter.
     """
-    gain = evidence.gain(blend) - flattered
+    gain = evidence.gain(blend) - optimism
     error = standard_error(evidence.gains(blend))
     over = "" if evidence.is_comparable else "over an order of chance, "
     numbers = (
@@ -212,13 +212,13 @@ def judge(evidence: HeldOut, blend: float, flattered: float, min_gain: float) ->
             f"No adapter helps here: on {len(evidence.base)} held-out queries no share of what was "
             f"learned beats the raw queries. Keep the {keep}."
         )
-        return Verdict(False, gain, error, text)
+        return Selection(False, gain, error, text)
     if gain < max(min_gain, ACCEPTED_ERRORS * error):
         more = _say_what_would_settle(len(evidence.base), gain, error, min_gain)
         text = f"No adapter helps here: the best one gives {numbers}. {more} Keep the {keep}."
-        return Verdict(False, gain, error, text)
+        return Selection(False, gain, error, text)
     text = f"The adapter helps: {numbers}, with {blend:.0%} of the learned change."
-    return Verdict(True, gain, error, text)
+    return Selection(True, gain, error, text)
 
 
 def _say_what_would_settle(n_queries: int, gain: float, error: float, min_gain: float) -> str:
@@ -236,7 +236,7 @@ def _say_what_would_settle(n_queries: int, gain: float, error: float, min_gain: 
 
 
 def describe(
-    evidence: HeldOut, verdict: Verdict, blend: float, trials: Sequence[dict[str, Any]]
+    evidence: HeldOut, verdict: Selection, blend: float, trials: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Write down what a choice rests on, for `evaluation.json`."""
     difference = evidence.gains(blend)

@@ -25,7 +25,7 @@ MIN_QUERIES = 2
 
 
 @dataclass(frozen=True)
-class Roles:
+class QuerySplit:
     """The training and dev queries of a fit by what they are for.
 
     Attributes:
@@ -81,7 +81,7 @@ class Roles:
             n_folds=recipe.folds,
             unlabelled_share=self.unlabelled_share(embeddings),
             seed=seed,
-            twins=name_twins(self.real, embeddings.queries),
+            duplicates=name_duplicates(self.real, embeddings.queries),
         )
         return [Fold({**fold.train, **taught}, fold.held_out) for fold in folds]
 
@@ -90,7 +90,7 @@ class Roles:
         return _without(train, self.synthetic)
 
 
-def assign_roles(dataset: Dataset, used: Collection[str] = ()) -> Roles:
+def split_queries(dataset: Dataset, used: Collection[str] = ()) -> QuerySplit:
     """Tell the training and dev queries apart by what they are for.
 
     Args:
@@ -113,9 +113,9 @@ def assign_roles(dataset: Dataset, used: Collection[str] = ()) -> Roles:
     n_joined = len(dev) if len(dev) < MIN_DEV_QUERIES else 0
     if n_joined:
         train, dev = {**train, **dev}, {}
-    roles = _judged(train, dev, written, n_joined)
-    fresh = _without(roles.real, used)
-    n_used = len(roles.real) - len(fresh)
+    query_split = _by_kind(train, dev, written, n_joined)
+    fresh = _without(query_split.real, used)
+    n_used = len(query_split.real) - len(fresh)
     if n_used and not dev and len(fresh) < MIN_DEV_QUERIES:
         raise DataError(
             f"{len(fresh)} training queries of {dataset.name} are known to be new to the adapter "
@@ -123,17 +123,17 @@ def assign_roles(dataset: Dataset, used: Collection[str] = ()) -> Roles:
             "others flatter it. Leave --from away, give a dev split of at least "
             f"{MIN_DEV_QUERIES} new queries, or say --from-unseen if it has seen none of these"
         )
-    return replace(roles, real=fresh or roles.real, n_used=n_used)
+    return replace(query_split, real=fresh or query_split.real, n_used=n_used)
 
 
-def _judged(train: Qrels, dev: Qrels, written: frozenset[str], n_joined: int) -> Roles:
+def _by_kind(train: Qrels, dev: Qrels, written: frozenset[str], n_joined: int) -> QuerySplit:
     """Let real queries judge where there are any."""
     real = _without(train, written)
     if len(real) < MIN_QUERIES:  # nothing to weigh against, and nobody real to hold out
         has_real_dev = bool(dev) and not set(dev) & written
         kind = "real" if has_real_dev else "synthetic" if not real else "mixed"
-        return Roles(train, train, dev, frozenset(), kind, n_joined)
-    return Roles(train, real, dev, frozenset(train) - frozenset(real), "real", n_joined)
+        return QuerySplit(train, train, dev, frozenset(), kind, n_joined)
+    return QuerySplit(train, real, dev, frozenset(train) - frozenset(real), "real", n_joined)
 
 
 def _without(qrels: Qrels, left_out: Collection[str]) -> Qrels:
@@ -149,7 +149,7 @@ def _usable(qrels: Qrels) -> Qrels:
 _QUERIES_AT_ONCE = 4096
 
 
-def name_twins(qrels: Qrels, queries: VectorTable) -> dict[str, str]:
+def name_duplicates(qrels: Qrels, queries: VectorTable) -> dict[str, str]:
     """Name for every query the first one with the very same vector.
 
     Args:

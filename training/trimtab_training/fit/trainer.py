@@ -110,7 +110,7 @@ def plan_steps(n_queries: int, recipe: Recipe, share: float = 1.0) -> StepPlan:
 
 
 @dataclass(frozen=True)
-class TrainedTrial:
+class TrainedAdapter:
     """A finished trial.
 
     Attributes:
@@ -122,7 +122,7 @@ class TrainedTrial:
     curve: Curve
 
 
-class Trial:
+class Trainer:
     """One run of the training loop, continued where it was interrupted."""
 
     def __init__(  # noqa: PLR0913 - the parts of a trial are what they are
@@ -175,7 +175,7 @@ class Trial:
 
     def run(
         self, workspace: Workspace, *, on_round: Callable[[int], None] = lambda _n_steps: None
-    ) -> TrainedTrial:
+    ) -> TrainedAdapter:
         """Take all steps.
 
         Args:
@@ -197,7 +197,7 @@ class Trial:
                     self._keep(workspace)
                     kept_at = time.monotonic()
                 on_round(self._n_steps)
-        return TrainedTrial(self._mean.eval(), self._curve)
+        return TrainedAdapter(self._mean.eval(), self._curve)
 
     @property
     def n_planned(self) -> int:

@@ -15,15 +15,15 @@ from trimtab_training.data.qrels import Qrels
 from trimtab_training.data.splits import unit_hash
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.fit.checkpoint import State, Workspace
-from trimtab_training.fit.cross_validation import Referee
+from trimtab_training.fit.cross_validation import CrossValidation
 from trimtab_training.fit.device import seeded
 from trimtab_training.fit.forecast import Forecast
-from trimtab_training.fit.initial import Starts
+from trimtab_training.fit.initial import Initialisation
 from trimtab_training.fit.model_selection import HeldOut, Scores
-from trimtab_training.fit.query_split import Roles
+from trimtab_training.fit.query_split import QuerySplit
 from trimtab_training.fit.ranks import MOST_QUERIES
 from trimtab_training.fit.recipe import Recipe
-from trimtab_training.fit.trainer import Curve, TrainedTrial, Trial, Weights, plan_steps
+from trimtab_training.fit.trainer import Curve, TrainedAdapter, Trainer, Weights, plan_steps
 
 logger = logging.getLogger(__name__)
 
@@ -51,28 +51,28 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Bench:
+class TrainingContext:
     """What all trials of a fit share.
 
     Attributes:
-        roles: Who trains.
+        query_split: Which queries teach, and which judge.
         folds: What is left out of the training queries, and what remains.
-        referee: Scores adapters on what the folds leave out.
+        cross_validation: Scores adapters on what the folds leave out.
         embeddings: The vectors.
         recipe: The knobs.
-        starts: Makes untrained adapters.
+        initialisation: Makes untrained adapters.
         ranks: Ranks of the linear part to try, the lowest first.
         workspace: Where unfinished work is kept.
         seed: Seed of the fit.
         device: Where to compute.
     """
 
-    roles: Roles
+    query_split: QuerySplit
     folds: Sequence[Fold]
-    referee: Referee
+    cross_validation: CrossValidation
     embeddings: Embeddings
     recipe: Recipe
-    starts: Starts
+    initialisation: Initialisation
     ranks: Sequence[int]
     workspace: Workspace
     seed: int
@@ -80,17 +80,17 @@ class Bench:
 
 
 @dataclass
-class Runner:
+class TrialRunner:
     """Runs trials, each of them once, and counts their work.
 
     Attributes:
-        bench: What trials share.
+        context: What trials share.
         progress: Told how far the fit has come.
         forecast: What the parts of a fit take here; unmeasured, steps alone count.
         curves: The curves of all finished trials, on folds and on all queries, by what was tried.
     """
 
-    bench: Bench
+    context: TrainingContext
     progress: Progress
     forecast: Forecast = field(default_factory=lambda: Forecast({True: 1.0, False: 1.0}, 0.0))
     curves: dict[Weights, list[Curve]] = field(default_factory=dict)
@@ -107,16 +107,16 @@ class Runner:
         Args:
             tried: One for each weight of unlabelled documents that will be tried.
         """
-        bench = self.bench
+        context = self.context
         step_s: dict[bool, float] = {}
         for weights in tried:
-            with seeded(bench.seed, bench.device):
-                adapter = bench.starts.make(self.queries(weights))
+            with seeded(context.seed, context.device):
+                adapter = context.initialisation.make(self.queries(weights))
                 started = time.perf_counter()
-                trial = self._make_trial("timed", adapter, weights, None)  # and thrown away
+                trial = self._make_trainer("timed", adapter, weights, None)  # and thrown away
                 setup_s = time.perf_counter() - started
                 step_s[weights.unlabelled > 0] = trial.time_steps()
-        self.forecast = Forecast(step_s, bench.referee.score_s, setup_s)
+        self.forecast = Forecast(step_s, context.cross_validation.score_s, setup_s)
 
     def expect(self, to_come: Sequence[Planned], n_scores: int = 0) -> float:
         """Say what is to come, for a progress bar.
@@ -134,7 +134,7 @@ class Runner:
 
     def score_at(self, adapter: Adapter, blend: float, fold: int) -> Scores:
         """Score one adapter at one blend on one fold's queries, beside the trials."""
-        scores = self.bench.referee.score_at(adapter, blend, fold)
+        scores = self.context.cross_validation.score_at(adapter, blend, fold)
         self._done_s += self.forecast.score_s
         self._show()
         return scores
@@ -144,7 +144,7 @@ class Runner:
         name = f"{weights.name}-fold{fold}"
         if name not in self._scores:
             self._scores[name] = (
-                self.bench.referee.score(self.fit_all(weights), fold)
+                self.context.cross_validation.score(self.fit_all(weights), fold)
                 if self._leaves_out_nothing(weights, fold)
                 else self._hold_out(name, weights, fold)
             )
@@ -180,12 +180,12 @@ class Runner:
 
         The same object for the same question: what is known of some queries is kept by it.
         """
-        roles = self.bench.roles
-        only_real = weights.synthetic == 0 and roles.is_mixed
+        query_split = self.context.query_split
+        only_real = weights.synthetic == 0 and query_split.is_mixed
         key = fold, only_real
         if key not in self._trains:
-            train = roles.train if fold is None else self.bench.folds[fold].train
-            self._trains[key] = roles.only_real(train) if only_real else train
+            train = query_split.train if fold is None else self.context.folds[fold].train
+            self._trains[key] = query_split.only_real(train) if only_real else train
         return self._trains[key]
 
     def sample_queries(
@@ -194,8 +194,8 @@ class Runner:
         """Give the vectors of training queries, or of some of them where they are very many."""
         wanted = self.queries(weights, fold)
         chosen = sorted(wanted, key=lambda query: unit_hash(query, "sampled"))[:most]
-        vectors = self.bench.embeddings.queries.take_ids(chosen)
-        return torch.from_numpy(vectors).to(self.bench.device)
+        vectors = self.context.embeddings.queries.take_ids(chosen)
+        return torch.from_numpy(vectors).to(self.context.device)
 
     def _leaves_out_nothing(self, weights: Weights, fold: int) -> bool:
         """Tell whether a fold trains on all queries: then a dev split is left out."""
@@ -203,28 +203,28 @@ class Runner:
 
     def _keep_narrowed(self, adapter: Adapter, weights: Weights, fold: int | None) -> None:
         """Keep an adapter at the highest rank to try: the lower ones are parts of it."""
-        if self.bench.ranks and isinstance(adapter, ComposedAdapter):
+        if self.context.ranks and isinstance(adapter, ComposedAdapter):
             queries = self.sample_queries(weights, fold, MOST_QUERIES)
-            self._narrow[weights, fold] = adapter.of_rank(self.bench.ranks[-1], queries)
+            self._narrow[weights, fold] = adapter.of_rank(self.context.ranks[-1], queries)
 
     def _hold_out(self, name: str, weights: Weights, fold: int) -> HeldOut:
         """Do one trial, or take what is known of it; only its scores are kept."""
-        referee = self.bench.referee
+        cross_validation = self.context.cross_validation
         found = self._finished(name, weights, fold)
         if found is not None:
             scores = {
                 float(key.removeprefix(_SCORES)): value.double().numpy()
                 for key, value in found.items()
             }
-            return referee.held_out(scores, fold)
+            return cross_validation.held_out(scores, fold)
         trained = self._train(name, weights, fold)
-        held_out = referee.score(trained.adapter, fold)
+        held_out = cross_validation.score(trained.adapter, fold)
         self._count(weights, fold, trained.curve)
         state = {
             f"{_SCORES}{blend}": torch.from_numpy(scores)
             for blend, scores in held_out.adapted.items()
         }
-        self.bench.workspace.save(name, state, {_DONE: True, "curve": trained.curve})
+        self.context.workspace.save(name, state, {_DONE: True, "curve": trained.curve})
         logger.info("trial finished", extra={"trial": name, "gain": round(held_out.gain(1.0), 4)})
         return held_out
 
@@ -233,19 +233,19 @@ class Runner:
         train = self.queries(weights)
         found = self._finished(name, weights, None)
         if found is not None:
-            with seeded(self.bench.seed, self.bench.device):
-                adapter = self.bench.starts.make(train).to(self.bench.device).eval()
+            with seeded(self.context.seed, self.context.device):
+                adapter = self.context.initialisation.make(train).to(self.context.device).eval()
             adapter.load_state_dict(found)
             return adapter
         trained = self._train(name, weights, None)
         self._count(weights, None, trained.curve)
         record = {_DONE: True, "curve": trained.curve}
-        self.bench.workspace.save(name, trained.adapter.state_dict(), record)
+        self.context.workspace.save(name, trained.adapter.state_dict(), record)
         return trained.adapter
 
     def _finished(self, name: str, weights: Weights, fold: int | None) -> State | None:
         """Find what an earlier run left of a finished trial."""
-        found = self.bench.workspace.load(name)
+        found = self.context.workspace.load(name)
         if found is None or _DONE not in found[1]:
             return None
         self._count(weights, fold, found[1]["curve"])
@@ -253,16 +253,16 @@ class Runner:
 
     def _train(
         self, name: str, weights: Weights, fold: int | None, *, is_shown: bool = True
-    ) -> TrainedTrial:
+    ) -> TrainedAdapter:
         """Run one trial under its own seed."""
-        bench = self.bench
-        offset = len(bench.folds) if fold is None else fold
-        with seeded(bench.seed * 1009 + offset, bench.device):
-            adapter = bench.starts.make(self.queries(weights, fold))
-            trial = self._make_trial(name, adapter, weights, fold)
+        context = self.context
+        offset = len(context.folds) if fold is None else fold
+        with seeded(context.seed * 1009 + offset, context.device):
+            adapter = context.initialisation.make(self.queries(weights, fold))
+            trial = self._make_trainer(name, adapter, weights, fold)
             whole_s = self._expected_of(_plan(weights, fold)) if is_shown else 0.0
             trained = trial.run(
-                bench.workspace,
+                context.workspace,
                 on_round=lambda n_steps: self._show(whole_s * n_steps / trial.n_planned),
             )
         self._keep_narrowed(trained.adapter, weights, fold)
@@ -276,29 +276,33 @@ class Runner:
 
     def _expected_of(self, planned: Planned) -> float:
         """Expect the seconds of one trial."""
-        bench = self.bench
-        train = bench.roles.train if planned.fold is None else bench.folds[planned.fold].train
+        context = self.context
+        train = (
+            context.query_split.train if planned.fold is None else context.folds[planned.fold].train
+        )
         # A dev split's queries are scored by the fit on all training queries.
-        is_scored = planned.fold is not None or bench.roles.dev
+        is_scored = planned.fold is not None or context.query_split.dev
         return self.forecast.trial_s(
-            plan_steps(len(train), bench.recipe, planned.steps).n_steps,
-            len(train) / len(bench.roles.train),
+            plan_steps(len(train), context.recipe, planned.steps).n_steps,
+            len(train) / len(context.query_split.train),
             planned.unlabelled,
-            bench.referee.n_blends if is_scored else 0,
+            context.cross_validation.n_blends if is_scored else 0,
         )
 
-    def _make_trial(self, name: str, adapter: Adapter, weights: Weights, fold: int | None) -> Trial:
+    def _make_trainer(
+        self, name: str, adapter: Adapter, weights: Weights, fold: int | None
+    ) -> Trainer:
         """Set up one trial of an untrained adapter."""
-        bench = self.bench
-        return Trial(
+        context = self.context
+        return Trainer(
             name,
             adapter,
             weights,
             train=self.queries(weights, fold),
-            synthetic=bench.roles.synthetic,
-            embeddings=bench.embeddings,
-            recipe=bench.recipe,
-            device=bench.device,
+            synthetic=context.query_split.synthetic,
+            embeddings=context.embeddings,
+            recipe=context.recipe,
+            device=context.device,
         )
 
     def _show(self, work_s: float = 0.0) -> None:

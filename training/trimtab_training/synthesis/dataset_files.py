@@ -11,7 +11,7 @@ from trimtab_training.errors import DataError
 from trimtab_training.files import swap_folder
 from trimtab_training.synthesis.candidates import Candidate
 from trimtab_training.synthesis.corpus import Corpus
-from trimtab_training.synthesis.filters import Sifted
+from trimtab_training.synthesis.filters import Filtered
 from trimtab_training.synthesis.real import RealQueries
 from trimtab_training.synthesis.store import Answer
 
@@ -92,7 +92,7 @@ def write_dataset(
     swap_folder(work, output)
 
 
-def dropped_lines(sifted: Sifted) -> str:
+def dropped_lines(filtered: Filtered) -> str:
     """Write what was dropped, one JSON object a line: why, and what stands in its way."""
     return _json_lines(
         {
@@ -103,7 +103,7 @@ def dropped_lines(sifted: Sifted) -> str:
             "reason": one.reason,
             "instead": list(one.instead),
         }
-        for one in sifted.dropped
+        for one in filtered.dropped
     )
 
 
@@ -120,11 +120,11 @@ def failure_lines(failures: Iterable[Answer]) -> str:
     )
 
 
-def false_negative_lines(sifted: Sifted) -> str:
+def false_negative_lines(filtered: Filtered) -> str:
     """Write what kept queries found before their own document: perhaps relevant, not labelled."""
     rows = [
         f"{query_id}\t{doc_id}\t{rank}\t{score:.6f}\n"
-        for query_id, trip in sifted.trips.items()
+        for query_id, trip in filtered.trips.items()
         for rank, (doc_id, score) in enumerate(trip.above, start=1)
     ]
     return "query-id\tcorpus-id\trank\tscore\n" + "".join(rows)

@@ -14,7 +14,9 @@ NEAR = 0.75
 same: a plural, a typing error, another order of words."""
 
 
-def find_repeats(texts: Sequence[str], doc_ids: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
+def find_duplicates(
+    texts: Sequence[str], doc_ids: Sequence[str]
+) -> Iterator[tuple[int, int, bool]]:
     """Find for each text an earlier one that it repeats; a repeat repeats nothing itself.
 
     Args:

@@ -6,10 +6,17 @@ from dataclasses import dataclass, field
 
 from trimtab_training.synthesis.candidates import Candidate
 from trimtab_training.synthesis.corpus import Corpus
-from trimtab_training.synthesis.deduplication import find_repeats
+from trimtab_training.synthesis.deduplication import find_duplicates
 from trimtab_training.synthesis.language import LanguageCheck
 from trimtab_training.synthesis.round_trip import MISSED, Trip
-from trimtab_training.synthesis.rule_filters import ANSWER, COPY, EMPTY, MENTION, TOO_LONG, fault_of
+from trimtab_training.synthesis.rule_filters import (
+    ANSWER,
+    COPY,
+    EMPTY,
+    MENTION,
+    TOO_LONG,
+    broken_rule,
+)
 
 LANGUAGE = "wrong language"
 DUPLICATE, NEAR_DUPLICATE = "duplicate", "near duplicate"
@@ -61,7 +68,7 @@ class Dropped:
 
 
 @dataclass
-class Sifted:
+class Filtered:
     """What the filters left.
 
     Attributes:
@@ -80,7 +87,7 @@ class Sifted:
         return {reason: found[reason] for reason in REASONS}
 
 
-def sift(
+def apply_filters(
     candidates: Sequence[Candidate],
     corpus: Corpus,
     *,
@@ -88,7 +95,7 @@ def sift(
     known: Known,
     send: Callable[[Sequence[Candidate]], list[Trip]] | None,
     progress: Callable[[int], None] = lambda _done: None,
-) -> Sifted:
+) -> Filtered:
     """Apply every filter, the cheap ones first.
 
     Args:
@@ -99,39 +106,39 @@ def sift(
         send: Makes the round trip, or None where there are no vectors or no encoder.
         progress: Called with the number of candidates that were looked at.
     """
-    sifted = Sifted([])
+    filtered = Filtered([])
     for done, candidate in enumerate(candidates, start=1):
-        reason = _fault(candidate, corpus, language)
+        reason = _broken_rule(candidate, corpus, language)
         if reason is None:
-            sifted.kept.append(candidate)
+            filtered.kept.append(candidate)
         else:
-            sifted.dropped.append(Dropped(candidate, reason))
+            filtered.dropped.append(Dropped(candidate, reason))
         progress(done)
-    _drop_repeats(sifted, known)
+    _drop_duplicates(filtered, known)
     if send is not None:
-        _drop_lost(sifted, send(sifted.kept))
-    return sifted
+        _drop_lost(filtered, send(filtered.kept))
+    return filtered
 
 
-def _fault(candidate: Candidate, corpus: Corpus, language: LanguageCheck) -> str | None:
+def _broken_rule(candidate: Candidate, corpus: Corpus, language: LanguageCheck) -> str | None:
     """Find what is wrong with one candidate alone."""
     document = corpus.read(candidate.doc_id)
-    reason = fault_of(candidate.text, document)
+    reason = broken_rule(candidate.text, document)
     if reason is None and language.is_wrong(candidate.text, document.text):
         return LANGUAGE
     return reason
 
 
-def _drop_repeats(sifted: Sifted, known: Known) -> None:
+def _drop_duplicates(filtered: Filtered, known: Known) -> None:
     """Drop what repeats a real query, an example, or an earlier candidate."""
     old = [*known.real.items(), *((f"example: {text}", text) for text in known.examples)]
-    names = [*(name for name, _ in old), *(candidate.id for candidate in sifted.kept)]
-    texts = [*(text for _, text in old), *(candidate.text for candidate in sifted.kept)]
+    names = [*(name for name, _ in old), *(candidate.id for candidate in filtered.kept)]
+    texts = [*(text for _, text in old), *(candidate.text for candidate in filtered.kept)]
     groups = [f"known {place}" for place in range(len(old))]
-    groups += [candidate.doc_id for candidate in sifted.kept]
-    repeats = {place: (of, exact) for place, of, exact in find_repeats(texts, groups)}
+    groups += [candidate.doc_id for candidate in filtered.kept]
+    repeats = {place: (of, exact) for place, of, exact in find_duplicates(texts, groups)}
     kept: list[Candidate] = []
-    for place, candidate in enumerate(sifted.kept, start=len(old)):
+    for place, candidate in enumerate(filtered.kept, start=len(old)):
         if place not in repeats:
             kept.append(candidate)
             continue
@@ -139,18 +146,18 @@ def _drop_repeats(sifted: Sifted, known: Known) -> None:
         reason = DUPLICATE if exact else NEAR_DUPLICATE
         if of < len(old):
             reason = REAL if of < len(known.real) else EXAMPLE
-        sifted.dropped.append(Dropped(candidate, reason, (names[of],)))
-    sifted.kept = kept
+        filtered.dropped.append(Dropped(candidate, reason, (names[of],)))
+    filtered.kept = kept
 
 
-def _drop_lost(sifted: Sifted, trips: Iterable[Trip]) -> None:
+def _drop_lost(filtered: Filtered, trips: Iterable[Trip]) -> None:
     """Drop what did not find its document."""
     kept: list[Candidate] = []
-    for candidate, trip in zip(sifted.kept, trips, strict=True):
+    for candidate, trip in zip(filtered.kept, trips, strict=True):
         if trip.rank is None:
             instead = tuple(doc_id for doc_id, _ in trip.above)
-            sifted.dropped.append(Dropped(candidate, MISSED, instead))
+            filtered.dropped.append(Dropped(candidate, MISSED, instead))
         else:
             kept.append(candidate)
-            sifted.trips[candidate.id] = trip
-    sifted.kept = kept
+            filtered.trips[candidate.id] = trip
+    filtered.kept = kept

@@ -42,19 +42,19 @@ async def ask_all(
         EndpointError: Nothing more can come of the endpoint now.
         KeyboardInterrupt: It was interrupted.
     """
-    crew = _Crew(iter(requests), endpoint, store, on_answer)
-    with _graceful_interrupt(crew, on_interrupt):
+    workers = _Workers(iter(requests), endpoint, store, on_answer)
+    with _graceful_interrupt(workers, on_interrupt):
         results = await asyncio.gather(
-            *(crew.work() for _ in range(concurrency)), return_exceptions=True
+            *(workers.work() for _ in range(concurrency)), return_exceptions=True
         )
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    if crew.interrupted:
+    if workers.interrupted:
         raise KeyboardInterrupt
 
 
-class _Crew:
+class _Workers:
     """Workers that draw from one list of requests, and stop together."""
 
     def __init__(
@@ -78,7 +78,7 @@ class _Crew:
         self._endpoint.halt()
 
     async def work(self) -> None:
-        """Ask one request after another until none is left or the crew stops."""
+        """Ask one request after another until none is left or one of the workers stops all."""
         while not self.stopped and (request := self._next()) is not None:
             self.under_way += 1
             try:
@@ -114,16 +114,16 @@ class _Crew:
 
 
 @contextmanager
-def _graceful_interrupt(crew: _Crew, on_interrupt: Callable[[int], None]) -> Iterator[None]:
+def _graceful_interrupt(workers: _Workers, on_interrupt: Callable[[int], None]) -> Iterator[None]:
     """Let the first Ctrl-C stop new requests only."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
 
     def interrupt() -> None:
-        if not crew.interrupted:
-            crew.interrupted = True
-            crew.stop()
-            on_interrupt(crew.under_way)
+        if not workers.interrupted:
+            workers.interrupted = True
+            workers.stop()
+            on_interrupt(workers.under_way)
         elif task is not None:
             task.cancel()
 

@@ -34,7 +34,7 @@ _MENTION = re.compile(
 )
 
 
-def fault_of(query: str, document: Document) -> str | None:
+def broken_rule(query: str, document: Document) -> str | None:
     """Name what is wrong with a query, or give None.
 
     Args:

@@ -20,7 +20,7 @@ from trimtab_training.synthesis.dataset_files import (
     write_dataset,
 )
 from trimtab_training.synthesis.endpoint import LlmEndpoint, LlmSettings
-from trimtab_training.synthesis.filters import Known, Sifted, sift
+from trimtab_training.synthesis.filters import Filtered, Known, apply_filters
 from trimtab_training.synthesis.language import LanguageCheck
 from trimtab_training.synthesis.prompts import Request, Writing, make_requests, shown_examples
 from trimtab_training.synthesis.real import RealQueries, RealSplit
@@ -250,13 +250,13 @@ def build_dataset(
     failures: list[Answer] = []
     answered = _answered(plan, failures)
     candidates, counts = read_candidates(answered, writing.api, writing.model)
-    sifted = _sift(plan, candidates, round_trip, progress)
-    if not sifted.kept:
+    filtered = _apply_filters(plan, candidates, round_trip, progress)
+    if not filtered.kept:
         raise DataError(
-            f"no query is left of {len(candidates)}: {_main_reason(sifted, failures)}; "
+            f"no query is left of {len(candidates)}: {_main_reason(filtered, failures)}; "
             f"the answers are kept in {store.path}"
         )
-    splits = assign_splits(sifted.kept, plan.job.shares, plan.real)
+    splits = assign_splits(filtered.kept, plan.job.shares, plan.real)
     summary: dict[str, Any] = {
         "model": writing.model,
         "styles": list(writing.styles),
@@ -276,28 +276,28 @@ def build_dataset(
             "written": len(candidates),
             "missing_in_answers": counts.missing,
             "surplus_in_answers": counts.surplus,
-            "dropped": sifted.counts(),
-            "kept": len(sifted.kept),
-            "round_trip": _describe_round_trip(round_trip, sifted),
+            "dropped": filtered.counts(),
+            "kept": len(filtered.kept),
+            "round_trip": _describe_round_trip(round_trip, filtered),
         },
         "tokens": {"prompts": store.prompt_tokens, "answers": store.answer_tokens},
         "splits": count_splits(splits, plan.real),
         "warning": WARNING,
     }
-    reports = _reports(summary, sifted, failures)
+    reports = _reports(summary, filtered, failures)
     write_dataset(plan.job.output, plan.corpus, splits, plan.real, reports)
     return summary
 
 
-def _reports(summary: dict[str, Any], sifted: Sifted, failures: list[Answer]) -> dict[str, str]:
+def _reports(summary: dict[str, Any], filtered: Filtered, failures: list[Answer]) -> dict[str, str]:
     """Write what stands in ``synthesis/``."""
     reports = {
         "summary.json": json.dumps(summary, indent=1) + "\n",
-        "dropped.jsonl": dropped_lines(sifted),
+        "dropped.jsonl": dropped_lines(filtered),
         "failures.jsonl": failure_lines(failures),
     }
     if summary["queries"]["round_trip"] is not None:
-        reports["possible_false_negatives.tsv"] = false_negative_lines(sifted)
+        reports["possible_false_negatives.tsv"] = false_negative_lines(filtered)
     return reports
 
 
@@ -310,15 +310,15 @@ def _answered(plan: Plan, failures: list[Answer]) -> Iterator[tuple[Request, Ans
             failures.append(plan.store.failures[request.key])
 
 
-def _sift(
+def _apply_filters(
     plan: Plan, candidates: list[Candidate], round_trip: RoundTrip | None, progress: Progress
-) -> Sifted:
+) -> Filtered:
     """Apply the filters."""
     sample = (plan.corpus.read(doc_id).text for doc_id in plan.doc_ids[:_LANGUAGE_SAMPLE])
     send: Callable[[Sequence[Candidate]], list[Trip]] | None = None
     if round_trip is not None:
         send = partial(round_trip.send, corpus=plan.corpus, folder=plan.job.kept, progress=progress)
-    return sift(
+    return apply_filters(
         candidates,
         plan.corpus,
         language=LanguageCheck(plan.job.writing.language, sample),
@@ -328,23 +328,23 @@ def _sift(
     )
 
 
-def _describe_round_trip(round_trip: RoundTrip | None, sifted: Sifted) -> dict[str, Any] | None:
+def _describe_round_trip(round_trip: RoundTrip | None, filtered: Filtered) -> dict[str, Any] | None:
     """Say how the round trip was made, or None where it was not."""
     if round_trip is None:
         return None
-    firsts = sum(trip.rank == 1 for trip in sifted.trips.values())
+    firsts = sum(trip.rank == 1 for trip in filtered.trips.values())
     return {
         "top_k": round_trip.top_k,
         "similarity": round_trip.similarity,
         "encoder": round_trip.encoder.name,
         "found_first": firsts,
-        "possible_false_negatives": sum(len(trip.above) for trip in sifted.trips.values()),
+        "possible_false_negatives": sum(len(trip.above) for trip in filtered.trips.values()),
     }
 
 
-def _main_reason(sifted: Sifted, failures: list[Answer]) -> str:
+def _main_reason(filtered: Filtered, failures: list[Answer]) -> str:
     """Name what happened most."""
-    counts = {reason: count for reason, count in sifted.counts().items() if count}
+    counts = {reason: count for reason, count in filtered.counts().items() if count}
     if counts:
         reason = max(counts, key=lambda name: counts[name])
         return f"most were dropped as {reason!r} ({counts[reason]})"

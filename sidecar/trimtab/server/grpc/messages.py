@@ -62,7 +62,7 @@ class Method:
     path: str
     kind: str = "other"
     vectors: GrpcMethod | None = None
-    forgets: bool = False
+    invalidates: bool = False
 
 
 def known_methods() -> list[Method]:
@@ -87,7 +87,7 @@ def _describe(path: str) -> Method:
     """Describe one method."""
     vectors = match_method(path)
     kind = "other" if vectors is None else "write" if vectors.is_write else "query"
-    return Method(path, kind, vectors, forgets=path in _CHANGING | _CHANGING_ALL)
+    return Method(path, kind, vectors, invalidates=path in _CHANGING | _CHANGING_ALL)
 
 
 def changed_collection(method: Method, content: bytes) -> str | None:

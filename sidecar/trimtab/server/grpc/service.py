@@ -39,9 +39,9 @@ from trimtab.server.grpc.messages import (
 )
 from trimtab.server.grpc.relay import Metadata, Relay, passed_on
 from trimtab.server.rankings import Ranking
-from trimtab.server.route_table import Table
+from trimtab.server.route_table import RouteTable
 from trimtab.server.status import status_of
-from trimtab.server.worker_state import CREDENTIALS, Asker, Traffic
+from trimtab.server.worker_state import CREDENTIALS, Asker, WorkerState
 from trimtab.settings import Address, Settings
 from trimtab.unforeseen import Border, tell
 from trimtab.upstream.grpc_channels import Channels
@@ -51,7 +51,7 @@ Given = TypeVar("Given")
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """A query, as much of it as its twin needs.
+    """A query, as much of it as its shadow request needs.
 
     Attributes:
         method: Its method.
@@ -69,7 +69,7 @@ class _Query:
     metadata: Metadata
     collection: str
     routes: CollectionRoutes
-    table: Table
+    table: RouteTable
 
     def adapt(self, message: Any, *, shadow: bool = False) -> Outcome:
         """Adapt it."""
@@ -86,16 +86,16 @@ class GrpcServer:
         channels: The ways to Qdrant.
     """
 
-    def __init__(self, traffic: Traffic, settings: Settings) -> None:
+    def __init__(self, state: WorkerState, settings: Settings) -> None:
         """Begin to connect to Qdrant; needs a running event loop.
 
         Raises:
             ConfigError: A certificate can't be read.
         """
         self.channels = Channels(settings.upstream)
-        self._traffic = traffic
+        self._state = state
         self._settings = settings
-        self._relay = Relay(self.channels, traffic.telemetry)
+        self._relay = Relay(self.channels, state.telemetry)
         self._methods = {method.path: method for method in known_methods()}
         self._handlers = {path: self._handler(method) for path, method in self._methods.items()}
         self._listener: Listener | None = None
@@ -113,7 +113,7 @@ class GrpcServer:
         Raises:
             ConfigError: The port can't be had, or a certificate can't be used.
         """
-        self._listener = Listener(self, self._settings.listen, self._traffic.telemetry)
+        self._listener = Listener(self, self._settings.listen, self._state.telemetry)
         return await self._listener.start(address, shares_ports=shares_ports)
 
     async def drain(self, timeout_s: float) -> None:
@@ -148,7 +148,7 @@ class GrpcServer:
 
         async def handle(requests: AsyncIterable[bytes], context: Any) -> None:
             metadata = passed_on(context.invocation_metadata())
-            watched = self._traffic.watch_unknown(path, requests)
+            watched = self._state.watch_unknown(path, requests)
             passing = self._relay.stream(path, watched, metadata, context)
             await self._counted("other", context, passing)
 
@@ -156,9 +156,9 @@ class GrpcServer:
 
     async def _counted(self, kind: str, context: Any, serving: Awaitable[Given]) -> Given:
         """Count a call and its end."""
-        telemetry, started = self._traffic.telemetry, time.perf_counter()
+        telemetry, started = self._state.telemetry, time.perf_counter()
         status = grpc.StatusCode.CANCELLED.name
-        self._traffic.n_under_way += 1
+        self._state.n_under_way += 1
         try:
             given = await self._guarded(context, serving)
             status = grpc.StatusCode.OK.name
@@ -168,7 +168,7 @@ class GrpcServer:
         else:
             return given
         finally:
-            self._traffic.n_under_way -= 1
+            self._state.n_under_way -= 1
             telemetry.count(t.REQUESTS, "grpc", kind, status)
             took_s = time.perf_counter() - started
             telemetry.observe(t.REQUEST_SECONDS, took_s, "grpc", kind)
@@ -182,9 +182,9 @@ class GrpcServer:
         except SidecarError as error:
             status, said = status_of(error), str(error)
         except Exception as error:
-            tell(self._traffic.telemetry, Border.REQUEST, error)
+            tell(self._state.telemetry, Border.REQUEST, error)
             status, said = status_of(error), "internal error; see the sidecar's log"
-        self._traffic.telemetry.count(t.ERRORS, "grpc", status.name)
+        self._state.telemetry.count(t.ERRORS, "grpc", status.name)
         await context.abort(grpc.StatusCode[status.grpc], f"trimtab: {said}")
         raise AssertionError(said)  # for the type checker: abort never returns
 
@@ -193,17 +193,17 @@ class GrpcServer:
     async def _other(self, method: Method, content: bytes, context: Any) -> bytes:
         """Pass a call on."""
         metadata = passed_on(context.invocation_metadata())
-        if not method.forgets:
+        if not method.invalidates:
             return await self._relay.unary(method, content, metadata, context)
         try:
             return await self._relay.unary(method, content, metadata, context)
         finally:  # even a call without a good answer may have been carried out
-            self._traffic.forget(changed_collection(method, content) or "")
+            self._state.invalidate(changed_collection(method, content) or "")
 
     async def _write(self, method: Method, content: bytes, context: Any) -> bytes:
         """Pass a write on, watched where a route asks for it."""
         metadata = passed_on(context.invocation_metadata())
-        table = self._traffic.table
+        table = self._state.table
         if table.is_guarded:
             await self._watch(method, content, metadata, table)
         elif len(table.routes):
@@ -213,7 +213,7 @@ class GrpcServer:
     async def _query(self, method: Method, content: bytes, context: Any) -> bytes:
         """Pass a query on, adapted where a route asks for it."""
         metadata = passed_on(context.invocation_metadata())
-        table = self._traffic.table
+        table = self._state.table
         if not len(table.routes) and not table.collections.names():
             return await self._relay.unary(method, content, metadata, context)
         mark = next((str(value) for key, value in metadata if key == MARK_HEADER), None)
@@ -224,7 +224,7 @@ class GrpcServer:
         try:
             message = read_message(method.vectors, content)
         except MalformedError:  # Qdrant says what is wrong with it
-            self._traffic.telemetry.count(t.DECISIONS, "", Reason.MALFORMED)
+            self._state.telemetry.count(t.DECISIONS, "", Reason.MALFORMED)
             return await self._relay.unary(method, content, metadata, context)
         name: str = message.collection_name
         if name in table.collections:
@@ -236,23 +236,23 @@ class GrpcServer:
     async def _ask(self, query: _Query, message: Any, context: Any) -> bytes:
         """Adapt a query that is decoded, and pass it on."""
         outcome = query.adapt(message)
-        self._traffic.count_outcome(query.collection, outcome, "grpc")
+        self._state.count_outcome(query.collection, outcome, "grpc")
         if outcome.decisions.keys() == NOTHING_FOUND and message_holds_vector(query.content):
-            self._traffic.count_bypass("grpc", Bypass.FIELD, query.method.path)
+            self._state.count_bypass("grpc", Bypass.FIELD, query.method.path)
         metadata = query.metadata
         if outcome.mark:
             metadata = [*metadata, (MARK_HEADER, outcome.mark)]
         answer = await self._relay.unary(
             query.method, outcome.content, metadata, context, outcome.mark
         )
-        if Reason.SHADOW in outcome.decisions and self._traffic.shadow.is_wanted():
+        if Reason.SHADOW in outcome.decisions and self._state.shadow.is_wanted():
             self._compare(query, answer)
         return answer
 
     # What they need
 
     async def _watch(
-        self, method: Method, content: bytes, metadata: Metadata, table: Table
+        self, method: Method, content: bytes, metadata: Metadata, table: RouteTable
     ) -> None:
         """Look at a write.
 
@@ -263,7 +263,7 @@ class GrpcServer:
         try:
             message = read_message(method.vectors, content)
         except MalformedError:
-            self._traffic.telemetry.count(t.DECISIONS, "", Reason.MALFORMED)
+            self._state.telemetry.count(t.DECISIONS, "", Reason.MALFORMED)
             return
         name: str = message.collection_name
         try:
@@ -271,9 +271,9 @@ class GrpcServer:
         except ConfigError:  # an adapter that can't serve does not keep anybody from writing
             routes = table.routes.of_collection(name)
         outcome = adapt_message(method.vectors, message, content, routes, table.policies)
-        self._traffic.count_outcome(name, outcome, "grpc")
+        self._state.count_outcome(name, outcome, "grpc")
 
-    async def _routes(self, table: Table, name: str, metadata: Metadata) -> CollectionRoutes:
+    async def _routes(self, table: RouteTable, name: str, metadata: Metadata) -> CollectionRoutes:
         """Give the routes of a collection or alias that are in use.
 
         Raises:
@@ -282,9 +282,11 @@ class GrpcServer:
         try:
             return await self._known_routes(table, name, metadata)
         except ConfigError as error:
-            return self._traffic.fitting_routes(table, name, error)
+            return self._state.fitting_routes(table, name, error)
 
-    async def _known_routes(self, table: Table, name: str, metadata: Metadata) -> CollectionRoutes:
+    async def _known_routes(
+        self, table: RouteTable, name: str, metadata: Metadata
+    ) -> CollectionRoutes:
         """Give the routes of a collection or alias, asking Qdrant where that is needed.
 
         Raises:
@@ -292,12 +294,12 @@ class GrpcServer:
         """
         routes = table.known_routes(name)
         if routes is None:
-            routes = await self._traffic.look_up(table, name, self._asker(metadata))
+            routes = await self._state.look_up(table, name, self._asker(metadata))
         return routes
 
     def _asker(self, metadata: Metadata) -> Asker:
         """Make what asks Qdrant about collections, with the sidecar's own key or the caller's."""
-        own_key = self._traffic.own_key
+        own_key = self._state.own_key
         credentials: Metadata = [("api-key", own_key)] if own_key else []
         if not own_key:
             credentials = [pair for pair in metadata if pair[0].encode() in CREDENTIALS]
@@ -310,7 +312,7 @@ class GrpcServer:
 
         return ask
 
-    def _count_unread(self, table: Table, content: bytes, reason: Reason) -> None:
+    def _count_unread(self, table: RouteTable, content: bytes, reason: Reason) -> None:
         """Count a call that is not looked into, under its collection where that has routes."""
         name = peek_collection(content)
         try:
@@ -321,13 +323,13 @@ class GrpcServer:
         if reason is Reason.WRITE and not is_routed:
             reason = Reason.NO_ROUTE
         outcome = Outcome(content, Counter({reason: 1}))
-        self._traffic.count_outcome(name if is_routed else "", outcome, "grpc")
+        self._state.count_outcome(name if is_routed else "", outcome, "grpc")
 
     def _compare(self, query: _Query, answer: bytes) -> None:
         """Have an answer compared with the adapted query's."""
         method = query.vectors
 
-        async def twin() -> Sequence[Ranking] | None:
+        async def ask_shadow() -> Sequence[Ranking] | None:
             outcome = query.adapt(read_message(method, query.content), shadow=True)
             if not outcome.mark:
                 return None
@@ -338,6 +340,6 @@ class GrpcServer:
             )
             return read_rankings(method.name, adapted)
 
-        self._traffic.shadow.offer(
-            query.collection, lambda: read_rankings(method.name, answer), twin
+        self._state.shadow.offer(
+            query.collection, lambda: read_rankings(method.name, answer), ask_shadow
         )

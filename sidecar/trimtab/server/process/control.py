@@ -43,7 +43,7 @@ class Control(Protocol):
     async def is_ready(self) -> bool:
         """Tell whether a query could be answered now."""
 
-    async def forget(self, collection: str) -> None:
+    async def invalidate(self, collection: str) -> None:
         """Forget what Qdrant said of a collection, or of all where the name is empty."""
 
 
@@ -58,7 +58,7 @@ class Call(StrEnum):
     MEASURE = "measure"
     COMPARISONS = "comparisons"
     IS_READY = "is_ready"
-    FORGET = "forget"
+    INVALIDATE = "invalidate"
 
 
 def write_line(message: Any) -> bytes:

@@ -8,11 +8,11 @@ from typing import Any
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.metrics import Telemetry
-from trimtab.routing.schema_cache import Facts, Finding, Question
-from trimtab.server.route_table import Live, Table
+from trimtab.routing.schema_cache import Finding, Question, SchemaCache
+from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.tls import client_context, server_context
 from trimtab.server.tracing import Tracer
-from trimtab.server.worker_state import Asker, Traffic
+from trimtab.server.worker_state import Asker, WorkerState
 from trimtab.settings import Settings
 from trimtab.upstream.rest_fetch import is_answering
 from trimtab.upstream.rest_pool import Pool
@@ -20,19 +20,19 @@ from trimtab.upstream.rest_pool import Pool
 _FAULTS = {"unfit", "idle", "missing", "unknown"}
 
 
-async def examine_routes(traffic: Traffic, table: Table) -> list[Finding]:
+async def examine_routes(state: WorkerState, table: RouteTable) -> list[Finding]:
     """Ask Qdrant, over REST or else over gRPC, whether each route of a table can apply."""
-    async with _asker(traffic) as asker:
-        return await traffic.examine(table, asker)
+    async with _asker(state) as asker:
+        return await state.examine(table, asker)
 
 
 @contextlib.asynccontextmanager
-async def _asker(traffic: Traffic) -> AsyncIterator[Asker]:
+async def _asker(state: WorkerState) -> AsyncIterator[Asker]:
     """Give what asks Qdrant with the sidecar's own key."""
-    upstream, own_key = traffic.settings.upstream, traffic.own_key
-    if traffic.pool is not None or not upstream.grpc:
+    upstream, own_key = state.settings.upstream, state.own_key
+    if state.pool is not None or not upstream.grpc:
         credentials = [(b"api-key", own_key.encode())] if own_key else []
-        yield lambda question: traffic.ask_rest(question, credentials)
+        yield lambda question: state.ask_rest(question, credentials)
         return
     from trimtab.server.grpc.messages import read_answer, write_question
     from trimtab.upstream.grpc_channels import Channels
@@ -64,13 +64,15 @@ def refuse_unfit(findings: list[Finding]) -> None:
             raise ConfigError(finding.text)
 
 
-def check_routes_offline(live: Live) -> list[Finding]:
+def check_routes_offline(live: LiveTable) -> list[Finding]:
     """Say of every route what its model alone shows; those of indexes are checked already."""
     routes = live.current.routes
     return [Finding(each, "doubtful" if each.remark else "fine", each.remark) for each in routes]
 
 
-async def check_routes_online(live: Live, facts: Facts, settings: Settings) -> list[Finding]:
+async def check_routes_online(
+    live: LiveTable, facts: SchemaCache, settings: Settings
+) -> list[Finding]:
     """Say of every route what Qdrant shows.
 
     Raises:
@@ -81,9 +83,9 @@ async def check_routes_online(live: Live, facts: Facts, settings: Settings) -> l
         pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)
         await pool.start(is_answering)
     own_key = os.environ.get(settings.upstream.api_key_env) or None
-    traffic = Traffic(live, facts, pool, telemetry, own_key=own_key)
+    state = WorkerState(live, facts, pool, telemetry, own_key=own_key)
     try:
-        return await examine_routes(traffic, live.current)
+        return await examine_routes(state, live.current)
     finally:
         if pool is not None:
             await pool.stop()
@@ -128,6 +130,6 @@ def is_faulty(finding: Finding) -> bool:
     return finding.fit in _FAULTS
 
 
-def run_online(live: Live, facts: Facts, settings: Settings) -> list[Finding]:
+def run_online(live: LiveTable, facts: SchemaCache, settings: Settings) -> list[Finding]:
     """Run :func:`check_routes_online` to its end."""
     return asyncio.run(check_routes_online(live, facts, settings))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from trimtab.errors import ConfigError
 from trimtab.log import LogSettings
 from trimtab.metrics import Telemetry
-from trimtab.routing.schema_cache import Facts, Finding
+from trimtab.routing.schema_cache import Finding, SchemaCache
 from trimtab.server.event_loop import new_event_loop, on_signal
 from trimtab.server.process.admin_api import AdminServer, make_app
 from trimtab.server.process.admin_operations import Administration, stamp_files, watch_files
@@ -18,7 +18,7 @@ from trimtab.server.process.control import Control
 from trimtab.server.process.route_check import check_means, check_routes_offline, run_online
 from trimtab.server.process.supervisor import Supervisor
 from trimtab.server.process.worker import Worker
-from trimtab.server.route_table import Live
+from trimtab.server.route_table import LiveTable
 from trimtab.settings import Address, Settings
 
 Tell = Callable[[dict[str, str]], None]
@@ -45,7 +45,7 @@ def run_server(settings: Settings, read: Read, tell: Tell, logs: LogSettings) ->
 
 
 @dataclass(frozen=True, slots=True)
-class _Crew:
+class _Workers:
     """All workers, and how they end.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Crew:
     kill: Callable[[], None]
 
 
-class _Office:
+class _AdminListener:
     """The administrator's listener, if there is one; opened first, so that it fails first.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Office:
         self._token = token
 
     @classmethod
-    def open(cls, settings: Settings) -> "_Office":
+    def open(cls, settings: Settings) -> "_AdminListener":
         """Open the listener.
 
         Raises:
@@ -109,16 +109,16 @@ class _Office:
 
 async def _run_one(settings: Settings, read: Read, tell: Tell) -> None:
     """Serve in this process."""
-    office = _Office.open(settings)
+    admin = _AdminListener.open(settings)
     try:
         worker = await Worker.start(settings, read, shares_ports=False)
     except BaseException:
-        office.close()
+        admin.close()
         raise
-    crew = _Crew([worker], Telemetry(), worker.drain, worker.close)
-    listens = {"rest": worker.rest, "grpc": worker.grpc, "admin": office.address}
+    workers = _Workers([worker], Telemetry(), worker.drain, worker.close)
+    listens = {"rest": worker.rest, "grpc": worker.grpc, "admin": admin.address}
     try:
-        await _administer(settings, read, crew, office, lambda: tell(_written(listens)))
+        await _administer(settings, read, workers, admin, lambda: tell(_written(listens)))
     except BaseException:
         worker.close()
         raise
@@ -126,18 +126,18 @@ async def _run_one(settings: Settings, read: Read, tell: Tell) -> None:
 
 async def _run_several(settings: Settings, read: Read, tell: Tell, logs: LogSettings) -> None:
     """Serve in processes of their own."""
-    office = _Office.open(settings)
+    admin = _AdminListener.open(settings)
     try:
         supervisor = Supervisor(settings, read, logs)
         await supervisor.start()
     except BaseException:
-        office.close()
+        admin.close()
         raise
-    crew = _Crew(supervisor.workers, supervisor.numbers, supervisor.stop, supervisor.kill)
+    workers = _Workers(supervisor.workers, supervisor.numbers, supervisor.stop, supervisor.kill)
     listen = supervisor.settings.listen
-    listens = {"rest": listen.rest, "grpc": listen.grpc, "admin": office.address}
+    listens = {"rest": listen.rest, "grpc": listen.grpc, "admin": admin.address}
     try:
-        await _administer(settings, read, crew, office, lambda: tell(_written(listens)))
+        await _administer(settings, read, workers, admin, lambda: tell(_written(listens)))
     except BaseException:
         supervisor.kill()
         raise
@@ -146,13 +146,13 @@ async def _run_several(settings: Settings, read: Read, tell: Tell, logs: LogSett
 async def _administer(
     settings: Settings,
     read: Read,
-    crew: _Crew,
-    office: "_Office",
+    workers: _Workers,
+    admin: "_AdminListener",
     tell: Callable[[], None],
 ) -> None:
     """Answer the administrator until a signal has said to end and the workers have."""
-    administration = Administration(crew.workers, crew.numbers)
-    await office.start(administration)
+    administration = Administration(workers.workers, workers.numbers)
+    await admin.start(administration)
     ended = asyncio.Event()
     reloads: set[asyncio.Task[str]] = set()
 
@@ -163,7 +163,7 @@ async def _administer(
 
     def end() -> None:
         if ended.is_set():  # told twice: at once
-            crew.kill()
+            workers.kill()
             os._exit(130)
         ended.set()
 
@@ -172,7 +172,7 @@ async def _administer(
     on_signal("SIGHUP", reload)
     watching = None
     if settings.reload.watch:
-        watching = asyncio.create_task(watch_files(settings, administration, read, office.seen))
+        watching = asyncio.create_task(watch_files(settings, administration, read, admin.seen))
     tell()
     await ended.wait()
     if watching is not None:
@@ -180,8 +180,8 @@ async def _administer(
         with contextlib.suppress(asyncio.CancelledError):
             await watching
     administration.is_ending = True
-    await crew.drain()
-    await office.stop()
+    await workers.drain()
+    await admin.stop()
 
 
 def check_settings_work(settings: Settings, read: Read, *, online: bool = False) -> list[Finding]:
@@ -200,8 +200,8 @@ def check_settings_work(settings: Settings, read: Read, *, online: bool = False)
     """
     read_token(settings)
     check_means(settings)
-    facts = Facts(vectors_ttl_s=math.inf, aliases_ttl_s=math.inf)
-    live = Live(read, facts)
+    facts = SchemaCache(vectors_ttl_s=math.inf, aliases_ttl_s=math.inf)
+    live = LiveTable(read, facts)
     return run_online(live, facts, settings) if online else check_routes_offline(live)
 
 

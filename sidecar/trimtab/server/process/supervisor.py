@@ -53,7 +53,7 @@ class RemoteWorker:
         settings: Settings,
         read: Read,
         logs: LogSettings,
-        forgotten: Callable[["RemoteWorker", str], None],
+        invalidated: Callable[["RemoteWorker", str], None],
         telemetry: Telemetry,
     ) -> None:
         """Say what it is started with; see :meth:`start`.
@@ -62,14 +62,14 @@ class RemoteWorker:
             settings: What the server was started with.
             read: Reads the settings, as they are at each reload.
             logs: How the worker writes its log.
-            forgotten: Is told what the worker has forgotten of Qdrant's facts.
+            invalidated: Is told what the worker no longer trusts of what Qdrant said.
             telemetry: Counts what nobody foresaw.
         """
         self.last_numbers: dict[str, Any] = Telemetry().to_record()
         self._settings = settings
         self._read = read
         self._logs = logs
-        self._forgotten = forgotten
+        self._invalidated = invalidated
         self._telemetry = telemetry
         self._process: BaseProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -149,9 +149,9 @@ class RemoteWorker:
         """Tell whether a query could be answered now."""
         return bool(await self._call(Call.IS_READY))
 
-    async def forget(self, collection: str) -> None:
+    async def invalidate(self, collection: str) -> None:
         """Forget what Qdrant said of a collection, or of all."""
-        await self._call(Call.FORGET, collection)
+        await self._call(Call.INVALIDATE, collection)
 
     async def _call(self, call: Call, *arguments: str) -> Any:
         """Have a method called over there.
@@ -178,9 +178,9 @@ class RemoteWorker:
             self._writer.close()
 
     def _take(self, said: Any) -> None:
-        """Take what the worker says: the result of a call, or what it has forgotten."""
+        """Take what the worker says: the result of a call, or what it has invalidated."""
         if isinstance(said, dict):
-            self._forgotten(self, said["forget"])
+            self._invalidated(self, said["invalidate"])
             return
         number, outcome = said
         waiting = self._waiting.pop(number)
@@ -263,13 +263,13 @@ class Supervisor:
 
     def _new(self) -> RemoteWorker:
         """Make a worker."""
-        return RemoteWorker(self.settings, self._read, self._logs, self._forgotten, self.numbers)
+        return RemoteWorker(self.settings, self._read, self._logs, self._invalidated, self.numbers)
 
-    def _forgotten(self, by: RemoteWorker, collection: str) -> None:
-        """Let the other workers forget what one has forgotten."""
+    def _invalidated(self, by: RemoteWorker, collection: str) -> None:
+        """Let the other workers invalidate what one has."""
         for worker in self.workers:
             if worker is not by:
-                task = asyncio.create_task(_forget(worker, collection))
+                task = asyncio.create_task(_invalidate(worker, collection))
                 self._telling.add(task)
                 task.add_done_callback(self._telling.discard)
 
@@ -304,10 +304,10 @@ class Supervisor:
                 return worker
 
 
-async def _forget(worker: RemoteWorker, collection: str) -> None:
+async def _invalidate(worker: RemoteWorker, collection: str) -> None:
     """Have a worker forget, unless it is gone and remembers nothing anyway."""
     with contextlib.suppress(WorkerEndedError, WorkerFailedError):
-        await worker.forget(collection)
+        await worker.invalidate(collection)
 
 
 def run_worker(control: socket.socket, settings: Settings, read: Read, logs: LogSettings) -> None:
@@ -329,8 +329,8 @@ async def _work(control: socket.socket, settings: Settings, read: Read) -> None:
         await writer.drain()
         return
     writer.write(write_line({"ready": True}))
-    worker.traffic.forget_listeners.append(
-        lambda collection: writer.write(write_line({"forget": collection}))
+    worker.state.invalidation_listeners.append(
+        lambda collection: writer.write(write_line({"invalidate": collection}))
     )
     ended = asyncio.Event()
     on_signal("SIGTERM", ended.set)
@@ -344,7 +344,7 @@ async def _work(control: socket.socket, settings: Settings, read: Read) -> None:
 async def _obey(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Do what the supervisor asks for, until it is gone; a slow call keeps no other waiting."""
     calls: set[asyncio.Task[None]] = set()
-    telemetry = worker.traffic.telemetry
+    telemetry = worker.state.telemetry
 
     async def answer(message: Any) -> None:
         writer.write(await answer_call(worker, message, telemetry))

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from trimtab import metrics as t
 from trimtab.errors import ConfigError
 from trimtab.metrics import Telemetry
-from trimtab.routing.schema_cache import Facts, tell_findings
+from trimtab.routing.schema_cache import SchemaCache, tell_findings
 from trimtab.server.bypass import PROTOCOLS_OF, Bypass
 from trimtab.server.process.route_check import examine_routes, refuse_unfit
 from trimtab.server.rest.client_connection import ClientConnection
-from trimtab.server.route_table import Live, Table
+from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.tls import client_context, server_context
 from trimtab.server.tracing import Tracer
-from trimtab.server.worker_state import Traffic
+from trimtab.server.worker_state import WorkerState
 from trimtab.settings import Address, Settings
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_fetch import is_answering
@@ -44,12 +44,12 @@ class Worker:
     """A worker; made by :meth:`start`.
 
     Attributes:
-        traffic: Its requests.
+        state: What its requests share.
         rest: Where REST is listened to, if it is.
         grpc: Where gRPC is listened to, if it is.
     """
 
-    traffic: Traffic
+    state: WorkerState
     settings: Settings
     rest: Address | None = None
     grpc: Address | None = None
@@ -57,7 +57,7 @@ class Worker:
     _server: asyncio.Server | None = None
     _grpc_server: "GrpcServer | None" = None
     _sweeper: asyncio.Task[None] | None = None
-    _prepared: Table | None = None
+    _prepared: RouteTable | None = None
     _telling: asyncio.Task[None] | None = None
 
     @classmethod
@@ -77,16 +77,16 @@ class Worker:
         tracer = Tracer.make(settings.telemetry)
         sys.setswitchinterval(_SWITCH_S)
         ttl_s = settings.facts.ttl_s
-        facts = Facts(vectors_ttl_s=ttl_s, aliases_ttl_s=ttl_s, retry_s=min(ttl_s, _RETRY_S))
-        live = Live(read, facts)
+        facts = SchemaCache(vectors_ttl_s=ttl_s, aliases_ttl_s=ttl_s, retry_s=min(ttl_s, _RETRY_S))
+        live = LiveTable(read, facts)
         pool, telemetry = None, Telemetry()
         if settings.upstream.rest:
             pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)
             await pool.start(is_answering)
         own_key = os.environ.get(settings.upstream.api_key_env) or None
-        traffic = Traffic(live, facts, pool, telemetry, own_key=own_key)
-        traffic.tracer = tracer
-        worker = cls(traffic, settings)
+        state = WorkerState(live, facts, pool, telemetry, own_key=own_key)
+        state.tracer = tracer
+        worker = cls(state, settings)
         await worker._check_routes()
         await worker._listen(shares_ports=shares_ports)
         worker._sweeper = asyncio.create_task(worker._sweep())
@@ -95,16 +95,16 @@ class Worker:
 
     async def _check_routes(self) -> None:
         """Refuse to start with an adapter that can't serve its collection, where Qdrant says so."""
-        findings = await examine_routes(self.traffic, self.traffic.table)
+        findings = await examine_routes(self.state, self.state.table)
         refuse_unfit(findings)
         tell_findings(findings)
 
-    async def _tell_routes(self, table: Table) -> None:
+    async def _tell_routes(self, table: RouteTable) -> None:
         """Say which routes of a new table can't apply; requests find out by themselves."""
         try:
-            tell_findings(await examine_routes(self.traffic, table))
+            tell_findings(await examine_routes(self.state, table))
         except Exception as error:
-            tell(self.traffic.telemetry, Border.FACTS, error)
+            tell(self.state.telemetry, Border.FACTS, error)
 
     async def _listen(self, *, shares_ports: bool) -> None:
         """Open the listeners."""
@@ -115,7 +115,7 @@ class Worker:
             opened = open_socket(listen.rest, shares_port=shares_ports)
             self.rest = Address(listen.rest.host, opened.getsockname()[1])
             self._server = await loop.create_server(
-                lambda: ClientConnection(self.traffic, self._connections),
+                lambda: ClientConnection(self.state, self._connections),
                 sock=opened,
                 ssl=tls,
                 backlog=_BACKLOG,
@@ -123,7 +123,7 @@ class Worker:
         if listen.grpc is not None:
             from trimtab.server.grpc.service import GrpcServer
 
-            self._grpc_server = GrpcServer(self.traffic, self.settings)
+            self._grpc_server = GrpcServer(self.state, self.settings)
             port = await self._grpc_server.start(listen.grpc, shares_ports=shares_ports)
             self.grpc = Address(listen.grpc.host, port)
 
@@ -134,7 +134,7 @@ class Worker:
             limits.head_timeout_s, limits.body_timeout_s, self.settings.upstream.query_timeout_s
         )
         tick_s = min(_SWEEP_S[1], max(_SWEEP_S[0], shortest_s / 10))
-        await repeat(self.traffic.telemetry, Border.CLIENTS, tick_s, self._check_clients)
+        await repeat(self.state.telemetry, Border.CLIENTS, tick_s, self._check_clients)
 
     async def _check_clients(self) -> None:
         """Look at every client once."""
@@ -143,17 +143,17 @@ class Worker:
             try:
                 connection.check(now)
             except Exception as error:
-                tell(self.traffic.telemetry, Border.CLIENTS, error)
+                tell(self.state.telemetry, Border.CLIENTS, error)
 
     # What the administrator asks
 
     async def prepare(self) -> str:
         """Make the next table; give what is wrong with it, or an empty text."""
         try:
-            self._prepared = await asyncio.to_thread(self.traffic.live.prepare)
+            self._prepared = await asyncio.to_thread(self.state.live.prepare)
         except Exception as error:
             self._prepared = None
-            return tell(self.traffic.telemetry, Border.RELOAD, error)
+            return tell(self.state.telemetry, Border.RELOAD, error)
         return ""
 
     async def commit(self) -> bool:
@@ -161,8 +161,8 @@ class Worker:
         table, self._prepared = self._prepared, None
         if table is None:
             return False
-        self.traffic.live.commit(table)
-        self.traffic.telemetry.count(t.RELOADS, "ok")
+        self.state.live.commit(table)
+        self.state.telemetry.count(t.RELOADS, "ok")
         logger.info("routes reloaded", extra={"table": table.number})
         self._telling = asyncio.create_task(self._tell_routes(table))
         return True
@@ -170,26 +170,26 @@ class Worker:
     async def abort(self, cause: str) -> None:
         """Keep the table in force, though another was asked for."""
         self._prepared = None
-        self.traffic.telemetry.count(t.RELOADS, "failed")
+        self.state.telemetry.count(t.RELOADS, "failed")
         logger.error("reload refused; the old routes stay", extra={"cause": cause})
 
     async def roll_back(self) -> bool:
         """Go back to the table before; False where there is none."""
-        done = self.traffic.live.roll_back()
+        done = self.state.live.roll_back()
         if done:
-            self.traffic.telemetry.count(t.RELOADS, "rollback")
-            logger.warning("routes rolled back", extra={"table": self.traffic.table.number})
+            self.state.telemetry.count(t.RELOADS, "rollback")
+            logger.warning("routes rolled back", extra={"table": self.state.table.number})
         return done
 
     async def describe(self) -> dict[str, Any]:
         """Give the routes in force and the state of everything, as JSON can hold it."""
-        table = self.traffic.table
-        pool = self.traffic.pool
+        table = self.state.table
+        pool = self.state.pool
         return {
             "pid": os.getpid(),
             "table": table.number,
-            "has_previous": self.traffic.live.previous is not None,
-            "is_draining": self.traffic.is_draining,
+            "has_previous": self.state.live.previous is not None,
+            "is_draining": self.state.is_draining,
             "routes": [
                 {
                     "collection": route.collection,
@@ -213,7 +213,7 @@ class Worker:
 
     async def measure(self) -> dict[str, Any]:
         """Give the numbers of this worker."""
-        telemetry, pool = self.traffic.telemetry, self.traffic.pool
+        telemetry, pool = self.state.telemetry, self.state.pool
         for gauge in (t.CONNECTIONS, t.UPSTREAM_UP, t.ADAPTER_INFO, t.EXPECTED_FAR, t.DRAINING):
             telemetry.clear(gauge)
         for result in ("ok", "failed", "rollback"):  # an alert sees the first one only after a 0
@@ -227,25 +227,25 @@ class Worker:
         for node in pool.nodes if pool is not None else []:
             telemetry.count(t.CONNECTIONS, "upstream", by=node.n_open)
             telemetry.count(t.UPSTREAM_UP, str(node), by=int(node.is_up))
-        for route in self.traffic.table.routes:
+        for route in self.state.table.routes:
             manifest = route.adapter.manifest
             adapter = (manifest.name, route.adapter.version, route.mode)
             labels = (route.collection, route.vector_name, *adapter)
             telemetry.count(t.ADAPTER_INFO, *labels)
             if route.adapter.region is not None:
                 telemetry.count(t.EXPECTED_FAR, *labels, by=route.adapter.region.share)
-        telemetry.count(t.DRAINING, by=int(self.traffic.is_draining))
+        telemetry.count(t.DRAINING, by=int(self.state.is_draining))
         return telemetry.to_record()
 
     async def comparisons(self) -> list[dict[str, Any]]:
         """Give the last comparisons of shadow routes."""
-        return self.traffic.shadow.comparisons()
+        return self.state.shadow.comparisons()
 
     async def is_ready(self) -> bool:
         """Tell whether a query could be answered now."""
-        pool = self.traffic.pool
+        pool = self.state.pool
         has_upstream = pool is None or any(node.is_up for node in pool.nodes)
-        return has_upstream and not self.traffic.is_draining
+        return has_upstream and not self.state.is_draining
 
     def close(self) -> None:
         """Stop at once."""
@@ -256,13 +256,13 @@ class Worker:
         for connection in list(self._connections):
             connection.abort()
 
-    async def forget(self, collection: str) -> None:
+    async def invalidate(self, collection: str) -> None:
         """Forget what Qdrant said of a collection, or of all; another worker has seen it change."""
-        self.traffic.facts.forget(collection or None)
+        self.state.facts.invalidate(collection or None)
 
     async def drain(self) -> None:
         """Take no new requests, and wait for those under way, as long as the limit says."""
-        self.traffic.is_draining = True
+        self.state.is_draining = True
         timeout_s = self.settings.limits.drain_timeout_s
         if self._server is not None:
             self._server.close()
@@ -285,17 +285,17 @@ class Worker:
         for task in (self._sweeper, self._telling):
             if task is not None:
                 task.cancel()
-        if self.traffic.pool is not None:
-            await self._end(self.traffic.pool.stop())
-        if self.traffic.tracer is not None:
-            await self._end(asyncio.to_thread(self.traffic.tracer.shutdown))
+        if self.state.pool is not None:
+            await self._end(self.state.pool.stop())
+        if self.state.tracer is not None:
+            await self._end(asyncio.to_thread(self.state.tracer.shutdown))
 
     async def _end(self, ending: Awaitable[None]) -> None:
         """Wait for one part's end, which must not keep the others from theirs."""
         try:
             await ending
         except Exception as error:
-            tell(self.traffic.telemetry, Border.END, error)
+            tell(self.state.telemetry, Border.END, error)
 
 
 def open_socket(address: Address, *, shares_port: bool) -> socket.socket:

@@ -16,9 +16,9 @@ from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.dispatch import Plan, Way
 from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
-from trimtab.server.route_table import Table
-from trimtab.server.shadow import Watch
-from trimtab.server.worker_state import Traffic, credentials_of
+from trimtab.server.route_table import RouteTable
+from trimtab.server.shadow import Capture
+from trimtab.server.worker_state import WorkerState, credentials_of
 from trimtab.upstream.http1 import unpack
 
 
@@ -35,17 +35,17 @@ class Prepared:
 
     body: bytes
     mark: bytes = b""
-    watch: Watch | None = None
+    capture: Capture | None = None
     outcome: Outcome | None = None
 
 
 def prepare_at_once(
-    traffic: Traffic, table: Table, plan: Plan, head: RequestHead, body: bytes
+    state: WorkerState, table: RouteTable, plan: Plan, head: RequestHead, body: bytes
 ) -> Prepared | None:
     """Adapt a request, where Qdrant need not be asked anything for it.
 
     Args:
-        traffic: What all requests share.
+        state: What all requests share.
         table: The table that the request began with.
         plan: What is to be done.
         head: The request's head.
@@ -73,35 +73,35 @@ def prepare_at_once(
         unchecked = table.book.unchecked_routes(collection)
         if unchecked is None:
             return None
-        return _adapt(traffic, table, plan, head, (unchecked, body))
+        return _adapt(state, table, plan, head, (unchecked, body))
     try:
         routes = table.known_routes(collection)
     except ConfigError as error:
-        routes = traffic.fitting_routes(table, collection, error)
-    return None if routes is None else _adapt(traffic, table, plan, head, (routes, body))
+        routes = state.fitting_routes(table, collection, error)
+    return None if routes is None else _adapt(state, table, plan, head, (routes, body))
 
 
 async def prepare(
-    traffic: Traffic, table: Table, plan: Plan, head: RequestHead, body: bytes
+    state: WorkerState, table: RouteTable, plan: Plan, head: RequestHead, body: bytes
 ) -> Prepared:
     """Ask Qdrant what must be known of a collection, then adapt; see :func:`prepare_at_once`."""
     collection = "" if plan.endpoint is None else plan.endpoint.collection
-    credentials = credentials_of(head.fields, traffic.own_key)
+    credentials = credentials_of(head.fields, state.own_key)
     try:
-        routes = await traffic.look_up(
-            table, collection, lambda question: traffic.ask_rest(question, credentials, plan.prefix)
+        routes = await state.look_up(
+            table, collection, lambda question: state.ask_rest(question, credentials, plan.prefix)
         )
     except ConfigError as error:
         if plan.endpoint is not None and plan.endpoint.is_write:
             routes = table.book.unchecked_routes(collection) or {}
         else:
-            routes = traffic.fitting_routes(table, collection, error)
-    return _adapt(traffic, table, plan, head, (routes, body))
+            routes = state.fitting_routes(table, collection, error)
+    return _adapt(state, table, plan, head, (routes, body))
 
 
 def _adapt(
-    traffic: Traffic,
-    table: Table,
+    state: WorkerState,
+    table: RouteTable,
     plan: Plan,
     head: RequestHead,
     given: tuple[CollectionRoutes, bytes],
@@ -121,16 +121,16 @@ def _adapt(
     if outcome.mark:
         return Prepared(outcome.content, outcome.mark.encode(), outcome=outcome)
     if outcome.decisions.keys() == NOTHING_FOUND and routes and holds_vector(content):
-        traffic.count_bypass("rest", Bypass.FIELD, "/".join(endpoint.call))
-    watch = None
-    if Reason.SHADOW in outcome.decisions and traffic.shadow.is_wanted():
+        state.count_bypass("rest", Bypass.FIELD, "/".join(endpoint.call))
+    capture = None
+    if Reason.SHADOW in outcome.decisions and state.shadow.is_wanted():
         is_served = plan.way is Way.SERVE
-        twin = _Twin(traffic, table, plan, head, (routes, content, is_served))
-        watch = Watch(traffic.shadow, endpoint.collection, twin.ask)
-    return Prepared(body, watch=watch, outcome=outcome)
+        shadow_request = _ShadowRequest(state, table, plan, head, (routes, content, is_served))
+        capture = Capture(state.shadow, endpoint.collection, shadow_request.ask)
+    return Prepared(body, capture=capture, outcome=outcome)
 
 
-def _unpack(table: Table, head: RequestHead, body: bytes) -> bytes | None:
+def _unpack(table: RouteTable, head: RequestHead, body: bytes) -> bytes | None:
     """Undo a body's content coding; None for one that is not known here.
 
     What can't be undone is refused rather than passed: Qdrant might read it all the same.
@@ -139,19 +139,19 @@ def _unpack(table: Table, head: RequestHead, body: bytes) -> bytes | None:
     return unpack(body, coding, table.settings.limits.body_bytes)
 
 
-class _Twin:
+class _ShadowRequest:
     """The adapted query beside a raw one."""
 
     def __init__(
         self,
-        traffic: Traffic,
-        table: Table,
+        state: WorkerState,
+        table: RouteTable,
         plan: Plan,
         head: RequestHead,
         given: tuple[CollectionRoutes, bytes, bool],
     ) -> None:
         """Keep what is needed to ask it later."""
-        self._traffic = traffic
+        self._state = state
         self._table = table
         self._plan = plan
         self._head = head
@@ -168,7 +168,7 @@ class _Twin:
         if not outcome.mark:
             return None
         if not self._is_served:
-            return await self._traffic.ask_twin(self._head.target, self._head.fields, outcome)
+            return await self._state.ask_shadow(self._head.target, self._head.fields, outcome)
         answered = await answer_from_index(
             self._table, self._head.method, self._plan.target, outcome.content
         )
@@ -176,7 +176,7 @@ class _Twin:
 
 
 async def answer_from_index(
-    table: Table, method: bytes, target: bytes, body: bytes
+    table: RouteTable, method: bytes, target: bytes, body: bytes
 ) -> Reply | None:
     """Ask the served indexes, in a thread: FAISS lets go of the interpreter while it searches."""
     loop = asyncio.get_running_loop()

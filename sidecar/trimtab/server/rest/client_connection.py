@@ -13,7 +13,7 @@ from trimtab import metrics as t
 from trimtab.server.request_head import Refusal, RequestHead
 from trimtab.server.rest.exchange import Exchange
 from trimtab.server.rest.request_reader import RequestReader
-from trimtab.server.worker_state import Traffic
+from trimtab.server.worker_state import WorkerState
 from trimtab.upstream.http1 import error_reply
 
 logger = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ _LINGER_S = 2.0
 class ClientConnection(asyncio.Protocol):
     """A connection and its requests."""
 
-    def __init__(self, traffic: Traffic, connections: "set[ClientConnection]") -> None:
+    def __init__(self, state: WorkerState, connections: "set[ClientConnection]") -> None:
         """Wait for the first request."""
-        self._traffic = traffic
+        self._state = state
         self._connections = connections
-        self._limits = traffic.table.settings.limits
+        self._limits = state.table.settings.limits
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._reader = RequestReader(self, self._limits.head_bytes, self._loop.time)
@@ -57,7 +57,7 @@ class ClientConnection(asyncio.Protocol):
         """Be connected, or be one too many."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        if len(self._connections) >= self._limits.connections or self._traffic.is_draining:
+        if len(self._connections) >= self._limits.connections or self._state.is_draining:
             self._refusal = Refusal(503, "too many connections; try again")  # once it asks
             self._loop.call_later(_LINGER_S, self._transport.abort)
             return
@@ -86,10 +86,10 @@ class ClientConnection(asyncio.Protocol):
     def _take_known(self, data: bytes) -> bool:
         """Take a request whose head came before byte by byte, and was parsed and checked then."""
         end = data.find(b"\r\n\r\n") + 4
-        head = self._traffic.heads.get(data[:end])
+        head = self._state.heads.get(data[:end])
         if head is None or len(data) - end != head.length:
             return False
-        exchange = Exchange(self._traffic, self, head)
+        exchange = Exchange(self._state, self, head)
         self._exchanges.append(exchange)
         exchange.start_whole(data[end:])
         return True
@@ -102,9 +102,9 @@ class ClientConnection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n") + 4
         is_short = end <= _KEPT_HEAD_BYTES
         if is_short and len(data) - end == head.length and data.startswith(head.method):
-            if len(self._traffic.heads) >= _KEPT_HEADS:
-                self._traffic.heads.clear()
-            self._traffic.heads[data[:end]] = head
+            if len(self._state.heads) >= _KEPT_HEADS:
+                self._state.heads.clear()
+            self._state.heads[data[:end]] = head
 
     def _parse(self, data: bytes) -> None:
         """Read requests with the parser."""
@@ -151,9 +151,9 @@ class ClientConnection(asyncio.Protocol):
         """Take a request, and start it if none is before it."""
         if self._is_ending():
             raise Refusal(400, "the connection has ended")
-        head.target = self._traffic.paths.forward(head.target)
+        head.target = self._state.paths.forward(head.target)
         self._last_head = head if b"expect" not in head.values else None
-        exchange = Exchange(self._traffic, self, head)
+        exchange = Exchange(self._state, self, head)
         self._receiving = exchange
         self._exchanges.append(exchange)
         self._start_next()
@@ -198,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
         if self._receiving is exchange:
             self._receiving = None
             self._linger()
-        elif not keep_alive or self._traffic.is_draining:
+        elif not keep_alive or self._state.is_draining:
             self._transport.close()
         elif self._exchanges:
             self._start_next()
@@ -306,7 +306,7 @@ class ClientConnection(asyncio.Protocol):
         refusal = self._refusal
         if refusal is None:
             return
-        self._traffic.telemetry.count(t.ERRORS, "rest", f"http_{refusal.status}")
+        self._state.telemetry.count(t.ERRORS, "rest", f"http_{refusal.status}")
         self._transport.write(
             error_reply(
                 refusal.status,

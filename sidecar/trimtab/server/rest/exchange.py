@@ -22,8 +22,8 @@ from trimtab.server.rest.adapt import Prepared, answer_from_index, prepare, prep
 from trimtab.server.rest.request_body import RequestBody
 from trimtab.server.rest.request_metrics import RequestMetrics
 from trimtab.server.rest.response import Answer, Client
-from trimtab.server.route_table import Table
-from trimtab.server.worker_state import Traffic
+from trimtab.server.route_table import RouteTable
+from trimtab.server.worker_state import WorkerState
 from trimtab.unforeseen import Border, tell
 from trimtab.upstream.http1 import (
     Fields,
@@ -54,14 +54,14 @@ class Exchange:
     _request: bytes | None = None  # what is sent, kept where it may be sent again
     _peek: Peek | None = None
 
-    def __init__(self, traffic: Traffic, client: Client, head: RequestHead) -> None:
+    def __init__(self, state: WorkerState, client: Client, head: RequestHead) -> None:
         """Take a head; nothing happens before :meth:`start`."""
-        self._traffic = traffic
+        self._state = state
         self._client = client
         self._head = head
         self._body = RequestBody(is_chunked=head.is_chunked)
         self._answer = Answer(client, head)
-        self._metrics = RequestMetrics(traffic)
+        self._metrics = RequestMetrics(state)
 
     # What the client's connection calls
 
@@ -87,8 +87,8 @@ class Exchange:
         """Decide what is done with the request, and do what can be done at once."""
         self.is_started = True
         self._metrics.begin()
-        planner = self._traffic.planner
-        self._table: Table = planner.table
+        planner = self._state.planner
+        self._table: RouteTable = planner.table
         plan = self._plan = planner.plan(self._head.method, self._head.target)
         head = self._head = self._metrics.planned(plan, self._head)
         is_left = plan.way is Way.ADAPT and plan.kind == "query" and MARK in head.values
@@ -176,7 +176,7 @@ class Exchange:
         connection = self._connection
         if connection is None or self._plan.kind != "query" or self._is_over:
             return
-        timeout_s = self._traffic.settings.upstream.query_timeout_s
+        timeout_s = self._state.settings.upstream.query_timeout_s
         since = connection.last_byte_at if self._answer.has_begun else connection.asked_at
         if timeout_s and self._client.is_writable and now - since > timeout_s:
             connection.give_up()
@@ -190,7 +190,7 @@ class Exchange:
         """Adapt the request, at once where nothing must be asked for it."""
         body = self._body.kept()
         try:
-            prepared = prepare_at_once(self._traffic, self._table, self._plan, self._head, body)
+            prepared = prepare_at_once(self._state, self._table, self._plan, self._head, body)
         except Exception as error:
             self._answer_unforeseen(error)
             return
@@ -201,14 +201,14 @@ class Exchange:
 
     async def _prepare_slowly(self, body: bytes) -> None:
         """Adapt the request once Qdrant has said what must be known."""
-        self._send_prepared(await prepare(self._traffic, self._table, self._plan, self._head, body))
+        self._send_prepared(await prepare(self._state, self._table, self._plan, self._head, body))
 
     def _send_prepared(self, prepared: Prepared) -> None:
         """Send a request that is whole: to Qdrant, or to an index."""
         if self._is_over:
             return
         self._answer.mark = prepared.mark
-        self._answer.watch = prepared.watch
+        self._answer.capture = prepared.capture
         self._send_whole(prepared)
         self._metrics.adapted(prepared.outcome)
 
@@ -244,7 +244,7 @@ class Exchange:
 
     def _obtain_connection(self) -> None:
         """Take a connection that is open, or wait for one."""
-        pool = self._traffic.pool
+        pool = self._state.pool
         if pool is None:
             self._answer_error(NotServedError("there is no Qdrant behind this sidecar"))
             return
@@ -256,8 +256,8 @@ class Exchange:
 
     async def _connect(self) -> None:
         """Wait for a connection."""
-        if self._traffic.pool is not None:
-            self._send(await self._traffic.pool.connect())
+        if self._state.pool is not None:
+            self._send(await self._state.pool.connect())
 
     def _send(self, connection: Connection) -> None:
         """Send the request, as much of it as there is."""
@@ -355,7 +355,7 @@ class Exchange:
         if isinstance(error, SidecarError):
             self._answer_error(error)
             return
-        tell(self._traffic.telemetry, Border.REQUEST, error)
+        tell(self._state.telemetry, Border.REQUEST, error)
         connection, self._connection = self._connection, None
         if connection is not None and not self._is_over:
             connection.give_up()
@@ -377,8 +377,8 @@ class Exchange:
         self._is_over = True
         self._connection = None
         self._metrics.ended(str(self._answer.status))
-        if self._plan.forgets is not None:
-            self._traffic.forget(self._plan.forgets)
+        if self._plan.invalidates is not None:
+            self._state.invalidate(self._plan.invalidates)
         self._client.exchange_ended(
             self, keep_alive=self._answer.keep_alive and self._body.is_whole
         )
@@ -387,7 +387,7 @@ class Exchange:
         """Find searches that are not understood, so that none passes raw in silence."""
         if self._plan.bypass is None:
             return
-        self._peek = self._traffic.suspect(self._plan.bypass, self._head)
+        self._peek = self._state.suspect(self._plan.bypass, self._head)
         if self._peek is not None:
             self._peek.add(self._body.kept())
             if self._body.is_whole:
@@ -395,7 +395,7 @@ class Exchange:
 
     def _keeps(self) -> bool:
         """Tell whether the client's connection stays open."""
-        return self._answer.keep_alive and not self._traffic.is_draining
+        return self._answer.keep_alive and not self._state.is_draining
 
     def _is_held(self) -> bool:
         """Tell whether a request waits for its whole body, so that it can be sent once more."""

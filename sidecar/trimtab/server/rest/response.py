@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from trimtab.faiss_collections.replies import Reply
 from trimtab.server.request_head import MARK, RequestHead
-from trimtab.server.shadow import Watch
+from trimtab.server.shadow import Capture
 from trimtab.upstream.http1 import (
     LAST_CHUNK,
     Fields,
@@ -54,7 +54,7 @@ class Answer:
 
     has_begun = False
     mark = b""
-    watch: Watch | None = None
+    capture: Capture | None = None
     status = 0
     _is_answer_chunked = False
 
@@ -72,7 +72,7 @@ class Answer:
     @property
     def takes_plain(self) -> bool:
         """Tell whether an answer's head may come unread."""
-        return self.watch is None and not self._head.is_for_head
+        return self.capture is None and not self._head.is_for_head
 
     def pass_interim(self, head: AnswerHead) -> None:
         """Pass on a head of 1xx."""
@@ -93,8 +93,8 @@ class Answer:
             fields.append((b"connection", b"close"))
         elif self._head.is_http_10:
             fields.append((b"connection", b"keep-alive"))
-        if self.watch is not None:
-            self.watch.head_received(head)
+        if self.capture is not None:
+            self.capture.head_received(head)
         self._write(encode_head(status_line(head.status, head.reason), fields))
 
     def give_plain(self, head: bytes, body: bytes, *, keep_alive: bool) -> None:
@@ -119,24 +119,24 @@ class Answer:
 
     def pass_data(self, data: bytes) -> None:
         """Pass on a piece of the answer."""
-        if self.watch is not None:
-            self.watch.data_received(data)
+        if self.capture is not None:
+            self.capture.data_received(data)
         self._client.write(chunk(data) if self._is_answer_chunked else data)
 
     def end(self) -> None:
         """Pass on the end of the answer."""
         if self._is_answer_chunked:
             self._client.write(LAST_CHUNK)
-        if self.watch is not None:
-            self.watch.answer_ended()
+        if self.capture is not None:
+            self.capture.answer_ended()
 
     def give_reply(self, answered: Reply, *, keep_alive: bool) -> None:
         """Write an index's answer."""
         self.status = answered.status
-        if self.watch is not None:
-            self.watch.head_received(AnswerHead(answered.status, b"", [], is_chunked=False))
-            self.watch.data_received(answered.body)
-            self.watch.answer_ended()
+        if self.capture is not None:
+            self.capture.head_received(AnswerHead(answered.status, b"", [], is_chunked=False))
+            self.capture.data_received(answered.body)
+            self.capture.answer_ended()
         fields = [(MARK, self.mark)] if self.mark else []
         if keep_alive and self._head.is_http_10:
             fields.append((b"connection", b"keep-alive"))

@@ -9,7 +9,7 @@ from tests.support.onnx_models import linear_adapter
 from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError, UnavailableError
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.routes import Mode, Route, Routes
-from trimtab.routing.schema_cache import Facts, Question, RouteBook
+from trimtab.routing.schema_cache import Question, RouteBook, SchemaCache
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector
 
 DIM = 4
@@ -55,7 +55,7 @@ class Book:
 
     def __init__(self, *routes: Route) -> None:
         self.clock, self.qdrant = Clock(), Qdrant()
-        self.facts = Facts(
+        self.facts = SchemaCache(
             vectors_ttl_s=VECTORS_S, aliases_ttl_s=ALIASES_S, retry_s=RETRY_S, clock=self.clock
         )
         self.book = RouteBook(Routes(routes), self.facts)
@@ -118,14 +118,14 @@ def test_a_route_under_an_alias_wins_over_its_collections() -> None:
 def test_what_is_forgotten_is_asked_for_again() -> None:
     book = Book(route())
     book.look_up("alias")
-    book.facts.forget("docs")
+    book.facts.invalidate("docs")
     assert book.book.known_routes("docs") is None
     assert book.book.known_routes("alias") is None
     book.look_up("alias")
-    book.facts.forget("another")
+    book.facts.invalidate("another")
     assert set(book.book.known_routes("docs") or {}) == {""}
     assert book.book.known_routes("alias") is None  # any change may have moved an alias
-    book.facts.forget()
+    book.facts.invalidate()
     assert book.book.known_routes("docs") is None
 
 
@@ -165,7 +165,7 @@ def test_an_adapter_that_cannot_serve_is_an_error_each_time(
             book.book.known_routes("docs")
     assert book.n_asked("get_collection") == 1
     book.qdrant.vectors["docs"] = {"": FITS}
-    book.facts.forget("docs")
+    book.facts.invalidate("docs")
     assert set(book.look_up("docs")) == {""}
 
 
@@ -326,13 +326,13 @@ def test_a_migration_that_passes_raw_queries_is_doubtful() -> None:
 def test_a_collection_made_anew_under_its_old_name_is_told_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    facts = Facts(vectors_ttl_s=VECTORS_S, aliases_ttl_s=ALIASES_S, clock=Clock())
+    facts = SchemaCache(vectors_ttl_s=VECTORS_S, aliases_ttl_s=ALIASES_S, clock=Clock())
     facts.learn_aliases({"alias": "docs"})
     for created_s in (None, 100.0, 100.4, None):  # REST and gRPC write more or fewer digits
         facts.learn_vectors("docs", CollectionVectors({"": FITS}, created_s=created_s))
     assert facts.are_aliases_known()
     assert not caplog.records
-    facts.forget("docs")
+    facts.invalidate("docs")
     facts.learn_aliases({"alias": "docs"})
     facts.learn_vectors("docs", CollectionVectors({"": FITS}, created_s=250.0))
     assert not facts.are_aliases_known()

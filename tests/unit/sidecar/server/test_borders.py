@@ -17,7 +17,7 @@ from tests.support.sidecar_settings import settings_of
 from trimtab import metrics as t
 from trimtab.errors import ConfigError
 from trimtab.metrics import Telemetry
-from trimtab.routing.schema_cache import Facts
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.process.admin_api import make_app
 from trimtab.server.process.admin_operations import Administration, stamp_files, watch_files
 from trimtab.server.process.control import Control
@@ -25,9 +25,9 @@ from trimtab.server.process.worker import Worker
 from trimtab.server.request_head import RequestHead
 from trimtab.server.rest import exchange
 from trimtab.server.rest.exchange import Exchange
-from trimtab.server.route_table import Live
+from trimtab.server.route_table import LiveTable
 from trimtab.server.shadow import Shadow
-from trimtab.server.worker_state import Traffic
+from trimtab.server.worker_state import WorkerState
 from trimtab.settings import (
     Address,
     Origin,
@@ -59,12 +59,12 @@ class Place:
     def told(self, border: Border) -> float:
         return self.telemetry.numbers.get((t.UNFORESEEN.name, border), 0)
 
-    def traffic(self) -> Traffic:
-        facts = Facts(vectors_ttl_s=9, aliases_ttl_s=9)
-        return Traffic(Live(lambda: self.settings, facts), facts, None, self.telemetry)
+    def state(self) -> WorkerState:
+        facts = SchemaCache(vectors_ttl_s=9, aliases_ttl_s=9)
+        return WorkerState(LiveTable(lambda: self.settings, facts), facts, None, self.telemetry)
 
     def worker(self) -> Worker:
-        return Worker(self.traffic(), self.settings)
+        return Worker(self.state(), self.settings)
 
     async def until_told(self, border: Border, times: int = 1) -> None:
         async with asyncio.timeout(WAIT_S):
@@ -88,16 +88,16 @@ async def failing_async(*_: Any, **__: Any) -> Any:
 async def at_reload(place: Place) -> None:
     """A reload meets a library's error: nothing changes, and the next one counts."""
     worker = place.worker()
-    before = worker.traffic.table
+    before = worker.state.table
     administration = Administration([worker], Telemetry())
     with place.patch.context() as patch:
-        patch.setattr(worker.traffic.live, "prepare", failing)
+        patch.setattr(worker.state.live, "prepare", failing)
         assert await administration.reload() == "LibraryError: boom"
     numbers = place.telemetry.numbers
     assert numbers[t.RELOADS.name, "failed"] == 1
-    assert worker.traffic.table is before
+    assert worker.state.table is before
     assert await administration.reload() == ""
-    assert worker.traffic.table is not before
+    assert worker.state.table is not before
 
 
 async def at_watcher(place: Place) -> None:
@@ -178,7 +178,7 @@ async def at_admin(place: Place) -> None:
 async def at_reload_over_http(place: Place) -> None:
     """The administrator who asked for the reload is told, with 409."""
     worker = place.worker()
-    place.patch.setattr(worker.traffic.live, "prepare", failing)
+    place.patch.setattr(worker.state.live, "prepare", failing)
     transport = httpx.ASGITransport(make_app(Administration([worker], Telemetry()), None, HOST))
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:
         answer = await client.post("/trimtab/reload")
@@ -188,19 +188,23 @@ async def at_reload_over_http(place: Place) -> None:
 
 async def at_facts(place: Place) -> None:
     """What is asked of Qdrant meets an error: the routes apply unchecked."""
-    traffic = place.traffic()
-    assert set(await traffic.look_up(traffic.table, "docs", failing_async)) == {""}
-    assert await traffic.look_up(traffic.table, "other", failing_async) == {}
+    state = place.state()
+    assert set(await state.look_up(state.table, "docs", failing_async)) == {""}
+    assert await state.look_up(state.table, "other", failing_async) == {}
 
 
 async def at_shadow(place: Place) -> None:
     """A comparison meets an error, and the next one is made."""
 
-    async def twin() -> Any:
+    async def ask_shadow() -> Any:
         return [["1"]]
 
     shadow = Shadow(ShadowSettings(), place.telemetry)
-    for raw, ask in ((failing, twin), (lambda: [["1"]], failing_async), (lambda: [["1"]], twin)):
+    for raw, ask in (
+        (failing, ask_shadow),
+        (lambda: [["1"]], failing_async),
+        (lambda: [["1"]], ask_shadow),
+    ):
         shadow.offer("docs", raw, ask)
     async with asyncio.timeout(WAIT_S):
         while not shadow.comparisons():
@@ -269,7 +273,7 @@ async def at_request(place: Place) -> None:
     target = b"/collections/docs/points/query"
     head = RequestHead(b"POST", target, fields, dict(fields), keep_alive=True, is_http_10=False)
     client = Client()
-    Exchange(place.traffic(), cast(Any, client), head).start_whole(body)
+    Exchange(place.state(), cast(Any, client), head).start_whole(body)
     assert client.said.startswith(b"HTTP/1.1 500 ")
     assert b"boom" not in client.said
     assert client.kept_alive
@@ -287,8 +291,8 @@ async def at_end(place: Place) -> None:
         ended.append("tracer")
         raise LibraryError("boom")
 
-    worker.traffic.pool = cast(Any, SimpleNamespace(stop=stop))
-    worker.traffic.tracer = cast(Any, SimpleNamespace(shutdown=shut_down))
+    worker.state.pool = cast(Any, SimpleNamespace(stop=stop))
+    worker.state.tracer = cast(Any, SimpleNamespace(shutdown=shut_down))
     await worker.drain()
     assert ended == ["pool", "tracer"]
 

@@ -8,28 +8,30 @@ import pytest
 from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
 from trimtab.rewrite.policies import Policies
-from trimtab.routing.schema_cache import Facts
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.bypass import Bypass
 from trimtab.server.dispatch import Plan, Planner, Way
 from trimtab.server.paths import Paths
-from trimtab.server.route_table import Live, Table
+from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.settings import ListenSettings, UpstreamSettings
 
 
-def table_of(folder: Path, *, use: str = "relevance", routed: bool = True, **more: Any) -> Table:
+def table_of(
+    folder: Path, *, use: str = "relevance", routed: bool = True, **more: Any
+) -> RouteTable:
     (folder / "adapter.onnx").write_bytes(linear_bytes(use=use))
     settings = settings_of(folder if routed else None, **more)
-    return Live(lambda: settings, Facts(vectors_ttl_s=1, aliases_ttl_s=1)).current
+    return LiveTable(lambda: settings, SchemaCache(vectors_ttl_s=1, aliases_ttl_s=1)).current
 
 
 def planner_of(
-    table: Table, *, has_upstream: bool = True, listen: str = "any", upstream: str = ""
+    table: RouteTable, *, has_upstream: bool = True, listen: str = "any", upstream: str = ""
 ) -> Planner:
     paths = Paths(ListenSettings(path_prefix=listen), UpstreamSettings(path_prefix=upstream))
     return Planner(table, paths, has_upstream=has_upstream)
 
 
-def plan(table: Table, line: str, *, has_upstream: bool = True) -> Plan:
+def plan(table: RouteTable, line: str, *, has_upstream: bool = True) -> Plan:
     method, _, target = line.partition(" ")
     return planner_of(table, has_upstream=has_upstream).plan(method.encode(), target.encode())
 
@@ -119,7 +121,7 @@ def test_only_what_changes_nothing_may_be_sent_twice(
 
 
 @pytest.mark.parametrize(
-    ("line", "forgets"),
+    ("line", "invalidates"),
     [
         ("POST /collections/aliases", ""),
         ("POST //collections//aliases/?timeout=1", ""),
@@ -141,9 +143,9 @@ def test_only_what_changes_nothing_may_be_sent_twice(
     ],
 )
 def test_what_changes_collections_makes_facts_out_of_date(
-    tmp_path: Path, line: str, forgets: str | None
+    tmp_path: Path, line: str, invalidates: str | None
 ) -> None:
-    assert plan(table_of(tmp_path), line).forgets == forgets
+    assert plan(table_of(tmp_path), line).invalidates == invalidates
 
 
 def test_a_plan_is_the_same_the_second_time_and_after_many_others(tmp_path: Path) -> None:
@@ -203,8 +205,8 @@ def test_a_prefix_that_may_mean_another_path_is_none(
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 def test_a_change_under_a_prefix_makes_facts_out_of_date(tmp_path: Path, method: str) -> None:
-    assert plan(table_of(tmp_path), f"{method} /qdrant/collections/docs").forgets == "docs"
-    assert plan(table_of(tmp_path), "POST /qdrant/collections/aliases").forgets == ""
+    assert plan(table_of(tmp_path), f"{method} /qdrant/collections/docs").invalidates == "docs"
+    assert plan(table_of(tmp_path), "POST /qdrant/collections/aliases").invalidates == ""
 
 
 SUSPECT = {

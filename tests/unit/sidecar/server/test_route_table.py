@@ -11,8 +11,8 @@ from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
 from trimtab.errors import ConfigError, ModelError, SidecarError
 from trimtab.rewrite.policies import Policies
-from trimtab.routing.schema_cache import Facts
-from trimtab.server.route_table import FIXED, Live, stamp
+from trimtab.routing.schema_cache import SchemaCache
+from trimtab.server.route_table import FIXED, LiveTable, stamp
 from trimtab.settings import Address, ListenSettings, RouteSettings, Settings
 
 
@@ -23,7 +23,7 @@ class Source:
         self.file = folder / "adapter.onnx"
         self.put(1)
         self.settings: Settings = settings_of(folder)
-        self.live = Live(lambda: self.settings, Facts(vectors_ttl_s=1, aliases_ttl_s=1))
+        self.live = LiveTable(lambda: self.settings, SchemaCache(vectors_ttl_s=1, aliases_ttl_s=1))
 
     def put(self, seed: int) -> None:
         self.file.write_bytes(linear_bytes(name="model", seed=seed))
@@ -101,7 +101,7 @@ def test_an_unreadable_source_raises_too(tmp_path: Path) -> None:
         raise ConfigError("told")
 
     with pytest.raises(SidecarError, match="told"):
-        Live(read, Facts(vectors_ttl_s=1, aliases_ttl_s=1))
+        LiveTable(read, SchemaCache(vectors_ttl_s=1, aliases_ttl_s=1))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_table_knows_whether_writes_are_watched(
 ) -> None:
     (tmp_path / "adapter.onnx").write_bytes(linear_bytes(use=use))
     settings = settings_of(tmp_path, policies=Policies(write_guard=policy))
-    live = Live(lambda: settings, Facts(vectors_ttl_s=1, aliases_ttl_s=1))
+    live = LiveTable(lambda: settings, SchemaCache(vectors_ttl_s=1, aliases_ttl_s=1))
     assert live.current.is_guarded is expected
 
 

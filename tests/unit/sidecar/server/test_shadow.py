@@ -11,7 +11,7 @@ import pytest
 from trimtab import metrics as t
 from trimtab.errors import UnavailableError
 from trimtab.metrics import Telemetry
-from trimtab.server.shadow import ANSWER_LIMIT_BYTES, Shadow, Watch
+from trimtab.server.shadow import ANSWER_LIMIT_BYTES, Capture, Shadow
 from trimtab.settings import ShadowSettings
 from trimtab.upstream.rest_connection import AnswerHead
 
@@ -32,10 +32,10 @@ class Compared:
         return self.telemetry.numbers.get((metric.name, *labels), 0)
 
     def watch(
-        self, pieces: Sequence[bytes], twin: Any, *, status: int = 200, coding: bytes = b""
+        self, pieces: Sequence[bytes], ask_shadow: Any, *, status: int = 200, coding: bytes = b""
     ) -> None:
         async def run() -> None:
-            watch = Watch(self.shadow, "docs", twin)
+            watch = Capture(self.shadow, "docs", ask_shadow)
             fields = [(b"Content-Encoding", coding)] if coding else []
             watch.head_received(AnswerHead(status, b"", fields, is_chunked=False))
             for piece in pieces:
@@ -53,10 +53,10 @@ async def others() -> None:
 
 
 def twin_of(*rankings: Sequence[str] | None) -> Callable[[], Awaitable[Any]]:
-    async def twin() -> Any:
+    async def ask_shadow() -> Any:
         return None if rankings == (None,) else list(rankings)
 
-    return twin
+    return ask_shadow
 
 
 def test_a_comparison_holds_ids_and_numbers_and_nothing_else() -> None:

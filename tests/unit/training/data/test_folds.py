@@ -7,7 +7,7 @@ from trimtab_training.data.folds import Fold, make_folds
 from trimtab_training.data.qrels import Qrels
 from trimtab_training.data.splits import group_by_document, has_seen_document, unit_hash
 from trimtab_training.embeddings.store import VectorTable
-from trimtab_training.fit.query_split import name_twins
+from trimtab_training.fit.query_split import name_duplicates
 
 QRELS: Qrels = {f"q{n}": {f"d{n // 4}": 1.0, "judged": 0.0} for n in range(400)}
 
@@ -107,9 +107,9 @@ def test_nothing_was_seen_without_training() -> None:
 
 def test_queries_with_one_vector_are_held_out_together() -> None:
     vectors = np.repeat(np.eye(100, 128, dtype=np.float32), 4, axis=0)  # q0 to q3 are the same
-    twins = name_twins(QRELS, VectorTable(list(QRELS), vectors, "queries"))
-    assert {twins[f"q{n}"] for n in range(8)} == {"q0", "q4"}
-    folds = make_folds(QRELS, n_folds=5, unlabelled_share=0.0, seed=0, twins=twins)
+    duplicates = name_duplicates(QRELS, VectorTable(list(QRELS), vectors, "queries"))
+    assert {duplicates[f"q{n}"] for n in range(8)} == {"q0", "q4"}
+    folds = make_folds(QRELS, n_folds=5, unlabelled_share=0.0, seed=0, duplicates=duplicates)
     held = held_in(folds)
-    assert all(held[query] == held[twin] for query, twin in twins.items())
+    assert all(held[query] == held[twin] for query, twin in duplicates.items())
     assert len(set(held.values())) == 5

@@ -9,10 +9,10 @@ from trimtab_training.fit.model_selection import (
     HeldOut,
     best_blend,
     choose,
-    flattery,
-    honest_gain,
-    judge,
+    nested_gain,
     objective,
+    optimism_of,
+    select,
 )
 
 EACH = 200
@@ -74,11 +74,11 @@ def of_queries(*by_candidate: list[float]) -> list[HeldOut]:
 
 def test_gain_is_expected_of_the_candidate_that_other_queries_like_best() -> None:
     # One query likes the first, the other the second: each is scored by what the other chooses.
-    assert honest_gain(of_queries([1.0, 0.0], [0.0, 0.7])) == 0.0
+    assert nested_gain(of_queries([1.0, 0.0], [0.0, 0.7])) == 0.0
 
 
 def test_gain_that_all_queries_agree_on_is_expected_in_full() -> None:
-    assert honest_gain(of_queries([0.4] * 20, [0.1] * 20)) == pytest.approx(0.4)
+    assert nested_gain(of_queries([0.4] * 20, [0.1] * 20)) == pytest.approx(0.4)
 
 
 def test_gain_of_noise_is_expected_to_be_none() -> None:
@@ -86,19 +86,19 @@ def test_gain_of_noise_is_expected_to_be_none() -> None:
     gains = []
     for _ in range(20):
         candidates = of_queries(*rng.normal(size=(10, 60)).tolist())
-        gains.append(honest_gain(candidates))
+        gains.append(nested_gain(candidates))
         assert max(map(objective, candidates)) > 0  # what choosing the best would have reported
     assert np.mean(gains) < 3 * np.std(gains) / np.sqrt(len(gains))
 
 
 def test_single_held_out_query_is_rated_by_itself() -> None:
-    assert honest_gain(of_queries([0.5])) == 0.5
+    assert nested_gain(of_queries([0.5])) == 0.5
 
 
 def test_verdict_takes_flattery_off_the_gain() -> None:
     scores = held_out(b100=[0.9, 0.9, 0.9, 0.9])
     gain = scores.gain(1.0)
-    verdict = judge(scores, 1.0, flattered=0.1, min_gain=0.002)
+    verdict = select(scores, 1.0, optimism=0.1, min_gain=0.002)
     assert verdict.gain == pytest.approx(gain - 0.1)
     assert verdict.helps
 
@@ -110,13 +110,13 @@ def test_verdict_wants_more_than_noise_and_more_than_the_least_gain(
     left: float, min_gain: float, helps: bool
 ) -> None:
     scores = held_out(b100=[0.8, 0.9, 0.8, 0.9])
-    verdict = judge(scores, 1.0, scores.gain(1.0) - left, min_gain)
+    verdict = select(scores, 1.0, scores.gain(1.0) - left, min_gain)
     assert verdict.helps is helps
     assert ("No adapter helps" in verdict.text) is not helps
 
 
 def test_verdict_on_blend_zero_is_no() -> None:
-    verdict = judge(held_out(b100=[0.9] * 4), 0.0, 0.0, 0.0)
+    verdict = select(held_out(b100=[0.9] * 4), 0.0, 0.0, 0.0)
     assert not verdict.helps
     assert "no share of what was learned beats the raw queries" in verdict.text
 
@@ -126,7 +126,7 @@ def test_no_says_how_many_more_labels_would_settle_it() -> None:
     scores = HeldOut(
         np.full(100, 0.4), {0.0: np.full(100, 0.4), 1.0: 0.4 + gains}, np.ones(100, bool)
     )
-    verdict = judge(scores, 1.0, 0.0, 0.002)
+    verdict = select(scores, 1.0, 0.0, 0.002)
     error = gains.std(ddof=1) / 10
     needed = math.ceil(100 * (1.282 * error / 0.05) ** 2)
     assert f"About {needed - 100} more labelled queries would settle it" in verdict.text
@@ -136,17 +136,17 @@ def test_no_says_how_many_more_labels_would_settle_it() -> None:
         {key: np.tile(value, repeats) for key, value in scores.adapted.items()},
         np.ones(100 * repeats, bool),
     )
-    assert judge(more, 1.0, 0.0, 0.002).helps
+    assert select(more, 1.0, 0.0, 0.002).helps
 
 
 def test_no_gain_is_not_said_to_want_more_labels() -> None:
-    verdict = judge(held_out(b100=[0.8, 0.9, 0.8, 0.9]), 1.0, 1.0, 0.002)
+    verdict = select(held_out(b100=[0.8, 0.9, 0.8, 0.9]), 1.0, 1.0, 0.002)
     assert "no gain that more labels could confirm" in verdict.text
 
 
 def test_one_query_proves_nothing() -> None:
     one = HeldOut(np.zeros(1), {0.0: np.zeros(1), 1.0: np.ones(1)}, np.array([True]))
-    assert not judge(one, 1.0, 0.0, 0.0).helps
+    assert not select(one, 1.0, 0.0, 0.0).helps
 
 
 def test_folds_stand_end_to_end() -> None:
@@ -176,8 +176,8 @@ def test_the_first_candidate_wins_unless_it_is_clearly_worse() -> None:
 
 def test_flattery_is_what_the_best_is_rated_above_what_others_expect() -> None:
     candidates = of_queries([1.0, 0.0], [0.0, 0.7])
-    assert flattery(candidates) == pytest.approx(0.5)
+    assert optimism_of(candidates) == pytest.approx(0.5)
 
 
 def test_flattery_is_never_praise() -> None:
-    assert flattery(of_queries([0.5, 0.5, 0.5, 0.5])) == 0.0
+    assert optimism_of(of_queries([0.5, 0.5, 0.5, 0.5])) == 0.0

@@ -13,7 +13,7 @@ from trimtab_training.data.qrels import Qrels
 from trimtab_training.data.splits import MIN_DEV_QUERIES
 from trimtab_training.errors import DataError
 from trimtab_training.fit.fit import fit_adapter
-from trimtab_training.fit.query_split import assign_roles
+from trimtab_training.fit.query_split import split_queries
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.fit.trainer import Weights
 
@@ -38,51 +38,51 @@ def dataset(train: Qrels, dev: Qrels | None = None, *, synthetic: set[str]) -> D
 
 
 def test_real_queries_judge_and_synthetic_ones_only_teach() -> None:
-    roles = assign_roles(dataset(labels("a", "b", "s1", "s2"), synthetic={"s1", "s2"}))
-    assert set(roles.real) == {"a", "b"}
-    assert roles.synthetic == {"s1", "s2"}
-    assert roles.judges == "real"
+    query_split = split_queries(dataset(labels("a", "b", "s1", "s2"), synthetic={"s1", "s2"}))
+    assert set(query_split.real) == {"a", "b"}
+    assert query_split.synthetic == {"s1", "s2"}
+    assert query_split.judges == "real"
 
 
 def test_synthetic_queries_alone_do_both_and_it_is_said() -> None:
-    roles = assign_roles(dataset(labels("s1", "s2", "s3"), synthetic={"s1", "s2", "s3"}))
-    assert (set(roles.real), roles.is_mixed) == ({"s1", "s2", "s3"}, False)
-    assert roles.judges == "synthetic"
+    query_split = split_queries(dataset(labels("s1", "s2", "s3"), synthetic={"s1", "s2", "s3"}))
+    assert (set(query_split.real), query_split.is_mixed) == ({"s1", "s2", "s3"}, False)
+    assert query_split.judges == "synthetic"
 
 
 def test_one_real_query_is_too_few_to_judge() -> None:
-    roles = assign_roles(dataset(labels("a", "s1", "s2"), synthetic={"s1", "s2"}))
-    assert not roles.is_mixed
-    assert roles.judges == "mixed"
+    query_split = split_queries(dataset(labels("a", "s1", "s2"), synthetic={"s1", "s2"}))
+    assert not query_split.is_mixed
+    assert query_split.judges == "mixed"
 
 
 def test_real_dev_queries_judge_synthetic_training() -> None:
     real = [f"v{number}" for number in range(MIN_DEV_QUERIES)]
     given = dataset(labels("s1", "s2"), labels(*real, "s3"), synthetic={"s1", "s2", "s3"})
-    roles = assign_roles(given)
-    assert set(roles.dev) == set(real)
-    assert roles.judges == "real"
+    query_split = split_queries(given)
+    assert set(query_split.dev) == set(real)
+    assert query_split.judges == "real"
 
 
 def test_small_dev_split_joins_the_queries_that_judge_each_other() -> None:
     dev = [f"v{number}" for number in range(MIN_DEV_QUERIES - 1)]
-    roles = assign_roles(dataset(labels("a", "b"), labels(*dev), synthetic=set()))
-    assert roles.dev == {}
-    assert set(roles.train) == set(roles.real) == {"a", "b", *dev}
-    assert (roles.n_joined, roles.training_splits) == (len(dev), ("train", "dev"))
+    query_split = split_queries(dataset(labels("a", "b"), labels(*dev), synthetic=set()))
+    assert query_split.dev == {}
+    assert set(query_split.train) == set(query_split.real) == {"a", "b", *dev}
+    assert (query_split.n_joined, query_split.training_splits) == (len(dev), ("train", "dev"))
 
 
 def test_few_real_dev_queries_judge_synthetic_training_queries_that_then_only_teach() -> None:
     given = dataset(labels("s1", "s2"), labels("v", "w", "s3"), synthetic={"s1", "s2", "s3"})
-    roles = assign_roles(given)
-    assert (set(roles.real), set(roles.synthetic)) == ({"v", "w"}, {"s1", "s2"})
+    query_split = split_queries(given)
+    assert (set(query_split.real), set(query_split.synthetic)) == ({"v", "w"}, {"s1", "s2"})
 
 
 def test_queries_that_the_start_has_seen_teach_and_do_not_judge() -> None:
     fresh = [f"n{number}" for number in range(MIN_DEV_QUERIES)]
-    roles = assign_roles(dataset(labels("a", "b", *fresh), synthetic=set()), {"a", "b"})
-    assert set(roles.train) == {"a", "b", *fresh}
-    assert (set(roles.real), roles.n_used) == (set(fresh), 2)
+    query_split = split_queries(dataset(labels("a", "b", *fresh), synthetic=set()), {"a", "b"})
+    assert set(query_split.train) == {"a", "b", *fresh}
+    assert (set(query_split.real), query_split.n_used) == (set(fresh), 2)
 
 
 def test_start_that_has_seen_nearly_all_queries_leaves_no_judge() -> None:
@@ -90,17 +90,17 @@ def test_start_that_has_seen_nearly_all_queries_leaves_no_judge() -> None:
     with pytest.raises(
         DataError, match=r"99 training queries of x are known to be new .*--from-un"
     ):
-        assign_roles(dataset(labels("a", *fresh), synthetic=set()), {"a"})
+        split_queries(dataset(labels("a", *fresh), synthetic=set()), {"a"})
 
 
 def test_synthetic_dev_queries_never_judge_beside_real_training_queries() -> None:
     given = dataset(labels("a", "b", "s1"), labels("s2"), synthetic={"s1", "s2"})
-    assert assign_roles(given).dev == {}
+    assert split_queries(given).dev == {}
 
 
 def test_queries_without_relevant_documents_teach_nothing() -> None:
     with pytest.raises(DataError, match="1 training queries"):
-        assign_roles(dataset({"a": {"d0": 1.0}, "b": {"d0": 0.0}}, synthetic=set()))
+        split_queries(dataset({"a": {"d0": 1.0}, "b": {"d0": 0.0}}, synthetic=set()))
 
 
 # A fit with both kinds
@@ -127,10 +127,10 @@ def spoil(given: Dataset) -> Dataset:
 
 
 def test_no_fold_holds_out_a_synthetic_query_and_all_train_on_them(world: World) -> None:
-    roles = assign_roles(mark(world, 0.5))
-    folds = roles.make_folds(world.embeddings, QUICK, seed=0)
-    assert sorted(query for fold in folds for query in fold.held_out) == sorted(roles.real)
-    assert all(roles.synthetic <= set(fold.train) for fold in folds)
+    query_split = split_queries(mark(world, 0.5))
+    folds = query_split.make_folds(world.embeddings, QUICK, seed=0)
+    assert sorted(query for fold in folds for query in fold.held_out) == sorted(query_split.real)
+    assert all(query_split.synthetic <= set(fold.train) for fold in folds)
 
 
 def test_useless_synthetic_queries_are_left_out(world: World) -> None:

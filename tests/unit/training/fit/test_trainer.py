@@ -12,7 +12,7 @@ from trimtab_training.adapters import LinearAdapter
 from trimtab_training.fit.checkpoint import Workspace
 from trimtab_training.fit.device import threads_for
 from trimtab_training.fit.recipe import Recipe
-from trimtab_training.fit.trainer import Trial, Weights, plan_steps, score_unit
+from trimtab_training.fit.trainer import Trainer, Weights, plan_steps, score_unit
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def trained(world: World, n_train: int, recipe: Recipe) -> tuple[int, list[int]]
                     counts[row] += 1
             return super().forward(queries)
 
-    trial = Trial(
+    trial = Trainer(
         "counted",
         Counted(16),
         Weights(unlabelled=0.0, anchor=0.0, temperature=0.03),

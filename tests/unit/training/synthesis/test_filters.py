@@ -4,9 +4,16 @@ import pytest
 
 from trimtab_training.errors import ConfigError
 from trimtab_training.synthesis.corpus import Document
-from trimtab_training.synthesis.deduplication import find_repeats
+from trimtab_training.synthesis.deduplication import find_duplicates
 from trimtab_training.synthesis.language import LanguageCheck
-from trimtab_training.synthesis.rule_filters import ANSWER, COPY, EMPTY, MENTION, TOO_LONG, fault_of
+from trimtab_training.synthesis.rule_filters import (
+    ANSWER,
+    COPY,
+    EMPTY,
+    MENTION,
+    TOO_LONG,
+    broken_rule,
+)
 
 REFUNDS = Document(
     "d",
@@ -40,22 +47,22 @@ REFUNDS = Document(
     ],
 )
 def test_query_is_judged_by_itself_and_its_document(query: str, fault: str | None) -> None:
-    assert fault_of(query, REFUNDS) == fault
+    assert broken_rule(query, REFUNDS) == fault
 
 
 def test_document_about_documents_may_be_asked_about() -> None:
     about = Document("d", "", "How to sign: open the page. The signature in the document is final.")
-    assert fault_of("where is the signature in the document?", about) is None
+    assert broken_rule("where is the signature in the document?", about) is None
 
 
 def test_copies_are_found_without_spaces() -> None:
     nose = Document("d", "", "鼻水が止まらないときは耳鼻科を受診してください。")
-    assert fault_of("鼻水が止まらないときは耳鼻科", nose) == COPY
-    assert fault_of("鼻が詰まる原因", nose) is None
+    assert broken_rule("鼻水が止まらないときは耳鼻科", nose) == COPY
+    assert broken_rule("鼻が詰まる原因", nose) is None
 
 
 def repeats(*pairs: tuple[str, str]) -> list[tuple[int, int, bool]]:
-    return list(find_repeats([text for text, _ in pairs], [doc_id for _, doc_id in pairs]))
+    return list(find_duplicates([text for text, _ in pairs], [doc_id for _, doc_id in pairs]))
 
 
 def test_equal_words_are_duplicates_whatever_the_document() -> None:

@@ -64,7 +64,7 @@ def test_a_name_is_read_where_it_comes_first(content: bytes, name: str) -> None:
 )
 def test_what_a_call_changes(path: str, changed: str | None) -> None:
     content = messages.DeleteCollection(collection_name="docs").SerializeToString()
-    assert METHODS[path].forgets
+    assert METHODS[path].invalidates
     assert changed_collection(METHODS[path], content) == changed
 
 

@@ -49,10 +49,10 @@ class Obliging:
     """A worker that remembers what it was told to forget, and fails at the rest."""
 
     def __init__(self) -> None:
-        self.forgotten: list[str] = []
+        self.invalidated: list[str] = []
 
-    async def forget(self, collection: str) -> None:
-        self.forgotten.append(collection)
+    async def invalidate(self, collection: str) -> None:
+        self.invalidated.append(collection)
 
     async def prepare(self) -> str:
         raise ConfigError("told on purpose")
@@ -66,8 +66,8 @@ class Obliging:
 
 def test_a_worker_forgets_what_it_is_told_to() -> None:
     worker, telemetry = Obliging(), Telemetry()
-    assert answered(worker, [7, "forget", ["docs"]], telemetry) == [7, {"result": None}]
-    assert worker.forgotten == ["docs"]
+    assert answered(worker, [7, "invalidate", ["docs"]], telemetry) == [7, {"result": None}]
+    assert worker.invalidated == ["docs"]
     assert unforeseen(telemetry) == 0
 
 
@@ -76,7 +76,7 @@ def test_a_worker_forgets_what_it_is_told_to() -> None:
     [
         ([1, "close", []], "'close' is not a valid Call", True),
         ([1, "__init__", []], "is not a valid Call", True),
-        ([1, "forget", []], "missing 1 required positional argument", True),
+        ([1, "invalidate", []], "missing 1 required positional argument", True),
         ([1, "measure", []], "OSError: disk on fire", True),
         ([1, "describe", []], "TypeError", True),
         ([1, "prepare", []], "told on purpose", False),
@@ -117,12 +117,12 @@ class Line:
 
     def __init__(self) -> None:
         self.telemetry = Telemetry()
-        self.forgotten: list[str] = []
+        self.invalidated: list[str] = []
         self.worker = RemoteWorker(
             settings_of(None),
             lambda: settings_of(None),
             LogSettings(),
-            lambda _, name: self.forgotten.append(name),
+            lambda _, name: self.invalidated.append(name),
             self.telemetry,
         )
         self.reader = asyncio.StreamReader()
@@ -156,7 +156,7 @@ def test_answers_find_those_who_asked_whatever_else_is_said() -> None:
         ]  # fmt: skip
         gone.cancel()
         await asyncio.sleep(0)
-        line.say({"forget": "docs"})
+        line.say({"invalidate": "docs"})
         line.say({"remember": "docs"})
         line.say([99, {"result": 1}])
         line.say("what?")
@@ -171,7 +171,7 @@ def test_answers_find_those_who_asked_whatever_else_is_said() -> None:
             with pytest.raises(WorkerEndedError):
                 await ending
             await line.worker.wait()
-        assert line.forgotten == ["docs"]
+        assert line.invalidated == ["docs"]
         assert unforeseen(line.telemetry) == 3
 
     asyncio.run(run())

@@ -60,7 +60,7 @@ class PlayedExchange:
     at_start: Callable[["PlayedExchange"], None] = staticmethod(lambda exchange: None)
     has_answered = False
 
-    def __init__(self, traffic: Any, client: ClientConnection, head: RequestHead) -> None:
+    def __init__(self, state: Any, client: ClientConnection, head: RequestHead) -> None:
         self.client, self.head = client, head
         self.is_started = False
         self.made.append(self)
@@ -100,7 +100,7 @@ def with_connection(
     """Play a connection in a loop of its own."""
     telemetry = SimpleNamespace(count=lambda *_: None)
     table = SimpleNamespace(settings=SimpleNamespace(limits=LIMITS))
-    traffic: Any = SimpleNamespace(
+    state: Any = SimpleNamespace(
         table=table,
         is_draining=False,
         telemetry=telemetry,
@@ -110,7 +110,7 @@ def with_connection(
     transport: Any = PlayedTransport()
 
     async def main() -> None:
-        connection = ClientConnection(traffic, set())
+        connection = ClientConnection(state, set())
         connection.connection_made(transport)
         play(connection, transport)
         connection.connection_lost(None)
@@ -338,7 +338,7 @@ def test_a_connection_too_many_is_told_so_once_it_asks(exchanges: type[PlayedExc
     def play(connection: ClientConnection, transport: PlayedTransport) -> None:
         crowd: Any = [object(), object()]
         for data, has_body in ((REQUEST, True), (REQUEST.replace(b"GET", b"HEAD"), False)):
-            extra, played = ClientConnection(connection._traffic, set(crowd)), PlayedTransport()
+            extra, played = ClientConnection(connection._state, set(crowd)), PlayedTransport()
             extra.connection_made(played)  # type: ignore[arg-type]  # played
             assert played.written == b""
             extra.data_received(data)

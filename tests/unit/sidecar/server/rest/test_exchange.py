@@ -9,7 +9,7 @@ from trimtab.server.request_head import read_head
 from trimtab.server.rest.exchange import Exchange
 
 
-class BrokenTraffic:
+class BrokenState:
     """Can't plan."""
 
     is_draining = False
@@ -58,10 +58,10 @@ class PlayedClient:
 def test_an_unforeseen_error_is_logged_and_answered(
     caplog: pytest.LogCaptureFixture, method: bytes, version: str, has_body: bool, is_kept: bool
 ) -> None:
-    traffic: Any = BrokenTraffic()
+    state: Any = BrokenState()
     client = PlayedClient()
     fields = [(b"Host", b"a"), (b"Connection", b"keep-alive")]
-    exchange = Exchange(traffic, client, read_head(method, b"/a", fields, version))
+    exchange = Exchange(state, client, read_head(method, b"/a", fields, version))
     exchange.start_whole(b"")
     exchange.body_received(b"more")
     exchange.body_ended()
@@ -71,5 +71,5 @@ def test_an_unforeseen_error_is_logged_and_answered(
     assert (b"connection: close" in head) is not is_kept
     assert bool(body) is has_body
     assert client.ended == [is_kept]
-    assert traffic.n_under_way == 0
+    assert state.n_under_way == 0
     assert "ZeroDivisionError" in caplog.text
