@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trimtab.errors import ConfigError, DeadlineError, MissingExtraError, UnavailableError
+from trimtab.retries import PASSING_STATUS, retry_after_s
 
 TextEncoder = Callable[[Sequence[str]], ArrayLike]
 """Takes texts, gives one embedding a text: shape ``(n, dim)``."""
-
-RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -154,20 +153,16 @@ class OpenAIEncoder:
                 continue
             if response.is_success:
                 return _as_json(response, url)
-            if last or response.status_code not in RETRIED_STATUS:
+            if last or response.status_code not in PASSING_STATUS:
                 raise UnavailableError(
                     f"{url} answered {response.status_code}: {response.text[:200]}"
                 )
-            self._wait(attempt, response.headers.get("retry-after"))
+            self._wait(attempt, retry_after_s(response.headers))
         raise UnavailableError(f"{url} was never asked; retries must be 0 or more")
 
-    def _wait(self, attempt: int, retry_after: str | None) -> None:
+    def _wait(self, attempt: int, delay_s: float | None) -> None:
         """Sleep as long as the endpoint asks, else exponentially longer with jitter."""
-        try:
-            delay_s = float(retry_after or "")
-        except ValueError:
-            delay_s = float("nan")
-        if not delay_s >= 0:
+        if delay_s is None:
             delay_s = min(60.0, 0.5 * 2.0**attempt) * (0.5 + self._rng.random())
         self._sleep(min(delay_s, 120.0))
 

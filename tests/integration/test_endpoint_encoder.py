@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.sets import vector_of, write_dataset
-from trimtab.encoders import EndpointSettings
+from trimtab.encoders import EndpointSettings, OpenAIEncoder
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.embed import embed_dataset
 from trimtab_training.embeddings.encoders import (
@@ -35,6 +35,7 @@ class Provider(ThreadingHTTPServer):
     Attributes:
         paid: How often each text was embedded in a request that was answered.
         moods: Statuses to answer the next requests with; 200 once they are used up.
+        retry_after: The header of a 429 or 500 that says when to come again.
         refuses_after: Requests that are answered before every other gets a 401.
         bodies: Every request that was answered.
     """
@@ -46,6 +47,7 @@ class Provider(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.paid: Counter[str] = Counter()
         self.moods: list[int] = []
+        self.retry_after = ("retry-after", "0")
         self.refuses_after: int | None = None
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
@@ -78,7 +80,7 @@ class _Answer(BaseHTTPRequestHandler):
         content = json.dumps(answer).encode()
         self.send_response(status)
         if status in {429, 500}:
-            self.send_header("retry-after", "0")
+            self.send_header(*self.server.retry_after)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
         self.end_headers()
@@ -124,6 +126,24 @@ def test_every_text_is_paid_for_once_by_several_workers(
     assert provider.keys == {"Bearer secret"}
     assert max(len(body["input"]) for body in provider.bodies) == 3
     check_rows(tmp_path / "emb")
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted_s"),
+    [
+        (("retry-after", "7"), 7.0),
+        (("retry-after-ms", "250"), 0.25),
+        (("retry-after", "Wed, 25 Nov 2020 04:00:30 GMT"), 0.0),
+    ],
+)
+def test_the_endpoint_says_how_long_to_wait(
+    provider: Provider, header: tuple[str, str], wanted_s: float
+) -> None:
+    provider.moods, provider.retry_after = [429], header
+    waits: list[float] = []
+    with OpenAIEncoder(provider.settings(), sleep=waits.append) as encode:
+        assert encode(["a"]).shape == (1, 4)
+    assert waits == [wanted_s]
 
 
 def test_rate_limits_and_failures_that_pass_cost_nothing_twice(

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from trimtab_training.data.json_lines import is_synthetic, read_texts
 from trimtab_training.data.qrels import Qrels, load_splits
 from trimtab_training.data.splits import refuse_shared_queries, split_qrels
 from trimtab_training.errors import DataError
@@ -73,12 +73,12 @@ class Dataset:
 
     def iter_documents(self) -> Iterator[tuple[str, str]]:
         """Yield every document's id and text, title first, in file order."""
-        for record in _read_jsonl(self.folder / "corpus.jsonl"):
+        for record in read_texts(self.folder / "corpus.jsonl"):
             yield record["_id"], f"{record['title'] or ''} {record['text'] or ''}".strip()
 
     def iter_queries(self) -> Iterator[tuple[str, str]]:
         """Yield every query's id and text, in file order."""
-        for record in _read_jsonl(self.folder / "queries.jsonl"):
+        for record in read_texts(self.folder / "queries.jsonl"):
             yield record["_id"], record["text"] or ""
 
     def document_texts(self, doc_ids: Collection[str]) -> dict[str, str]:
@@ -104,36 +104,7 @@ def _find_synthetic(folder: Path) -> frozenset[str]:
     path = folder / "queries.jsonl"
     if not path.exists():
         return frozenset()
-    return frozenset(
-        record["_id"]
-        for record in _read_jsonl(path)
-        if isinstance(record.get("metadata"), dict) and record["metadata"].get("synthetic") is True
-    )
-
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON Lines file; each must have an ``_id``."""
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield parse_record(line, f"{path}:{number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't read {path}: {error}") from error
-
-
-def parse_record(line: str, where: str) -> dict[str, Any]:
-    """Parse one line of a JSON Lines file."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON: {error}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
-        raise DataError(f"{where}: expected a JSON object with a text '_id'")
-    for key in ("title", "text"):
-        if not isinstance(record.setdefault(key, ""), str | None):
-            raise DataError(f"{where}: {key!r} is {record[key]!r}, expected a text")
-    return record
+    return frozenset(record["_id"] for record in read_texts(path) if is_synthetic(record))
 
 
 def _pick(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab_training.data.dataset import parse_record
+from trimtab_training.data.json_lines import parse_text
 from trimtab_training.embeddings.store import check_unique
 from trimtab_training.errors import DataError
 
@@ -141,7 +141,7 @@ def _parse(line: bytes, where: str) -> Document:
         text = line.removeprefix(_BOM).decode()
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8: {error}") from error
-    record = parse_record(text, where)
+    record = parse_text(text, where)
     return Document(record["_id"], record["title"] or "", record["text"] or "")
 
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from trimtab.retries import PASSING_STATUS, retry_after_s
 from trimtab_training.errors import ConfigError, EndpointError
 from trimtab_training.synthesis.answers import is_refusal, read_base_answer, read_chat_answer
-from trimtab_training.synthesis.pacing import Pacer, retry_after_s
+from trimtab_training.synthesis.pacing import Pacer
 from trimtab_training.synthesis.prompts import Api, Request
 from trimtab_training.synthesis.store import Answer
 
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _FATAL = frozenset({401, 402, 403, 404, 405})
 _LARGEST_ANSWER_BYTES = 4 << 20
 _LONGEST_WAIT_S = 300.0
@@ -189,7 +189,7 @@ class LlmEndpoint:
         said = f"{status}: {message}" if message else str(status)
         if status in _FATAL or "insufficient_quota" in message:
             raise EndpointError(f"{self.url} answered {said}; {_ADVICE.get(status, _OTHER_ADVICE)}")
-        if status in _PASSING:
+        if status in PASSING_STATUS:
             wait_s = retry_after_s(headers)
             if wait_s is not None and wait_s > _LONGEST_WAIT_S:
                 raise EndpointError(

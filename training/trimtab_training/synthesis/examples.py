@@ -1,14 +1,14 @@
 """The user's own examples of real queries, out of a text file, JSON Lines, or a BEIR folder."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.json_lines import parse_object, text_lines
 from trimtab_training.data.qrels import load_splits, relevant
 from trimtab_training.errors import DataError
 from trimtab_training.synthesis.styles import Example
 
+_WANTED = "a JSON object with 'query' and perhaps 'document'"
 _MOST_DOCUMENT_CHARACTERS = 400  # of an example: it is shown with every document
 
 
@@ -26,15 +26,10 @@ def load_examples(path: Path) -> tuple[Example, ...]:
     if path.is_dir():
         examples = _from_dataset(path)
     else:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"can't read examples from {path}: {error}") from error
         is_json = path.suffix in {".jsonl", ".ndjson"}
         examples = [
-            _from_json(line, f"{path}:{number}") if is_json else Example(line.strip())
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
+            _from_json(line, where) if is_json else Example(line)
+            for where, line in text_lines(path)
         ]
     if not examples:
         raise DataError(f"{path} holds no examples; expected one real query a line")
@@ -43,14 +38,10 @@ def load_examples(path: Path) -> tuple[Example, ...]:
 
 def _from_json(line: str, where: str) -> Example:
     """Read one line of JSON."""
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON: {error}") from error
-    query = record.get("query", record.get("text")) if isinstance(record, dict) else None
-    document = record.get("document", "") if isinstance(record, dict) else None
+    record = parse_object(line, where, _WANTED)
+    query, document = record.get("query", record.get("text")), record.get("document", "")
     if not isinstance(query, str) or not query.strip() or not isinstance(document, str):
-        raise DataError(f"{where}: expected a JSON object with 'query' and perhaps 'document'")
+        raise DataError(f"{where}: expected {_WANTED}")
     return Example(query.strip(), document.strip()[:_MOST_DOCUMENT_CHARACTERS])
 
 

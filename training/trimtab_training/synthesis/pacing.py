@@ -2,9 +2,7 @@
 
 Source:
     Headers: OpenAI, "Rate limits" (``x-ratelimit-remaining-*``, ``x-ratelimit-reset-*`` as
-    ``1s``, ``6m0s`` or ``12ms``), used alike by vLLM's, Groq's and OpenRouter's gateways;
-    ``retry-after`` of RFC 9110, section 10.2.3, in seconds or as a date; ``retry-after-ms`` of
-    OpenAI and Azure.
+    ``1s``, ``6m0s`` or ``12ms``), used alike by vLLM's, Groq's and OpenRouter's gateways.
 """
 
 import asyncio
@@ -12,8 +10,8 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+
+from trimtab.retries import finite_number
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -74,8 +72,8 @@ class Pacer:
             tokens_needed: What a request like the last one takes.
         """
         for kind, needed in (("requests", 1), ("tokens", tokens_needed)):
-            remaining = _number(headers.get(f"x-ratelimit-remaining-{kind}"))
-            limit = _number(headers.get(f"x-ratelimit-limit-{kind}"))
+            remaining = finite_number(headers.get(f"x-ratelimit-remaining-{kind}"))
+            limit = finite_number(headers.get(f"x-ratelimit-limit-{kind}"))
             reset_s = duration_s(headers.get(f"x-ratelimit-reset-{kind}", ""))
             if remaining is None or reset_s is None or (limit or 1) <= 0:
                 continue  # Azure writes -1 where it does not count
@@ -109,24 +107,6 @@ class Pacer:
             raise Halted
 
 
-def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Read how long an endpoint asks to wait, in seconds, or None where it does not say."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None and milliseconds >= 0:
-        return milliseconds / 1000
-    text = headers.get("retry-after", "").strip()
-    seconds = _number(text)
-    if seconds is not None:
-        return max(0.0, seconds)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
-
-
 def duration_s(text: str) -> float | None:
     """Read a duration such as ``6m0s``, ``12ms`` or ``1.5``, in seconds.
 
@@ -138,12 +118,3 @@ def duration_s(text: str) -> float | None:
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-
-
-def _number(text: str | None) -> float | None:
-    """Read a finite number, or None."""
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if abs(number) < float("inf") else None

@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from trimtab_training.data.dataset import parse_record
+from trimtab_training.data.json_lines import is_synthetic, parse_text, text_lines
 from trimtab_training.data.qrels import Qrels, load_splits, name_some, relevant_documents
 from trimtab_training.data.splits import refuse_shared_queries, split_qrels
 from trimtab_training.errors import DataError
@@ -92,17 +92,6 @@ def _only(splits: dict[str, Qrels], lines: Collection[str]) -> dict[str, Qrels]:
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str | None]]:
     """Yield every query's id and line; None for the line of one that a model wrote."""
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    record = parse_record(line, f"{path}:{number}")
-                    yield record["_id"], None if is_synthetic(record) else line.strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't read {path}: {error}") from error
-
-
-def is_synthetic(record: dict[str, Any]) -> bool:
-    """Tell whether a line of a query file says that a model wrote the query."""
-    metadata = record.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("synthetic") is True
+    for where, line in text_lines(path):
+        record = parse_text(line, where)
+        yield record["_id"], None if is_synthetic(record) else line

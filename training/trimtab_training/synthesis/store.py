@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from trimtab_training.data.json_lines import parse_object
 from trimtab_training.errors import DataError
 from trimtab_training.lock import hold
 
@@ -29,6 +30,7 @@ _FIELDS = {
     "prompt_tokens": int,
     "answer_tokens": int,
 }
+_WANTED = f"an answer that 'trimtab synthesize' kept, with {', '.join(_FIELDS)}"
 
 
 @dataclass(frozen=True)
@@ -148,18 +150,10 @@ class AnswerStore:
 
 def _parse(line: bytes, where: str) -> Answer:
     """Parse one line."""
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{where}: not JSON: {error}; remove this line, and its answer is asked for again"
-        ) from error
-    if not isinstance(record, dict) or any(
-        type(record.get(name)) is not kind for name, kind in _FIELDS.items()
-    ):
-        raise DataError(
-            f"{where}: not an answer that 'trimtab synthesize' kept; expected {', '.join(_FIELDS)}"
-        )
+    hint = "; remove this line, and its answer is asked for again"
+    record = parse_object(line, where, _WANTED, hint=hint)
+    if any(type(record.get(name)) is not kind for name, kind in _FIELDS.items()):
+        raise DataError(f"{where}: expected {_WANTED}")
     return Answer(**{name: record[name] for name in _FIELDS})
 
 
