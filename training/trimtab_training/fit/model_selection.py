@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_training.fit.validation import slices
+from trimtab_training.retrieval.significance import queries_for_error, round_up
 
 _HALVINGS = 16
 """A single one would leave the estimate to chance."""
@@ -231,8 +232,8 @@ def _say_what_would_settle(n_queries: int, gain: float, error: float, min_gain: 
         return "One query proves nothing."
     if gain < min_gain or gain <= 0:
         return "That is no gain that more labels could confirm; more may still make a better one."
-    n_more = math.ceil(n_queries * (ACCEPTED_ERRORS * error / gain) ** 2) - n_queries
-    return f"About {n_more:,} more labelled queries would settle it, if the gain stays."
+    more = queries_for_error(n_queries, ACCEPTED_ERRORS * error, gain) - n_queries
+    return f"About {round_up(more):,} more labelled queries would settle it, if the gain stays."
 
 
 def describe(

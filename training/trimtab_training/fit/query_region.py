@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trimtab.model.manifest import QueryRegion
 from trimtab_training.embeddings.store import VectorTable
+from trimtab_training.retrieval.kmeans import find_unit_centroids
 
 SHARE = 0.01
 """A larger share finds few more foreign queries (0.97 of them for 5 %, 0.93 for 1 %), and its own
@@ -46,8 +47,7 @@ def find_query_region(
         The region, or None for fewer than 100 training queries.
 
     Source:
-        Spherical k-means: Dhillon & Modha (2001), Machine Learning 42,
-        doi:10.1023/A:1007612920971. Quantile ``r / (n + 1)``, the expected share of new draws
+        Quantile ``r / (n + 1)``, the expected share of new draws
         below the r-th least: Hyndman & Fan (1996), doi:10.1080/00031305.1996.10473566, type 6.
     """
     if len(query_ids) < MIN_QUERIES:
@@ -91,19 +91,14 @@ def find_centroids(vectors: NDArray[np.float32], rng: np.random.Generator) -> ND
     Returns:
         Unit vectors, shape ``(centroids, dim)``: up to one for every 16 vectors, at most 16.
     """
-    import faiss
-
     n_centroids = max(1, min(_MAX_CENTROIDS, len(vectors) // _QUERIES_PER_CENTROID))
-    kmeans = faiss.Kmeans(
-        vectors.shape[1],
+    centroids = find_unit_centroids(
+        vectors,
         n_centroids,
-        niter=_ITERATIONS,
-        spherical=True,
+        iterations=_ITERATIONS,
         seed=int(rng.integers(2**31)),
         min_points_per_centroid=1,  # faiss warns on stderr below 39
     )
-    kmeans.train(vectors)
-    centroids = np.asarray(kmeans.centroids, dtype=np.float32)
     nearest = (vectors @ centroids.T).argmax(axis=1)
     is_large = np.bincount(nearest, minlength=n_centroids) >= _MIN_MEMBERS
     return centroids[is_large]

@@ -1,5 +1,6 @@
 """Is a difference more than chance? Paired bootstrap intervals and randomisation tests."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,3 +62,25 @@ def compare_paired(
     low, high = np.quantile(means, [0.025, 0.975])
     extreme = int((np.abs(flipped) >= abs(mean) - 1e-12).sum())
     return Difference(mean, float(low), float(high), (extreme + 1) / (resamples + 1))
+
+
+def queries_for_error(n_queries: int, error: float, wanted: float) -> int:
+    """Tell how many queries bring a standard error down to a wanted one: it falls with their root.
+
+    Args:
+        n_queries: Queries that gave ``error``.
+        error: Their standard error, or any multiple of it.
+        wanted: The same multiple of the wanted one, above 0.
+    """
+    return math.ceil(n_queries * (error / wanted) ** 2)
+
+
+def round_up(number: int) -> int:
+    """Round an estimate up to two digits, which is more than it knows.
+
+    Example:
+        >>> round_up(8137), round_up(42), round_up(7)
+        (8200, 42, 7)
+    """
+    unit = int(10 ** max(0, len(str(number)) - 2))
+    return -(-number // unit) * unit

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_training.embeddings.store import VectorTable
+from trimtab_training.retrieval.kmeans import find_unit_centroids
 
 MOST_CLUSTERS = 256
 _DOCUMENTS_A_CLUSTER = 39  # faiss warns below: its least number of training points for a centroid
@@ -61,19 +62,14 @@ def _train(
     documents: VectorTable, rows: Sequence[int], n_clusters: int, seed: int
 ) -> NDArray[np.float32]:
     """Find cluster centres of unit length, on the first of the drawn documents."""
-    import faiss
-
     vectors = _unit(documents.take(sorted(rows[:_TRAINING_ROWS])))
-    found = faiss.Kmeans(
-        documents.dim,
+    return find_unit_centroids(
+        vectors,
         n_clusters,
-        niter=_ITERATIONS,
-        spherical=True,
+        iterations=_ITERATIONS,
         seed=seed % 2**31,
         max_points_per_centroid=math.ceil(_TRAINING_ROWS / n_clusters),
     )
-    found.train(vectors)
-    return np.asarray(found.centroids, dtype=np.float32)
 
 
 def _assign(
