@@ -120,6 +120,20 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert not loaded & (HEAVY | {"faiss", "onnx", "onnxruntime", "qdrant_client", "grpc"})
 
 
+def test_export_of_a_built_in_adapter_leaves_torchs_exporter_alone() -> None:
+    loaded = loaded_by(
+        "from trimtab_training.adapters import LinearAdapter\n"
+        "from trimtab_training.embeddings.store import EncoderInfo\n"
+        "from trimtab_training.export.onnx_export import describe_adapter, export_adapter\n"
+        "adapter = LinearAdapter(4)\n"
+        "encoder = EncoderInfo('toy', 'sha256:toy', 4, normalised=True)\n"
+        "manifest = describe_adapter(adapter, encoder, name='toy', similarity='cosine')\n"
+        "assert export_adapter(adapter, manifest)"
+    )
+    assert "onnx" in loaded
+    assert "onnxscript" not in loaded
+
+
 def test_import_of_training_loads_nothing_heavy() -> None:
     assert not loaded_by("import trimtab_training") & HEAVY
 

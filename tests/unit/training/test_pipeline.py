@@ -234,7 +234,7 @@ def test_build_remembers_what_it_and_its_start_were_trained_on(
     assert first.has_query(world.dataset, train).all()
     assert not first.has_query(world.dataset, test).any()
     assert first.is_complete
-    adapter, _ = pipeline.load_checkpoint(tmp_path / "first")
+    adapter, _ = load_checkpoint(tmp_path / "first")
     vouched = build(world, tmp_path / "again", start_from=adapter, from_unseen=True)
     assert known_by(vouched, world).is_complete
     seen = TrainedOn.of(Dataset("seen", world.folder, {"train": world.dataset.split("test")}))

@@ -80,22 +80,5 @@ class Adapter(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def for_export(self) -> nn.Module:
-        """Give the cheapest module with the same outputs; the default is the adapter itself."""
+        """Give the cheapest module with the same outputs, where a class of your own has one."""
         return self
-
-
-class Affine(nn.Module):
-    """``W q + b``, perhaps normalised: what a linear adapter comes down to."""
-
-    def __init__(
-        self, weight: Float[Tensor, "dim_in dim_out"], bias: Tensor, *, normalised: bool
-    ) -> None:
-        """Hold a weight, to be applied as ``queries @ weight``, and a bias."""
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self.normalised = normalised
-
-    def forward(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
-        """Apply the map."""
-        adapted = queries @ self.weight + self.bias
-        return normalise(adapted) if self.normalised else adapted

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trimtab_training.adapters.base import Adapter, Affine
+from trimtab_training.adapters.base import Adapter
 
 
 class LinearAdapter(Adapter):
@@ -19,13 +19,3 @@ class LinearAdapter(Adapter):
     def change(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
         """Give ``D q + b``."""
         return queries @ self.difference + self.bias
-
-    def for_export(self) -> nn.Module:
-        """Fold start, difference and blend into one matrix: one pass over it a query."""
-        start = self.start if self.has_start else torch.eye(self.dim_in)
-        weight = start.to(self.difference) + self.blend * self.difference
-        return Affine(
-            weight.detach().clone(),
-            (self.blend * self.bias).detach().clone(),
-            normalised=self.normalised,
-        )

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from trimtab_training.adapters.base import Adapter
 from trimtab_training.errors import ConfigError
-from trimtab_training.retrieval.exact_search import normalise
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -77,21 +76,3 @@ class TwoLayerAdapter(Adapter):
         """Give what the network makes of queries."""
         hidden = ACTIVATIONS[self.activation](queries @ self.weight_in + self.bias_in)
         return hidden @ self.weight_out + self.bias_out
-
-    def for_export(self) -> nn.Module:
-        """Without a residual, give the network alone: the start would be added to be taken off."""
-        return self if self.residual or float(self.blend) != 1.0 else _Layers(self)
-
-
-class _Layers(nn.Module):
-    """A network without residual, perhaps normalised."""
-
-    def __init__(self, adapter: TwoLayerAdapter) -> None:
-        """Hold the adapter whose network it is."""
-        super().__init__()
-        self.adapter = adapter
-
-    def forward(self, queries: Float[Tensor, "n dim_in"]) -> Float[Tensor, "n dim_out"]:
-        """Apply the network."""
-        adapted = self.adapter.layers(queries)
-        return normalise(adapted) if self.adapter.normalised else adapted

@@ -19,9 +19,9 @@ from trimtab.model.onnx_file import INPUT_NAME, OUTPUT_NAME
 from trimtab_training.adapters import Adapter, ComposedAdapter, kind_of
 from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.errors import ExportError
+from trimtab_training.export.float_graph import float_graph
+from trimtab_training.export.graph import IR_VERSION, OPSET
 from trimtab_training.export.quantised_graph import (
-    IR_VERSION,
-    OPSET,
     can_quantise,
     quantised_answers,
     quantised_graph,
@@ -75,7 +75,8 @@ def export_adapter(
         _prove_rounded(adapter, served, queries)
         if rounding_error(adapter, served, queries) <= ROUNDING:
             return content
-    content = stamp_manifest(_to_onnx(adapter.for_export().eval(), adapter.dim_in), manifest)
+    graph = float_graph(adapter, INPUT_NAME, OUTPUT_NAME) or _trace(adapter)
+    content = stamp_manifest(graph, manifest)
     _prove(adapter, _load(content), queries)
     return content
 
@@ -161,9 +162,10 @@ def stamp_manifest(content: bytes, manifest: Manifest) -> bytes:
     return encoded
 
 
-def _to_onnx(module: torch.nn.Module, dim_in: int) -> bytes:
-    """Trace a module into a plain ONNX graph with a free batch size."""
-    example = torch.randn(2, dim_in, generator=torch.Generator().manual_seed(0))
+def _trace(adapter: Adapter) -> bytes:
+    """Trace a class of the user's own into a plain ONNX graph with a free batch size."""
+    module = adapter.for_export().eval()
+    example = torch.randn(2, adapter.dim_in, generator=torch.Generator().manual_seed(0))
     with _quiet():
         try:
             program = torch.onnx.export(

@@ -16,17 +16,13 @@ Source:
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from trimtab_training.adapters.composed import ComposedAdapter
-
-OPSET = 18
-IR_VERSION = 9
+from trimtab_training.export.graph import Graph
 
 _LARGEST_WEIGHT = 63
 _CENTRE = 128
@@ -55,7 +51,7 @@ def quantised_graph(adapter: ComposedAdapter, input_name: str, output_name: str)
     Returns:
         The bytes of an ONNX model without metadata.
     """
-    graph = _Graph()
+    graph = _QuantisedGraph()
     parts = _Parts.of(adapter)
     query = graph.add("LpNormalization", [input_name], axis=-1, p=2)
     step = np.float32(parts.input_range / _LARGEST_STEP)
@@ -70,7 +66,7 @@ def quantised_graph(adapter: ComposedAdapter, input_name: str, output_name: str)
     else:
         change = names["linear"]
     if "centroids" in names:
-        nearest = graph.add("ReduceMax", [names["centroids"], graph.constant(_ROWS)], keepdims=1)
+        nearest = graph.largest(names["centroids"])
         change = graph.add("Mul", [graph.add("Sigmoid", [nearest]), change])
     graph.add("LpNormalization", [graph.add("Add", [query, change])], output_name, axis=-1, p=2)
     return graph.finish(input_name, adapter.dim_in, output_name, adapter.dim_out)
@@ -116,7 +112,6 @@ def _round(weights: Floats) -> tuple[NDArray[np.int8], Floats]:
     return np.rint(weights / scales).astype(np.int8), scales
 
 
-_ROWS = np.array([1], dtype=np.int64)
 _UNIT_STEP = np.float32(1 / _LARGEST_UNSIGNED)
 """Of hidden units, each scaled to end at 1."""
 _MIDDLE = 127 / _LARGEST_UNSIGNED
@@ -186,24 +181,8 @@ class _Parts:
         )
 
 
-class _Graph:
-    """Nodes and constants, named as they come."""
-
-    def __init__(self) -> None:
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        """Add a node of one output; give the output's name."""
-        name = output or f"{operator.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
-        return name
-
-    def constant(self, value: Any) -> str:
-        """Add a constant; give its name."""
-        name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
+class _QuantisedGraph(Graph):
+    """A graph with products of bytes."""
 
     def quantise(self, values: str, step: np.float32, zero: int) -> str:
         """Round values to unsigned bytes, of which ``zero`` stands for 0."""
@@ -222,27 +201,3 @@ class _Graph:
         found = self.add("Mul", [found, self.constant((scales * step).astype(np.float32))])
         addend = addend if isinstance(addend, str) else self.constant(addend)
         return self.add("Add", [found, addend])
-
-    def split(self, values: str, widths: dict[str, int]) -> dict[str, str]:
-        """Part the columns of a product; give the name of each part."""
-        if len(widths) == 1:
-            return dict.fromkeys(widths, values)
-        sizes = self.constant(np.array(list(widths.values()), dtype=np.int64))
-        self._nodes.append(helper.make_node("Split", [values, sizes], list(widths), axis=-1))
-        return {name: name for name in widths}
-
-    def finish(self, input_name: str, dim_in: int, output_name: str, dim_out: int) -> bytes:
-        """Give the model's bytes."""
-        graph = helper.make_graph(
-            self._nodes,
-            "adapter",
-            [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, ["n", dim_in])],
-            [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, ["n", dim_out])],
-            self._constants,
-        )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
-        model.producer_name, model.producer_version = "trimtab", ""
-        encoded: bytes = model.SerializeToString(deterministic=True)
-        return encoded

@@ -122,8 +122,25 @@ def test_linear_export_reads_its_weights_once() -> None:
     assert sorted(tuple(tensor.dims) for tensor in weights)[-1] == (12, 12)
 
 
-def test_export_suits_old_runtimes_and_names_no_machine() -> None:
-    content = exported(trained(TwoLayerAdapter(12)))
+class OwnLinear(LinearAdapter):
+    """A user's class, whatever it changes, is expressed by torch's exporter."""
+
+    def change(self, queries: torch.Tensor) -> torch.Tensor:
+        return 2 * super().change(queries)
+
+
+def test_a_subclass_of_a_built_in_adapter_is_exported_as_what_it_is() -> None:
+    adapter = trained(OwnLinear(12))
+    served = ServedAdapter.from_bytes(exported(adapter))
+    query = np.linspace(-1, 1, 12, dtype=np.float32)
+    with torch.no_grad():
+        wanted = adapter(torch.from_numpy(query[None])).numpy()[0]
+    np.testing.assert_allclose(served.transform(query), wanted, atol=SAME)
+
+
+@pytest.mark.parametrize("kind", [TwoLayerAdapter, Gated])
+def test_export_suits_old_runtimes_and_names_no_machine(kind: type[Adapter]) -> None:
+    content = exported(trained(kind(12)))
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)
     assert model.ir_version <= 9
