@@ -7,7 +7,10 @@ environment; a setting names the variable.
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from msgspec import Meta
 
 from trimtab.errors import ConfigError
 from trimtab.rewrite.policies import Policies
@@ -15,6 +18,9 @@ from trimtab.routing.routes import Mode, OnError
 
 ANY_PREFIX = "any"
 """The ``path_prefix`` that takes any."""
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 
@@ -137,7 +143,7 @@ class ListenSettings:
     certificate: Path | None = None
     key: Path | None = None
     path_prefix: str = ANY_PREFIX
-    busy_poll_us: int = 100
+    busy_poll_us: Count = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +177,12 @@ class UpstreamSettings:
     certificate: Path | None = None
     key: Path | None = None
     api_key_env: str = "QDRANT_API_KEY"
-    connect_timeout_s: float = 2.0
-    query_timeout_s: float = 60.0
-    max_connections: int = 256
-    idle_timeout_s: float = 4.0
-    check_interval_s: float = 0.5
-    resolve_interval_s: float = 10.0
+    connect_timeout_s: Seconds = 2.0
+    query_timeout_s: Seconds = 60.0
+    max_connections: Count = 256
+    idle_timeout_s: Seconds = 4.0
+    check_interval_s: Seconds = 0.5
+    resolve_interval_s: Seconds = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +203,7 @@ class RouteSettings:
     adapter: Path
     vector: str = ""
     mode: Mode = "on"
-    share: float = 0.1
+    share: Share = 0.1
     on_error: OnError | None = None
 
 
@@ -233,13 +239,13 @@ class Limits:
         drain_timeout_s: Seconds that requests may go on for after SIGTERM.
     """
 
-    body_bytes: int = 32 * 2**20
-    head_bytes: int = 64 * 2**10
-    connections: int = 10_000
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
-    idle_timeout_s: float = 75.0
-    drain_timeout_s: float = 30.0
+    body_bytes: Count = 32 * 2**20
+    head_bytes: Count = 64 * 2**10
+    connections: Count = 10_000
+    head_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 30.0
+    idle_timeout_s: Seconds = 75.0
+    drain_timeout_s: Seconds = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +258,9 @@ class ShadowSettings:
         kept: Comparisons that ``/trimtab/shadow`` shows.
     """
 
-    share: float = 1.0
-    concurrent: int = 4
-    kept: int = 100
+    share: Share = 1.0
+    concurrent: Count = 4
+    kept: Count = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +285,7 @@ class ReloadSettings:
     """
 
     watch: bool = True
-    interval_s: float = 1.0
+    interval_s: Seconds = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +296,7 @@ class FactsSettings:
         ttl_s: Seconds. Changes that pass through the sidecar are noticed at once.
     """
 
-    ttl_s: float = 60.0
+    ttl_s: Seconds = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,5 +331,5 @@ class Settings:
     reload: ReloadSettings = field(default_factory=ReloadSettings)
     facts: FactsSettings = field(default_factory=FactsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    workers: int = 1
+    workers: Annotated[int, Meta(ge=1)] = 1
     source: Path | None = None

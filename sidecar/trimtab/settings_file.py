@@ -5,20 +5,20 @@ file.
 """
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from trimtab.errors import ConfigError
+from trimtab.parsing import MisfitError, parse, refuse_unknown
 from trimtab.settings import ANY_PREFIX, Address, Origin, Settings, read_prefix
 
 _PORTS = {"rest": 6333, "grpc": 6334}
-_TABLES = {"routes": "route", "collections": "collection"}
-"""Fields that are lists of tables, and what the tables are called."""
-
-Value = TypeVar("Value")
+_ARRAYS = {"routes": "route", "collections": "collection"}
+"""Settings that are arrays of tables, and what the tables are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +122,26 @@ def parse_settings(record: Mapping[str, Any], source: str, folder: Path) -> Sett
     Raises:
         ConfigError: A key is missing, unknown or wrong.
     """
+    hints = get_type_hints(Settings, include_extras=True)
+    names = {_ARRAYS.get(name, name): name for name in hints if name != "source"}
+    with _named(source):
+        refuse_unknown(record, names)
     values: dict[str, Any] = {}
-    names = {_TABLES.get(item.name, item.name): item.name for item in fields(Settings)}
-    del names["source"]
-    _refuse_unknown(record, names, source)
-    hints = get_type_hints(Settings)
-    for key, value in record.items():
-        name = names[key]
+    for key, given in record.items():
+        kind: Any = hints[names[key]]
         where = f"{source}: [{key}]"
-        if key == "workers":
-            values[name] = _integer(value, f"{source}: workers")
-        elif name in _TABLES:
-            values[name] = _tables(get_args(hints[name])[0], value, where, folder)
+        if get_origin(kind) is tuple:
+            if not isinstance(given, list):
+                raise ConfigError(f"{where} is one table; write [[{key}]] for each")
+            values[names[key]] = tuple(
+                _table(get_args(kind)[0], each, f"{source}: [[{key}]] number {n}", folder)
+                for n, each in enumerate(given, 1)
+            )
+        elif is_dataclass(kind):
+            values[key] = _table(kind, given, where, folder)
         else:
-            values[name] = _table(hints[name], value, where, folder)
+            with _named(f"{source}: {key}"):
+                values[key] = parse(given, kind)
     settings = Settings(**values)
     check_settings(settings, source)
     return settings
@@ -164,14 +170,8 @@ def check_settings(settings: Settings, source: str) -> None:
         ("[listen]", listen.path_prefix if listen.path_prefix != ANY_PREFIX else ""),
         ("[upstream]", upstream.path_prefix),
     ):
-        _placed(read_prefix, prefix, f"{source}: {where} path_prefix")
-    for what, share in [("[shadow] share", settings.shadow.share)] + [
-        (f"[[route]] {route.collection}: share", route.share) for route in settings.routes
-    ]:
-        if not 0 <= share <= 1:
-            raise ConfigError(f"{source}: {what} is {share}; expected 0 to 1")
-    if settings.workers < 1:
-        raise ConfigError(f"{source}: workers is {settings.workers}; expected 1 or more")
+        with _named(f"{source}: {where} path_prefix"):
+            read_prefix(prefix)
     _check_unique(
         [(route.collection, route.vector) for route in settings.routes], "[[route]]", source
     )
@@ -187,94 +187,34 @@ def _check_unique(keys: Sequence[Any], what: str, source: str) -> None:
         seen.add(key)
 
 
-def _tables(kind: Any, value: Any, where: str, folder: Path) -> tuple[Any, ...]:
-    """Read an array of tables."""
-    if not isinstance(value, list):
-        raise ConfigError(f"{where} is one table; write [{where[where.index('[') :]}] for each")
-    return tuple(
-        _table(kind, item, f"{where.replace('[', '[[').replace(']', ']]')} number {n}", folder)
-        for n, item in enumerate(value, 1)
-    )
-
-
-def _table(kind: Callable[..., Value], value: Any, where: str, folder: Path) -> Value:
-    """Read one table into its dataclass."""
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}; expected a table")
-    record: Any = kind
-    known = {item.name for item in fields(record)}
-    _refuse_unknown(value, known, where)
-    for item in fields(record):
-        if item.default is MISSING and item.default_factory is MISSING and item.name not in value:
-            raise ConfigError(f"{where} lacks {item.name!r}")
-    hints = get_type_hints(kind)
-    read = {
-        key: _value(key, hints[key], given, f"{where} {key}", folder)
-        for key, given in value.items()
-    }
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say where it stands what can't be read."""
     try:
-        return kind(**read)
-    except ConfigError as error:
+        yield
+    except MisfitError as error:
         raise ConfigError(f"{where} {error}") from error
-
-
-def _refuse_unknown(record: Mapping[str, Any], known: Any, where: str) -> None:
-    """Refuse the first key that means nothing."""
-    for key in record:
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}; known: {', '.join(sorted(known))}")
-
-
-def _value(key: str, kind: Any, given: Any, where: str, folder: Path) -> Any:
-    """Read one setting as its type says."""
-    if get_origin(kind) in {Union, UnionType}:  # X | None; an empty string switches it off
-        if given == "":
-            return None
-        kind = next(each for each in get_args(kind) if each is not NoneType)
-    if get_origin(kind) is Literal:
-        if given not in get_args(kind):
-            allowed = " or ".join(get_args(kind))
-            raise ConfigError(f"{where} is {given!r}; expected {allowed}")
-        return given
-    if get_origin(kind) is tuple:
-        origins = given if isinstance(given, list) else [given]
-        return tuple(_origin(_text(each, where), _PORTS[key], where) for each in origins)
-    if kind is Address:
-        return _placed(Address.parse, _text(given, where), where)
-    if kind is Path:
-        return folder / _text(given, where)
-    return _plain(kind, given, where)
-
-
-def _origin(text: str, port: int, where: str) -> Origin:
-    """Read one address of the upstream."""
-    return _placed(lambda each: Origin.parse(each, default_port=port), text, where)
-
-
-def _placed(parse: Callable[[str], Value], text: str, where: str) -> Value:
-    """Read something whose errors do not say where it stands."""
-    try:
-        return parse(text)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _plain(kind: Any, given: Any, where: str) -> Any:
-    """Read text, a number or a truth value."""
-    if kind is float and type(given) is int:
-        given = float(given)
-    if type(given) is not kind:
-        raise ConfigError(f"{where} is {given!r}; expected {kind.__name__}")
-    if kind in {int, float} and not given >= 0:
-        raise ConfigError(f"{where} is {given!r}; expected 0 or more")
-    return given
+def _table(kind: Any, given: Any, where: str, folder: Path) -> Any:
+    """Read one table into its dataclass."""
+    if not isinstance(given, dict):
+        raise ConfigError(f"{where} is {given!r}; expected a table")
+    hints, table = get_type_hints(kind), {}
+    for key, value in given.items():
+        with _named(f"{where} {key}"):
+            table[key] = _as_told(hints.get(key), value, _PORTS.get(key, 0))
+    with _named(where):
+        return parse(table, kind, hook=lambda _, path: folder / parse(path, str))
 
 
-def _text(given: Any, where: str) -> str:
-    """Read text."""
-    return cast(str, _plain(str, given, where))
-
-
-def _integer(given: Any, where: str) -> int:
-    """Read a whole number."""
-    return cast(int, _plain(int, given, where))
+def _as_told(kind: Any, given: Any, port: int) -> Any:
+    """Read addresses, and the empty string that switches off what may be None."""
+    if given == "" and NoneType in get_args(kind):
+        return None
+    if kind == tuple[Origin, ...]:
+        origins = given if isinstance(given, list) else [given]
+        return tuple(Origin.parse(parse(each, str), default_port=port) for each in origins)
+    return Address.parse(parse(given, str)) if Address in get_args(kind) else given
