@@ -55,7 +55,7 @@ def test_loaded_by_sees_what_is_loaded() -> None:
     ],
 )
 def test_sidecar_loads_nothing_heavy_and_no_training(statement: str) -> None:
-    assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"trimtab_training"})
+    assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"trimtab_training", "msgspec"})
 
 
 def test_frameworks_bring_no_torch_into_the_sidecar() -> None:

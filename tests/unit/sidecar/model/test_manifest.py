@@ -123,6 +123,14 @@ def test_manifest_names_a_field_of_the_encoder_of_the_wrong_type(
     refused(record, rf"'encoder\.{name}' is {type(value).__name__}, expected {expected}")
 
 
+def test_manifest_refuses_versions_that_are_no_text() -> None:
+    refused(manifest_record(versions={"numpy": 2}), "'versions' holds int, expected str")
+
+
+def test_manifest_refuses_text_that_is_no_unicode() -> None:
+    refused(manifest_record(**{"\ud800": 1}), "manifest as a whole .* surrogates")
+
+
 @pytest.mark.parametrize("encoder", [None, "e5", ["e5"], 1])
 def test_manifest_wants_the_encoder_as_an_object(encoder: Any) -> None:
     refused(manifest_record(encoder=encoder), "'encoder' is missing or not an object")
@@ -244,7 +252,7 @@ def test_query_region_names_a_field_of_the_wrong_type(name: str, value: Any, exp
         ("dim", 0),
         ("dim", 2**40),
         ("threshold", 1.01),
-        ("threshold", -2),
+        ("threshold", -2.0),
         ("threshold", float("nan")),
         ("threshold", float("inf")),
         ("share", -0.1),
