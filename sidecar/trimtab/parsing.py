@@ -18,6 +18,7 @@ _LIMITS = {
     "gt": "more than {:g}",
     "le": "{:g} at most",
     "lt": "less than {:g}",
+    "min_length": "{} value or more",
 }
 
 

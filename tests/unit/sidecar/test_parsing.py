@@ -101,7 +101,7 @@ def test_values_are_shown_as_asked() -> None:
     [
         ("c", Literal["a", "b"], "is 'c', expected a or b"),
         (0, Annotated[float, Meta(gt=0)], "is 0, expected more than 0"),
-        ([], Annotated[list[int], Meta(min_length=1)], "is [], expected array of length >= 1"),
+        ([], Annotated[list[int], Meta(min_length=1)], "is [], expected 1 value or more"),
     ],
 )
 def test_any_type_can_be_asked_for(given: Any, kind: Any, fact: str) -> None:

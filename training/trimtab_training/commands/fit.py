@@ -101,7 +101,7 @@ def fit(
         started, manifest = load_checkpoint(start_from)
         trained_before = TrainedOn.find(start_from, manifest.training, data)
         if knobs.use == "auto":
-            knobs = replace(knobs, use=manifest.use)
+            knobs = replace(knobs, use=manifest.use)  # type: ignore[arg-type]  # it is one of them
     if use:
         knobs = replace(knobs, use=use)
     with progress_bar(percent=True) as show:

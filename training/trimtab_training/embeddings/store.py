@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,7 +204,7 @@ class Embeddings:
         return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
 
-def said_use(folder: Path) -> str:
+def said_use(folder: Path) -> Literal["migration", "auto"]:
     """Give what `trimtab embed` was told that the queries are for.
 
     Returns:

@@ -3,17 +3,25 @@
 Why each default is what it is: docs/recipe.md, with the measurement behind it.
 """
 
-import math
+import sys
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from msgspec import Meta
+
+from trimtab.parsing import MisfitError, parse
 from trimtab_training.errors import ConfigError
 
-SIMILARITIES = ("cosine", "dot", "euclid")
-SPLIT_BY = ("document", "query")
-USES = ("auto", "relevance", "migration")
+_MOST = sys.float_info.max  # anything but infinity
+Count = Annotated[int, Meta(ge=1)]
+Amount = Annotated[float, Meta(ge=0, le=_MOST)]
+Positive = Annotated[float, Meta(gt=0, le=_MOST)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+PartialShare = Annotated[float, Meta(ge=0, lt=1)]
+Amounts = Annotated[tuple[Amount, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -82,58 +90,45 @@ class Recipe:
 
     adapter: str = "auto"
     adapter_options: dict[str, Any] = field(default_factory=dict)
-    hidden: int = 192
-    dropout: float = 0.25
+    hidden: Annotated[int, Meta(ge=0)] = 192
+    dropout: PartialShare = 0.25
     gated: bool = True
-    ranks: tuple[int, ...] = (128, 256, 512)
-    max_megabytes: float = 0.0
-    use: str = "auto"
-    similarity: str = "cosine"
-    unlabelled_weights: tuple[float, ...] = (1.0, 0.0)
-    anchors: tuple[float, ...] = (3.0, 0.3)
-    synthetic_weights: tuple[float, ...] = (1.0, 0.3, 0.0)
-    blends: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    temperatures: tuple[float, ...] = (0.03,)
-    learning_rate: float = 3e-3
-    averaging: float = 0.97
-    weight_decay: float = 0.01
-    batch_size: int = 256
-    epochs: int = 16
-    min_steps: int = 240
-    max_steps: int = 600
-    folds: int = 5
-    screened_queries: int = 300
-    screened_steps: float = 0.25
-    compared_queries: int = 800
-    max_held_out: int = 2000
-    sampled_documents: int = 4096
-    max_validated: int = 50000
-    anchor_batch: int = 256
-    min_gain: float = 0.002
-    split_by: str = "document"
-    max_dropped: float = 0.1
+    ranks: tuple[Count, ...] = (128, 256, 512)
+    max_megabytes: Amount = 0.0
+    use: Literal["auto", "relevance", "migration"] = "auto"
+    similarity: Literal["cosine", "dot", "euclid"] = "cosine"
+    unlabelled_weights: Amounts = (1.0, 0.0)
+    anchors: Amounts = (3.0, 0.3)
+    synthetic_weights: Amounts = (1.0, 0.3, 0.0)
+    blends: Annotated[tuple[Share, ...], Meta(min_length=1)] = (0.25, 0.5, 0.75, 1.0)
+    temperatures: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (0.03,)
+    learning_rate: Positive = 3e-3
+    averaging: PartialShare = 0.97
+    weight_decay: Amount = 0.01
+    batch_size: Count = 256
+    epochs: Count = 16
+    min_steps: Count = 240
+    max_steps: Count = 600
+    folds: Annotated[int, Meta(ge=2)] = 5
+    screened_queries: Count = 300
+    screened_steps: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    compared_queries: Count = 800
+    max_held_out: Count = 2000
+    sampled_documents: Count = 4096
+    max_validated: Count = 50000
+    anchor_batch: Count = 256
+    min_gain: Amount = 0.002
+    split_by: Literal["document", "query"] = "document"
+    max_dropped: Share = 0.1
 
     def __post_init__(self) -> None:
         """Refuse values that no fit could use.
 
         Raises:
-            ConfigError: A value is out of range; the message names the key.
+            ConfigError: A value is of another type or out of range; the message names the key.
         """
-        _one_of("use", self.use, USES)
-        _one_of("similarity", self.similarity, SIMILARITIES)
-        _one_of("split_by", self.split_by, SPLIT_BY)
-        for key in _LISTS:
-            if not getattr(self, key):
-                raise ConfigError(f"recipe key '{key}' is empty; give at least one value")
-            if not all(0 <= value < math.inf for value in getattr(self, key)):
-                raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
-        if min(self.temperatures) == 0:
-            raise ConfigError(f"recipe key 'temperatures' is {self.temperatures}; must be above 0")
-        if max(self.blends) > 1:
-            raise ConfigError(f"recipe key 'blends' is {self.blends}; shares lie from 0 to 1")
-        self._check_numbers()
-        if any(rank < 1 for rank in self.ranks):
-            raise ConfigError(f"recipe key 'ranks' is {self.ranks}; each must be 1 or more")
+        for item in fields(self):
+            _hold(item, getattr(self, item.name))
         if self.adapter != "auto" and self.max_megabytes:
             raise ConfigError(
                 f"recipe key 'max_megabytes' goes with adapter 'auto', not {self.adapter!r}: only "
@@ -144,27 +139,6 @@ class Recipe:
                 "recipe key 'adapter_options' goes with a kind of adapter; for 'auto', set "
                 "'hidden', 'dropout' and 'gated'"
             )
-
-    def _check_numbers(self) -> None:
-        """Refuse numbers out of their range."""
-        for key in _POSITIVE:
-            if not 0 < getattr(self, key) < math.inf:
-                raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be above 0")
-        for key in ("weight_decay", "min_gain", "hidden", "max_megabytes"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ConfigError(f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more")
-        for key in ("max_dropped", "screened_steps"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(
-                    f"recipe key '{key}' is {getattr(self, key)}; a share lies from 0 to 1"
-                )
-        for key in ("averaging", "dropout"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ConfigError(
-                    f"recipe key '{key}' is {getattr(self, key)}; must be 0 or more and under 1"
-                )
-        if self.folds < 2:
-            raise ConfigError(f"recipe key 'folds' is {self.folds}; cross-fitting needs 2 or more")
 
     def use_between(self, dim_in: int, dim_out: int) -> str:
         """Say what an adapter between two widths is for: ``relevance`` or ``migration``.
@@ -197,22 +171,6 @@ _GONE = {
     "refits": "one fit does as well as the mean of several; leave it out",
 }
 
-_LISTS = ("unlabelled_weights", "anchors", "synthetic_weights", "temperatures", "blends")
-_POSITIVE = (
-    "learning_rate",
-    "batch_size",
-    "min_steps",
-    "epochs",
-    "max_steps",
-    "screened_queries",
-    "screened_steps",
-    "compared_queries",
-    "max_held_out",
-    "sampled_documents",
-    "max_validated",
-    "anchor_batch",
-)
-
 
 @dataclass(frozen=True)
 class ModelRecipe:
@@ -233,23 +191,54 @@ class ModelRecipe:
     fit: Recipe
 
 
+@dataclass(frozen=True)
+class _ModelFile:
+    """What a model's recipe says, as it says it."""
+
+    name: str | None = None
+    dataset: str | None = None
+    embeddings: str | None = None
+    seed: Annotated[int, Meta(ge=0)] = 0
+    fit: dict[str, Any] = field(default_factory=dict)
+
+
 def parse_recipe(record: dict[str, Any], source: str) -> Recipe:
     """Make a recipe from the keys of a TOML table.
 
     Raises:
         ConfigError: A key is unknown or its value has the wrong type or range.
     """
-    known = {item.name: item.type for item in fields(Recipe)}
     for key, instead in _GONE.items():
         if key in record:
             raise ConfigError(f"{source}: recipe key '{key}' is gone since 0.2: {instead}")
-    unknown = sorted(set(record) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"{source}: unknown recipe key '{unknown[0]}'; known keys: {', '.join(sorted(known))}"
-        )
-    values = {key: _typed(key, known[key], value, source) for key, value in record.items()}
-    return replace(Recipe(), **values)
+    knobs = {item.name: item for item in fields(Recipe)}
+    for key in record:
+        if key not in knobs:
+            raise ConfigError(
+                f"{source}: unknown recipe key '{key}'; known keys: {', '.join(sorted(knobs))}"
+            )
+    try:
+        return Recipe(**{key: _hold(knobs[key], value) for key, value in record.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _hold(knob: Field[Any], value: Any) -> Any:
+    """Hold a value against the type of its knob; one number will do for a list of them."""
+    kind: Any = knob.type
+    if isinstance(knob.default, tuple) and not isinstance(value, list | tuple):
+        value = [value]
+    try:
+        return parse(_plain(value), kind)
+    except MisfitError as error:
+        raise ConfigError(f"recipe key '{knob.name}' {error.fact}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Make Python's numbers of numpy's, which a recipe made in Python may hold."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -260,8 +249,7 @@ def load_recipe(path: Path) -> Recipe:
     """
     record = _read_toml(path)
     if "dataset" in record or "fit" in record:
-        _check_model_keys(record, path)
-        record = record.get("fit", {})
+        record = _parse_model_file(record, path).fit
     return parse_recipe(record, str(path))
 
 
@@ -271,39 +259,27 @@ def load_model_recipe(path: Path) -> ModelRecipe:
     Raises:
         ConfigError: The file can't be read, lacks ``dataset``, or has an unknown or wrong key.
     """
-    record = _read_toml(path)
-    _check_model_keys(record, path)
-    dataset = record.get("dataset")
-    if dataset is None:
+    file = _parse_model_file(_read_toml(path), path)
+    if file.dataset is None:
         raise ConfigError(f"{path}: key 'dataset' is missing; name a folder or 'demo:hpo-lay'")
-    built_in = dataset.startswith("demo:")
-    if not built_in and "embeddings" not in record:
-        raise ConfigError(f"{path}: key 'embeddings' is missing; make a folder with trimtab embed")
     folder = path.parent
-    return ModelRecipe(
-        name=record.get("name", path.resolve().parent.name),
-        dataset=dataset if built_in else str(folder / dataset),
-        embeddings=None if built_in else str(folder / record["embeddings"]),
-        seed=record.get("seed", 0),
-        fit=parse_recipe(record.get("fit", {}), str(path)),
-    )
+    if file.dataset.startswith("demo:"):
+        dataset, embeddings = file.dataset, None
+    elif file.embeddings is None:
+        raise ConfigError(f"{path}: key 'embeddings' is missing; make a folder with trimtab embed")
+    else:
+        dataset, embeddings = str(folder / file.dataset), str(folder / file.embeddings)
+    name = path.resolve().parent.name if file.name is None else file.name
+    return ModelRecipe(name, dataset, embeddings, file.seed, parse_recipe(file.fit, str(path)))
 
 
-_MODEL_KEYS = {"name": str, "dataset": str, "embeddings": str, "seed": int, "fit": dict}
-
-
-def _check_model_keys(record: dict[str, Any], path: Path) -> None:
+def _parse_model_file(record: dict[str, Any], path: Path) -> _ModelFile:
     """Refuse unknown keys of a model's recipe, and values of the wrong type."""
-    for key, value in record.items():
-        kind = _MODEL_KEYS.get(key)
-        if kind is None:
-            raise ConfigError(
-                f"{path}: unknown key '{key}'; known keys: {', '.join(sorted(_MODEL_KEYS))}"
-            )
-        if type(value) is not kind:
-            raise ConfigError(f"{path}: key '{key}' must be {kind.__name__}, not {value!r}")
-    if record.get("seed", 0) < 0:
-        raise ConfigError(f"{path}: key 'seed' is {record['seed']}; must be 0 or more")
+    try:
+        return parse(record, _ModelFile)
+    except MisfitError as error:
+        fact = error.fact.removesuffix(" or NoneType")  # of which TOML has none
+        raise ConfigError(f"{path}: key '{error.path}' {fact}") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -314,23 +290,3 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"can't read recipe {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-
-
-def _typed(key: str, kind: Any, value: Any, source: str) -> Any:
-    """Hold a TOML value against the type of its knob; an int will do for a float."""
-    if get_origin(kind) is tuple:
-        element = get_args(kind)[0]
-        values = value if isinstance(value, list) else [value]
-        return tuple(_typed(key, element, item, source) for item in values)
-    plain = get_origin(kind) or kind
-    if plain is float and type(value) is int:
-        return float(value)
-    if type(value) is not plain:
-        raise ConfigError(f"{source}: recipe key '{key}' is {value!r}, expected {plain.__name__}")
-    return value
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not among the choices."""
-    if value not in choices:
-        raise ConfigError(f"recipe key '{key}' is {value!r}, expected one of {', '.join(choices)}")

@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trimtab_training.errors import ConfigError
@@ -54,7 +55,7 @@ def test_unknown_key_is_refused_and_known_ones_are_named() -> None:
         ("learning_rate", False, "float"),
         ("anchors", ["1"], "float"),
         ("blends", True, "float"),
-        ("similarity", ["cosine"], "str"),
+        ("similarity", ["cosine"], "cosine or dot or euclid"),
     ],
 )
 def test_value_of_another_type_is_refused_by_name(key: str, value: Any, expected: str) -> None:
@@ -93,8 +94,23 @@ def test_value_of_another_type_is_refused_by_name(key: str, value: Any, expected
     ],
 )
 def test_value_out_of_range_is_refused_by_name(key: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"'{key}'"):
+    with pytest.raises(ConfigError, match=rf"mine\.toml: recipe key '{key}' is .*, expected"):
         parse_recipe({key: value}, "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"folds": 1}, "'folds' is 1, expected 2 or more"),
+        ({"blends": (0.5, 1.5)}, "'blends' is 1.5, expected float <= 1.0"),
+        ({"anchors": ()}, r"'anchors' is \[\], expected 1 value or more"),
+    ],
+)
+def test_recipe_made_in_python_is_held_to_the_same_ranges(
+    knobs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recipe(**knobs)
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
@@ -111,6 +127,14 @@ def test_number_that_is_not_finite_is_refused_by_name(
 )
 def test_value_at_the_edge_of_its_range_is_taken(key: str, value: Any) -> None:
     assert parse_recipe({key: value}, "mine.toml").as_dict()[key] == value
+
+
+def test_numbers_of_numpy_will_do_in_a_recipe_made_in_python() -> None:
+    rates = np.linspace(0.25, 0.5, 2)
+    recipe = Recipe(learning_rate=rates[0], blends=tuple(rates))
+    assert (recipe.learning_rate, recipe.blends) == (0.25, (0.25, 0.5))
+    with pytest.raises(ConfigError, match=r"'learning_rate' is 0\.0, expected more than 0"):
+        Recipe(learning_rate=np.float64(0))
 
 
 def test_whole_number_will_do_for_a_fraction() -> None:
