@@ -9,27 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
+from trimtab.parsing import MisfitError, parse
 from trimtab_training.data.label_lines import refuse_swapped
 from trimtab_training.data.qrels import Qrels, name_some
 from trimtab_training.errors import DataError
 
 BLOCK_ROWS = 16384
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
-_ENCODER_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "fingerprint": (str,),
-    "dim": (int,),
-    "normalised": (bool,),
-    "max_tokens": (int, type(None)),
-    "query_prefix": (str,),
-    "document_prefix": (str,),
-}
-_REQUIRED = ("name", "fingerprint", "dim", "normalised")
 _EXPECTED = (
     "expected name, fingerprint, dim and normalised; the fingerprint is any text that changes "
     "whenever the encoder's output would, such as its name and version, or empty where not known"
@@ -53,7 +45,7 @@ class EncoderInfo:
 
     name: str
     fingerprint: str
-    dim: int
+    dim: Annotated[int, Meta(ge=1)]
     normalised: bool
     max_tokens: int | None = None
     query_prefix: str = ""
@@ -72,17 +64,13 @@ class EncoderInfo:
             raise DataError(f"can't use {path}: {error}; {_EXPECTED}") from error
         if not isinstance(record, dict):
             raise DataError(f"{path} holds no JSON object; {_EXPECTED}")
-        missing = [key for key in _REQUIRED if key not in record]
-        if missing:
+        required = ("name", "fingerprint", "dim", "normalised")
+        if missing := [key for key in required if key not in record]:
             raise DataError(f"{path} says no {' and no '.join(missing)}; {_EXPECTED}")
-        for key, kinds in _ENCODER_TYPES.items():
-            if key in record and type(record[key]) not in kinds:
-                names = " or ".join(kind.__name__ for kind in kinds)
-                raise DataError(f"{path}: {key!r} is {record[key]!r}, expected {names}")
-        info = cls(**{key: record[key] for key in cls.__dataclass_fields__ if key in record})
-        if info.dim < 1:
-            raise DataError(f"{path}: 'dim' is {info.dim!r}, expected a positive whole number")
-        return info
+        try:
+            return parse(record, cls, allow_unknown=True)
+        except MisfitError as error:
+            raise DataError(f"{path}: {error.path!r} {error.fact}") from error
 
     def save(self, path: Path, **more: Any) -> None:
         """Write ``encoder.json``, with whatever else is worth recording."""

@@ -236,13 +236,21 @@ def test_an_encoder_may_be_without_a_fingerprint_that_is_known(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("name", 5), ("fingerprint", None), ("normalised", "no"), ("max_tokens", "many")],
+    [
+        ("name", 5),
+        ("fingerprint", None),
+        ("dim", 0),
+        ("dim", 4.0),
+        ("normalised", "no"),
+        ("max_tokens", "many"),
+        ("document_prefix", None),
+    ],
 )
 def test_encoder_description_of_wrong_types_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object
 ) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is outside tests
-    with pytest.raises(DataError, match=key):
+    with pytest.raises(DataError, match=rf"encoder\.json: '{key}' is .*, expected "):
         Embeddings.open(write_embeddings(tmp_path, **{key: value}))
 
 
