@@ -142,7 +142,7 @@ def test_what_an_index_without_vectors_can_not_do_is_said(tmp_path: Path) -> Non
     for request in (
         {"query": 7},
         {"query": QUERY.tolist(), "with_vector": True},
-        {"query": {"recommend": {"positive": [QUERY.tolist()], "strategy": "best_score"}}},
+        {"query": {"nearest": QUERY.tolist(), "mmr": {}}},
     ):
         status, body = ask(collections, "POST", f"{C}/query", request)
         assert status == 400

@@ -98,7 +98,3 @@ def must(*conditions: Any) -> models.Filter:
 
 RED = must(field("colour", match=models.MatchValue(value="red")))
 CHEAP = must(field("price", range=models.Range(lt=60)))
-PAIRS = [
-    models.ContextPair(positive=ID, negative=8),
-    models.ContextPair(positive=12, negative=UUID),
-]

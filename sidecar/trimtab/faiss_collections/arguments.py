@@ -83,3 +83,33 @@ def read_options(data: Any) -> SearchOptions:
         hnsw_ef=read_count(fields, "hnsw_ef", 0) or None,
         nprobe=read_count(fields, "nprobe", 0) or None,
     )
+
+
+def read_searches(data: Json) -> list[Json]:
+    """Read the requests of a batch.
+
+    Raises:
+        RequestError: There are none, or one is no object.
+    """
+    searches = data.get("searches")
+    if not isinstance(searches, list):
+        raise bad_format("missing field `searches`")
+    return [read_fields(each) for each in searches]
+
+
+def read_legacy(data: Json) -> Json:
+    """Read a request to ``points/search`` as the query that it means.
+
+    Qdrant 1.19 still serves it: src/actix/api/search_api.rs.
+
+    Raises:
+        RequestError: It is malformed.
+    """
+    if data.get("limit", data.get("top")) is None:
+        raise bad_format("missing field `limit`")
+    given = data.get("vector")
+    named = given if isinstance(given, dict) else {"vector": given}
+    vector, using = named.get("vector"), named.get("name")
+    if not isinstance(vector, list | dict):
+        raise bad_format("data did not match any variant of untagged enum NamedVectorStruct")
+    return {**data, "prefetch": None, "query": vector, "using": using}

@@ -6,21 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.faiss_collections.arguments import as_list, read_count, read_fields, read_limit
-from trimtab.faiss_collections.facets import count_values
-from trimtab.faiss_collections.groups import Grouping
+from trimtab.faiss_collections.arguments import (
+    read_count,
+    read_fields,
+    read_legacy,
+    read_limit,
+    read_searches,
+)
+from trimtab.faiss_collections.groups import rank_groups
+from trimtab.faiss_collections.index import Found
 from trimtab.faiss_collections.info import describe
-from trimtab.faiss_collections.legacy import read_legacy
-from trimtab.faiss_collections.order import Order
 from trimtab.faiss_collections.points import Points
-from trimtab.faiss_collections.query import FindPoints, Query, Ranking
+from trimtab.faiss_collections.query import FindPoints, Query
 from trimtab.faiss_collections.replies import (
     Json,
     RequestError,
     bad_format,
     bad_request,
     not_found,
-    wrong_input,
 )
 
 VERSION = 0
@@ -50,53 +53,54 @@ Endpoint = Callable[[Call], Any]
 
 def _query(call: Call) -> Json:
     """Answer one query."""
-    return {"points": _ranked(call, call.data)}
+    return {"points": _rank(call, call.data)}
 
 
 def _query_batch(call: Call) -> list[Json]:
     """Answer several queries."""
-    return [{"points": _ranked(call, read_fields(each))} for each in _searches(call)]
-
-
-def _searches(call: Call) -> list[Any]:
-    """Read the requests of a batch."""
-    searches = call.data.get("searches")
-    if not isinstance(searches, list):
-        raise bad_format("missing field `searches`")
-    return searches
-
-
-def _ranked(call: Call, data: Json) -> list[Json]:
-    """Answer one query with its points."""
-    offset = read_count(data, "offset", 0, least=0)
-    limit = read_limit(data)
-    ranking = Query(call.points, call.find).rank(data, limit + offset)
-    return _write_ranking(call.points, ranking, data, offset)
-
-
-def _write_ranking(points: Points, ranking: Ranking, data: Json, offset: int = 0) -> list[Json]:
-    """Write points with their scores."""
-    rows, scores = ranking.found.rows[offset:], ranking.found.scores[offset:]
-    records = points.write(rows, data, payload=False)
-    for place, record in enumerate(records):
-        record["version"] = VERSION
-        record["score"] = np.float32(scores[place])
-        if ranking.order_values is not None:
-            record["order_value"] = ranking.order_values[offset + place]
-    return records
+    return [{"points": _rank(call, each)} for each in read_searches(call.data)]
 
 
 def _query_groups(call: Call) -> Json:
     """Answer one query by groups."""
-    return _grouped(call, call.data)
+    return {"groups": _rank_groups(call, call.data)}
 
 
-def _grouped(call: Call, data: Json) -> Json:
+def _search(call: Call) -> list[Json]:
+    """Answer one request of the endpoints before ``points/query``."""
+    return _rank(call, read_legacy(call.data))
+
+
+def _search_batch(call: Call) -> list[list[Json]]:
+    """Answer several of them."""
+    return [_rank(call, read_legacy(each)) for each in read_searches(call.data)]
+
+
+def _search_groups(call: Call) -> Json:
+    """Answer one of them by groups."""
+    return {"groups": _rank_groups(call, read_legacy(call.data))}
+
+
+def _rank(call: Call, data: Json) -> list[Json]:
+    """Answer one query with its points."""
+    offset = read_count(data, "offset", 0, least=0)
+    found = Query(call.points, call.find).rank(data, read_limit(data) + offset)
+    return _write_found(call.points, Found(found.rows[offset:], found.scores[offset:]), data)
+
+
+def _write_found(points: Points, found: Found, data: Json) -> list[Json]:
+    """Write points with their scores."""
+    records = points.write(found.rows, data, payload=False)
+    for record, score in zip(records, found.scores, strict=True):
+        record |= {"version": VERSION, "score": np.float32(score)}
+    return records
+
+
+def _rank_groups(call: Call, data: Json) -> list[Json]:
     """Answer one query by groups, each with the point that it is called after if asked for."""
-    grouping = Grouping(call.points, data)
     groups: list[Json] = [
-        {"id": value, "hits": _write_ranking(call.points, Ranking(found), data)}
-        for value, found in grouping.rank(Query(call.points, call.find))
+        {"id": value, "hits": _write_found(call.points, found, data)}
+        for value, found in rank_groups(call.points, Query(call.points, call.find), data)
     ]
     lookup = data.get("with_lookup")
     if lookup is not None:
@@ -104,7 +108,7 @@ def _grouped(call: Call, data: Json) -> Json:
         other = call.find(lookup.get("collection"))
         for group in groups:
             group.update(_look_up(other, group["id"], lookup))
-    return {"groups": groups}
+    return groups
 
 
 def _look_up(points: Points, value: Any, lookup: Json) -> Json:
@@ -139,21 +143,9 @@ def _get_point(call: Call) -> Json:
 
 
 def _scroll(call: Call) -> Json:
-    """Give points page by page, in the order of their ids or of a payload field."""
+    """Give points page by page, in the order of their ids."""
     limit, points = read_limit(call.data), call.points
     offset, allowed = call.data.get("offset"), points.filter(call.data.get("filter"))
-    if call.data.get("order_by") is not None:
-        if offset is not None:
-            raise wrong_input(
-                "Cannot use an `offset` when using `order_by`. The alternative for paging is to "
-                "use `order_by.start_from` and a filter to exclude the IDs that you've already "
-                "seen for the `order_by.start_from` value"
-            )
-        rows, values = Order(points, call.data["order_by"]).first(limit, allowed)
-        records = points.write(rows, call.data, payload=True)
-        for record, value in zip(records, values, strict=True):
-            record["order_value"] = value
-        return {"points": records, "next_page_offset": None}
     order = points.ids.order[points.ids.place_from(offset) if offset is not None else 0 :]
     rows = order[: limit + 1] if allowed is None else order[allowed[order]][: limit + 1]
     following = points.ids[int(rows[limit])] if len(rows) > limit else None
@@ -167,35 +159,10 @@ def _count(call: Call) -> Json:
     return {"count": call.points.index.size if allowed is None else int(allowed.sum())}
 
 
-def _facet(call: Call) -> Json:
-    """Count the points of each value of a payload field."""
-    allowed = call.points.filter(call.data.get("filter"))
-    column = call.points.column(call.data.get("key"))
-    return {"hits": count_values(column, allowed, read_limit(call.data))}
-
-
-def _legacy(verb: str) -> Endpoint:
-    """Answer one request of the endpoints before ``points/query``."""
-    return lambda call: _ranked(call, read_legacy(verb, call.data))
-
-
-def _legacy_batch(verb: str) -> Endpoint:
-    """Answer several of them."""
-    return lambda call: [
-        _ranked(call, read_legacy(verb, read_fields(each))) for each in as_list(_searches(call))
-    ]
-
-
-def _legacy_groups(verb: str) -> Endpoint:
-    """Answer one of them by groups."""
-    return lambda call: _grouped(call, read_legacy(verb, call.data))
-
-
 ENDPOINTS: dict[tuple[str, tuple[str, ...]], Endpoint] = {
     ("GET", ()): lambda call: describe(call.points),
     ("GET", ("exists",)): lambda _call: {"exists": True},
     ("GET", ("aliases",)): lambda _call: {"aliases": []},
-    ("POST", ("facet",)): _facet,
     ("POST", ("points",)): _retrieve,
     ("GET", ("points", "{id}")): _get_point,
     ("POST", ("points", "scroll")): _scroll,
@@ -203,14 +170,9 @@ ENDPOINTS: dict[tuple[str, tuple[str, ...]], Endpoint] = {
     ("POST", ("points", "query")): _query,
     ("POST", ("points", "query", "batch")): _query_batch,
     ("POST", ("points", "query", "groups")): _query_groups,
-    ("POST", ("points", "search")): _legacy("search"),
-    ("POST", ("points", "search", "batch")): _legacy_batch("search"),
-    ("POST", ("points", "search", "groups")): _legacy_groups("search"),
-    ("POST", ("points", "recommend")): _legacy("recommend"),
-    ("POST", ("points", "recommend", "batch")): _legacy_batch("recommend"),
-    ("POST", ("points", "recommend", "groups")): _legacy_groups("recommend"),
-    ("POST", ("points", "discover")): _legacy("discover"),
-    ("POST", ("points", "discover", "batch")): _legacy_batch("discover"),
+    ("POST", ("points", "search")): _search,
+    ("POST", ("points", "search", "batch")): _search_batch,
+    ("POST", ("points", "search", "groups")): _search_groups,
 }
 
 

@@ -68,17 +68,16 @@ class Points:
         if name not in _UNNAMED:
             raise wrong_input(f"Not existing vector name error: {name}")
 
-    def vector_of(self, value: Any) -> NDArray[np.float32]:
-        """Give the stored vector of a point.
+    def row_of(self, value: Any) -> int:
+        """Find the row of a point that a query names.
 
         Raises:
-            RequestError: There is no such point, or the index can't give vectors back.
+            RequestError: There is no such point.
         """
         row = self.ids.row(value)
         if row is None:
             raise not_found(f"No point with id {value} found")
-        vector: NDArray[np.float32] = self.index.vectors(np.array([row]))[0]
-        return vector
+        return row
 
     def read_vector(self, value: Any) -> NDArray[np.float32]:
         """Read a dense vector from a request.

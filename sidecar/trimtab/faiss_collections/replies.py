@@ -5,7 +5,6 @@ src/actix/helpers.rs.
 """
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +84,6 @@ def read_body(body: bytes) -> Json:
 def bad_format(what: object) -> RequestError:
     """Say that a body can't be read."""
     return RequestError(400, f"Format error in JSON body: {what}")
-
-
-def unknown_variant(value: object, known: Iterable[str]) -> RequestError:
-    """Say that one of a few words was expected."""
-    names = ", ".join(f"`{name}`" for name in known)
-    return bad_format(f"unknown variant `{value}`, expected one of {names}")
 
 
 def wrong_input(what: str) -> RequestError:

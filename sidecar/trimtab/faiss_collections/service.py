@@ -12,6 +12,7 @@ from typing import Any
 from trimtab.errors import ConfigError, SidecarError
 from trimtab.faiss_collections.endpoints import Call, find_endpoint
 from trimtab.faiss_collections.points import Points
+from trimtab.faiss_collections.refusals import check_served
 from trimtab.faiss_collections.replies import (
     Reply,
     RequestError,
@@ -138,6 +139,8 @@ class Collections:
     def _collection(self, method: str, name: str, call: tuple[str, ...], body: bytes) -> Any:
         """Answer a request about one collection."""
         endpoint, point_id = find_endpoint(method, call)
+        data = read_body(body) if endpoint is not None and method == "POST" else {}
+        check_served(method, call, data)
         if endpoint is None:
             raise RequestError(
                 403,
@@ -145,7 +148,6 @@ class Collections:
                 f"{method} {'/'.join(call) or 'of the collection itself'} can't be done: rebuild "
                 "the index file and reload, or keep what changes in a Qdrant collection",
             )
-        data = read_body(body) if method == "POST" else {}
         return endpoint(Call(self._served[name], self._find, data, point_id))
 
     def _find(self, name: Any) -> Points:

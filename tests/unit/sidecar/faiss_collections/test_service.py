@@ -153,21 +153,6 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("query", {"query": True}, 400, "untagged enum VectorInput"),
     ("query", {"query": 1.5}, 400, "untagged enum VectorInput"),
     ("query", {"query": {"text": "a", "model": "b"}}, 400, "send its vector instead"),
-    ("query", {"query": {"formula": 1}}, 400, "a formula can't be done"),
-    ("query", {"query": {"relevance_feedback": {}}}, 400, "relevance feedback can't be done"),
-    ("query", {"query": {"text": "words"}, "using": "text"}, 400, "BM25 text query can't be done"),
-    ("query", {"query": {"fusion": "max"}, "prefetch": QUERY}, 400, "unknown variant `max`"),
-    ("query", {"query": {"sample": "best"}}, 400, "unknown variant `best`"),
-    ("query", {"query": {"order_by": {"key": "n", "direction": "up"}}}, 400, "`up`"),
-    ("query", {"query": {"order_by": "text"}}, 400, "no payload has a number or a date"),
-    ("query", {"query": {"order_by": {"key": "n", "start_from": "x"}}}, 400, "date-time: x"),
-    ("query", {"query": {"order_by": {"key": "n", "start_from": []}}}, 400, "StartFrom"),
-    ("query", {"query": {"order_by": 5}}, 400, "missing field `key`"),
-    ("query", {"query": {"recommend": {"positive": [1], "strategy": "x"}}}, 400, "variant `x`"),
-    ("query", {"query": {"recommend": {"positive": [1], "strategy": ["x"]}}}, 400, "Format error"),
-    ("query", {"query": {"recommend": {"strategy": "best_score"}}}, 400, "positive or negative"),
-    ("query", {"query": {"rrf": {"k": 0}}, "prefetch": QUERY}, 422, "rrf.k"),
-    ("query", {"query": {"rrf": {"weights": [1, 2]}}, "prefetch": QUERY}, 400, "one number for"),
     ("query", {"query": {"nearest": [0, 0, 0, 0], "mmr": {"diversity": 2}}}, 422, "diversity"),
     ("query", {"query": 3, "lookup_from": {"collection": "x"}}, 404, "`x` is not a FAISS index"),
     ("query", {"prefetch": [5], "query": 3}, 400, "expected a map"),
@@ -187,7 +172,6 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("search", {"vector": [0, 0, 0, 0]}, 400, "missing field `limit`"),
     ("search", {"vector": "a", "limit": 1}, 400, "NamedVectorStruct"),
     ("search", {"vector": {"name": "x", "vector": [0, 0, 0, 0]}, "limit": 1}, 400, "name error: x"),
-    ("discover", {"limit": 1}, 400, "target and/or context"),
     ("scroll", {"offset": "x"}, 400, "not a valid point ID"),
     ("", {"ids": 5}, 400, "missing field `ids`"),
     ("", {"ids": ["x"]}, 400, "not a valid point ID"),
@@ -241,13 +225,6 @@ def test_a_uuid_of_digits_alone_is_no_number(tmp_path: Path) -> None:
     settings = write_collection(tmp_path, build_index("Flat", VECTORS[:1]), [point_id])
     path = f"{C}/points/{point_id.replace('-', '')}"
     assert ask(Collections.load([settings]), "GET", path)[1]["result"]["id"] == point_id
-
-
-def test_random_points_are_different_ones(served: Collections) -> None:
-    request = {"query": {"sample": "random"}, "limit": 30, "filter": {"must_not": {"has_id": [1]}}}
-    points = ask(served, "POST", C + "/points/query", request)[1]["result"]["points"]
-    found = {point["id"] for point in points}
-    assert (len(points), len(found), 1 in found) == (30, 30, False)
 
 
 def test_groups_and_ids_look_into_other_served_collections(
