@@ -4,10 +4,9 @@ A column is built by one scan, when a filter first asks for its path, and then k
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from trimtab.faiss_collections.paths import find_values, read_path
 from trimtab.faiss_collections.replies import Json
 
 Mask = NDArray[np.bool_]
-T = TypeVar("T")
 Scan = Callable[[], Iterable[tuple[int, Json]]]
 
 _KEPT = 64
@@ -119,8 +117,9 @@ class Table:
         """
         self.n_rows = n_rows
         self._scan = scan
-        self._columns: OrderedDict[str, Column] = OrderedDict()
-        self._parts: OrderedDict[str, tuple[Table, NDArray[np.int64]]] = OrderedDict()
+        self._column = lru_cache(_KEPT)(lambda key: Column(n_rows, scan(), key))
+        self._parts = lru_cache(_KEPT)(self._split)
+        # One scan at a time: two threads would only wait for the same GIL, and scan twice.
         self._lock = threading.Lock()
 
     def column(self, key: str) -> Column:
@@ -129,7 +128,8 @@ class Table:
         Raises:
             RequestError: The path is none.
         """
-        return self._keep(self._columns, key, lambda: Column(self.n_rows, self._scan(), key))
+        with self._lock:
+            return self._column(key)
 
     def parts(self, key: str) -> "tuple[Table, NDArray[np.int64]]":
         """Give the objects of the arrays under a path as rows, and the row that each is part of.
@@ -137,17 +137,8 @@ class Table:
         Raises:
             RequestError: The path is none.
         """
-        return self._keep(self._parts, key, lambda: self._split(key))
-
-    def _keep(self, kept: "OrderedDict[str, T]", key: str, make: Callable[[], T]) -> T:
-        """Make something once; forget what was not asked for longest."""
-        with self._lock:  # one scan at a time: two threads would only wait for the same GIL
-            if key not in kept:
-                kept[key] = make()
-                if len(kept) > _KEPT:
-                    kept.popitem(last=False)
-            kept.move_to_end(key)
-            return kept[key]
+        with self._lock:
+            return self._parts(key)
 
     def _split(self, key: str) -> "tuple[Table, NDArray[np.int64]]":
         """Make a table of array items; ``data`` and ``data[]`` mean the same."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.faiss_collections.arguments import as_list
 from trimtab.faiss_collections.columns import Column, Mask, Table
 from trimtab.faiss_collections.datetimes import read_moment
 from trimtab.faiss_collections.replies import Json, bad_format, invalid, not_served
@@ -61,15 +62,21 @@ class Filter:
             known = ", ".join(_CLAUSES)
             raise bad_format(f"unknown field `{min(unknown)}`, expected one of {known}")
         mask = np.ones(self._table.n_rows, np.bool_)
-        for condition in _as_list(data.get("must")):
+        for condition in as_list(data.get("must")):
             mask &= self._condition(condition)
-        for condition in _as_list(data.get("must_not")):
+        for condition in as_list(data.get("must_not")):
             mask &= ~self._condition(condition)
-        should = _as_list(data.get("should"))
+        should = as_list(data.get("should"))
         if should:  # an empty one says nothing
             mask &= self._count(should) >= 1
-        if data.get("min_should") is not None:
-            mask &= self._min_should(data["min_should"])
+        min_should = data.get("min_should")
+        if min_should is not None:
+            least = min_should.get("min_count") if isinstance(min_should, dict) else None
+            if type(least) is not int:
+                raise bad_format("missing field `min_count`")
+            if least < 1:
+                raise invalid(f"min_should.min_count: value {least} invalid, must be 1 or larger")
+            mask &= self._count(as_list(min_should.get("conditions"))) >= least
         return mask
 
     def _count(self, conditions: Sequence[Any]) -> NDArray[np.int64]:
@@ -78,15 +85,6 @@ class Filter:
         for condition in conditions:
             total += self._condition(condition)
         return total
-
-    def _min_should(self, data: Any) -> Mask:
-        """Mark where at least some conditions hold."""
-        least = data.get("min_count") if isinstance(data, dict) else None
-        if type(least) is not int:
-            raise bad_format("missing field `min_count`")
-        if least < 1:
-            raise invalid(f"min_should.min_count: value {least} invalid, must be 1 or larger")
-        return self._count(_as_list(data.get("conditions"))) >= least
 
     def _condition(self, data: Any) -> Mask:
         """Mark where one condition holds."""
@@ -119,7 +117,7 @@ class Filter:
         """Mark the points of some ids; parts of points have none."""
         mask = np.zeros(self._table.n_rows, np.bool_)
         if self._rows_of is not None:
-            mask[list(self._rows_of(_as_list(values)))] = True
+            mask[list(self._rows_of(as_list(values)))] = True
         return mask
 
     def _has_vector(self, name: Any) -> Mask:
@@ -128,35 +126,26 @@ class Filter:
 
     def _nested(self, data: Any) -> Mask:
         """Mark where one object of an array meets a whole filter."""
-        if not isinstance(data, dict) or not isinstance(data.get("key"), str):
-            raise bad_format("missing field `key`")
-        parts, parents = self._table.parts(data["key"])
+        parts, parents = self._table.parts(_read_key(data))
         mask = np.zeros(self._table.n_rows, np.bool_)
         mask[parents[Filter(parts, None).rows(data.get("filter"))]] = True
         return mask
 
-    def _key_is_empty(self, data: Any) -> Mask:
+    def _is_empty(self, data: Any) -> Mask:
         """Mark where there is nothing under a path."""
-        return self._table.column(_key_of(data)).is_empty
+        return self._table.column(_read_key(data)).is_empty
 
-    def _key_is_null(self, data: Any) -> Mask:
+    def _is_null(self, data: Any) -> Mask:
         """Mark where there is a null under a path."""
-        return self._table.column(_key_of(data)).is_null
+        return self._table.column(_read_key(data)).is_null
 
 
-def _key_of(data: Any) -> str:
+def _read_key(data: Any) -> str:
     """Read ``{"key": PATH}``."""
-    if not isinstance(data, dict) or not isinstance(data.get("key"), str):
+    key = data.get("key") if isinstance(data, dict) else None
+    if not isinstance(key, str):
         raise bad_format("missing field `key`")
-    key: str = data["key"]
     return key
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Read a clause: one condition, or a list of them."""
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 def _match(column: Column, data: Any) -> Mask:
@@ -170,7 +159,7 @@ def _match(column: Column, data: Any) -> Mask:
 def _choose_values(column: Column, values: Any) -> Mask:
     """Choose the distinct values that are among some."""
     chosen = np.zeros(len(column.distinct), np.bool_)
-    for value in _as_list(values):
+    for value in as_list(values):
         code = None if isinstance(value, float | dict | list) else column.code(value)
         if code is not None:
             chosen[code] = True
@@ -213,41 +202,41 @@ def _has_phrase(text: str, wanted: str) -> bool:
 
 def _range(column: Column, data: Any) -> Mask:
     """Mark where a number, or a date, lies between bounds."""
-    bounds = {name: data[name] for name in _BOUNDS if data.get(name) is not None}
-    is_date = any(isinstance(bound, str) for bound in bounds.values())
-    values = column.moments if is_date else column.numbers
-    chosen = ~np.isnan(values)
-    for name, bound in bounds.items():
-        chosen &= _BOUNDS[name](values, _bound(bound, is_date=is_date))
-    return column.where(chosen)
-
-
-def _bound(value: Any, *, is_date: bool) -> float:
-    """Read a bound of a range."""
-    if is_date:
-        moment = read_moment(value) if isinstance(value, str) else None
-        if moment is None:
-            raise bad_format(f"failed to parse date-time: {value}")
-        return moment
-    if type(value) not in {int, float}:
-        raise bad_format("invalid type: expected a number as a bound")
-    return float(value)
+    if any(isinstance(data.get(name), str) for name in _BOUNDS):
+        return column.where(_lie_between(column.moments, data, _read_date))
+    return column.where(_lie_between(column.numbers, data, _read_number))
 
 
 def _values_count(column: Column, data: Any) -> Mask:
     """Mark where a path selects something with so many items; none at all counts as 0."""
-    bounds = {name: data[name] for name in _BOUNDS if data.get(name) is not None}
-
-    def fits(counts: NDArray[np.int64]) -> Mask:
-        chosen = np.ones(len(counts), np.bool_)
-        for name, bound in bounds.items():
-            chosen &= _BOUNDS[name](counts, _bound(bound, is_date=False))
-        return chosen
-
-    mask = np.full(column.n_rows, bool(fits(np.zeros(1, np.int64))[0]))
+    mask = np.full(column.n_rows, _lie_between(np.zeros(1), data, _read_number)[0])
     mask[column.counted_rows] = False
-    mask[column.counted_rows[fits(column.counts)]] = True
+    mask[column.counted_rows[_lie_between(column.counts, data, _read_number)]] = True
     return mask
+
+
+def _lie_between(values: NDArray[Any], data: Any, read: Callable[[Any], float]) -> Mask:
+    """Mark the values that lie between bounds; NaN never does."""
+    mask: Mask = ~np.isnan(values)
+    for name, holds in _BOUNDS.items():
+        if data.get(name) is not None:
+            mask &= holds(values, read(data[name]))
+    return mask
+
+
+def _read_date(bound: Any) -> float:
+    """Read a bound of dates."""
+    moment = read_moment(bound) if isinstance(bound, str) else None
+    if moment is None:
+        raise bad_format(f"failed to parse date-time: {bound}")
+    return moment
+
+
+def _read_number(bound: Any) -> float:
+    """Read a bound of numbers."""
+    if type(bound) not in {int, float}:
+        raise bad_format("invalid type: expected a number as a bound")
+    return float(bound)
 
 
 _MATCHES: dict[str, Callable[[Column, Any], Mask]] = {
@@ -256,7 +245,7 @@ _MATCHES: dict[str, Callable[[Column, Any], Mask]] = {
     "text_any": _choose_texts(_has_any),
     "phrase": _choose_texts(_has_phrase),
     "prefix": _choose_texts(str.startswith),
-    "substring": _choose_texts(lambda text, wanted: wanted in text),
+    "substring": _choose_texts(str.__contains__),
     "any": _choose_values,
     "except": lambda column, values: ~_choose_values(column, values),
 }
@@ -268,8 +257,8 @@ _FIELDS: dict[str, Callable[[Column, Any], Mask]] = {
     "is_null": lambda column, value: column.is_null == bool(value),
 }
 _CONDITIONS: dict[str, Callable[[Filter, Any], Mask]] = {
-    "is_empty": Filter._key_is_empty,
-    "is_null": Filter._key_is_null,
+    "is_empty": Filter._is_empty,
+    "is_null": Filter._is_null,
     "has_id": Filter._has_id,
     "has_vector": Filter._has_vector,
     "nested": Filter._nested,

@@ -7,8 +7,7 @@ the wire, an id is whatever Qdrant takes for one.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -41,19 +40,21 @@ class PointIds:
     An id is kept as a key of 17 bytes, its kind and its value, which sort as Qdrant's ids do.
     """
 
-    def __init__(self, keys: _Keys, where: str, texts: "_Texts | None" = None) -> None:
+    def __init__(
+        self, keys: _Keys, where: str, text_of: Callable[[int], str] | None = None
+    ) -> None:
         """Keep the ids of all rows.
 
         Args:
             keys: One key a row.
             where: Where they come from, for messages.
-            texts: The id of each row as it is written, where some are neither numbers nor UUIDs.
+            text_of: Gives a row's id as it is written; None where all are numbers or UUIDs.
 
         Raises:
             ConfigError: An id stands twice.
         """
         self._keys = keys
-        self._texts = texts
+        self._text_of = text_of
         self.order: NDArray[np.int64] = np.argsort(keys, kind="stable")
         self._sorted = keys[self.order]
         twice = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
@@ -89,11 +90,16 @@ class PointIds:
             has_text = has_text or native is None
             keys += native or _text_key(text)
         array = np.frombuffer(bytes(keys), f"S{_KEY_BYTES}")
-        texts = _Texts(lines, None)
-        if rows is not None:
-            places = np.argsort(rows)
-            array, texts = array[places], _Texts(lines, places)
-        return cls(array, str(path), texts if has_text else None)
+        places = None if rows is None else np.argsort(rows)
+
+        def read_text(row: int) -> str:
+            if places is None:
+                return lines[row].decode()
+            return cut_number(lines[int(places[row])].decode())
+
+        return cls(
+            array if places is None else array[places], str(path), read_text if has_text else None
+        )
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -106,13 +112,13 @@ class PointIds:
     @property
     def has_texts(self) -> bool:
         """Tell whether some ids are texts that a payload has to carry."""
-        return self._texts is not None
+        return self._text_of is not None
 
     def text(self, row: int) -> str | None:
         """Give the text that a row's id was made of; None for numbers and UUIDs."""
-        if self._texts is None:
+        if self._text_of is None:
             return None
-        text = self._texts[row]
+        text = self._text_of(row)
         return text if _native_key(text) is None else None
 
     def row(self, value: Any) -> int | None:
@@ -153,20 +159,6 @@ class PointIds:
         return int(np.searchsorted(self._sorted, _wire_keys(value))[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """The ids of rows as they are written; ``places`` gives each row's line where it is another."""
-
-    lines: Lines
-    places: NDArray[np.int64] | None
-
-    def __getitem__(self, row: int) -> str:
-        """Give the id of a row."""
-        if self.places is None:
-            return self.lines[row].decode()
-        return cut_number(self.lines[int(self.places[row])].decode())
-
-
 def _decode(lines: Lines, path: Path) -> Iterator[str]:
     """Give every line as text."""
     for number, line in enumerate(lines, 1):
@@ -181,11 +173,10 @@ def _decode(lines: Lines, path: Path) -> Iterator[str]:
 def _wire_keys(value: Any) -> _Keys:
     """Read an id as Qdrant does: a number, or a UUID in any of its spellings."""
     if type(value) is int and 0 <= value <= _MAX_NUMBER:
-        key: bytes | None = _NUMBER + value.to_bytes(8) + bytes(8)
+        key = _number_key(value)
+    elif isinstance(value, str) and _SPELLINGS.fullmatch(value):
+        key = _UUID + UUID(value).bytes
     else:
-        is_uuid = isinstance(value, str) and _SPELLINGS.fullmatch(value)
-        key = _UUID + UUID(value).bytes if is_uuid else None
-    if key is None:
         raise bad_format(
             f"value {value} is not a valid point ID, valid values are either an unsigned integer "
             "or a UUID"
@@ -197,8 +188,13 @@ def _native_key(text: str) -> bytes | None:
     """Read a file's id that is a number or a UUID; None for any other text."""
     if text.isascii() and text.isdigit() and (text[0] != "0" or text == "0"):
         number = int(text) if len(text) <= len(str(_MAX_NUMBER)) else _MAX_NUMBER + 1
-        return _NUMBER + number.to_bytes(8) + bytes(8) if number <= _MAX_NUMBER else None
+        return _number_key(number) if number <= _MAX_NUMBER else None
     return _UUID + UUID(text).bytes if _CANONICAL.fullmatch(text) else None
+
+
+def _number_key(number: int) -> bytes:
+    """Write the key of a number."""
+    return _NUMBER + number.to_bytes(8) + bytes(8)
 
 
 def _text_key(text: str) -> bytes:

@@ -1,11 +1,10 @@
-"""Search in one FAISS index, with what Qdrant's queries ask: filters, exactness, any score.
+"""Search in one FAISS index, with what Qdrant's queries ask: filters and exactness.
 
 Scores are similarities here, higher is better: an inner product, or a distance made negative
 (squared, for Euclid). :meth:`VectorIndex.present` makes of them what Qdrant shows.
 """
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,7 @@ from trimtab.faiss_collections.columns import Mask
 from trimtab.faiss_collections.replies import not_served
 from trimtab.faiss_files import IndexFile, Matrix, StoredVectors, import_faiss, open_index
 
-logger = logging.getLogger(__name__)
-
 Scores = NDArray[np.float32]
-Score = Callable[[Matrix], Scores]
-"""Scores a block of vectors of the searching index."""
 
 _BLOCK_ROWS = 8192
 _FEW_ROWS = 10_000
@@ -88,16 +83,14 @@ class VectorIndex:
         self.stored = StoredVectors(self.file)
         self.size = int(self._core.ntotal)
         self.dim = self.stored.dim
+        metric = self._core.metric_type
         known = {faiss.METRIC_L2: "Euclid", faiss.METRIC_L1: "Manhattan"}
-        if self._core.metric_type == faiss.METRIC_INNER_PRODUCT:
-            self.distance = "Cosine" if self.stored.look_normalised() else "Dot"
-        elif self._core.metric_type in known:
-            self.distance = known[self._core.metric_type]
-        else:
+        if metric != faiss.METRIC_INNER_PRODUCT and metric not in known:
             raise ConfigError(
                 f"{path} compares vectors by a metric that Qdrant has not; expected inner product, "
                 "L2 or L1"
             )
+        self.distance = known.get(metric) or ("Cosine" if self.stored.look_normalised() else "Dot")
 
     def prepare(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
         """Carry a query of shape ``(dim,)`` into the space of the searching index."""
@@ -109,16 +102,17 @@ class VectorIndex:
 
     def compare(self, query: NDArray[np.float32], block: Matrix) -> Scores:
         """Compare a prepared query with vectors of the searching index."""
+        scores: Scores
         if self.distance == "Euclid":
-            scores: Scores = -np.asarray(np.square(block - query).sum(axis=1))
+            scores = -np.square(block - query).sum(axis=1)
         elif self.distance == "Manhattan":
-            scores = -np.asarray(np.abs(block - query).sum(axis=1))
+            scores = -np.abs(block - query).sum(axis=1)
         else:
             scores = block @ query
         return scores
 
     def present(self, scores: NDArray[Any]) -> NDArray[Any]:
-        """Turn similarities of a nearest search into the scores that Qdrant shows."""
+        """Turn similarities into the scores that Qdrant shows."""
         if self.distance == "Euclid":
             shown: NDArray[Any] = np.sqrt(np.maximum(-scores, 0))
             return shown
@@ -148,13 +142,15 @@ class VectorIndex:
         n_allowed = self.size if allowed is None else int(np.count_nonzero(allowed))
         k = min(k, n_allowed)
         if not k:
-            return _nothing()
+            return Found(np.zeros(0, np.int64), np.zeros(0, np.float32))
         if self._prefers_scan(k, n_allowed, options):
-            return self.scan(lambda block: self.compare(query, block), k, allowed)
-        if allowed is not None and self.size - n_allowed <= _SPARE:
-            found = self._ask(query, k + self.size - n_allowed, None, options)
+            return self._scan(query, k, allowed)
+        n_barred = self.size - n_allowed
+        if allowed is not None and n_barred <= _SPARE:
+            found = self._ask(query, k + n_barred, None, options)
             if found is not None:
-                found = _keep(found, allowed[found.rows], k)
+                kept = np.flatnonzero(allowed[found.rows])[:k]
+                found = Found(found.rows[kept], found.scores[kept])
         else:
             found = self._ask(query, k, allowed, options)
         if found is not None and len(found.rows) == k:
@@ -165,12 +161,10 @@ class VectorIndex:
         """Tell where comparing one by one is the better search."""
         if not self.stored.can_read:
             return False
-        is_filtered = n_allowed < self.size - _SPARE
-        if is_filtered and n_allowed <= _FEW_ROWS:
-            return True
-        is_graph = isinstance(self._core, self._faiss.IndexHNSW)
-        if is_filtered and is_graph and n_allowed < self.size * _GRAPH_SHARE:
-            return True
+        if n_allowed < self.size - _SPARE:
+            is_graph = isinstance(self._core, self._faiss.IndexHNSW)
+            if n_allowed <= _FEW_ROWS or (is_graph and n_allowed < self.size * _GRAPH_SHARE):
+                return True
         if options.exact and not self._is_exhaustive():
             return True
         return k * 8 > self.size > _BLOCK_ROWS
@@ -187,7 +181,7 @@ class VectorIndex:
     ) -> Found:
         """Search again where the index gave too few rows, or can't leave rows out."""
         if self.stored.can_read:
-            return self.scan(lambda block: self.compare(query, block), k, allowed)
+            return self._scan(query, k, allowed)
         again = self._ask(query, k, allowed, SearchOptions(exact=True))
         if again is not None:
             return again
@@ -198,28 +192,17 @@ class VectorIndex:
             "leave out the filter, or serve an index that keeps its vectors (Flat, HNSW, IVF)",
         )
 
-    def scan(self, score: Score, k: int, allowed: Mask | None) -> Found:
-        """Score rows one by one and keep the best.
-
-        Raises:
-            RequestError: This kind of index can't give its vectors back.
-        """
-        self.require_vectors("comparing with every vector")
-        if allowed is None:
-            rows = np.arange(self.size)
-            starts = range(0, self.size, _BLOCK_ROWS)
-            parts = [
-                score(self.stored.read_block(start, min(start + _BLOCK_ROWS, self.size)))
-                for start in starts
-            ]
-        else:
-            rows = np.flatnonzero(allowed)
-            starts = range(0, len(rows), _BLOCK_ROWS)
-            parts = [
-                score(self.stored.read_core(rows[start : start + _BLOCK_ROWS])) for start in starts
-            ]
-        if not parts:
-            return _nothing()
+    def _scan(self, query: NDArray[np.float32], k: int, allowed: Mask | None) -> Found:
+        """Compare rows one by one and keep the best."""
+        rows = np.arange(self.size) if allowed is None else np.flatnonzero(allowed)
+        parts = []
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            part = rows[start : start + _BLOCK_ROWS]
+            if allowed is None:  # a view, where the index has the vectors as they are
+                block = self.stored.read_block(start, start + len(part))
+            else:
+                block = self.stored.read_core(part)
+            parts.append(self.compare(query, block))
         scores = np.concatenate(parts)
         if k < len(scores):
             best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
@@ -308,13 +291,3 @@ def _one_thread(faiss: Any) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
-
-
-def _keep(found: Found, chosen: Mask, k: int) -> Found:
-    """Keep some rows of an answer, at most ``k``."""
-    return Found(found.rows[chosen][:k], found.scores[chosen][:k])
-
-
-def _nothing() -> Found:
-    """No rows."""
-    return Found(np.zeros(0, np.int64), np.zeros(0, np.float32))

@@ -1,7 +1,5 @@
 """What a served collection says about itself: ``GET /collections/{name}``."""
 
-from typing import Any
-
 from trimtab.faiss_collections.points import Points
 from trimtab.faiss_collections.replies import Json
 
@@ -31,8 +29,8 @@ def describe(points: Points) -> Json:
                 "on_disk_payload": True,
             },
             "hnsw_config": {
-                "m": _links(graph),
-                "ef_construct": int(graph.efConstruction) if graph is not None else 0,
+                "m": 0 if graph is None else int(graph.nb_neighbors(1)),
+                "ef_construct": 0 if graph is None else int(graph.efConstruction),
                 "full_scan_threshold": _FULL_SCAN_THRESHOLD,
                 "max_indexing_threads": 0,
                 "on_disk": True,
@@ -44,11 +42,7 @@ def describe(points: Points) -> Json:
                 "flush_interval_sec": 5,
                 "max_optimization_threads": 0,
             },
-            "wal_config": {
-                "wal_capacity_mb": 1,
-                "wal_segments_ahead": 0,
-                "wal_retain_closed": 1,
-            },
+            "wal_config": {"wal_capacity_mb": 1, "wal_segments_ahead": 0, "wal_retain_closed": 1},
             "quantization_config": None,
             "metadata": {
                 "read_only": True,
@@ -60,8 +54,3 @@ def describe(points: Points) -> Json:
         "payload_schema": {},
         "update_queue": {"length": 0},
     }
-
-
-def _links(graph: Any) -> int:
-    """Read a graph's links per point; 0 for an index without one."""
-    return 0 if graph is None else int(graph.nb_neighbors(1))

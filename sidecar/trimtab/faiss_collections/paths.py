@@ -73,13 +73,13 @@ class PayloadSelector:
         """
         self.is_all = value is True or (value is None and default)
         self.is_none = value is False or (value is None and not default)
-        self._includes = True
+        self._keeps = True
         self._tree: dict[Step, Any] = {}
         if self.is_all or self.is_none:
             return
         if isinstance(value, dict):
-            self._includes = value.get("include") is not None
-            value = value.get("include") if self._includes else value.get("exclude")
+            self._keeps = value.get("include") is not None
+            value = value.get("include") if self._keeps else value.get("exclude")
         if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
             raise bad_format("data did not match any variant of untagged enum WithPayloadInterface")
         self._tree = _grow_tree(value)
@@ -88,7 +88,7 @@ class PayloadSelector:
         """Give the part of a payload that is asked for."""
         if self.is_all:
             return payload
-        chosen: Json = (_include if self._includes else _exclude)(payload, self._tree)
+        chosen: Json = _prune(payload, self._tree, keeps=self._keeps)
         return chosen
 
 
@@ -107,35 +107,22 @@ def _grow_tree(keys: list[str]) -> dict[Step, Any]:
     return tree
 
 
-def _include(value: Any, tree: dict[Step, Any]) -> Any:
-    """Keep what the tree selects; of arrays only ``[]`` does, as in Qdrant's core."""
+def _prune(value: Any, tree: dict[Step, Any], *, keeps: bool) -> Any:
+    """Keep, or drop, what the tree selects; of arrays only ``[]`` does, as in Qdrant's core."""
     if isinstance(value, dict):
-        return {
-            key: each if tree[key] is True else _include(each, tree[key])
-            for key, each in value.items()
-            if key in tree
-        }
+        pruned: Json = {}
+        for key, each in value.items():
+            below = tree.get(key)
+            if isinstance(below, dict):
+                pruned[key] = _prune(each, below, keeps=keeps)
+            elif (below is True) == keeps:
+                pruned[key] = each
+        return pruned
     if isinstance(value, list):
-        below = tree.get(None, {})
-        if below is True or not below:
-            return value if below else []
-        return [_include(each, below) for each in value]
-    return value
-
-
-def _exclude(value: Any, tree: dict[Step, Any]) -> Any:
-    """Drop what the tree selects."""
-    if isinstance(value, dict):
-        return {
-            key: _exclude(each, tree[key]) if key in tree else each
-            for key, each in value.items()
-            if tree.get(key) is not True
-        }
-    if isinstance(value, list):
-        below = tree.get(None, {})
-        if below is True or not below:
-            return [] if below else value
-        return [_exclude(each, below) for each in value]
+        below = tree.get(None)
+        if isinstance(below, dict):
+            return [_prune(each, below, keeps=keeps) for each in value]
+        return value if (below is True) == keeps else []
     return value
 
 
@@ -146,9 +133,7 @@ def wants_vector(data: Json) -> bool:
         RequestError: Another name is asked for.
     """
     value = data.get("with_vector", data.get("with_vectors"))
-    if isinstance(value, list):
-        for name in value:
-            if name != "":
-                raise wrong_input(f"Not existing vector name error: {name}")
-        return bool(value)
+    for name in value if isinstance(value, list) else ():
+        if name != "":
+            raise wrong_input(f"Not existing vector name error: {name}")
     return bool(value)

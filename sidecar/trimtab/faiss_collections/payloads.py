@@ -1,11 +1,10 @@
 """The payload of each row of an index, read from its file when it is asked for."""
 
-import logging
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,34 +16,91 @@ from trimtab.faiss_collections.mapped_lines import Lines
 from trimtab.faiss_collections.paths import PayloadSelector
 from trimtab.faiss_collections.replies import Json
 
-logger = logging.getLogger(__name__)
-
 _ID_KEYS = ("_id", "id")
 _BATCH_ROWS = 4096
 
 
-class PayloadFile(Protocol):
-    """A file of objects, by number from 0."""
+class JsonLinesFile:
+    """JSON Lines: mapped, and a line parsed when it is wanted."""
+
+    def __init__(self, path: Path) -> None:
+        """Find the lines of a file."""
+        self._path = path
+        self.lines = Lines(path)
 
     def __len__(self) -> int:
-        """Count the objects."""
-        ...
+        """Count the lines."""
+        return len(self.lines)
 
     def __iter__(self) -> Iterator[Json]:
-        """Give every object.
-
-        Raises:
-            ConfigError: One is none.
-        """
-        ...
+        """Parse every line."""
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, number: int) -> Json:
-        """Give one object."""
-        ...
+        """Parse one line."""
+        try:
+            found = orjson.loads(self.lines[number])
+        except orjson.JSONDecodeError as error:
+            raise ConfigError(f"{self._path}: line {number + 1} is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise ConfigError(f"{self._path}: line {number + 1} is no JSON object")
+        return found
 
-    def written(self, number: int) -> bytes | None:
-        """Give one object as JSON text; None where the file is not made of that."""
-        ...
+
+class ParquetFile:
+    """Parquet: columns in memory, decoded, and a row made when it is wanted."""
+
+    def __init__(self, path: Path) -> None:
+        """Read a file.
+
+        Raises:
+            ConfigError: It is no Parquet file, or has a column of bytes.
+            MissingExtraError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow as arrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise MissingExtraError(
+                "payloads in Parquet need pyarrow: pip install 'trimtab[parquet]'"
+            ) from error
+        try:
+            self._table = parquet.read_table(path, memory_map=True)
+        except (OSError, arrow.ArrowException) as error:
+            raise ConfigError(f"{path} is not a Parquet file: {error}") from error
+        for column in self._table.schema:
+            if arrow.types.is_binary(column.type) or arrow.types.is_large_binary(column.type):
+                raise ConfigError(f"{path}: column {column.name!r} holds bytes; payloads are JSON")
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return int(self._table.num_rows)
+
+    def __iter__(self) -> Iterator[Json]:
+        """Make every row."""
+        for batch in self._table.to_batches(max_chunksize=_BATCH_ROWS):
+            yield from map(_plain, batch.to_pylist())
+
+    def __getitem__(self, number: int) -> Json:
+        """Make one row."""
+        row: Json = _plain(self._table.slice(number, 1).to_pylist()[0])
+        return row
+
+
+def _plain(value: Any) -> Any:
+    """Turn what Parquet has and JSON has not into what Qdrant would keep."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+PayloadFile = JsonLinesFile | ParquetFile
 
 
 class Payloads:
@@ -90,10 +146,9 @@ class Payloads:
     def select(self, row: int, selector: PayloadSelector) -> Any:
         """Give what an answer carries of a row's payload, ready to be written."""
         place = int(self._places[row])
-        if selector.is_all and self._file is not None and place >= 0 and not self._ids.has_texts:
-            text = self._file.written(place)
-            if text is not None:  # as it stands: neither parsed nor written again
-                return orjson.Fragment(text)
+        is_whole = selector.is_all and not self._ids.has_texts
+        if is_whole and place >= 0 and isinstance(self._file, JsonLinesFile):
+            return orjson.Fragment(self._file.lines[place])  # neither parsed nor written again
         return selector.select(self[row])
 
     def _with_text(self, row: int, payload: Json) -> Json:
@@ -148,91 +203,3 @@ def _id_text(payload: Json, number: int, where: str) -> str | None:
         if value is not None:
             raise ConfigError(f"{where}: line {number}: `{key}` is neither a number nor a text")
     return None
-
-
-class JsonLinesFile:
-    """JSON Lines: mapped, and a line parsed when it is wanted."""
-
-    def __init__(self, path: Path) -> None:
-        """Find the lines of a file."""
-        self._path = path
-        self._lines = Lines(path)
-
-    def __len__(self) -> int:
-        """Count the lines."""
-        return len(self._lines)
-
-    def __iter__(self) -> Iterator[Json]:
-        """Parse every line."""
-        return map(self.__getitem__, range(len(self)))
-
-    def __getitem__(self, number: int) -> Json:
-        """Parse one line."""
-        try:
-            found = orjson.loads(self._lines[number])
-        except orjson.JSONDecodeError as error:
-            raise ConfigError(f"{self._path}: line {number + 1} is no JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise ConfigError(f"{self._path}: line {number + 1} is no JSON object")
-        return found
-
-    def written(self, number: int) -> bytes | None:
-        """Give one line."""
-        return self._lines[number]
-
-
-class ParquetFile:
-    """Parquet: columns in memory, decoded, and a row made when it is wanted."""
-
-    def __init__(self, path: Path) -> None:
-        """Read a file.
-
-        Raises:
-            ConfigError: It is no Parquet file, or has a column of bytes.
-            MissingExtraError: pyarrow is not installed.
-        """
-        try:
-            import pyarrow as arrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise MissingExtraError(
-                "payloads in Parquet need pyarrow: pip install 'trimtab[parquet]'"
-            ) from error
-        try:
-            self._table = parquet.read_table(path, memory_map=True)
-        except (OSError, arrow.ArrowException) as error:
-            raise ConfigError(f"{path} is not a Parquet file: {error}") from error
-        for column in self._table.schema:
-            if arrow.types.is_binary(column.type) or arrow.types.is_large_binary(column.type):
-                raise ConfigError(f"{path}: column {column.name!r} holds bytes; payloads are JSON")
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return int(self._table.num_rows)
-
-    def __iter__(self) -> Iterator[Json]:
-        """Make every row."""
-        for batch in self._table.to_batches(max_chunksize=_BATCH_ROWS):
-            yield from map(_plain, batch.to_pylist())
-
-    def __getitem__(self, number: int) -> Json:
-        """Make one row."""
-        row: Json = _plain(self._table.slice(number, 1).to_pylist()[0])
-        return row
-
-    def written(self, number: int) -> bytes | None:
-        """Parquet is no JSON text."""
-        return None
-
-
-def _plain(value: Any) -> Any:
-    """Turn what Parquet has and JSON has not into what Qdrant would keep."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -37,7 +37,11 @@ class Points:
         """
         self.name = settings.name
         self.index = VectorIndex(settings.index)
-        self.ids = _read_ids(settings, self.index)
+        self.ids = (
+            PointIds.of_numbers(self.index.file.numbers, str(settings.index))
+            if settings.ids is None
+            else PointIds.read(settings.ids, self.index.file)
+        )
         self._payloads = Payloads(self.ids, settings.payload)
         self.table = Table(self.index.size, self._payloads.scan)
 
@@ -136,10 +140,3 @@ class Points:
         """Write the points of some ids, each once, those that exist."""
         rows = list(dict.fromkeys(self.ids.rows(values)))
         return self.write(np.array(rows, np.int64), data, payload=True)
-
-
-def _read_ids(settings: CollectionSettings, index: VectorIndex) -> PointIds:
-    """Read the file of ids, or take the index's own numbers."""
-    if settings.ids is None:
-        return PointIds.of_numbers(index.file.numbers, str(settings.index))
-    return PointIds.read(settings.ids, index.file)
