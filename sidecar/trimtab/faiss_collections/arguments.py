@@ -16,22 +16,14 @@ def as_list(value: Any) -> list[Any]:
 
 
 def read_fields(value: Any) -> Json:
-    """Read an object.
-
-    Raises:
-        RequestError: It is none.
-    """
+    """Read an object."""
     if not isinstance(value, dict):
         raise bad_format("invalid type: expected a map")
     return value
 
 
 def read_number(data: Any, name: str, default: float) -> float:
-    """Read a number that may be left out.
-
-    Raises:
-        RequestError: It is none.
-    """
+    """Read a number that may be left out."""
     value = read_fields(data).get(name)
     if value is None:
         return default
@@ -42,11 +34,7 @@ def read_number(data: Any, name: str, default: float) -> float:
 
 
 def read_count(data: Any, name: str, default: int, least: int = 1) -> int:
-    """Read a whole number that may be left out.
-
-    Raises:
-        RequestError: It is none, or too small.
-    """
+    """Read a whole number that may be left out."""
     value = read_fields(data).get(name)
     if value is None:
         return default
@@ -62,22 +50,9 @@ def read_limit(data: Any) -> int:
     return read_count(data, "limit", read_count(data, "top", DEFAULT_LIMIT))
 
 
-def read_threshold(data: Json) -> float | None:
-    """Read the score that points have to pass."""
-    if data.get("score_threshold") is None:
-        return None
-    return read_number(data, "score_threshold", 0.0)
-
-
 def read_options(data: Any) -> SearchOptions:
-    """Read ``params``; ``nprobe`` is ours, what quantises or indexes in Qdrant says nothing here.
-
-    Raises:
-        RequestError: One is no number, or too small.
-    """
-    if data is None:
-        return SearchOptions()
-    fields = read_fields(data)
+    """Read ``params``: ``nprobe`` is ours; quantisation says nothing here."""
+    fields = {} if data is None else read_fields(data)
     return SearchOptions(
         exact=bool(fields.get("exact")),
         hnsw_ef=read_count(fields, "hnsw_ef", 0) or None,
@@ -86,11 +61,7 @@ def read_options(data: Any) -> SearchOptions:
 
 
 def read_searches(data: Json) -> list[Json]:
-    """Read the requests of a batch.
-
-    Raises:
-        RequestError: There are none, or one is no object.
-    """
+    """Read the requests of a batch."""
     searches = data.get("searches")
     if not isinstance(searches, list):
         raise bad_format("missing field `searches`")
@@ -101,9 +72,6 @@ def read_legacy(data: Json) -> Json:
     """Read a request to ``points/search`` as the query that it means.
 
     Qdrant 1.19 still serves it: src/actix/api/search_api.rs.
-
-    Raises:
-        RequestError: It is malformed.
     """
     if data.get("limit", data.get("top")) is None:
         raise bad_format("missing field `limit`")

@@ -37,11 +37,7 @@ class Column:
     """
 
     def __init__(self, n_rows: int, scan: Iterable[tuple[int, Json]], key: str) -> None:
-        """Collect the values under a path.
-
-        Raises:
-            RequestError: The path is none.
-        """
+        """Collect the values under a path."""
         path = read_path(key)
         self.n_rows = n_rows
         self._codes_by_value: dict[tuple[type, Any], int] = {}
@@ -94,15 +90,14 @@ class Column:
     @cached_property
     def numbers(self) -> NDArray[np.float64]:
         """The distinct values as numbers; NaN for what is none."""
-        found = (float(value) if type(value) in {int, float} else np.nan for value in self.distinct)
-        return np.fromiter(found, np.float64, len(self.distinct))
+        values = [value if type(value) in {int, float} else None for value in self.distinct]
+        return np.array(values, np.float64)  # makes NaN of None
 
     @cached_property
     def moments(self) -> NDArray[np.float64]:
         """The distinct values as microseconds since 1970; NaN for what is no date."""
-        found = (read_moment(value) if isinstance(value, str) else None for value in self.distinct)
-        values = (np.nan if moment is None else moment for moment in found)
-        return np.fromiter(values, np.float64, len(self.distinct))
+        values = [read_moment(each) if isinstance(each, str) else None for each in self.distinct]
+        return np.array(values, np.float64)
 
 
 class Table:
@@ -123,20 +118,12 @@ class Table:
         self._lock = threading.Lock()
 
     def column(self, key: str) -> Column:
-        """Give the column of a path.
-
-        Raises:
-            RequestError: The path is none.
-        """
+        """Give the column of a path."""
         with self._lock:
             return self._column(key)
 
     def parts(self, key: str) -> "tuple[Table, NDArray[np.int64]]":
-        """Give the objects of the arrays under a path as rows, and the row that each is part of.
-
-        Raises:
-            RequestError: The path is none.
-        """
+        """Give the objects of the arrays under a path as rows, and the row that each is part of."""
         with self._lock:
             return self._parts(key)
 

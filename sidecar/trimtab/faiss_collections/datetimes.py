@@ -19,18 +19,11 @@ def read_moment(text: str) -> int | None:
     found = _FORM.fullmatch(text)
     if found is None:
         return None
-    year, month, day, hour, minute, second, fraction, offset = found.groups()
+    *parts, fraction, offset = found.groups()
+    micros = int((fraction or "0")[:6].ljust(6, "0"))
     try:
-        moment = datetime(
-            int(year),
-            int(month),
-            int(day),
-            int(hour or 0),
-            int(minute or 0),
-            int(second or 0),
-            int((fraction or "0")[:6].ljust(6, "0")),
-            tzinfo=_read_offset(offset),
-        )
+        year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+        moment = datetime(year, month, day, hour, minute, second, micros, _read_offset(offset))
         return (moment - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
         return None

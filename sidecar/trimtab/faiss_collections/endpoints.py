@@ -51,36 +51,6 @@ class Call:
 Endpoint = Callable[[Call], Any]
 
 
-def _query(call: Call) -> Json:
-    """Answer one query."""
-    return {"points": _rank(call, call.data)}
-
-
-def _query_batch(call: Call) -> list[Json]:
-    """Answer several queries."""
-    return [{"points": _rank(call, each)} for each in read_searches(call.data)]
-
-
-def _query_groups(call: Call) -> Json:
-    """Answer one query by groups."""
-    return {"groups": _rank_groups(call, call.data)}
-
-
-def _search(call: Call) -> list[Json]:
-    """Answer one request of the endpoints before ``points/query``."""
-    return _rank(call, read_legacy(call.data))
-
-
-def _search_batch(call: Call) -> list[list[Json]]:
-    """Answer several of them."""
-    return [_rank(call, read_legacy(each)) for each in read_searches(call.data)]
-
-
-def _search_groups(call: Call) -> Json:
-    """Answer one of them by groups."""
-    return {"groups": _rank_groups(call, read_legacy(call.data))}
-
-
 def _rank(call: Call, data: Json) -> list[Json]:
     """Answer one query with its points."""
     offset = read_count(data, "offset", 0, least=0)
@@ -96,7 +66,7 @@ def _write_found(points: Points, found: Found, data: Json) -> list[Json]:
     return records
 
 
-def _rank_groups(call: Call, data: Json) -> list[Json]:
+def _rank_groups(call: Call, data: Json) -> Json:
     """Answer one query by groups, each with the point that it is called after if asked for."""
     groups: list[Json] = [
         {"id": value, "hits": _write_found(call.points, found, data)}
@@ -108,7 +78,7 @@ def _rank_groups(call: Call, data: Json) -> list[Json]:
         other = call.find(lookup.get("collection"))
         for group in groups:
             group.update(_look_up(other, group["id"], lookup))
-    return groups
+    return {"groups": groups}
 
 
 def _look_up(points: Points, value: Any, lookup: Json) -> Json:
@@ -167,12 +137,18 @@ ENDPOINTS: dict[tuple[str, tuple[str, ...]], Endpoint] = {
     ("GET", ("points", "{id}")): _get_point,
     ("POST", ("points", "scroll")): _scroll,
     ("POST", ("points", "count")): _count,
-    ("POST", ("points", "query")): _query,
-    ("POST", ("points", "query", "batch")): _query_batch,
-    ("POST", ("points", "query", "groups")): _query_groups,
-    ("POST", ("points", "search")): _search,
-    ("POST", ("points", "search", "batch")): _search_batch,
-    ("POST", ("points", "search", "groups")): _search_groups,
+    ("POST", ("points", "query")): lambda call: {"points": _rank(call, call.data)},
+    ("POST", ("points", "query", "batch")): lambda call: [
+        {"points": _rank(call, each)} for each in read_searches(call.data)
+    ],
+    ("POST", ("points", "query", "groups")): lambda call: _rank_groups(call, call.data),
+    ("POST", ("points", "search")): lambda call: _rank(call, read_legacy(call.data)),
+    ("POST", ("points", "search", "batch")): lambda call: [
+        _rank(call, read_legacy(each)) for each in read_searches(call.data)
+    ],
+    ("POST", ("points", "search", "groups")): lambda call: _rank_groups(
+        call, read_legacy(call.data)
+    ),
 }
 
 

@@ -17,16 +17,13 @@ from trimtab.faiss_collections.columns import Column, Mask, Table
 from trimtab.faiss_collections.datetimes import read_moment
 from trimtab.faiss_collections.replies import Json, bad_format, invalid, not_served
 
-RowsOf = Callable[[Sequence[Any]], Sequence[int]]
-"""The rows of some ids."""
+Choose = Callable[[Column, Any], Mask]
+"""Marks a column's rows, or its distinct values, by what a condition says."""
 
 _CLAUSES = ("must", "should", "must_not", "min_should")
 _BOUNDS: dict[str, Callable[[Any, Any], Any]] = {
-    "gte": operator.ge,
-    "gt": operator.gt,
-    "lte": operator.le,
-    "lt": operator.lt,
-}
+    "gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt,
+}  # fmt: skip
 _GEO = ("geo_bounding_box", "geo_radius", "geo_polygon")
 _TOKENS = re.compile(r"[^\W_]+")  # the server's word tokenizer: lib/segment, tokenizers/mod.rs
 _NO_CONDITION = (
@@ -39,26 +36,21 @@ _NO_CONDITION = (
 class Filter:
     """Evaluates filters over one table."""
 
-    def __init__(self, table: Table, rows_of: RowsOf | None) -> None:
+    def __init__(self, table: Table, rows_of: Callable[[Sequence[Any]], list[int]] | None) -> None:
         """Keep what filters are asked about.
 
         Args:
             table: The payloads.
-            rows_of: Finds points by id; None where rows are no points but parts of some.
+            rows_of: Finds rows by id; None where rows are no points but parts of some.
         """
         self._table = table
         self._rows_of = rows_of
 
     def rows(self, data: Any) -> Mask:
-        """Mark the rows that a filter lets pass.
-
-        Raises:
-            RequestError: It is malformed, or asks for what can't be done here.
-        """
+        """Mark the rows that a filter lets pass."""
         if not isinstance(data, dict):
             raise bad_format("invalid type: expected struct Filter")
-        unknown = set(data) - set(_CLAUSES)
-        if unknown:
+        if unknown := set(data) - set(_CLAUSES):
             known = ", ".join(_CLAUSES)
             raise bad_format(f"unknown field `{min(unknown)}`, expected one of {known}")
         mask = np.ones(self._table.n_rows, np.bool_)
@@ -117,7 +109,7 @@ class Filter:
         """Mark the points of some ids; parts of points have none."""
         mask = np.zeros(self._table.n_rows, np.bool_)
         if self._rows_of is not None:
-            mask[list(self._rows_of(as_list(values)))] = True
+            mask[self._rows_of(as_list(values))] = True
         return mask
 
     def _has_vector(self, name: Any) -> Mask:
@@ -130,14 +122,6 @@ class Filter:
         mask = np.zeros(self._table.n_rows, np.bool_)
         mask[parents[Filter(parts, None).rows(data.get("filter"))]] = True
         return mask
-
-    def _is_empty(self, data: Any) -> Mask:
-        """Mark where there is nothing under a path."""
-        return self._table.column(_read_key(data)).is_empty
-
-    def _is_null(self, data: Any) -> Mask:
-        """Mark where there is a null under a path."""
-        return self._table.column(_read_key(data)).is_null
 
 
 def _read_key(data: Any) -> str:
@@ -166,7 +150,7 @@ def _choose_values(column: Column, values: Any) -> Mask:
     return chosen
 
 
-def _choose_texts(is_chosen: Callable[[str, Any], bool]) -> Callable[[Column, Any], Mask]:
+def _choose_texts(is_chosen: Callable[[str, str], bool]) -> Choose:
     """Make a choice among the distinct texts."""
 
     def choose(column: Column, wanted: Any) -> Mask:
@@ -177,27 +161,20 @@ def _choose_texts(is_chosen: Callable[[str, Any], bool]) -> Callable[[Column, An
     return choose
 
 
-def _tokens(text: str) -> list[str]:
+def _choose_words(is_chosen: Callable[[list[str], list[str]], bool]) -> Choose:
+    """Make a choice among the distinct texts by the words in them, and those looked for."""
+    return _choose_texts(lambda text, wanted: is_chosen(_split(text), _split(wanted)))
+
+
+def _split(text: str) -> list[str]:
     """Split a text into words."""
     return [token.lower() for token in _TOKENS.findall(text)]
 
 
-def _has_all(text: str, wanted: str) -> bool:
-    """Tell whether every word stands in a text."""
-    words = _tokens(wanted)
-    return bool(words) and set(words) <= set(_tokens(text))
-
-
-def _has_any(text: str, wanted: str) -> bool:
-    """Tell whether one of some words stands in a text."""
-    return not set(_tokens(wanted)).isdisjoint(_tokens(text))
-
-
-def _has_phrase(text: str, wanted: str) -> bool:
-    """Tell whether words follow one another in a text."""
-    words, all_words = _tokens(wanted), _tokens(text)
-    starts = range(len(all_words) - len(words) + 1)
-    return bool(words) and any(all_words[at : at + len(words)] == words for at in starts)
+def _has_phrase(words: list[str], wanted: list[str]) -> bool:
+    """Tell whether words follow one another in others."""
+    starts = range(len(words) - len(wanted) + 1)
+    return bool(wanted) and any(words[at : at + len(wanted)] == wanted for at in starts)
 
 
 def _range(column: Column, data: Any) -> Mask:
@@ -239,17 +216,17 @@ def _read_number(bound: Any) -> float:
     return float(bound)
 
 
-_MATCHES: dict[str, Callable[[Column, Any], Mask]] = {
+_MATCHES: dict[str, Choose] = {
     "value": lambda column, value: _choose_values(column, [value]),
-    "text": _choose_texts(_has_all),
-    "text_any": _choose_texts(_has_any),
-    "phrase": _choose_texts(_has_phrase),
+    "text": _choose_words(lambda words, wanted: bool(wanted) and set(wanted) <= set(words)),
+    "text_any": _choose_words(lambda words, wanted: not set(wanted).isdisjoint(words)),
+    "phrase": _choose_words(_has_phrase),
     "prefix": _choose_texts(str.startswith),
     "substring": _choose_texts(str.__contains__),
     "any": _choose_values,
     "except": lambda column, values: ~_choose_values(column, values),
 }
-_FIELDS: dict[str, Callable[[Column, Any], Mask]] = {
+_FIELDS: dict[str, Choose] = {
     "match": _match,
     "range": _range,
     "values_count": _values_count,
@@ -257,8 +234,8 @@ _FIELDS: dict[str, Callable[[Column, Any], Mask]] = {
     "is_null": lambda column, value: column.is_null == bool(value),
 }
 _CONDITIONS: dict[str, Callable[[Filter, Any], Mask]] = {
-    "is_empty": Filter._is_empty,
-    "is_null": Filter._is_null,
+    "is_empty": lambda at, data: at._field({"key": _read_key(data), "is_empty": True}),
+    "is_null": lambda at, data: at._field({"key": _read_key(data), "is_null": True}),
     "has_id": Filter._has_id,
     "has_vector": Filter._has_vector,
     "nested": Filter._nested,

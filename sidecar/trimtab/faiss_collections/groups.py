@@ -26,14 +26,14 @@ def rank_groups(points: Points, query: Query, data: Json) -> list[tuple[Any, Fou
 
     Returns:
         Each group's value and points, the group with the best point first.
-
-    Raises:
-        RequestError: The field is missing or no path, or the query can't be answered.
     """
-    if data.get("group_by") is None:
+    key = data.get("group_by")
+    if key is None:
         raise bad_format("missing field `group_by`")
+    if not isinstance(key, str):
+        raise bad_format("invalid type: expected a string as path into the payload")
     size, limit = read_count(data, "group_size", GROUP_SIZE), read_limit(data)
-    column = points.column(data["group_by"])
+    column = points.table.column(key)
     can_join = _find_joining(column, points.filter(data.get("filter")))
     joining = can_join[column.rows]
     rows, codes = column.rows[joining], column.codes[joining]

@@ -134,11 +134,7 @@ class PointIds:
         return None
 
     def rows(self, values: Iterable[Any]) -> list[int]:
-        """Find the rows of those of some ids that exist.
-
-        Raises:
-            RequestError: One is no id.
-        """
+        """Find the rows of those of some ids that exist."""
         return [row for row in map(self.row, values) if row is not None]
 
     def rows_of_texts(self, texts: Sequence[str]) -> NDArray[np.int64]:
@@ -151,11 +147,7 @@ class PointIds:
         return np.where(self._sorted[places] == wanted, self.order[places], -1)
 
     def place_from(self, value: Any) -> int:
-        """Find where in ``order`` the ids from this one on begin.
-
-        Raises:
-            RequestError: It is no id.
-        """
+        """Find where in ``order`` the ids from this one on begin."""
         return int(np.searchsorted(self._sorted, _wire_keys(value))[0])
 
 

@@ -1,8 +1,4 @@
-"""Search in one FAISS index, with what Qdrant's queries ask: filters and exactness.
-
-Scores are similarities here, higher is better: an inner product, or a distance made negative
-(squared, for Euclid). :meth:`VectorIndex.present` makes of them what Qdrant shows.
-"""
+"""Search in one FAISS index, with what Qdrant's queries ask: filters and exactness."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,15 +42,10 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows with their scores, best first.
-
-    Attributes:
-        rows: Row numbers.
-        scores: Similarities, higher is better.
-    """
+    """Rows with the scores that Qdrant shows, best first."""
 
     rows: NDArray[np.int64]
-    scores: NDArray[Any]
+    scores: Scores
 
 
 class VectorIndex:
@@ -67,6 +58,7 @@ class VectorIndex:
         dim: Values in a query.
         distance: Qdrant's word for how vectors are compared: ``Cosine``, ``Dot``, ``Euclid`` or
             ``Manhattan``.
+        is_lower_better: True for the latter two.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,6 +82,7 @@ class VectorIndex:
                 f"{path} compares vectors by a metric that Qdrant has not; expected inner product, "
                 "L2 or L1"
             )
+        self.is_lower_better = metric in known
         self.distance = known.get(metric) or ("Cosine" if self.stored.look_normalised() else "Dot")
 
     def prepare(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,7 +94,10 @@ class VectorIndex:
         return prepared
 
     def compare(self, query: NDArray[np.float32], block: Matrix) -> Scores:
-        """Compare a prepared query with vectors of the searching index."""
+        """Give the similarities of a prepared query with vectors of the searching index.
+
+        Higher is better: an inner product, or a distance made negative (squared, for Euclid).
+        """
         scores: Scores
         if self.distance == "Euclid":
             scores = -np.square(block - query).sum(axis=1)
@@ -111,19 +107,8 @@ class VectorIndex:
             scores = block @ query
         return scores
 
-    def present(self, scores: NDArray[Any]) -> NDArray[Any]:
-        """Turn similarities into the scores that Qdrant shows."""
-        if self.distance == "Euclid":
-            shown: NDArray[Any] = np.sqrt(np.maximum(-scores, 0))
-            return shown
-        return -scores if self.distance == "Manhattan" else scores
-
     def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        allowed: Mask | None,
-        options: SearchOptions,
+        self, query: NDArray[np.float32], k: int, allowed: Mask | None, options: SearchOptions
     ) -> Found:
         """Find the rows nearest to a prepared query.
 
@@ -135,9 +120,6 @@ class VectorIndex:
             k: Rows to find.
             allowed: Rows that may be found; None for all.
             options: How thorough to be.
-
-        Raises:
-            RequestError: This kind of index can't do it.
         """
         n_allowed = self.size if allowed is None else int(np.count_nonzero(allowed))
         k = min(k, n_allowed)
@@ -145,17 +127,18 @@ class VectorIndex:
             return Found(np.zeros(0, np.int64), np.zeros(0, np.float32))
         if self._prefers_scan(k, n_allowed, options):
             return self._scan(query, k, allowed)
-        n_barred = self.size - n_allowed
-        if allowed is not None and n_barred <= _SPARE:
-            found = self._ask(query, k + n_barred, None, options)
-            if found is not None:
-                kept = np.flatnonzero(allowed[found.rows])[:k]
-                found = Found(found.rows[kept], found.scores[kept])
-        else:
-            found = self._ask(query, k, allowed, options)
+        found = self._ask(query, k, allowed, options)
         if found is not None and len(found.rows) == k:
             return found
-        return self._search_thoroughly(query, k, allowed, found)
+        if self.stored.can_read:
+            return self._scan(query, k, allowed)
+        found = self._ask(query, k, allowed, SearchOptions(exact=True)) or found
+        if found is None:
+            raise not_served(
+                f"a filtered search in {self.file.kind}",
+                "leave out the filter, or serve an index that keeps its vectors (Flat, HNSW, IVF)",
+            )
+        return found
 
     def _prefers_scan(self, k: int, n_allowed: int, options: SearchOptions) -> bool:
         """Tell where comparing one by one is the better search."""
@@ -176,22 +159,6 @@ class VectorIndex:
             return isinstance(faiss.downcast_index(self._core.quantizer), faiss.IndexFlat)
         return isinstance(self._core, faiss.IndexFlatCodes)
 
-    def _search_thoroughly(
-        self, query: NDArray[np.float32], k: int, allowed: Mask | None, found: Found | None
-    ) -> Found:
-        """Search again where the index gave too few rows, or can't leave rows out."""
-        if self.stored.can_read:
-            return self._scan(query, k, allowed)
-        again = self._ask(query, k, allowed, SearchOptions(exact=True))
-        if again is not None:
-            return again
-        if found is not None:
-            return found
-        raise not_served(
-            f"a filtered search in {self.file.kind}",
-            "leave out the filter, or serve an index that keeps its vectors (Flat, HNSW, IVF)",
-        )
-
     def _scan(self, query: NDArray[np.float32], k: int, allowed: Mask | None) -> Found:
         """Compare rows one by one and keep the best."""
         rows = np.arange(self.size) if allowed is None else np.flatnonzero(allowed)
@@ -208,14 +175,15 @@ class VectorIndex:
             best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
             rows, scores = rows[best], scores[best]
         order = np.lexsort((rows, -scores))
-        return Found(rows[order], scores[order])
+        scores = scores[order]
+        return self._show(rows[order], -scores if self.is_lower_better else scores)
+
+    def _show(self, rows: NDArray[np.int64], scores: Scores) -> Found:
+        """Turn FAISS's scores into Qdrant's, which takes the root for Euclid."""
+        return Found(rows, np.sqrt(np.maximum(scores, 0)) if self.distance == "Euclid" else scores)
 
     def require_vectors(self, what: str) -> None:
-        """Refuse what needs stored vectors where they can't be read.
-
-        Raises:
-            RequestError: They can't.
-        """
+        """Refuse what needs stored vectors where they can't be read."""
         if not self.stored.can_read:
             raise not_served(
                 f"{what} in {self.file.kind}, which can't give its vectors back,",
@@ -224,11 +192,7 @@ class VectorIndex:
             )
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:
-        """Read vectors back as they were added, as well as the index knows them.
-
-        Raises:
-            RequestError: This kind of index can't give them back.
-        """
+        """Read vectors back as they were added, as well as the index knows them."""
         self.require_vectors("giving vectors")
         if not self.stored.can_give:
             raise not_served(
@@ -241,11 +205,15 @@ class VectorIndex:
         self, query: NDArray[np.float32], k: int, allowed: Mask | None, options: SearchOptions
     ) -> Found | None:
         """Let faiss search; None where it can't leave rows out."""
-        selector = None if allowed is None else self._selector(allowed)
+        n_barred = 0 if allowed is None else self.size - int(np.count_nonzero(allowed))
+        selector = None
+        if allowed is not None and n_barred > _SPARE:
+            selector = self._select(allowed)
+            n_barred = 0
         try:
             with _one_thread(self._faiss):
                 params = self._params(self._core, selector, options)
-                scores, labels = self._core.search(query[None], k, params=params)
+                scores, labels = self._core.search(query[None], k + n_barred, params=params)
         except RuntimeError:
             if selector is None:
                 raise
@@ -254,9 +222,12 @@ class VectorIndex:
         rows, scores = labels[0][is_found], scores[0][is_found]
         if self.file.labels is not None:
             rows = np.searchsorted(self.file.labels, rows)
-        return Found(rows, scores if self.distance in {"Cosine", "Dot"} else -scores)
+        if allowed is not None and n_barred:
+            kept = np.flatnonzero(allowed[rows])[:k]
+            rows, scores = rows[kept], scores[kept]
+        return self._show(rows, scores)
 
-    def _selector(self, allowed: Mask) -> Any:
+    def _select(self, allowed: Mask) -> Any:
         """Write rows as faiss wants them."""
         if self.file.labels is not None:
             return self._faiss.IDSelectorBatch(self.file.labels[allowed])

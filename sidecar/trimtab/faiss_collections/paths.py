@@ -9,38 +9,30 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from trimtab.faiss_collections.replies import Json, bad_format, wrong_input
+from trimtab.faiss_collections.replies import Json, bad_format
 
 Step = str | int | None
 """A key, a position in an array, or None for each item of one."""
 
-_KEY = re.compile(r'"([^"]*)"|([\w-]+)')
-_BRACKETS = re.compile(r"\[([0-9]*)\]", re.ASCII)
+_STEP = re.compile(r'(?:^|(?!^)\.)(?:"([^"]*)"|([\w-]+))|(?!^)\[([0-9]*)\]')
 
 
 @lru_cache(maxsize=1024)
 def read_path(text: str) -> tuple[Step, ...]:
-    """Read a path.
-
-    Raises:
-        RequestError: It is none.
-    """
+    """Read a path."""
     steps: list[Step] = []
     at = 0
-    while True:
-        key = _KEY.match(text, at)
-        if key is None:
+    while at < len(text) or not steps:
+        found = _STEP.match(text, at)
+        if found is None:
             raise bad_format(f"`{text}` is not a valid path into a payload")
-        steps.append(key[1] if key[1] is not None else key[2])
-        at = key.end()
-        while brackets := _BRACKETS.match(text, at):
-            steps.append(int(brackets[1]) if brackets[1] else None)
-            at = brackets.end()
-        if at == len(text):
-            return tuple(steps)
-        if text[at] != ".":
-            raise bad_format(f"`{text}` is not a valid path into a payload")
-        at += 1
+        quoted, plain, position = found.groups()
+        if position is None:
+            steps.append(plain if quoted is None else quoted)
+        else:
+            steps.append(int(position) if position else None)
+        at = found.end()
+    return tuple(steps)
 
 
 def find_values(payload: Any, path: tuple[Step, ...]) -> list[Any]:
@@ -66,11 +58,7 @@ class PayloadSelector:
     """What of a payload an answer carries: ``with_payload``."""
 
     def __init__(self, value: Any, *, default: bool) -> None:
-        """Read ``true``, ``false``, a list of paths, or ``include`` or ``exclude`` with one.
-
-        Raises:
-            RequestError: It is none of these.
-        """
+        """Read ``true``, ``false``, a list of paths, or ``include`` or ``exclude`` with one."""
         self.is_all = value is True or (value is None and default)
         self.is_none = value is False or (value is None and not default)
         self._keeps = True
@@ -124,16 +112,3 @@ def _prune(value: Any, tree: dict[Step, Any], *, keeps: bool) -> Any:
             return [_prune(each, below, keeps=keeps) for each in value]
         return value if (below is True) == keeps else []
     return value
-
-
-def wants_vector(data: Json) -> bool:
-    """Read ``with_vector``: yes, no, or a list of names, of which a FAISS index has only "".
-
-    Raises:
-        RequestError: Another name is asked for.
-    """
-    value = data.get("with_vector", data.get("with_vectors"))
-    for name in value if isinstance(value, list) else ():
-        if name != "":
-            raise wrong_input(f"Not existing vector name error: {name}")
-    return bool(value)

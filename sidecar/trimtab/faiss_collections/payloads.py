@@ -28,13 +28,9 @@ class JsonLinesFile:
         self._path = path
         self.lines = Lines(path)
 
-    def __len__(self) -> int:
-        """Count the lines."""
-        return len(self.lines)
-
     def __iter__(self) -> Iterator[Json]:
         """Parse every line."""
-        return map(self.__getitem__, range(len(self)))
+        return map(self.__getitem__, range(len(self.lines)))
 
     def __getitem__(self, number: int) -> Json:
         """Parse one line."""
@@ -71,10 +67,6 @@ class ParquetFile:
         for column in self._table.schema:
             if arrow.types.is_binary(column.type) or arrow.types.is_large_binary(column.type):
                 raise ConfigError(f"{path}: column {column.name!r} holds bytes; payloads are JSON")
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return int(self._table.num_rows)
 
     def __iter__(self) -> Iterator[Json]:
         """Make every row."""

@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.faiss_collections.columns import Column, Mask, Table
+from trimtab.faiss_collections.columns import Mask, Table
 from trimtab.faiss_collections.filters import Filter
 from trimtab.faiss_collections.ids import PointIds
 from trimtab.faiss_collections.index import VectorIndex
-from trimtab.faiss_collections.paths import PayloadSelector, wants_vector
+from trimtab.faiss_collections.paths import PayloadSelector
 from trimtab.faiss_collections.payloads import Payloads
-from trimtab.faiss_collections.replies import Json, bad_format, not_found, not_served, wrong_input
+from trimtab.faiss_collections.replies import Json, bad_format, not_served, wrong_input
 from trimtab.settings import CollectionSettings
-
-_UNNAMED = ("", None)
 
 
 class Points:
@@ -46,49 +44,16 @@ class Points:
         self.table = Table(self.index.size, self._payloads.scan)
 
     def filter(self, data: Any) -> Mask | None:
-        """Mark the rows that a filter lets pass; None where there is no filter.
-
-        Raises:
-            RequestError: It can't be applied.
-        """
+        """Mark the rows that a filter lets pass; None where there is no filter."""
         return None if data is None else Filter(self.table, self.ids.rows).rows(data)
 
-    def column(self, key: Any) -> Column:
-        """Give the values of a path.
-
-        Raises:
-            RequestError: It is no path.
-        """
-        if not isinstance(key, str):
-            raise bad_format("invalid type: expected a string as path into the payload")
-        return self.table.column(key)
-
     def check_name(self, name: Any) -> None:
-        """Refuse a vector name: a FAISS index has one vector, without a name.
-
-        Raises:
-            RequestError: There is a name.
-        """
-        if name not in _UNNAMED:
+        """Refuse a vector name: a FAISS index has one vector, without a name."""
+        if name not in ("", None):
             raise wrong_input(f"Not existing vector name error: {name}")
 
-    def row_of(self, value: Any) -> int:
-        """Find the row of a point that a query names.
-
-        Raises:
-            RequestError: There is no such point.
-        """
-        row = self.ids.row(value)
-        if row is None:
-            raise not_found(f"No point with id {value} found")
-        return row
-
     def read_vector(self, value: Any) -> NDArray[np.float32]:
-        """Read a dense vector from a request.
-
-        Raises:
-            RequestError: It is none, or has another width than the index.
-        """
+        """Read a dense vector from a request."""
         if isinstance(value, dict):
             if isinstance(value.get("model"), str):
                 raise not_served("embedding a text or an image", "send its vector instead")
@@ -120,12 +85,12 @@ class Points:
             rows: The points' rows.
             data: The request: ``with_payload`` and ``with_vector``.
             payload: Whether payloads are given where the request does not say.
-
-        Raises:
-            RequestError: The request is malformed, or the index can't give vectors back.
         """
         selector = PayloadSelector(data.get("with_payload"), default=payload)
-        vectors = self.index.vectors(rows) if wants_vector(data) and len(rows) else None
+        wanted = data.get("with_vector", data.get("with_vectors"))
+        for name in wanted if isinstance(wanted, list) else ():
+            self.check_name(name)
+        vectors = self.index.vectors(rows) if wanted and len(rows) else None
         records: list[Json] = []
         for place, row in enumerate(rows.tolist()):
             record: Json = {"id": self.ids[row]}

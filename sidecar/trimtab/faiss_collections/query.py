@@ -15,12 +15,11 @@ from trimtab.faiss_collections.arguments import (
     read_limit,
     read_number,
     read_options,
-    read_threshold,
 )
 from trimtab.faiss_collections.columns import Mask
 from trimtab.faiss_collections.index import Found, SearchOptions
 from trimtab.faiss_collections.points import Points
-from trimtab.faiss_collections.replies import Json, bad_format, invalid, wrong_input
+from trimtab.faiss_collections.replies import Json, bad_format, invalid, not_found, wrong_input
 
 FindPoints = Callable[[Any], Points]
 """Another served collection by name, for ``lookup_from``."""
@@ -47,9 +46,6 @@ class Query:
 
         Returns:
             Rows with the scores that Qdrant shows, without the request's offset.
-
-        Raises:
-            RequestError: The query is malformed, or can't be answered by this index.
         """
         if data.get("shard_key") is not None:
             raise wrong_input(f"collection {self._points.name} has no shard keys")
@@ -93,7 +89,9 @@ class Query:
                     f"Vector dimension error: expected dim: {self._index.dim}, "
                     f"got {source.index.dim}"
                 )
-        row = source.row_of(value)
+        row = source.ids.row(value)
+        if row is None:
+            raise not_found(f"No point with id {value} found")
         vector = self._index.prepare(source.index.vectors(np.array([row]))[0])
         return vector, row if source is self._points else None
 
@@ -117,13 +115,12 @@ class Query:
         if as_list(data.get("prefetch")):
             options = SearchOptions(exact=True)
         found = self._index.search(vector, k, allowed, options)
-        threshold = read_threshold(data)
-        shown = self._index.present(found.scores)
-        if threshold is None:
-            return Found(found.rows, shown)
-        nearer = np.less if self._index.distance in {"Euclid", "Manhattan"} else np.greater
-        kept = np.logical_and.accumulate(nearer(shown, np.float32(threshold)))
-        return Found(found.rows[kept], shown[kept])
+        if data.get("score_threshold") is None:
+            return found
+        threshold = np.float32(read_number(data, "score_threshold", 0.0))
+        nearer = np.less if self._index.is_lower_better else np.greater
+        kept = np.logical_and.accumulate(nearer(found.scores, threshold))
+        return Found(found.rows[kept], found.scores[kept])
 
     def _diverse(
         self, vector: NDArray[np.float32], mmr: Any, limit: int, allowed: Mask | None, data: Json

@@ -64,10 +64,8 @@ def _find(call: tuple[str, ...], data: Json) -> Iterator[str]:
 
 
 def _find_variant(query: Any) -> Iterator[str]:
-    """Name what a query is that is no vector, no id and not ``nearest``."""
-    if not isinstance(query, dict) or "indices" in query or isinstance(query.get("model"), str):
-        return
-    if query.get("nearest") is None:  # which the server tries first
+    """Name what a query is that is no vector, no id, not ``nearest`` and no text to embed."""
+    if isinstance(query, dict) and query.get("nearest") is None and query.get("model") is None:
         yield from (words for name, words in _QUERIES.items() if query.get(name) is not None)
 
 

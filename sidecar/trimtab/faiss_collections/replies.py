@@ -36,6 +36,8 @@ class Reply:
 class RequestError(SidecarError):
     """A request about a served collection that is answered with an error of Qdrant's form.
 
+    Whatever reads a part of a request raises it, and :mod:`service` answers it.
+
     Attributes:
         status: HTTP status.
     """
@@ -53,12 +55,8 @@ def write_result(result: Any, started: float) -> Reply:
 
 def write_error(error: RequestError, started: float) -> Reply:
     """Wrap an error."""
-    content = {
-        "status": {"error": str(error)},
-        "result": None,
-        "time": time.perf_counter() - started,
-    }
-    return write_json(content, error.status)
+    took = time.perf_counter() - started
+    return write_json({"status": {"error": str(error)}, "result": None, "time": took}, error.status)
 
 
 def write_json(content: Any, status: int = 200) -> Reply:
@@ -67,11 +65,7 @@ def write_json(content: Any, status: int = 200) -> Reply:
 
 
 def read_body(body: bytes) -> Json:
-    """Read the object that every POST of Qdrant's takes.
-
-    Raises:
-        RequestError: It is none.
-    """
+    """Read the object that every POST of Qdrant's takes."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -6,7 +6,7 @@ import pytest
 from qdrant_client.local.json_path_parser import JsonPathItemType, parse_json_path
 from qdrant_client.local.payload_value_extractor import value_by_key
 
-from trimtab.faiss_collections.paths import PayloadSelector, find_values, read_path, wants_vector
+from trimtab.faiss_collections.paths import PayloadSelector, find_values, read_path
 from trimtab.faiss_collections.replies import RequestError
 
 PAYLOAD = {
@@ -59,13 +59,3 @@ def test_selectors_know_all_and_none(value: Any, default: bool, chosen: tuple[bo
 def test_malformed_selectors_are_refused(value: Any) -> None:
     with pytest.raises(RequestError, match="WithPayloadInterface"):
         PayloadSelector(value, default=False)
-
-
-def test_vectors_are_asked_for_by_either_word() -> None:
-    assert [wants_vector(each) for each in ({}, {"with_vector": True}, {"with_vectors": True})] == [
-        False, True, True,
-    ]  # fmt: skip
-    assert wants_vector({"with_vector": [""]})
-    assert not wants_vector({"with_vector": []})
-    with pytest.raises(RequestError, match="Not existing vector name error: image"):
-        wants_vector({"with_vector": ["image"]})

@@ -173,6 +173,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("search", {"vector": "a", "limit": 1}, 400, "NamedVectorStruct"),
     ("search", {"vector": {"name": "x", "vector": [0, 0, 0, 0]}, "limit": 1}, 400, "name error: x"),
     ("scroll", {"offset": "x"}, 400, "not a valid point ID"),
+    ("", {"ids": [3], "with_vector": ["image"]}, 400, "Not existing vector name error: image"),
     ("", {"ids": 5}, 400, "missing field `ids`"),
     ("", {"ids": ["x"]}, 400, "not a valid point ID"),
 ]
@@ -225,6 +226,23 @@ def test_a_uuid_of_digits_alone_is_no_number(tmp_path: Path) -> None:
     settings = write_collection(tmp_path, build_index("Flat", VECTORS[:1]), [point_id])
     path = f"{C}/points/{point_id.replace('-', '')}"
     assert ask(Collections.load([settings]), "GET", path)[1]["result"]["id"] == point_id
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_given"),
+    [
+        ({}, False),
+        ({"with_vector": True}, True),
+        ({"with_vectors": True}, True),
+        ({"with_vector": [""]}, True),
+        ({"with_vector": []}, False),
+    ],
+)
+def test_vectors_are_asked_for_by_either_word(
+    served: Collections, asked: dict[str, Any], is_given: bool
+) -> None:
+    point = ask(served, "POST", C + "/points", {"ids": [3], **asked})[1]["result"][0]
+    assert ("vector" in point) is is_given
 
 
 def test_groups_and_ids_look_into_other_served_collections(
