@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from trimtab.faiss_collections.arguments import as_list, read_count, read_limit
 from trimtab.faiss_collections.columns import Column, Mask
 from trimtab.faiss_collections.index import Found
-from trimtab.faiss_collections.points import Points
 from trimtab.faiss_collections.query import Query
 from trimtab.faiss_collections.replies import Json, bad_format
 
@@ -18,7 +17,7 @@ _TYPES = (int, str)
 Rows = NDArray[np.int64]
 
 
-def rank_groups(points: Points, query: Query, data: Json) -> list[tuple[Any, Found]]:
+def rank_groups(query: Query, data: Json) -> list[tuple[Any, Found]]:
     """Search, more and more points, until the groups are full or there is no more.
 
     A point joins one group for each of its values. One that has a value which is neither a whole
@@ -33,8 +32,8 @@ def rank_groups(points: Points, query: Query, data: Json) -> list[tuple[Any, Fou
     if not isinstance(key, str):
         raise bad_format("invalid type: expected a string as path into the payload")
     size, limit = read_count(data, "group_size", GROUP_SIZE), read_limit(data)
-    column = points.table.column(key)
-    can_join = _find_joining(column, points.filter(data.get("filter")))
+    column = query.points.table.column(key)
+    can_join = _find_joining(column, query.points.filter(data.get("filter")))
     joining = can_join[column.rows]
     rows, codes = column.rows[joining], column.codes[joining]
     sizes = np.minimum(np.bincount(codes, minlength=len(column.distinct)), size)
@@ -66,13 +65,13 @@ def _find_joining(column: Column, allowed: Mask | None) -> Mask:
 
 
 def _group(found: Rows, rows: Rows, codes: Rows, sizes: Rows, limit: int) -> dict[int, list[int]]:
-    """Give the places of found points by group, the group with the best point first.
+    """Give the places of found rows by group, the group with the best first.
 
     Args:
         found: Rows, best first.
         rows: Row of each occurrence of a value, ascending.
         codes: The value of each.
-        sizes: Points that the group of each value takes.
+        sizes: Places that the group of each value has.
         limit: Groups.
     """
     groups: dict[int, list[int]] = {}

@@ -1,18 +1,17 @@
 """What a served collection says about itself: ``GET /collections/{name}``."""
 
-from trimtab.faiss_collections.points import Points
+from trimtab.faiss_collections.index import VectorIndex
 from trimtab.faiss_collections.replies import Json
 
 _FULL_SCAN_THRESHOLD = 10_000
 
 
-def describe(points: Points) -> Json:
+def describe(index: VectorIndex) -> Json:
     """Write a collection's information in the form that Qdrant's clients read.
 
     What FAISS has no word for says that there is nothing of it; ``config.metadata`` tells what the
     index really is.
     """
-    index = points.index
     graph = getattr(index.file.core, "hnsw", None)
     return {
         "status": "green",

@@ -59,11 +59,11 @@ class PayloadSelector:
 
     def __init__(self, value: Any, *, default: bool) -> None:
         """Read ``true``, ``false``, a list of paths, or ``include`` or ``exclude`` with one."""
-        self.is_all = value is True or (value is None and default)
-        self.is_none = value is False or (value is None and not default)
+        value = default if value is None else value
+        self.is_all, self.is_none = value is True, value is False
         self._keeps = True
         self._tree: dict[Step, Any] = {}
-        if self.is_all or self.is_none:
+        if isinstance(value, bool):
             return
         if isinstance(value, dict):
             self._keeps = value.get("include") is not None

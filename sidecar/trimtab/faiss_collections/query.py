@@ -21,20 +21,22 @@ from trimtab.faiss_collections.index import Found, SearchOptions
 from trimtab.faiss_collections.points import Points
 from trimtab.faiss_collections.replies import Json, bad_format, invalid, not_found, wrong_input
 
-FindPoints = Callable[[Any], Points]
-"""Another served collection by name, for ``lookup_from``."""
-
 _DEFAULT_DIVERSITY = 0.5
 
 
 class Query:
-    """Answers queries over one collection."""
+    """Answers queries over one collection.
 
-    def __init__(self, points: Points, find: FindPoints) -> None:
-        """Keep the points, and how those of another collection are found."""
-        self._points = points
+    Attributes:
+        points: The collection.
+        find: Finds another served collection by name, or refuses.
+    """
+
+    def __init__(self, points: Points, find: Callable[[Any], Points]) -> None:
+        """Keep what queries are asked about."""
+        self.points = points
+        self.find = find
         self._index = points.index
-        self._find = find
 
     def rank(self, data: Json, limit: int, inherited: Mask | None = None) -> Found:
         """Answer a query with its prefetches.
@@ -48,8 +50,8 @@ class Query:
             Rows with the scores that Qdrant shows, without the request's offset.
         """
         if data.get("shard_key") is not None:
-            raise wrong_input(f"collection {self._points.name} has no shard keys")
-        allowed = _both(inherited, self._points.filter(data.get("filter")))
+            raise wrong_input(f"collection {self.points.name} has no shard keys")
+        allowed = _both(inherited, self.points.filter(data.get("filter")))
         prefetches = as_list(data.get("prefetch"))
         if data.get("query") is None:
             if prefetches:
@@ -67,7 +69,7 @@ class Query:
 
     def _by_id(self, limit: int, allowed: Mask | None) -> Found:
         """Give points in the order of their ids, with the score that Qdrant gives unscored ones."""
-        order = self._points.ids.order
+        order = self.points.ids.order
         rows = (order if allowed is None else order[allowed[order]])[:limit]
         return Found(rows, np.ones(len(rows), np.float32))
 
@@ -76,13 +78,13 @@ class Query:
 
         A query does not find the points that it names.
         """
-        self._points.check_name(data.get("using"))
+        self.points.check_name(data.get("using"))
         if not isinstance(value, int | str) or isinstance(value, bool):
-            return self._index.prepare(self._points.read_vector(value)), None
-        source = self._points
+            return self._index.prepare(self.points.read_vector(value)), None
+        source = self.points
         lookup = data.get("lookup_from")
         if lookup is not None:
-            source = self._find(read_fields(lookup).get("collection"))
+            source = self.find(read_fields(lookup).get("collection"))
             source.check_name(lookup.get("vector"))
             if source.index.dim != self._index.dim:
                 raise wrong_input(
@@ -93,7 +95,7 @@ class Query:
         if row is None:
             raise not_found(f"No point with id {value} found")
         vector = self._index.prepare(source.index.vectors(np.array([row]))[0])
-        return vector, row if source is self._points else None
+        return vector, row if source is self.points else None
 
     def _prefetch(self, prefetches: list[Any], allowed: Mask | None) -> Mask:
         """Mark what the prefetches find."""

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from trimtab.errors import ConfigError, SidecarError
-from trimtab.faiss_collections.endpoints import Call, find_endpoint
+from trimtab.faiss_collections.endpoints import find_endpoint
 from trimtab.faiss_collections.points import Points
+from trimtab.faiss_collections.query import Query
 from trimtab.faiss_collections.refusals import check_served
 from trimtab.faiss_collections.replies import (
     Reply,
@@ -138,7 +139,7 @@ class Collections:
 
     def _collection(self, method: str, name: str, call: tuple[str, ...], body: bytes) -> Any:
         """Answer a request about one collection."""
-        endpoint, point_id = find_endpoint(method, call)
+        endpoint = find_endpoint(method, call)
         data = read_body(body) if endpoint is not None and method == "POST" else {}
         check_served(method, call, data)
         if endpoint is None:
@@ -148,7 +149,7 @@ class Collections:
                 f"{method} {'/'.join(call) or 'of the collection itself'} can't be done: rebuild "
                 "the index file and reload, or keep what changes in a Qdrant collection",
             )
-        return endpoint(Call(self._served[name], self._find, data, point_id))
+        return endpoint(Query(self._served[name], self._find), data)
 
     def _find(self, name: Any) -> Points:
         """Find another collection that a request mentions."""
