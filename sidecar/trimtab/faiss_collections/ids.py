@@ -81,7 +81,7 @@ class PointIds:
             ConfigError: It can't be read, has another number of lines, an empty one, or an id
                 twice, or can't tell which rows it names.
         """
-        lines = Lines(path)
+        lines = Lines.map(path)
         rows = read_id_lines(_decode(lines, path), file, path)
         keys, has_text = bytearray(), False
         for line in _decode(lines, path):

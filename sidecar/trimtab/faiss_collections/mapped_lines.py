@@ -1,4 +1,4 @@
-"""A text file by line, without its content in memory: mapped, with the place of every line."""
+"""A text by line: a mapped file, so that its content is not in memory, with every line's place."""
 
 import mmap
 from collections.abc import Iterator
@@ -13,26 +13,28 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines:
-    """The lines of one file, by number from 0.
+    """The lines of one text, by number from 0."""
 
-    The file is mapped: replace it by renaming another over it, never write into it.
-    """
+    def __init__(self, text: mmap.mmap | bytes) -> None:
+        """Find the lines of a text."""
+        self._text = text
+        self._ends = _find_ends(text)
 
-    def __init__(self, path: Path) -> None:
-        """Map a file and find its lines.
+    @classmethod
+    def map(cls, path: Path) -> "Lines":
+        """Map a file: replace it by renaming another over it, never write into it.
 
         Raises:
             ConfigError: It can't be read.
         """
         try:
             with path.open("rb") as file:
-                size = path.stat().st_size
-                self._text: mmap.mmap | bytes = (
-                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+                is_empty = not path.stat().st_size  # which can't be mapped
+                return cls(
+                    b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 )
         except OSError as error:
             raise ConfigError(f"can't read {path}: {error.strerror or error}") from error
-        self._ends = _find_ends(self._text)
 
     def __len__(self) -> int:
         """Count the lines; empty ones at the end are none."""

@@ -24,7 +24,7 @@ from trimtab.faiss_collections.mapped_lines import Lines
 def test_lines_are_found(tmp_path: Path, text: bytes, lines: list[bytes]) -> None:
     path = tmp_path / "lines"
     path.write_bytes(text)
-    found = Lines(path)
+    found = Lines.map(path)
     assert (len(found), list(found)) == (len(lines), lines)
 
 
@@ -32,9 +32,9 @@ def test_lines_are_found_across_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("trimtab.faiss_collections.mapped_lines._BLOCK_BYTES", 3)
     path = tmp_path / "lines"
     path.write_bytes(b"one\n\nthree\nfour")
-    assert list(Lines(path)) == [b"one", b"", b"three", b"four"]
+    assert list(Lines.map(path)) == [b"one", b"", b"three", b"four"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"can't read .*absent: No such file"):
-        Lines(tmp_path / "absent")
+        Lines.map(tmp_path / "absent")
