@@ -130,17 +130,13 @@ class Table:
     def _split(self, key: str) -> "tuple[Table, NDArray[np.int64]]":
         """Make a table of array items; ``data`` and ``data[]`` mean the same."""
         path = read_path(key)
-        steps = path[:-1] if path[-1] is None else path
+        steps = path if path[-1] is None else (*path, None)
 
         def items() -> Iterator[tuple[int, Json]]:
             for row, payload in self._scan():
-                for value in find_values(payload, steps):
-                    for item in value if isinstance(value, list) else ():
-                        if isinstance(item, dict):
-                            yield row, item
-
-        def numbered() -> Iterator[tuple[int, Json]]:
-            return ((number, item) for number, (_, item) in enumerate(items()))
+                for item in find_values(payload, steps):
+                    if isinstance(item, dict):
+                        yield row, item
 
         parents = np.array([row for row, _ in items()], np.int64)
-        return Table(len(parents), numbered), parents
+        return Table(len(parents), lambda: enumerate(item for _, item in items())), parents

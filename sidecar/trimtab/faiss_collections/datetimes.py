@@ -11,7 +11,6 @@ _FORM = re.compile(
     re.ASCII,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def read_moment(text: str) -> int | None:
@@ -24,7 +23,7 @@ def read_moment(text: str) -> int | None:
     try:
         year, month, day, hour, minute, second = (int(part or 0) for part in parts)
         moment = datetime(year, month, day, hour, minute, second, micros, _read_offset(offset))
-        return (moment - _EPOCH) // _MICROSECOND
+        return (moment - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         return None
 

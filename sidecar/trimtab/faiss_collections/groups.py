@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.faiss_collections.arguments import as_list, read_count, read_limit
-from trimtab.faiss_collections.columns import Column, Mask
 from trimtab.faiss_collections.index import Found
 from trimtab.faiss_collections.query import Query
 from trimtab.faiss_collections.replies import Json, bad_format
@@ -33,7 +32,11 @@ def rank_groups(query: Query, data: Json) -> list[tuple[Any, Found]]:
         raise bad_format("invalid type: expected a string as path into the payload")
     size, limit = read_count(data, "group_size", GROUP_SIZE), read_limit(data)
     column = query.points.table.column(key)
-    can_join = _find_joining(column, query.points.filter(data.get("filter")))
+    fits = column.choose(lambda value: type(value) in _TYPES)
+    can_join = column.where(fits) & ~column.where(~fits)
+    allowed = query.points.filter(data.get("filter"))
+    if allowed is not None:
+        can_join &= allowed
     joining = can_join[column.rows]
     rows, codes = column.rows[joining], column.codes[joining]
     sizes = np.minimum(np.bincount(codes, minlength=len(column.distinct)), size)
@@ -42,9 +45,10 @@ def rank_groups(query: Query, data: Json) -> list[tuple[Any, Found]]:
     prefetch = [
         {**each, "limit": read_limit(each) * size} for each in as_list(data.get("prefetch"))
     ]
+    request = {**data, "filter": None, "prefetch": prefetch}
     wanted = limit * size
     while True:
-        found = query.rank({**data, "prefetch": prefetch}, wanted, can_join)
+        found = query.rank(request, wanted, can_join)
         groups = _group(found.rows, rows, codes, sizes, limit)
         are_full = len(groups) == n_groups and all(
             len(places) == sizes[code] for code, places in groups.items()
@@ -55,13 +59,6 @@ def rank_groups(query: Query, data: Json) -> list[tuple[Any, Found]]:
                 for code, places in groups.items()
             ]
         wanted *= _GROWTH
-
-
-def _find_joining(column: Column, allowed: Mask | None) -> Mask:
-    """Mark the rows that may join groups."""
-    fits = column.choose(lambda value: type(value) in _TYPES)
-    can_join = column.where(fits) & ~column.where(~fits)
-    return can_join if allowed is None else can_join & allowed
 
 
 def _group(found: Rows, rows: Rows, codes: Rows, sizes: Rows, limit: int) -> dict[int, list[int]]:

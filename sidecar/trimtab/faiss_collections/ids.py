@@ -83,23 +83,19 @@ class PointIds:
         """
         lines = Lines.map(path)
         rows = read_id_lines(_decode(lines, path), file, path)
+        cut = str if rows is None else cut_number
+        places = range(len(lines)) if rows is None else np.argsort(rows)
         keys, has_text = bytearray(), False
         for line in _decode(lines, path):
-            text = line if rows is None else cut_number(line)
-            native = _native_key(text)
+            native = _native_key(cut(line))
             has_text = has_text or native is None
-            keys += native or _text_key(text)
-        array = np.frombuffer(bytes(keys), f"S{_KEY_BYTES}")
-        places = None if rows is None else np.argsort(rows)
+            keys += native or _text_key(cut(line))
 
-        def read_text(row: int) -> str:
-            if places is None:
-                return lines[row].decode()
-            return cut_number(lines[int(places[row])].decode())
+        def text_of(row: int) -> str:
+            return cut(lines[int(places[row])].decode())
 
-        return cls(
-            array if places is None else array[places], str(path), read_text if has_text else None
-        )
+        in_file = np.frombuffer(bytes(keys), f"S{_KEY_BYTES}")
+        return cls(in_file[places], str(path), text_of if has_text else None)
 
     def __len__(self) -> int:
         """Count the rows."""

@@ -208,8 +208,7 @@ class VectorIndex:
         n_barred = 0 if allowed is None else self.size - int(np.count_nonzero(allowed))
         selector = None
         if allowed is not None and n_barred > _SPARE:
-            selector = self._select(allowed)
-            n_barred = 0
+            selector, n_barred = self._select(allowed), 0
         try:
             with _one_thread(self._faiss):
                 params = self._params(self._core, selector, options)

@@ -20,13 +20,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back to the client.
-
-    Attributes:
-        status: HTTP status.
-        body: The whole body.
-        content_type: Its media type.
-    """
+    """What goes back to the client: HTTP status, the whole body, and its media type."""
 
     status: int
     body: bytes

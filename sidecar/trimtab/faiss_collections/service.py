@@ -75,7 +75,14 @@ class Collections:
                     f"[[collection]] name {each.name!r}; expected a name that stands once"
                 )
             started = time.perf_counter()
-            points = served[each.name] = _open(each)
+            try:
+                points = served[each.name] = Points(each)
+            except SidecarError:
+                raise
+            except Exception as error:  # of the libraries that read the files
+                raise ConfigError(
+                    f"[[collection]] {each.name!r} can't be opened: {describe_error(error)}"
+                ) from error
             logger.info(
                 "collection opened",
                 extra={
@@ -134,8 +141,7 @@ class Collections:
         except (RuntimeError, MemoryError, ConfigError) as error:  # faiss, or a file that changed
             logger.exception("a collection can't answer")
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            failed = RequestError(500, f"Service internal error: {text}")
-            return write_error(failed, started)
+            return write_error(RequestError(500, f"Service internal error: {text}"), started)
 
     def _collection(self, method: str, name: str, call: tuple[str, ...], body: bytes) -> Any:
         """Answer a request about one collection."""
@@ -184,19 +190,3 @@ class Collections:
                 "[upstream] to have one behind it",
             )
         raise not_found(f"Collection `{parts[1]}` doesn't exist!")
-
-
-def _open(settings: CollectionSettings) -> Points:
-    """Open a collection's files; an error of the libraries that read them names the collection.
-
-    Raises:
-        SidecarError: They can't be used.
-    """
-    try:
-        return Points(settings)
-    except SidecarError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"[[collection]] {settings.name!r} can't be opened: {describe_error(error)}"
-        ) from error
