@@ -60,12 +60,17 @@ def read_options(data: Any) -> SearchOptions:
     )
 
 
+def read_list(data: Json, name: str) -> list[Any]:
+    """Read a list that has to be there."""
+    values = data.get(name)
+    if not isinstance(values, list):
+        raise bad_format(f"missing field `{name}`")
+    return values
+
+
 def read_searches(data: Json) -> list[Json]:
     """Read the requests of a batch."""
-    searches = data.get("searches")
-    if not isinstance(searches, list):
-        raise bad_format("missing field `searches`")
-    return [read_fields(each) for each in searches]
+    return [read_fields(each) for each in read_list(data, "searches")]
 
 
 def read_legacy(data: Json) -> Json:

@@ -10,14 +10,14 @@ from trimtab.faiss_collections.arguments import (
     read_fields,
     read_legacy,
     read_limit,
+    read_list,
     read_searches,
 )
 from trimtab.faiss_collections.groups import rank_groups
 from trimtab.faiss_collections.index import Found
-from trimtab.faiss_collections.info import describe
 from trimtab.faiss_collections.points import Points
 from trimtab.faiss_collections.query import Query
-from trimtab.faiss_collections.replies import Json, RequestError, bad_format, bad_request, not_found
+from trimtab.faiss_collections.replies import Json, RequestError, bad_request, not_found
 
 VERSION = 0
 """Qdrant numbers the updates of a point; the points of an index file have none."""
@@ -48,8 +48,7 @@ def _rank_groups(query: Query, data: Json) -> Json:
         {"id": value, "hits": _write_found(query.points, found, data)}
         for value, found in rank_groups(query, data)
     ]
-    lookup = data.get("with_lookup")
-    if lookup is not None:
+    if (lookup := data.get("with_lookup")) is not None:
         lookup = {"collection": lookup} if isinstance(lookup, str) else read_fields(lookup)
         other = query.find(lookup.get("collection"))
         for group in groups:
@@ -64,14 +63,6 @@ def _look_up(points: Points, value: Any, lookup: Json) -> Json:
     except RequestError:
         return {}
     return {} if row is None else {"lookup": points.retrieve([value], lookup)[0]}
-
-
-def _retrieve(query: Query, data: Json) -> list[Json]:
-    """Give points by their ids."""
-    values = data.get("ids")
-    if not isinstance(values, list):
-        raise bad_format("missing field `ids`")
-    return query.points.retrieve(values, data)
 
 
 def _get_point(points: Points, name: str) -> Json:
@@ -105,10 +96,10 @@ def _count(query: Query, data: Json) -> Json:
 
 
 ENDPOINTS: dict[tuple[str, tuple[str, ...]], Endpoint] = {
-    ("GET", ()): lambda query, _data: describe(query.points.index),
+    ("GET", ()): lambda query, _data: query.points.describe(),
     ("GET", ("exists",)): lambda _query, _data: {"exists": True},
     ("GET", ("aliases",)): lambda _query, _data: {"aliases": []},
-    ("POST", ("points",)): _retrieve,
+    ("POST", ("points",)): lambda query, data: query.points.retrieve(read_list(data, "ids"), data),
     ("POST", ("points", "scroll")): _scroll,
     ("POST", ("points", "count")): _count,
     ("POST", ("points", "query")): lambda query, data: {"points": _rank(query, data)},

@@ -58,11 +58,9 @@ class Filter:
             mask &= self._condition(condition)
         for condition in as_list(data.get("must_not")):
             mask &= ~self._condition(condition)
-        should = as_list(data.get("should"))
-        if should:  # an empty one says nothing
+        if should := as_list(data.get("should")):  # an empty one says nothing
             mask &= self._count(should) >= 1
-        min_should = data.get("min_should")
-        if min_should is not None:
+        if (min_should := data.get("min_should")) is not None:
             least = min_should.get("min_count") if isinstance(min_should, dict) else None
             if type(least) is not int:
                 raise bad_format("missing field `min_count`")

@@ -98,14 +98,12 @@ class VectorIndex:
 
         Higher is better: an inner product, or a distance made negative (squared, for Euclid).
         """
-        scores: Scores
-        if self.distance == "Euclid":
-            scores = -np.square(block - query).sum(axis=1)
-        elif self.distance == "Manhattan":
-            scores = -np.abs(block - query).sum(axis=1)
-        else:
-            scores = block @ query
-        return scores
+        if not self.is_lower_better:
+            products: Scores = block @ query
+            return products
+        gaps = block - query
+        distances: Scores = (np.square if self.distance == "Euclid" else np.abs)(gaps).sum(axis=1)
+        return -distances
 
     def search(
         self, query: NDArray[np.float32], k: int, allowed: Mask | None, options: SearchOptions
@@ -148,9 +146,8 @@ class VectorIndex:
             is_graph = isinstance(self._core, self._faiss.IndexHNSW)
             if n_allowed <= _FEW_ROWS or (is_graph and n_allowed < self.size * _GRAPH_SHARE):
                 return True
-        if options.exact and not self._is_exhaustive():
-            return True
-        return k * 8 > self.size > _BLOCK_ROWS
+        is_short = options.exact and not self._is_exhaustive()
+        return is_short or k * 8 > self.size > _BLOCK_ROWS
 
     def _is_exhaustive(self) -> bool:
         """Tell whether the index itself can compare with every vector."""

@@ -61,10 +61,9 @@ def _find_ends(text: mmap.mmap | bytes) -> np.ndarray:
     if text and text[-1:] != b"\n":
         found.append(np.array([len(text)]))
     ends = np.concatenate(found) if found else np.zeros(0, np.int64)
-    last = len(ends)
-    while last:
-        start = int(ends[last - 2]) + 1 if last > 1 else 0
-        if text[start : int(ends[last - 1])].strip():
+    while len(ends):
+        start = int(ends[-2]) + 1 if len(ends) > 1 else 0
+        if text[start : int(ends[-1])].strip():
             break
-        last -= 1
-    return ends[:last]
+        ends = ends[:-1]
+    return ends

@@ -5,7 +5,6 @@ lib/segment/src/json_path.
 """
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -39,19 +38,12 @@ def find_values(payload: Any, path: tuple[Step, ...]) -> list[Any]:
     """Give every value that a path selects, arrays whole."""
     found = [payload]
     for step in path:
-        found = [after for value in found for after in _take(value, step)]
+        if isinstance(step, str):
+            found = [each[step] for each in found if isinstance(each, dict) and step in each]
+        else:
+            which = slice(None) if step is None else slice(step, step + 1)
+            found = [item for each in found if isinstance(each, list) for item in each[which]]
     return found
-
-
-def _take(value: Any, step: Step) -> Sequence[Any]:
-    """Follow one step."""
-    if isinstance(step, str):
-        return (value[step],) if isinstance(value, dict) and step in value else ()
-    if not isinstance(value, list):
-        return ()
-    if step is None:
-        return value
-    return (value[step],) if step < len(value) else ()
 
 
 class PayloadSelector:
@@ -72,12 +64,9 @@ class PayloadSelector:
             raise bad_format("data did not match any variant of untagged enum WithPayloadInterface")
         self._tree = _grow_tree(value)
 
-    def select(self, payload: Json) -> Json:
+    def select(self, payload: Json) -> Any:
         """Give the part of a payload that is asked for."""
-        if self.is_all:
-            return payload
-        chosen: Json = _prune(payload, self._tree, keeps=self._keeps)
-        return chosen
+        return payload if self.is_all else _prune(payload, self._tree, keeps=self._keeps)
 
 
 def _grow_tree(keys: list[str]) -> dict[Step, Any]:
@@ -87,10 +76,8 @@ def _grow_tree(keys: list[str]) -> dict[Step, Any]:
         *parents, last = read_path(key)
         node: Any = tree
         for part in parents:
-            node = node.setdefault(part, {})
-            if node is True:
-                break
-        else:
+            node = node if node is True else node.setdefault(part, {})
+        if node is not True:
             node[last] = True
     return tree
 

@@ -62,7 +62,10 @@ class Query:
         if named is not None:
             allowed = _both(allowed, np.arange(self._index.size) != named)
         if prefetches:
-            allowed = self._prefetch(prefetches, allowed)
+            candidates = np.zeros(self._index.size, np.bool_)
+            for each in prefetches:
+                candidates[self.rank(read_fields(each), read_limit(each), allowed).rows] = True
+            allowed = candidates
         if mmr is None:
             return self._search(vector, limit, allowed, data)
         return self._diverse(vector, mmr, limit, allowed, data)
@@ -82,8 +85,7 @@ class Query:
         if not isinstance(value, int | str) or isinstance(value, bool):
             return self._index.prepare(self.points.read_vector(value)), None
         source = self.points
-        lookup = data.get("lookup_from")
-        if lookup is not None:
+        if (lookup := data.get("lookup_from")) is not None:
             source = self.find(read_fields(lookup).get("collection"))
             source.check_name(lookup.get("vector"))
             if source.index.dim != self._index.dim:
@@ -96,13 +98,6 @@ class Query:
             raise not_found(f"No point with id {value} found")
         vector = self._index.prepare(source.index.vectors(np.array([row]))[0])
         return vector, row if source is self.points else None
-
-    def _prefetch(self, prefetches: list[Any], allowed: Mask | None) -> Mask:
-        """Mark what the prefetches find."""
-        found = np.zeros(self._index.size, np.bool_)
-        for each in prefetches:
-            found[self.rank(read_fields(each), read_limit(each), allowed).rows] = True
-        return found
 
     def _search(
         self, vector: NDArray[np.float32], k: int, allowed: Mask | None, data: Json

@@ -31,7 +31,6 @@ _QUERIES = {
     "relevance_feedback": "relevance feedback",
     "text": "a BM25 text query",
 }
-_NESTED = "a prefetch inside a prefetch"
 
 
 def check_served(method: str, call: tuple[str, ...], data: Json) -> None:
@@ -60,7 +59,7 @@ def _find(call: tuple[str, ...], data: Json) -> Iterator[str]:
             for level in (request, *prefetches):
                 yield from _find_variant(level.get("query"))
             if any(as_list(each.get("prefetch")) for each in prefetches):
-                yield _NESTED
+                yield "a prefetch inside a prefetch"
 
 
 def _find_variant(query: Any) -> Iterator[str]:

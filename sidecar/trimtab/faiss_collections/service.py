@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = "1.20.0"
 """The Qdrant whose requests are understood; clients compare it with their own."""
-TITLE = "qdrant - vector search engine"
 
 _HEALTH = {
     "healthz": "healthz check passed",
@@ -171,7 +170,7 @@ class Collections:
         """Answer what a Qdrant without any other collection would."""
         if method == "GET":
             if not parts:
-                return write_json({"title": TITLE, "version": VERSION})
+                return write_json({"title": "qdrant - vector search engine", "version": VERSION})
             if len(parts) == 1 and parts[0] in _HEALTH:
                 return Reply(200, _HEALTH[parts[0]].encode(), "text/plain; charset=utf-8")
             if parts == ("collections",):
