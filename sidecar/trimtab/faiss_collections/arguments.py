@@ -5,8 +5,6 @@ from typing import Any
 from trimtab.faiss_collections.index import SearchOptions
 from trimtab.faiss_collections.replies import Json, bad_format, invalid
 
-DEFAULT_LIMIT = 10
-
 
 def as_list(value: Any) -> list[Any]:
     """Read what may be one thing or a list of them."""
@@ -47,7 +45,7 @@ def read_count(data: Any, name: str, default: int, least: int = 1) -> int:
 
 def read_limit(data: Any) -> int:
     """Read how many points are wanted; ``top`` is the older word."""
-    return read_count(data, "limit", read_count(data, "top", DEFAULT_LIMIT))
+    return read_count(data, "limit", read_count(data, "top", 10))
 
 
 def read_options(data: Any) -> SearchOptions:
@@ -66,11 +64,6 @@ def read_list(data: Json, name: str) -> list[Any]:
     if not isinstance(values, list):
         raise bad_format(f"missing field `{name}`")
     return values
-
-
-def read_searches(data: Json) -> list[Json]:
-    """Read the requests of a batch."""
-    return [read_fields(each) for each in read_list(data, "searches")]
 
 
 def read_legacy(data: Json) -> Json:

@@ -11,7 +11,6 @@ from trimtab.faiss_collections.arguments import (
     read_legacy,
     read_limit,
     read_list,
-    read_searches,
 )
 from trimtab.faiss_collections.groups import rank_groups
 from trimtab.faiss_collections.index import Found
@@ -19,8 +18,6 @@ from trimtab.faiss_collections.points import Points
 from trimtab.faiss_collections.query import Query
 from trimtab.faiss_collections.replies import Json, RequestError, bad_request, not_found
 
-VERSION = 0
-"""Qdrant numbers the updates of a point; the points of an index file have none."""
 _NUMBER_DIGITS = 20  # of the largest 64-bit number; more of them are a UUID without its hyphens
 
 Endpoint = Callable[[Query, Json], Any]
@@ -35,10 +32,10 @@ def _rank(query: Query, data: Json) -> list[Json]:
 
 
 def _write_found(points: Points, found: Found, data: Json) -> list[Json]:
-    """Write points with their scores."""
+    """Write points with their scores; in an index file, they were never updated: version 0."""
     records = points.write(found.rows, data, payload=False)
     for record, score in zip(records, found.scores, strict=True):
-        record |= {"version": VERSION, "score": np.float32(score)}
+        record |= {"version": 0, "score": np.float32(score)}
     return records
 
 
@@ -104,12 +101,12 @@ ENDPOINTS: dict[tuple[str, tuple[str, ...]], Endpoint] = {
     ("POST", ("points", "count")): _count,
     ("POST", ("points", "query")): lambda query, data: {"points": _rank(query, data)},
     ("POST", ("points", "query", "batch")): lambda query, data: [
-        {"points": _rank(query, each)} for each in read_searches(data)
+        {"points": _rank(query, read_fields(each))} for each in read_list(data, "searches")
     ],
     ("POST", ("points", "query", "groups")): _rank_groups,
     ("POST", ("points", "search")): lambda query, data: _rank(query, read_legacy(data)),
     ("POST", ("points", "search", "batch")): lambda query, data: [
-        _rank(query, read_legacy(each)) for each in read_searches(data)
+        _rank(query, read_legacy(read_fields(each))) for each in read_list(data, "searches")
     ],
     ("POST", ("points", "search", "groups")): lambda query, data: _rank_groups(
         query, read_legacy(data)

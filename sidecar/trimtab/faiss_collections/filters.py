@@ -51,8 +51,9 @@ class Filter:
         if not isinstance(data, dict):
             raise bad_format("invalid type: expected struct Filter")
         if unknown := set(data) - set(_CLAUSES):
-            known = ", ".join(_CLAUSES)
-            raise bad_format(f"unknown field `{min(unknown)}`, expected one of {known}")
+            raise bad_format(
+                f"unknown field `{min(unknown)}`, expected one of {', '.join(_CLAUSES)}"
+            )
         mask = np.ones(self._table.n_rows, np.bool_)
         for condition in as_list(data.get("must")):
             mask &= self._condition(condition)

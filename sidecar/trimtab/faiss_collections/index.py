@@ -146,8 +146,8 @@ class VectorIndex:
             is_graph = isinstance(self._core, self._faiss.IndexHNSW)
             if n_allowed <= _FEW_ROWS or (is_graph and n_allowed < self.size * _GRAPH_SHARE):
                 return True
-        is_short = options.exact and not self._is_exhaustive()
-        return is_short or k * 8 > self.size > _BLOCK_ROWS
+        would_miss_some = options.exact and not self._is_exhaustive()
+        return would_miss_some or k * 8 > self.size > _BLOCK_ROWS
 
     def _is_exhaustive(self) -> bool:
         """Tell whether the index itself can compare with every vector."""

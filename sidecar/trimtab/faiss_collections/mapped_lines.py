@@ -29,10 +29,9 @@ class Lines:
         """
         try:
             with path.open("rb") as file:
-                is_empty = not path.stat().st_size  # which can't be mapped
-                return cls(
-                    b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                )
+                if not path.stat().st_size:  # which can't be mapped
+                    return cls(b"")
+                return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as error:
             raise ConfigError(f"can't read {path}: {error.strerror or error}") from error
 

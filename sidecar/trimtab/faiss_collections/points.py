@@ -15,8 +15,6 @@ from trimtab.faiss_collections.payloads import Payloads
 from trimtab.faiss_collections.replies import Json, bad_format, not_served, wrong_input
 from trimtab.settings import CollectionSettings
 
-_FULL_SCAN_THRESHOLD = 10_000
-
 
 class Points:
     """The points of a collection.
@@ -70,7 +68,7 @@ class Points:
                 "hnsw_config": {
                     "m": 0 if graph is None else int(graph.nb_neighbors(1)),
                     "ef_construct": 0 if graph is None else int(graph.efConstruction),
-                    "full_scan_threshold": _FULL_SCAN_THRESHOLD,
+                    "full_scan_threshold": 10_000,
                     "max_indexing_threads": 0,
                     "on_disk": True,
                 },
