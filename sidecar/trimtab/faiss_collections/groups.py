@@ -10,9 +10,7 @@ from trimtab.faiss_collections.index import Found
 from trimtab.faiss_collections.query import Query
 from trimtab.faiss_collections.replies import Json, bad_format
 
-GROUP_SIZE = 3
 _GROWTH = 4
-_TYPES = (int, str)
 Rows = NDArray[np.int64]
 
 
@@ -28,11 +26,11 @@ def rank_groups(query: Query, data: Json) -> list[tuple[Any, Found]]:
     key = data.get("group_by")
     if key is None:
         raise bad_format("missing field `group_by`")
+    size, limit = read_count(data, "group_size", 3), read_limit(data)
     if not isinstance(key, str):
         raise bad_format("invalid type: expected a string as path into the payload")
-    size, limit = read_count(data, "group_size", GROUP_SIZE), read_limit(data)
     column = query.points.table.column(key)
-    fits = column.choose(lambda value: type(value) in _TYPES)
+    fits = column.choose(lambda value: type(value) in {int, str})
     can_join = column.where(fits) & ~column.where(~fits)
     allowed = query.points.filter(data.get("filter"))
     if allowed is not None:

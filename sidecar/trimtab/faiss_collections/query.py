@@ -33,7 +33,7 @@ class Query:
     """
 
     def __init__(self, points: Points, find: Callable[[Any], Points]) -> None:
-        """Keep what queries are asked about."""
+        """Keep the collection, and how another one is found."""
         self.points = points
         self.find = find
         self._index = points.index
@@ -60,7 +60,9 @@ class Query:
         nearest, mmr = _read_nearest(data["query"])
         vector, named = self._read_target(nearest, data)
         if named is not None:
-            allowed = _both(allowed, np.arange(self._index.size) != named)
+            others = np.ones(self._index.size, np.bool_)
+            others[named] = False
+            allowed = _both(allowed, others)
         if prefetches:
             candidates = np.zeros(self._index.size, np.bool_)
             for each in prefetches:
