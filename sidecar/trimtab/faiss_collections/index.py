@@ -1,7 +1,5 @@
 """Search in one FAISS index, with what Qdrant's queries ask: filters and exactness."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from trimtab.errors import ConfigError
 from trimtab.faiss_collections.columns import Mask
 from trimtab.faiss_collections.replies import not_served
 from trimtab.faiss_files import IndexFile, Matrix, StoredVectors, import_faiss, open_index
+from trimtab.faiss_files.threads import one_thread
 
 Scores = NDArray[np.float32]
 
@@ -207,7 +206,7 @@ class VectorIndex:
         if allowed is not None and n_barred > _SPARE:
             selector, n_barred = self._select(allowed), 0
         try:
-            with _one_thread(self._faiss):
+            with one_thread():
                 params = self._params(self._core, selector, options)
                 scores, labels = self._core.search(query[None], k + n_barred, params=params)
         except RuntimeError:
@@ -247,14 +246,3 @@ class VectorIndex:
         if isinstance(index, faiss.IndexPreTransform):  # before the base of a refined index
             return self._params(faiss.downcast_index(index.index), selector, options)
         return faiss.SearchParameters(**given) if given else None
-
-
-@contextmanager
-def _one_thread(faiss: Any) -> Iterator[None]:
-    """Search on the calling thread alone; OpenMP keeps the number by thread, others see nothing."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -7,8 +7,6 @@ Source: Jaiswal et al. (2022), OOD-DiskANN, arXiv:2211.12850, on queries that li
 documents' distribution.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trimtab.faiss_files.threads import one_thread
 from trimtab_training.embeddings.faiss_source import SCHEME
 from trimtab_training.embeddings.store import VectorTable
 from trimtab_training.errors import DataError
@@ -79,7 +78,7 @@ def sweep_index(
             _Asked.against(reference.vectors, as_compared(queries, similarity), own)
             for queries in _sample(queries_raw, queries_adapted)
         )
-        with _one_thread():
+        with one_thread():
             found = _Sweep(served, raw, adapted).run()
     return {
         "index": source.partition("?")[0],
@@ -230,16 +229,3 @@ def _score(
         parts.append((scores + offsets.reshape(chosen.shape)).numpy())
     joined: NDArray[np.float64] = np.concatenate(parts)
     return joined
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep FAISS to one thread, so that times compare."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

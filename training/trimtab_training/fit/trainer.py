@@ -16,6 +16,7 @@ from trimtab_training.adapters import Adapter
 from trimtab_training.data.qrels import Qrels
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DivergedError
+from trimtab_training.fit.adamw import AdamW
 from trimtab_training.fit.candidates import CandidatePool, labelled_rows, make_targets
 from trimtab_training.fit.checkpoint import State, Workspace
 from trimtab_training.fit.device import threads_for
@@ -163,12 +164,7 @@ class Trainer:
         self._pool = CandidatePool(embeddings, labelled, recipe, weights.unlabelled)
         self._unit = score_unit(self.adapter, self._targets.queries, embeddings, recipe)
         self._scale = weights.temperature * self._unit
-        self._optimiser = torch.optim.AdamW(
-            self.adapter.parameters(),
-            lr=self._plan.learning_rate,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        self._optimiser = AdamW(self.adapter.parameters(), weight_decay=recipe.weight_decay)
         self._n_steps = 0
         self._order = torch.empty(0, dtype=torch.long)  # queries of the next steps
         self._curve: Curve = []
@@ -244,12 +240,10 @@ class Trainer:
     def _step(self, candidates: Tensor, addition: Tensor) -> float:
         """Take one step; give the loss before it."""
         loss = self._loss(self._next_queries(), candidates, addition)
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         left = 1 - self._n_steps / self._plan.n_steps
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._plan.learning_rate * left
-        self._optimiser.step()
+        self._optimiser.step(self._plan.learning_rate * left)
         self._n_steps += 1
         self._average()
         return loss.item()
@@ -302,8 +296,7 @@ class Trainer:
         """Save everything that the next step depends on."""
         state = {f"adapter.{key}": value for key, value in self.adapter.state_dict().items()}
         state |= {f"mean.{key}": value for key, value in self._mean.state_dict().items()}
-        for number, entry in self._optimiser.state_dict()["state"].items():
-            state |= {f"optimiser.{number}.{key}": value for key, value in entry.items()}
+        state |= {f"optimiser.{key}": value for key, value in self._optimiser.state_dict().items()}
         state["order"] = self._order
         state["random"] = torch.get_rng_state()
         if self._device.type == "cuda":
@@ -318,13 +311,7 @@ class Trainer:
         state, record = found
         self.adapter.load_state_dict(_under(state, "adapter."))
         self._mean.load_state_dict(_under(state, "mean."))
-        optimiser = self._optimiser.state_dict()
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under(state, "optimiser.").items():
-            number, _, name = key.partition(".")
-            entries.setdefault(int(number), {})[name] = value
-        optimiser["state"] = entries
-        self._optimiser.load_state_dict(optimiser)
+        self._optimiser.load_state_dict(_under(state, "optimiser."))
         self._order = state["order"]
         torch.set_rng_state(state["random"])
         if "random.cuda" in state and self._device.type == "cuda":

@@ -4,10 +4,17 @@ Source:
     Dhillon & Modha (2001), Machine Learning 42, doi:10.1023/A:1007612920971.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trimtab.faiss_files.threads import one_thread
+
+_WORTH_THREADS = 5e9
+"""Multiplications: a second of one core. Below, threads wait for each other longer than they work,
+above all on a busy machine."""
 
 
 def find_unit_centroids(
@@ -30,5 +37,7 @@ def find_unit_centroids(
     kmeans = faiss.Kmeans(
         vectors.shape[1], n_centroids, niter=iterations, spherical=True, seed=seed, **options
     )
-    kmeans.train(vectors)
+    operations = iterations * vectors.size * n_centroids
+    with one_thread() if operations < _WORTH_THREADS else nullcontext():
+        kmeans.train(vectors)
     return np.asarray(kmeans.centroids, dtype=np.float32)
