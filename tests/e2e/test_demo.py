@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
-WORDS = [TRIMTAB, "demo", "--terms", "1200"]
+WORDS = [TRIMTAB, "demo", "--terms", "600"]
 
 
 def interrupt_when(ready: Callable[[], bool], cwd: Path) -> None:
@@ -30,17 +30,17 @@ def interrupt_when(ready: Callable[[], bool], cwd: Path) -> None:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Run the demo, interrupted while embedding and while fitting; give place and screen."""
     place = tmp_path_factory.mktemp("demo")
-    vectors = place / "demo" / "hpo-lay-1200" / ".embeddings.partial"
+    vectors = place / "demo" / "hpo-lay-600" / ".embeddings.partial"
 
     def has_embedded_some() -> bool:
-        return any(file.stat().st_size > 400_000 for file in vectors.glob("*.journal"))
+        return any(file.stat().st_size > 200_000 for file in vectors.glob("*.journal"))
 
     def has_fitted_some() -> bool:
         return len(list((place / "models/.hpo-lay.partial/fit").glob("*.safetensors"))) > 1
 
     interrupt_when(has_embedded_some, place)
     journal = max(file.stat().st_size for file in vectors.glob("*.journal"))
-    assert journal > 400_000
+    assert journal > 200_000
     interrupt_when(has_fitted_some, place)
     done = subprocess.run(WORDS, cwd=place, capture_output=True, text=True, check=True)
     return place, done.stdout + done.stderr
