@@ -19,13 +19,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import faiss
+import msgspec
 import numpy as np
 
 from benchmarks.record import run_measured, write_results
 from trimtab.model.adapter import Adapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.store import Embeddings, write_ids
-from trimtab_training.evaluation.ann_recall import sweep_index
+from trimtab_training.evaluation.ann_recall import SweepPoint, sweep_index
 from trimtab_training.retrieval.exact_search import search
 
 HERE = Path(__file__).resolve().parent
@@ -60,12 +61,12 @@ def serve_at(index: faiss.Index, value: int, path: Path) -> None:
     faiss.write_index(index, str(path))
 
 
-def tuned_value(points: list[dict[str, dict[str, float]]]) -> int:
+def tuned_value(points: list[SweepPoint]) -> int:
     """Give the least power of two at which raw queries find enough."""
     return min(
-        int(point["value"])
+        point.value
         for point in points
-        if int(point["value"]).bit_count() == 1 and point["raw"]["recall@10"] >= SERVED_RECALL
+        if point.value.bit_count() == 1 and point.raw.recall >= SERVED_RECALL
     )
 
 
@@ -90,14 +91,15 @@ def measure(dataset: Path, work: Path) -> list[dict[str, object]]:
         index = build(kind, vectors)
         serve_at(index, index.nprobe if kind.startswith("IVF") else index.hnsw.efSearch, path)
         untuned = sweep_index(f"faiss:{path}?ids={ids}", raw, adapted, documents, "cosine")
-        serve_at(index, tuned_value(untuned["points"]), path)
-        found = sweep_index(f"faiss:{path}?ids={ids}", raw, adapted, documents, "cosine")
+        serve_at(index, tuned_value(untuned.points), path)
+        sweep = sweep_index(f"faiss:{path}?ids={ids}", raw, adapted, documents, "cosine")
+        found = msgspec.to_builtins(sweep)
         del found["index"]
         cells.append(
             {
                 "dataset": dataset.name,
                 "factory": kind,
-                "default_value": untuned["served_value"],
+                "default_value": untuned.served_value,
                 "mean_cosine_to_nearest": nearest,
                 **found,
             }

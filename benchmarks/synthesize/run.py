@@ -23,6 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import msgspec
+
 from benchmarks.record import write_results
 from benchmarks.synthesize.llama_server import (
     INSTALL,
@@ -92,8 +94,8 @@ def fit_and_measure(dataset: Dataset, embeddings: Embeddings, name: str) -> dict
         "queries": counts,
         "seconds": round(time.monotonic() - started, 1),
         "verdict": built.fit.verdict,
-        "metrics": built.evaluation.summary["metrics"],
-        "slices": built.evaluation.summary["slices"],
+        "metrics": msgspec.to_builtins(built.evaluation.metrics),
+        "slices": msgspec.to_builtins(built.evaluation.slices),
     }
 
 

@@ -120,5 +120,5 @@ def test_ndcg_is_what_evaluate_says_of_the_same_file(
         for labels in world.labels.values()
     ]
     measured = ndcg(grades_of(rows, relevant), relevant, K).mean()
-    assert measured == pytest.approx(said.summary["metrics"]["ndcg@10"]["adapted"], abs=1e-6)
-    assert measured != pytest.approx(said.summary["metrics"]["ndcg@10"]["base"], abs=1e-6)
+    assert measured == pytest.approx(said.metrics["ndcg@10"].adapted, abs=1e-6)
+    assert measured != pytest.approx(said.metrics["ndcg@10"].base, abs=1e-6)

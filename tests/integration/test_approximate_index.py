@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.worlds import unit
 from trimtab_training.embeddings.store import VectorTable
-from trimtab_training.evaluation.ann_recall import sweep_index
+from trimtab_training.evaluation.ann_recall import Sweep, sweep_index
 
 N, DIM, K = 1500, 16, 10
 _RNG = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def write_rows_in_order(folder: Path, index: Any) -> None:
     (folder / "x.ids").write_text("".join(f"{one}\n" for one in IDS), encoding="utf-8")
 
 
-def sweep(folder: Path, similarity: str = "cosine", **given: Any) -> dict[str, Any]:
+def sweep(folder: Path, similarity: str = "cosine", **given: Any) -> Sweep:
     return sweep_index(
         f"faiss:{folder / 'x.faiss'}?ids={folder / 'x.ids'}",
         given.get("raw", RAW),
@@ -97,23 +97,23 @@ def test_every_point_is_the_recall_worked_out_by_hand(
 ) -> None:
     index, order = write_index(tmp_path, factory)
     record = sweep(tmp_path)
-    assert record["kind"] == kind
-    assert record["lossy"] is ((factory, kind) in LOSSY)
-    assert len(record["points"]) > 1
-    for point in record["points"]:
+    assert record.kind == kind
+    assert record.lossy is ((factory, kind) in LOSSY)
+    assert len(record.points) > 1
+    for point in record.points:
         for name, queries in (("raw", RAW), ("adapted", ADAPTED)):
             by_hand = recall_by_hand(
-                index, order, queries, point["value"], numbered="IDMap" in factory
+                index, order, queries, point.value, numbered="IDMap" in factory
             )
-            assert point[name]["recall@10"] == pytest.approx(by_hand), (name, point["value"])
+            assert getattr(point, name).recall == pytest.approx(by_hand), (name, point.value)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "euclid"])
 def test_an_index_by_distance_is_measured_too(tmp_path: Path, similarity: str) -> None:
     index, order = write_index(tmp_path, "IVF20,Flat", faiss.METRIC_L2)
-    for point in sweep(tmp_path, similarity)["points"]:
-        by_hand = recall_by_hand(index, order, ADAPTED, point["value"])
-        assert point["adapted"]["recall@10"] == pytest.approx(by_hand)
+    for point in sweep(tmp_path, similarity).points:
+        by_hand = recall_by_hand(index, order, ADAPTED, point.value)
+        assert point.adapted.recall == pytest.approx(by_hand)
 
 
 def test_all_lists_probed_find_everything_even_among_equal_documents(tmp_path: Path) -> None:
@@ -126,17 +126,15 @@ def test_all_lists_probed_find_everything_even_among_equal_documents(tmp_path: P
     index.nprobe = 20
     write_rows_in_order(tmp_path, index)
     record = sweep(tmp_path, documents=VectorTable(IDS, rows, "documents"))
-    assert record["served_value"] == record["points"][-1]["value"] == 20
-    assert record["raw_recall_at_served"] == record["adapted_recall_at_served"] == 1
+    assert record.served_value == record.points[-1].value == 20
+    assert record.raw_recall_at_served == record.adapted_recall_at_served == 1
 
 
 def test_cosine_leaves_the_length_of_queries_aside(tmp_path: Path) -> None:
     """Lists are chosen by distance here, which would be others for a longer query."""
     write_index(tmp_path, "IVF20,Flat", faiss.METRIC_L2)
-    short, long = (sweep(tmp_path, raw=RAW * factor)["points"] for factor in (1, 9))
-    assert [point["raw"]["recall@10"] for point in short] == [
-        point["raw"]["recall@10"] for point in long
-    ]
+    short, long = (sweep(tmp_path, raw=RAW * factor).points for factor in (1, 9))
+    assert [point.raw.recall for point in short] == [point.raw.recall for point in long]
 
 
 def test_a_graph_with_few_links_misses_documents_and_loses_more_of_what_lies_apart(
@@ -154,8 +152,8 @@ def test_a_graph_with_few_links_misses_documents_and_loses_more_of_what_lies_apa
     record = sweep(
         tmp_path, raw=rows[:200], adapted=outside, documents=VectorTable(IDS, rows, "documents")
     )
-    assert record["adapted_recall_at_served"] < record["raw_recall_at_served"] < 1
-    assert record["restores"] is None or record["restores"] > record["served_value"]
+    assert record.adapted_recall_at_served < record.raw_recall_at_served < 1
+    assert record.restores is None or record.restores > record.served_value
 
 
 def test_restores_is_the_least_value_that_gives_the_raw_recall_back(tmp_path: Path) -> None:
@@ -163,11 +161,11 @@ def test_restores_is_the_least_value_that_gives_the_raw_recall_back(tmp_path: Pa
     set_value(index, 6)
     faiss.write_index(index, str(tmp_path / "x.faiss"))
     record = sweep(tmp_path)
-    wanted, restores = record["raw_recall_at_served"], record["restores"]
-    assert record["adapted_recall_at_served"] < wanted
+    wanted, restores = record.raw_recall_at_served, record.restores
+    assert record.adapted_recall_at_served < wanted
     reaches = [recall_by_hand(index, order, ADAPTED, value) >= wanted for value in range(1, 61)]
     assert restores == reaches.index(True) + 1
-    assert restores in [point["value"] for point in record["points"]]
+    assert restores in [point.value for point in record.points]
 
 
 def test_nothing_restores_what_compression_has_lost(tmp_path: Path) -> None:
@@ -185,9 +183,9 @@ def test_nothing_restores_what_compression_has_lost(tmp_path: Path) -> None:
         adapted=near[:200].astype(np.float32),
         documents=VectorTable(IDS, rows, "documents"),
     )
-    assert record["lossy"]
-    assert record["adapted_recall_at_served"] < record["raw_recall_at_served"]
-    assert record["restores"] is None
+    assert record.lossy
+    assert record.adapted_recall_at_served < record.raw_recall_at_served
+    assert record.restores is None
 
 
 def test_the_file_stays_as_it_was(tmp_path: Path) -> None:

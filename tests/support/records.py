@@ -2,6 +2,11 @@
 
 from typing import Any
 
+import msgspec
+
+from trimtab.model.manifest import EncoderCard, Manifest
+from trimtab_training.evaluation.record import Evaluation
+
 METRICS = ("ndcg@10", "mrr@10", "hit@10", "recall@100")
 
 
@@ -43,10 +48,10 @@ def make_example(
     }
 
 
-def make_record(**changes: Any) -> dict[str, Any]:
+def make_record(**changes: Any) -> Evaluation:
     """Make the record of a fit that helps, with every optional part; ``changes`` replace keys.
 
-    A key that is changed to None is left out.
+    Parts are plain JSON; an optional one that is changed to None is left out.
     """
     record = {
         "dataset": "articles",
@@ -66,6 +71,10 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "regressions": [make_example(number) for number in range(10)],
         "improvements": [make_example(number, delta=0.5) for number in range(20, 30)],
         "notes": ["2 queries have no relevant document and count as 0 on both sides"],
+        "n_synthetic": 0,
+        "split_is_made": False,
+        "n_used": None,
+        "chance_ndcg@10": 0.0,
         "latency": _latency(),
         "approximate": make_sweep(),
         "size_curve": _size_curve(),
@@ -81,7 +90,7 @@ def make_record(**changes: Any) -> dict[str, Any]:
         },
         **changes,
     }
-    return {key: value for key, value in record.items() if value is not None}
+    return msgspec.convert(record, Evaluation)
 
 
 def make_fit(**changes: Any) -> dict[str, Any]:
@@ -92,10 +101,13 @@ def make_fit(**changes: Any) -> dict[str, Any]:
         "helps": True,
         "unlabelled_weight": 1.0,
         "anchor": 1.0,
+        "temperature": 0.03,
         "blend": 0.75,
         "validation": {
             "on": "5 cross-fitted folds",
             "n_queries": 800,
+            "base_ndcg@10": 0.6,
+            "adapted_ndcg@10": 0.7444,
             "trials": [
                 {"unlabelled_weight": 1.0, "anchor": 1.0, "objective": 0.1444},
                 {"unlabelled_weight": 0.0, "anchor": 1.0, "objective": 0.0857, "family": "linear"},
@@ -138,23 +150,23 @@ def make_fit(**changes: Any) -> dict[str, Any]:
     }
 
 
-def make_manifest() -> dict[str, Any]:
-    """Make the manifest of the model, as plain JSON."""
+def make_manifest() -> Manifest:
+    """Make the manifest of the model."""
     fit = make_fit()
     kept = ("dataset", "labels", "vectors", "n_train", "n_test", "n_documents", "seed", "recipe")
-    return {
-        "name": "docs",
-        "kind": "linear",
-        "use": "relevance",
-        "dim_in": 384,
-        "dim_out": 384,
-        "similarity": "cosine",
-        "stores_queries": False,
-        "encoder": {"name": "toy", "fingerprint": "sha256:toy"},
-        "training": {key: fit[key] for key in kept},
-        "versions": fit["versions"],
-        "created": fit["created"],
-    }
+    return Manifest(
+        name="docs",
+        kind="linear",
+        use="relevance",
+        dim_in=384,
+        dim_out=384,
+        similarity="cosine",
+        normalised=True,
+        encoder=EncoderCard("toy", "sha256:toy"),
+        training={key: fit[key] for key in kept},
+        versions=fit["versions"],
+        created=fit["created"],
+    )
 
 
 def make_sweep(**changes: Any) -> dict[str, Any]:
@@ -170,10 +182,12 @@ def make_sweep(**changes: Any) -> dict[str, Any]:
     return {
         "index": "faiss:docs.faiss",
         "kind": "HNSW",
+        "type": "IndexHNSWFlat",
         "lossy": False,
         "n_vectors": 5183,
         "k": 10,
         "n_queries": 300,
+        "n_queries_given": 300,
         "parameter": "efSearch",
         "served_value": 16,
         "points": points,

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.errors import TrainingError
-    from trimtab_training.evaluation.evaluate import Evaluation, evaluate_model
+    from trimtab_training.evaluation.evaluate import evaluate_model
+    from trimtab_training.evaluation.record import Evaluation
     from trimtab_training.export.onnx_export import export_adapter
     from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
     from trimtab_training.fit.recipe import Recipe
@@ -40,7 +41,8 @@ _MODULES = {
     "data.dataset": ("Dataset",),
     "embeddings.store": ("Embeddings",),
     "errors": ("TrainingError",),
-    "evaluation.evaluate": ("Evaluation", "evaluate_model"),
+    "evaluation.evaluate": ("evaluate_model",),
+    "evaluation.record": ("Evaluation",),
     "export.onnx_export": ("export_adapter",),
     "fit.fit": ("FitResult", "FitSettings", "fit_adapter"),
     "fit.recipe": ("Recipe",),

@@ -12,6 +12,7 @@ from trimtab_training.embeddings.store import Embeddings, write_ids
 from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.files import swap_folder
 from trimtab_training.lock import locked
+from trimtab_training.model_files import MODEL
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -96,7 +97,7 @@ def write_sidecar_settings(path: Path, dataset: Dataset, index: Path, model: Pat
         f'name = "{NAME}"',
         *(f'{key} = "{_relative(place, path.parent)}"' for key, place in places.items()),
     ]
-    if (model / "adapter.onnx").is_file():
+    if (model / MODEL).is_file():
         lines += ["", "[[route]]", f'collection = "{NAME}"']
         lines += [f'adapter = "{_relative(model, path.parent)}"']
     partial = path.with_name(path.name + ".partial")

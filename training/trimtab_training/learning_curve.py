@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from trimtab_training.adapters import Adapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.data.splits import unit_hash
 from trimtab_training.embeddings.store import Embeddings
-from trimtab_training.evaluation.evaluate import Evaluation, evaluate_model
+from trimtab_training.evaluation.evaluate import evaluate_model
+from trimtab_training.evaluation.origin import CurvePoint, SizeCurve
 from trimtab_training.evaluation.per_query import HEADLINE
+from trimtab_training.evaluation.record import Evaluation
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.fit.fit import FitSettings, fit_adapter
 from trimtab_training.fit.recipe import Recipe
@@ -39,10 +40,10 @@ def measure_size_curve(
     embeddings: Embeddings,
     recipe: Recipe,
     settings: FitSettings,
-    full: tuple[Evaluation, bool],
+    full: Evaluation,
     *,
     progress: Progress = lambda _size, _all: None,
-) -> dict[str, Any]:
+) -> SizeCurve:
     """Fit with fewer training queries under the same recipe and seed, and measure each fit.
 
     Args:
@@ -50,13 +51,8 @@ def measure_size_curve(
         embeddings: Vectors of every labelled query and document.
         recipe: The recipe of the full fit.
         settings: Seed, device and start of the full fit; nothing is kept on disk.
-        full: Evaluation of the full fit and whether it found an adapter: the last point.
+        full: Evaluation of the full fit, with its record: the last point.
         progress: Called before each fit.
-
-    Returns:
-        ``sizes`` and ``points``, each with ``n_train``, ``base``, ``adapted``, ``delta``, ``ci95``
-        of nDCG@10 on the test split, and ``helps``. A fit that finds no adapter leaves the raw
-        query.
     """
     train = dataset.split("train")
     n_train = len(draw_nested(train, len(train)))
@@ -67,13 +63,12 @@ def measure_size_curve(
         drawn = replace(dataset, splits={**dataset.splits, "train": draw_nested(train, size)})
         fit = fit_adapter(drawn, embeddings, recipe, settings)
         if fit.adapter is None:
-            points.append(_unchanged(size, full[0]))
+            points.append(_unchanged(size, full))
             continue
         content = _export(fit.adapter, embeddings, recipe)
-        evaluation = evaluate_model(content, dataset, embeddings)
-        points.append(_point(size, evaluation, helps=True))
-    points.append(_point(n_train, full[0], helps=full[1]))
-    return {"sizes": [point["n_train"] for point in points], "points": points}
+        points.append(_measured(size, evaluate_model(content, dataset, embeddings), helps=True))
+    points.append(_measured(n_train, full, helps=full.fit is None or full.fit.helps))
+    return SizeCurve(sizes=[point.n_train for point in points], points=points)
 
 
 def _sizes_below(n_train: int) -> Sequence[int]:
@@ -89,21 +84,22 @@ def _export(adapter: Adapter, embeddings: Embeddings, recipe: Recipe) -> bytes:
     return export_adapter(adapter, manifest)
 
 
-def _point(n_train: int, evaluation: Evaluation, *, helps: bool) -> dict[str, Any]:
+def _measured(n_train: int, evaluation: Evaluation, *, helps: bool) -> CurvePoint:
     """Write down one fit's nDCG@10 on the test split."""
-    metric = evaluation.summary["metrics"][HEADLINE]
-    values = {key: metric[key] for key in ("base", "adapted", "delta", "ci95")}
-    return {"n_train": n_train, **values, "helps": helps}
+    metric = evaluation.metrics[HEADLINE]
+    return CurvePoint(
+        n_train=n_train,
+        base=metric.base,
+        adapted=metric.adapted,
+        delta=metric.delta,
+        ci95=metric.ci95,
+        helps=helps,
+    )
 
 
-def _unchanged(n_train: int, full: Evaluation) -> dict[str, Any]:
+def _unchanged(n_train: int, full: Evaluation) -> CurvePoint:
     """Write down a fit that keeps the raw query."""
-    base = full.summary["metrics"][HEADLINE]["base"]
-    return {
-        "n_train": n_train,
-        "base": base,
-        "adapted": base,
-        "delta": 0.0,
-        "ci95": [0.0, 0.0],
-        "helps": False,
-    }
+    base = full.metrics[HEADLINE].base
+    return CurvePoint(
+        n_train=n_train, base=base, adapted=base, delta=0.0, ci95=(0.0, 0.0), helps=False
+    )

@@ -3,36 +3,29 @@
 The folder appears at its place only once it is complete; an older model stands there until then.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, IdentityAdapter
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.training_digest import TRAINED_ON, TrainedOn
-from trimtab_training.embeddings.missing_labels import keep_embedded
+from trimtab_training.data.training_digest import TrainedOn
+from trimtab_training.embeddings.missing_labels import Dropped, keep_embedded
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
-from trimtab_training.evaluation.evaluate import Evaluation, evaluate_model
-from trimtab_training.evaluation.record import EVALUATION, encode_record
-from trimtab_training.evaluation.runs import RUNS
+from trimtab_training.evaluation.ann_recall import sweep_index
+from trimtab_training.evaluation.evaluate import evaluate_runs
+from trimtab_training.evaluation.record import Evaluation, Verdict, encode_record, note_dropped
+from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.verdict import decide
-from trimtab_training.export.model_folder import (
-    MODEL_FILE,
-    REPORT,
-    _empty,
-    check_target,
-    keep_others,
-    write_model,
-)
+from trimtab_training.export.model_folder import check_target, empty, keep_others, write_model
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter, stamp_manifest
 from trimtab_training.export.provenance import (
     describe_file,
@@ -48,6 +41,7 @@ from trimtab_training.fit.query_region import find_query_region
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.learning_curve import measure_size_curve
 from trimtab_training.lock import locked
+from trimtab_training.model_files import CARD, EVALUATION, MODEL, REPORT, RUNS, TRAINED_ON
 from trimtab_training.report import require_packages, write_report
 from trimtab_training.report.model_card import write_card
 from trimtab_training.size_frontier import measure_sizes
@@ -70,9 +64,9 @@ class BuiltModel:
         folder: The model's folder.
         file: The model file, or None where no adapter helps and none was asked for.
         report: The page that shows all of this.
-        evaluation: What it does to the test split.
+        evaluation: What it does to the test split, with all of its record.
         fit: How it came about.
-        verdict: Whether to ship it, as ``trimtab_training.evaluation.verdict.decide`` puts it.
+        verdict: Whether to ship it.
     """
 
     folder: Path
@@ -80,7 +74,7 @@ class BuiltModel:
     report: Path
     evaluation: Evaluation
     fit: FitResult
-    verdict: dict[str, Any]
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -114,6 +108,15 @@ class BuildOptions:
     index: str | None = None
     size_curve: bool = False
     tell: Tell = lambda _text: None
+
+    @property
+    def trained_before(self) -> TrainedOn | None:
+        """What the start was trained on; None for a fit that starts at the identity."""
+        if self.start_from is None:
+            return None
+        if self.from_unseen:
+            return TrainedOn.nothing()
+        return self.start_trained_on or replace(TrainedOn.nothing(), is_complete=False)
 
     def command(self, dataset: Dataset, embeddings: Embeddings, folder: Path) -> str:
         """Write the command that does the same again, its recipe being in ``recipe.toml``."""
@@ -159,85 +162,192 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     require_packages()
     check_target(folder)
     with locked(folder):
-        return _build(dataset, embeddings, folder, recipe, options, (on_stage, progress))
+        dataset, dropped = keep_embedded(dataset, embeddings, recipe.max_dropped)
+        build = _Build(dataset, dropped, embeddings, folder, recipe, options, on_stage, progress)
+        return build.run()
 
 
-def _build(
-    dataset: Dataset,
-    embeddings: Embeddings,
-    folder: Path,
-    recipe: Recipe,
-    options: BuildOptions,
-    watchers: tuple[Stage, FitProgress],
-) -> BuiltModel:
-    """Build in a place that is held for this run alone."""
-    on_stage, progress = watchers
-    dataset, dropped = keep_embedded(dataset, embeddings, recipe.max_dropped)
-    if dropped:
-        options.tell(dropped.sentence())
-    if options.index:
-        on_stage("index")
-        _check_index(options.index, dataset, embeddings, recipe)
-    work = folder.with_name(f".{folder.name}.partial")
-    settings = FitSettings(
-        seed=options.seed,
-        device=options.device,
-        workspace=work / "fit",
-        resume=options.resume,
-        tell=options.tell,
-        start_from=_as_start(options.start_from, embeddings, recipe),
-        start_trained_on=_trained_before(options),
-    )
-    on_stage("fitting")
-    fit = fit_adapter(dataset, embeddings, recipe, settings, progress=progress)
-    on_stage("evaluating")
-    training = describe_training(dataset, embeddings, fit, options.start_name)
-    adapter = fit.adapter or _identity(embeddings, recipe, fit)
-    exported = _export(adapter, folder.name, dataset, embeddings, training)
-    trained_on = TrainedOn.of(dataset, _trained_before(options), splits=fit.training_splits)
-    evaluation = evaluate_model(
-        exported.content,
-        dataset,
-        embeddings,
-        trained_on=trained_on,
-        index=options.index,
-        timed=True,
-    )
-    evaluation.notes.extend([dropped.sentence()] if dropped else [])
-    is_written = fit.adapter is not None or options.allow_identity
-    stamped = exported.stamp(evaluation) if is_written else None
-    record = {
-        **evaluation.as_dict(),
-        "fit": describe_fit(fit, exported.manifest, options.command(dataset, embeddings, folder)),
-    }
-    record["fit"]["sizes"] = measure_sizes(
-        fit.sizes if fit.adapter else (), fit.rank, exported.manifest, _proof(dataset, embeddings)
-    )
-    if dropped:
-        record["dropped_labels"] = dropped.as_dict()
-    if options.size_curve:
-        record["size_curve"] = measure_size_curve(
-            dataset,
-            embeddings,
-            recipe,
-            settings,
-            (evaluation, fit.adapter is not None),
-            progress=lambda size, _all: on_stage(f"fit on {size}"),
+@dataclass(frozen=True)
+class _Exported:
+    """A model in memory.
+
+    Attributes:
+        adapter: The adapter.
+        content: The bytes of its file.
+        manifest: What they say about themselves.
+    """
+
+    adapter: Adapter
+    content: bytes
+    manifest: Manifest
+
+    def stamp(self, evaluation: Evaluation) -> "_Exported":
+        """Write what was measured into the manifest."""
+        measured = {
+            "dataset": evaluation.dataset,
+            "split": evaluation.split,
+            "n_queries": evaluation.n_queries,
+            "metrics": msgspec.to_builtins(evaluation.metrics),
+        }
+        manifest = replace(self.manifest, metrics=measured)
+        return _Exported(self.adapter, stamp_manifest(self.content, manifest), manifest)
+
+
+@dataclass(frozen=True)
+class _Build:
+    """The steps of one build, in a place that is held for this run alone.
+
+    Attributes:
+        dataset: The labels that can be used.
+        dropped: What was left out of them.
+        embeddings: The vectors.
+        folder: Where the model goes.
+        recipe: The knobs.
+        options: Everything else that the user says.
+        on_stage: Told what is about to be done.
+        progress: Told how far the fit is.
+    """
+
+    dataset: Dataset
+    dropped: Dropped | None
+    embeddings: Embeddings
+    folder: Path
+    recipe: Recipe
+    options: BuildOptions
+    on_stage: Stage
+    progress: FitProgress
+
+    def run(self) -> BuiltModel:
+        """Fit, export, evaluate, record, write."""
+        if self.dropped:
+            self.options.tell(self.dropped.sentence())
+        if self.options.index:
+            self.on_stage("index")
+            self._try_index(self.options.index)
+        self.on_stage("fitting")
+        fit = self._fit()
+        self.on_stage("evaluating")
+        trained_on = TrainedOn.of(
+            self.dataset, self.options.trained_before, splits=fit.training_splits
         )
-    new = _empty(work / "model")
-    if stamped:
-        record["model"] = describe_file(stamped.content, MODEL_FILE)
-        write_model(new, adapter, stamped.content, stamped.manifest)
-        write_whole(new / TRAINED_ON, trained_on.encode(training))
-    record["verdict"] = decide(record)
-    if evaluation.runs:
-        evaluation.runs.write(new / RUNS)
-    _write_papers(new, folder.name, record, stamped.manifest if stamped else None, fit, evaluation)
-    keep_others(folder, new)
-    swap_folder(new, folder)
-    shutil.rmtree(work)
-    file = folder / MODEL_FILE if stamped else None
-    return BuiltModel(folder, file, folder / REPORT, evaluation, fit, record["verdict"])
+        exported = self._export(fit)
+        evaluation, runs = evaluate_runs(
+            exported.content,
+            self.dataset,
+            self.embeddings,
+            trained_on=trained_on,
+            index=self.options.index,
+            timed=True,
+        )
+        is_model = fit.adapter is not None or self.options.allow_identity
+        model = exported.stamp(evaluation) if is_model else None
+        record = self._record(fit, exported, evaluation)
+        if model:
+            record = msgspec.structs.replace(record, model=describe_file(model.content))
+        verdict = decide(record)
+        record = msgspec.structs.replace(record, verdict=verdict)
+        self._write(record, runs, model, trained_on)
+        file = self.folder / MODEL if model else None
+        return BuiltModel(self.folder, file, self.folder / REPORT, record, fit, verdict)
+
+    @property
+    def _work(self) -> Path:
+        """Where unfinished work stands."""
+        return self.folder.with_name(f".{self.folder.name}.partial")
+
+    @property
+    def _settings(self) -> FitSettings:
+        """What the fit is told."""
+        return FitSettings(
+            seed=self.options.seed,
+            device=self.options.device,
+            workspace=self._work / "fit",
+            resume=self.options.resume,
+            tell=self.options.tell,
+            start_from=_as_start(self.options.start_from, self.embeddings, self.recipe),
+            start_trained_on=self.options.trained_before,
+        )
+
+    def _test_queries(self, most: int) -> NDArray[np.float32]:
+        """Take some real queries."""
+        return self.embeddings.queries.take_ids(list(self.dataset.split("test"))[:most])
+
+    def _try_index(self, index: str) -> None:
+        """Refuse an index that can't be measured before hours are spent: ask it few queries."""
+        queries = self._test_queries(_TRIED_QUERIES)
+        sweep_index(index, queries, queries, self.embeddings.documents, self.recipe.similarity)
+
+    def _fit(self) -> FitResult:
+        """Fit the best adapter that the training queries support, or none."""
+        return fit_adapter(
+            self.dataset,
+            self.embeddings,
+            self.recipe,
+            self._settings,
+            progress=self.progress,
+        )
+
+    def _export(self, fit: FitResult) -> _Exported:
+        """Make the model file in memory, proved on real queries."""
+        adapter = fit.adapter or _identity(self.embeddings, self.recipe, fit)
+        training = describe_training(self.dataset, self.embeddings, fit, self.options.start_name)
+        manifest = describe_adapter(
+            adapter,
+            self.embeddings.encoder,
+            name=self.folder.name,
+            use=training["use"],
+            similarity=self.recipe.similarity,
+            training=training,
+            versions=versions(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            query_region=find_query_region(
+                self.embeddings.queries, list(self.dataset.split("train")), seed=fit.seed
+            ),
+        )
+        queries = self._test_queries(_PROVED_QUERIES)
+        return _Exported(adapter, export_adapter(adapter, manifest, queries=queries), manifest)
+
+    def _record(self, fit: FitResult, exported: _Exported, evaluation: Evaluation) -> Evaluation:
+        """Add to what was measured how the model came about."""
+        command = self.options.command(self.dataset, self.embeddings, self.folder)
+        sizes = measure_sizes(
+            fit.sizes if fit.adapter else (),
+            fit.rank,
+            exported.manifest,
+            self._test_queries(_PROVED_QUERIES),
+        )
+        record = msgspec.structs.replace(
+            note_dropped(evaluation, self.dropped),
+            fit=describe_fit(fit, exported.manifest, command, sizes),
+        )
+        if not self.options.size_curve:
+            return record
+        curve = measure_size_curve(
+            self.dataset,
+            self.embeddings,
+            self.recipe,
+            self._settings,
+            record,
+            progress=lambda size, _all: self.on_stage(f"fit on {size}"),
+        )
+        return msgspec.structs.replace(record, size_curve=curve)
+
+    def _write(
+        self, record: Evaluation, runs: Runs, model: _Exported | None, trained_on: TrainedOn
+    ) -> None:
+        """Write the model and what people read, and put the finished folder in its place."""
+        new = empty(self._work / "model")
+        manifest = model.manifest if model else None
+        if model:
+            write_model(new, model.adapter, model.content, model.manifest)
+            write_whole(new / TRAINED_ON, trained_on.encode(model.manifest.training))
+        runs.write(new / RUNS)
+        write_whole(new / EVALUATION, encode_record(record))
+        write_whole(new / REPORT, write_report(record, manifest).encode())
+        write_whole(new / CARD, write_card(self.folder.name, manifest, record).encode())
+        keep_others(self.folder, new)
+        swap_folder(new, self.folder)
+        shutil.rmtree(self._work)
 
 
 def _as_start(adapter: Adapter | None, embeddings: Embeddings, recipe: Recipe) -> Adapter | None:
@@ -250,23 +360,6 @@ def _as_start(adapter: Adapter | None, embeddings: Embeddings, recipe: Recipe) -
     return adapter
 
 
-def _trained_before(options: BuildOptions) -> TrainedOn | None:
-    """Give what the start was trained on; None for a fit that starts at the identity."""
-    if options.start_from is None:
-        return None
-    if options.from_unseen:
-        return TrainedOn.nothing()
-    return options.start_trained_on or replace(TrainedOn.nothing(), is_complete=False)
-
-
-def _check_index(index: str, dataset: Dataset, embeddings: Embeddings, recipe: Recipe) -> None:
-    """Refuse an index that can't be measured before hours are spent: sweep it with few queries."""
-    from trimtab_training.evaluation.ann_recall import sweep_index
-
-    queries = embeddings.queries.take_ids(list(dataset.split("test"))[:_TRIED_QUERIES])
-    sweep_index(index, queries, queries, embeddings.documents, recipe.similarity)
-
-
 def _identity(embeddings: Embeddings, recipe: Recipe, fit: FitResult) -> Adapter:
     """Make the model that changes nothing, to be measured where no adapter helps."""
     dim = embeddings.documents.dim
@@ -275,68 +368,3 @@ def _identity(embeddings: Embeddings, recipe: Recipe, fit: FitResult) -> Adapter
     adapter = IdentityAdapter(dim)
     adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
     return adapter.eval()
-
-
-@dataclass(frozen=True)
-class _Exported:
-    """The bytes of a model, and the manifest in them."""
-
-    content: bytes
-    manifest: Manifest
-
-    def stamp(self, evaluation: Evaluation) -> "_Exported":
-        """Write what was measured into the manifest."""
-        manifest = replace(self.manifest, metrics=_measured(evaluation))
-        return _Exported(stamp_manifest(self.content, manifest), manifest)
-
-
-def _export(
-    adapter: Adapter,
-    name: str,
-    dataset: Dataset,
-    embeddings: Embeddings,
-    training: dict[str, Any],
-) -> _Exported:
-    """Make the model file in memory, proved on real queries."""
-    manifest = describe_adapter(
-        adapter,
-        embeddings.encoder,
-        name=name,
-        use=training["use"],
-        similarity=training["recipe"]["similarity"],
-        training=training,
-        versions=versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        query_region=find_query_region(
-            embeddings.queries, list(dataset.split("train")), seed=training["seed"]
-        ),
-    )
-    content = export_adapter(adapter, manifest, queries=_proof(dataset, embeddings))
-    return _Exported(content, manifest)
-
-
-def _proof(dataset: Dataset, embeddings: Embeddings) -> NDArray[np.float32]:
-    """Take some real queries, for the proof that a file gives what its adapter gives."""
-    return embeddings.queries.take_ids(list(dataset.split("test"))[:_PROVED_QUERIES])
-
-
-def _write_papers(
-    folder: Path,
-    name: str,
-    record: dict[str, Any],
-    manifest: Manifest | None,
-    fit: FitResult,
-    evaluation: Evaluation,
-) -> None:
-    """Write what people read: the figures, the report and the model card."""
-    write_whole(folder / EVALUATION, encode_record(record))
-    described = json.loads(manifest.to_json()) if manifest else None
-    write_whole(folder / REPORT, write_report(record, described).encode())
-    card = write_card(name, manifest, evaluation, fit, record["verdict"])
-    write_whole(folder / "README.md", card.encode())
-
-
-def _measured(evaluation: Evaluation) -> dict[str, Any]:
-    """Pick what the manifest says about quality."""
-    keys = ("dataset", "split", "n_queries", "metrics")
-    return {key: evaluation.summary[key] for key in keys}

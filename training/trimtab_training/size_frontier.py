@@ -1,7 +1,6 @@
 """What each size of a fitted adapter costs, beside what it gains: from its own model file."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +8,14 @@ from numpy.typing import NDArray
 from trimtab.model.adapter import Adapter as ServedAdapter
 from trimtab.model.manifest import Manifest
 from trimtab_training.evaluation.latency import measure_latency
+from trimtab_training.evaluation.origin import SizePoint
 from trimtab_training.export.onnx_export import export_adapter
 from trimtab_training.fit.ranks import Size
 
 
 def measure_sizes(
     sizes: Sequence[Size], chosen: int, manifest: Manifest, queries: NDArray[np.float32]
-) -> list[dict[str, Any]]:
+) -> list[SizePoint]:
     """Export every size and time it; nothing is written.
 
     Args:
@@ -25,9 +25,7 @@ def measure_sizes(
         queries: Real queries, for the proof of each file and to time it.
 
     Returns:
-        For each ``rank`` (0 is any), ``size_bytes`` of the file, ``transform_us``, the median of
-        one query, ``held_out_gain`` in nDCG@10, what it loses of that to the whole adapter with
-        the ``loss_standard_error``, and whether it was ``chosen``. Nothing for one size alone.
+        One point a size; nothing for one size alone.
     """
     if len(sizes) < 2:
         return []
@@ -37,14 +35,14 @@ def measure_sizes(
         served = ServedAdapter.from_bytes(content)
         latency = measure_latency(served.transform, queries, manifest.dim_out)
         points.append(
-            {
-                "rank": size.rank,
-                "size_bytes": len(content),
-                "transform_us": latency["transform_us"]["p50"],
-                "held_out_gain": size.gain,
-                "loss": size.loss,
-                "loss_standard_error": size.loss_error,
-                "chosen": size.rank == chosen,
-            }
+            SizePoint(
+                rank=size.rank,
+                size_bytes=len(content),
+                transform_us=latency.transform_us.p50,
+                held_out_gain=size.gain,
+                loss=size.loss,
+                loss_standard_error=size.loss_error,
+                chosen=size.rank == chosen,
+            )
         )
     return points

@@ -45,7 +45,7 @@ def test_that_scores_are_those_of_trimtab_evaluate(task: Task) -> None:
     model = export_adapter(
         adapter, describe_adapter(adapter, task.embeddings.encoder, name="toy", similarity="cosine")
     )
-    summary = evaluate_model(model, task.dataset, task.embeddings).summary
+    summary = evaluate_model(model, task.dataset, task.embeddings)
     raw = task.queries(task.test)
     with torch.inference_mode():
         adapted = adapter(torch.from_numpy(raw)).numpy()
@@ -53,11 +53,11 @@ def test_that_scores_are_those_of_trimtab_evaluate(task: Task) -> None:
         "base": score_queries(raw, task.test, task.embeddings.documents),
         "adapted": score_queries(adapted, task.test, task.embeddings.documents),
     }
-    assert summary["metrics"][HEADLINE]["base"] != summary["metrics"][HEADLINE]["adapted"]
-    for name, metric in summary["metrics"].items():
+    assert summary.metrics[HEADLINE].base != summary.metrics[HEADLINE].adapted
+    for name, metric in summary.metrics.items():
         for side, scores in found.items():
-            assert scores[name].mean() == pytest.approx(metric[side], abs=ROUNDING)
-    assert task.is_seen().sum() == summary["slices"]["seen_documents"]["n_queries"]
+            assert scores[name].mean() == pytest.approx(getattr(metric, side), abs=ROUNDING)
+    assert task.is_seen().sum() == summary.slices["seen_documents"].n_queries
 
 
 def test_that_a_larger_draw_holds_every_smaller_one(task: Task) -> None:

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
+from tests.support.records import make_fit
 from tests.support.worlds import World, make_world
 from trimtab_training import learning_curve as size_curve
 from trimtab_training.adapters import IdentityAdapter
 from trimtab_training.evaluation.evaluate import evaluate_model
+from trimtab_training.evaluation.origin import Fit
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.fit.fit import FitSettings, fit_adapter
 from trimtab_training.fit.recipe import Recipe
@@ -52,15 +56,15 @@ def test_curve_ends_with_the_full_fit(world: World, monkeypatch: pytest.MonkeyPa
     full = evaluate_model(export_adapter(fit.adapter, manifest), dataset, embeddings)
     steps: list[tuple[int, int]] = []
     curve = measure_size_curve(
-        dataset, embeddings, QUICK, FitSettings(), (full, True),
+        dataset, embeddings, QUICK, FitSettings(), full,
         progress=lambda size, total: steps.append((size, total)),
     )  # fmt: skip
-    assert curve["sizes"] == [20, 60, 120]
+    assert curve.sizes == [20, 60, 120]
     assert steps == [(20, 120), (60, 120)]
-    headline = full.summary["metrics"]["ndcg@10"]
-    assert curve["points"][-1]["adapted"] == headline["adapted"]
-    assert all(point["base"] == headline["base"] for point in curve["points"])
-    assert curve["points"][1]["adapted"] != headline["adapted"]
+    headline = full.metrics["ndcg@10"]
+    assert curve.points[-1].adapted == headline.adapted
+    assert all(point.base == headline.base for point in curve.points)
+    assert curve.points[1].adapted != headline.adapted
 
 
 def test_fit_that_finds_no_adapter_leaves_the_base(
@@ -72,8 +76,14 @@ def test_fit_that_finds_no_adapter_leaves_the_base(
     same = IdentityAdapter(16)
     manifest = describe_adapter(same, embeddings.encoder, name="none", similarity="cosine")
     full = evaluate_model(export_adapter(same, manifest), dataset, embeddings)
-    curve = measure_size_curve(dataset, embeddings, QUICK, FitSettings(), (full, False))
-    first = curve["points"][0]
-    assert not first["helps"]
-    assert first["adapted"] == first["base"] == full.summary["metrics"]["ndcg@10"]["base"]
-    assert first["delta"] == 0
+    curve = measure_size_curve(
+        dataset,
+        embeddings,
+        QUICK,
+        FitSettings(),
+        replace(full, fit=msgspec.convert(make_fit(helps=False), Fit)),
+    )
+    first = curve.points[0]
+    assert not first.helps
+    assert first.adapted == first.base == full.metrics["ndcg@10"].base
+    assert first.delta == 0

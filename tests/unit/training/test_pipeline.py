@@ -19,6 +19,7 @@ from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.errors import ConfigError, DataError, TrainingError
 from trimtab_training.evaluation.evaluate import evaluate_model
+from trimtab_training.evaluation.record import Evaluation, decode_record, encode_record
 from trimtab_training.evaluation.verdict import decide
 from trimtab_training.export.model_folder import load_checkpoint
 from trimtab_training.export.onnx_export import export_adapter
@@ -63,6 +64,10 @@ def weights_of(file: Path) -> list[np.ndarray]:
     return [numpy_helper.to_array(tensor) for tensor in graph.initializer]
 
 
+def read(file: Path) -> Evaluation:
+    return decode_record(file.read_bytes(), Evaluation, file)
+
+
 def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_path: Path) -> None:
     built = build(world, tmp_path / "docs")
     assert built.file == tmp_path / "docs" / "adapter.onnx"
@@ -86,7 +91,7 @@ def test_interrupted_build_is_continued_by_the_same_and_refused_by_another(
 ) -> None:
     told: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "evaluate_model", stop)
+        patch.setattr(pipeline, "evaluate_runs", stop)
         with pytest.raises(KeyboardInterrupt):
             build(world, tmp_path / "docs")
     with pytest.raises(DataError, match="seed was 0, is 1"):
@@ -117,7 +122,9 @@ def test_metrics_agree_in_manifest_evaluation_and_a_second_look(
     build(world, tmp_path / "docs")
     record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
     manifest = Adapter.load(tmp_path / "docs").manifest
-    again = evaluate_model(tmp_path / "docs", world.dataset, world.embeddings).summary
+    again = json.loads(
+        encode_record(evaluate_model(tmp_path / "docs", world.dataset, world.embeddings))
+    )
     assert manifest.metrics["metrics"] == record["metrics"] == again["metrics"]
     assert {key: record[key] for key in again} == again
     assert manifest.training["seed"] == 0
@@ -126,11 +133,12 @@ def test_metrics_agree_in_manifest_evaluation_and_a_second_look(
 
 def test_verdict_is_one_in_record_card_report_and_result(world: World, tmp_path: Path) -> None:
     built = build(world, tmp_path / "docs")
-    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
-    assert record["verdict"] == built.verdict == decide(record)
+    record = read(tmp_path / "docs" / "evaluation.json")
+    assert record == built.evaluation
+    assert record.verdict == built.verdict == decide(record)
     assert built.report == tmp_path / "docs" / "report.html"
-    assert built.verdict["sentence"] in (tmp_path / "docs" / "README.md").read_text()
-    assert built.verdict["decision"].capitalize() in built.report.read_text()
+    assert built.verdict.sentence in (tmp_path / "docs" / "README.md").read_text()
+    assert built.verdict.decision.capitalize() in built.report.read_text()
 
 
 def test_record_names_file_command_versions_and_the_cost_of_a_query(
@@ -249,9 +257,9 @@ def test_model_for_another_encoder_says_so_and_can_be_gone_on_from(tmp_path: Pat
     built = build_model(world.dataset, world.embeddings, tmp_path / "docs", recipe)
     assert built.file is not None
     assert Adapter.load(built.file).manifest.use == "migration"
-    assert built.evaluation.summary["metrics"]["ndcg@10"]["base"] == 0
+    assert built.evaluation.metrics["ndcg@10"].base == 0
     assert any("another encoder" in note for note in built.evaluation.notes)
-    assert "there is no base to compare with" in built.verdict["sentence"]
+    assert "there is no base to compare with" in built.verdict.sentence
     adapter, _ = load_checkpoint(built.folder)
     queries = world.embeddings.queries.take([0, 1, 2])
     wanted = Adapter.load(built.file).transform(queries)
@@ -291,7 +299,7 @@ def test_failed_build_leaves_the_old_model(
     def fail(*_: object, **__: object) -> bytes:
         raise TrainingError("no")
 
-    monkeypatch.setattr(pipeline, "evaluate_model", fail)
+    monkeypatch.setattr(pipeline, "evaluate_runs", fail)
     with pytest.raises(TrainingError):
         build(world, tmp_path / "docs", seed=1)
     assert {item.name for item in (tmp_path / "docs").iterdir()} == before
@@ -311,7 +319,7 @@ def test_where_no_adapter_helps_there_is_no_model_but_the_reason(
     assert record["fit"]["helps"] is False
     assert record["metrics"]["ndcg@10"]["delta"] == 0
     assert "No adapter" in (tmp_path / "docs" / "README.md").read_text()
-    assert built.verdict["decision"] == "do not ship"
+    assert built.verdict.decision == "do not ship"
     assert "Do not ship" in (tmp_path / "docs" / "report.html").read_text()
 
 

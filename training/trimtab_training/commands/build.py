@@ -1,8 +1,6 @@
 """`trimtab build`: every model that has a recipe, as `make export` does."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -25,6 +23,8 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
     from trimtab_training.demo import open_demo_set
     from trimtab_training.embeddings.missing_labels import keep_embedded
     from trimtab_training.embeddings.store import Embeddings
+    from trimtab_training.evaluation.per_query import HEADLINE
+    from trimtab_training.evaluation.record import record_beside
     from trimtab_training.fit.recipe import load_model_recipe
     from trimtab_training.pipeline import BuildOptions, build_model
 
@@ -47,7 +47,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 "seed": recipe.seed,
                 "recipe": recipe.fit.as_dict(),
             }
-            if not force and _made_from(target) == wanted:
+            if not force and record_beside(target, wanted).fit:
                 talk.print(f"{target} is up to date")
                 continue
             built = build_model(
@@ -59,17 +59,8 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 on_stage=lambda stage: show(stage, 0, None),
                 progress=lambda done, total: show("fitting", done, total),
             )
-        headline = built.evaluation.summary["metrics"]["ndcg@10"]
+        headline = built.evaluation.metrics[HEADLINE]
         results.print(
-            f"{target}: nDCG@10 {headline['base']:.4f} -> {headline['adapted']:.4f}, "
+            f"{target}: nDCG@10 {headline.base:.4f} -> {headline.adapted:.4f}, "
             f"{'made ' + str(built.file) if built.file else 'no adapter helps, no model written'}"
         )
-
-
-def _made_from(target: Path) -> dict[str, Any] | None:
-    """Say what the model that stands there was made from, as far as is known."""
-    try:
-        record = json.loads((target / "evaluation.json").read_text(encoding="utf-8"))
-        return {key: record["fit"][key] for key in ("labels", "vectors", "seed", "recipe")}
-    except (OSError, ValueError, KeyError):
-        return None

@@ -1,11 +1,15 @@
 """`trimtab compare A B [C]... DATASET --embeddings EMB`: is a newer model better?"""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trimtab_training.commands.options import PATH, max_dropped_option
+
+if TYPE_CHECKING:
+    from trimtab_training.evaluation.per_query import ComparedExample
+    from trimtab_training.evaluation.record import Comparison, GateVerdict
 
 _N_SHOWN = 5
 _EXIT_CODES = "0: B may replace A. 3: it must not. 4: these queries can't tell."
@@ -72,22 +76,23 @@ def compare(
 
         click.echo(encode_record(record), nl=False)
     else:
-        for place, each in enumerate([record, *record.get("more", [])], start=1):
+        for place, each in enumerate([record, *(record.more or [])], start=1):
             _show(each, chr(ord("A") + place))
-            _show_verdict(each["verdict"], gate=gate)
+            _show_verdict(each.verdict, gate=gate)
     if gate:
-        ctx.exit(record["verdict"]["exit_code"])
+        ctx.exit(record.verdict.exit_code)
 
 
-def _compare(models: tuple[str, ...], dataset: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _compare(models: tuple[str, ...], dataset: Path, options: dict[str, Any]) -> "Comparison":
     """Search, compare, and write what was found where that is wanted."""
     from trimtab_training.commands.screen import talk
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.embeddings.missing_labels import keep_embedded
     from trimtab_training.embeddings.store import Embeddings
-    from trimtab_training.evaluation.compare import compare_runs
+    from trimtab_training.evaluation.compare import compare_models
     from trimtab_training.evaluation.evaluate import split_made_for
     from trimtab_training.evaluation.gate import Gate
+    from trimtab_training.evaluation.record import note_dropped
     from trimtab_training.evaluation.runs import check_place
     from trimtab_training.evaluation.searched_models import NO_ADAPTER
 
@@ -100,98 +105,61 @@ def _compare(models: tuple[str, ...], dataset: Path, options: dict[str, Any]) ->
     data, dropped = keep_embedded(data, vectors, options["max_dropped"], splits=(split,))
     asked = Gate(options["requirement"], options["margin"])
     with talk.status("searching with every model and with raw queries"):
-        record, runs = compare_runs(models, data, vectors, asked, split=split)
-    if dropped:
-        record = {
-            **record,
-            "notes": [*record["notes"], dropped.sentence()],
-            "dropped_labels": dropped.as_dict(),
-        }
+        record, runs = compare_models(models, data, vectors, asked, split=split)
     if output:
         runs.write(output)
         talk.print(f"made {output}")
-    return record
+    return note_dropped(record, dropped)
 
 
-def _show(record: dict[str, Any], letter: str) -> None:
+def _show(record: "Comparison", letter: str) -> None:
     """Print the table, who won and lost, the largest changes, and what to know beside."""
-    from trimtab_training.commands.screen import results
+    from trimtab_training.commands.screen import metrics_table, results
 
-    for name, key in (("A", "a"), (letter, "b")):
-        side = record[key]
-        mark = f" ({side['model']})" if side["model"] else ""
-        results.print(f"{name}  {side['name']}{mark}, {side['kind']}", markup=False)
-    results.print(_table(record, letter))
+    for name, side in (("A", record.a), (letter, record.b)):
+        mark = f" ({side.model})" if side.model else ""
+        results.print(f"{name}  {side.name}{mark}, {side.kind}", markup=False)
+    results.print(metrics_table(record, ("raw", "A", letter, f"{letter} - A"), no_wrap=True))
     results.print(
-        f"{letter} against A: {record['wins']} queries better, {record['losses']} worse, "
-        f"{record['ties']} the same (nDCG@10)"
+        f"{letter} against A: {record.wins} queries better, {record.losses} worse, "
+        f"{record.ties} the same (nDCG@10)"
     )
-    for title, key in (("largest losses", "largest_losses"), ("largest wins", "largest_wins")):
-        if record[key]:
+    for title, examples in (
+        ("largest losses", record.largest_losses),
+        ("largest wins", record.largest_wins),
+    ):
+        if examples:
             results.print(
                 f"\n[bold]{title}[/bold] (nDCG@10 and rank of the first answer, A -> {letter})"
             )
-        for example in record[key][:_N_SHOWN]:
+        for example in examples[:_N_SHOWN]:
             _show_example(example)
     results.print("")
-    for note in record["notes"]:
+    for note in record.notes:
         results.print(f"note: {note}", markup=False)
 
 
-def _table(record: dict[str, Any], letter: str) -> Any:
-    """Lay out every metric of raw query, A and the other, overall and by slice."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", min_width=10)
-    for name in ("raw", "A", letter, f"{letter} - A", "95 % interval", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    parts = {
-        f"all {record['n_queries']} queries": record["metrics"],
-        **{
-            f"{part['n_queries']} about {name.replace('_', ' ')}": part["metrics"]
-            for name, part in record["slices"].items()
-            if 0 < part["n_queries"] < record["n_queries"]
-        },
-    }
-    for label, metrics in parts.items():
-        table.add_row(f"[bold]{label}[/bold]")
-        for name, metric in metrics.items():
-            low, high = metric["ci95"]
-            values = [f"{metric[key]:.4f}" for key in ("raw", "a", "b")]
-            table.add_row(
-                f"  {name}",
-                *values,
-                f"{metric['delta']:+.4f}",
-                f"{low:+.4f} to {high:+.4f}",
-                f"{metric['p_value']:.4f}",
-            )
-    return table
-
-
-def _show_example(example: dict[str, Any]) -> None:
+def _show_example(example: "ComparedExample") -> None:
     """Print one query, what it wants, and how far down A and B find it."""
     from trimtab_training.commands.screen import one_line, results
 
-    ranks = " -> ".join(str(example[key] or "beyond 100") for key in ("rank_a", "rank_b"))
+    ranks = " -> ".join(str(rank or "beyond 100") for rank in (example.rank_a, example.rank_b))
     results.print(
-        f"  {example['a']:.2f} -> {example['b']:.2f}, rank {ranks}  {example['query_id']}  "
-        f"{one_line(example['query'], 60)}",
+        f"  {example.a:.2f} -> {example.b:.2f}, rank {ranks}  {example.query_id}  "
+        f"{one_line(example.query, 60)}",
         markup=False,
     )
-    for wanted in example["relevant"][:1]:
-        text = f"{wanted['doc_id']}  {one_line(wanted['text'], 60)}"
-        results.print(f"      wanted {text}", markup=False)
+    for wanted in example.relevant[:1]:
+        results.print(f"      wanted {wanted.doc_id}  {one_line(wanted.text, 60)}", markup=False)
 
 
-def _show_verdict(verdict: dict[str, Any], *, gate: bool) -> None:
+def _show_verdict(verdict: "GateVerdict", *, gate: bool) -> None:
     """Print the one sentence, and what the gate makes of it."""
     from trimtab_training.commands.screen import results
 
-    results.print(verdict["sentence"], style="bold", markup=False)
+    results.print(verdict.sentence, style="bold", markup=False)
     if not gate:
         return
-    word = "passes: B may replace A" if verdict["passes"] else "does not pass"
-    why = f": {'; '.join(verdict['reasons'])}" if verdict["reasons"] else ""
-    code = verdict["exit_code"]
-    results.print(f"gate {word}{why} (exit status {code})", style="bold", markup=False)
+    word = "passes: B may replace A" if verdict.passes else "does not pass"
+    why = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
+    results.print(f"gate {word}{why} (exit status {verdict.exit_code})", style="bold", markup=False)

@@ -43,6 +43,7 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     from trimtab_training.commands.screen import progress_bar, results, show_evaluation, talk
     from trimtab_training.data.hpo_lay import NAME, ontology_version
     from trimtab_training.demo import open_demo_set, write_faiss_index, write_sidecar_settings
+    from trimtab_training.model_files import CARD, EVALUATION, MODEL, REPORT
     from trimtab_training.pipeline import BuildOptions, build_model
 
     started = time.monotonic()
@@ -74,16 +75,14 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     write_sidecar_settings(served, dataset, index, output)
     _show_examples(output, index, dataset, embeddings)
     results.print("\n[bold]All test queries; none of their terms was seen in training[/bold]")
-    show_evaluation(built.evaluation.summary)
-    size = (output / "adapter.onnx").stat().st_size / 1e6
+    show_evaluation(built.evaluation)
+    size = (output / MODEL).stat().st_size / 1e6
     results.print(
         f"\ncost: {embedded - started:.0f} s embedding (0 next time), {fitted - embedded:.0f} s "
         f"fit, export and evaluation; {size:.2f} MB model; "
         f"{time.monotonic() - started:.0f} s in all"
     )
-    results.print(
-        f"made {output}/adapter.onnx, report.html (the proof), evaluation.json and README.md"
-    )
+    results.print(f"made {output}/{MODEL}, {REPORT} (the proof), {EVALUATION} and {CARD}")
     talk.print("next, on your own data (a BEIR folder; docs/guide.md shows the format):")
     talk.print("  trimtab embed DATASET -o EMB", style="bold")
     talk.print("  trimtab fit DATASET --embeddings EMB -o models/NAME", style="bold")

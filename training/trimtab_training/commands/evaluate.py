@@ -8,8 +8,12 @@ import click
 from trimtab_training.commands.options import PATH, max_dropped_option
 
 if TYPE_CHECKING:
+    from trimtab.model.manifest import Manifest
     from trimtab_training.data.dataset import Dataset
-    from trimtab_training.embeddings.missing_labels import Dropped
+    from trimtab_training.evaluation.ann_recall import Sweep
+    from trimtab_training.evaluation.per_query import Example
+    from trimtab_training.evaluation.record import Evaluation
+    from trimtab_training.evaluation.runs import Runs
 
 
 @click.command()
@@ -42,48 +46,47 @@ def evaluate(
 
     Searches exactly, through the exported MODEL, and tells the difference from chance.
     """
-    from trimtab_training.commands.screen import show_evaluation, show_verdict, talk
+    from msgspec.structs import asdict, replace
+
+    from trimtab.model.adapter import Adapter
+    from trimtab_training.commands.screen import results, show_evaluation, talk
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.embeddings.missing_labels import keep_embedded
     from trimtab_training.embeddings.store import Embeddings
-    from trimtab_training.evaluation.evaluate import evaluate_model, read_manifest, split_made_for
-    from trimtab_training.evaluation.record import encode_record, record_beside
+    from trimtab_training.evaluation.evaluate import evaluate_runs, split_made_for
+    from trimtab_training.evaluation.record import encode_record, note_dropped, record_beside
     from trimtab_training.evaluation.verdict import decide
 
     if report:
         _check_place(report)
     data = Dataset.load(dataset, split_by=split_made_for(model))
-    manifest = read_manifest(model)
+    manifest = Adapter.load(model).manifest
     split = split or _choose_split(model, manifest, data)
     vectors = Embeddings.open(embeddings)
     data, dropped = keep_embedded(data, vectors, options.pop("max_dropped"), splits=(split,))
     with talk.status("searching with raw and with adapted queries"):
-        evaluation = evaluate_model(model, data, vectors, split=split, timed=True, **options)
-    record = {**evaluation.as_dict(), **_note(dropped, evaluation.notes)}
-    of_the_fit = record_beside(model, manifest["training"])
-    record["verdict"] = decide({**record, **of_the_fit})
+        measured, runs = evaluate_runs(model, data, vectors, split=split, timed=True, **options)
+    measured = note_dropped(measured, dropped)
+    whole = replace(measured, **asdict(record_beside(model, manifest.training)))
+    verdict = decide(whole)
     if report:
-        _write(report, {**record, **of_the_fit}, manifest)
-        runs = report.with_suffix(".runs")
-        if evaluation.runs:
-            evaluation.runs.write(runs)
-        talk.print(f"made {report} and {runs}")
+        _write(report, replace(whole, verdict=verdict), manifest, runs)
     if as_json:
-        click.echo(encode_record(record), nl=False)
+        click.echo(encode_record(replace(measured, verdict=verdict)), nl=False)
         return
-    show_evaluation(evaluation.summary)
-    show_verdict(record["verdict"])
-    _show_details(record)
+    show_evaluation(measured)
+    results.print(verdict.sentence, style="bold", markup=False)
+    _show_details(measured)
 
 
-def _choose_split(model: str, manifest: dict[str, Any], data: "Dataset") -> str:
+def _choose_split(model: str, manifest: "Manifest", data: "Dataset") -> str:
     """Give the test split; the dev split where only that is known to be new to the model."""
     from trimtab_training.commands.screen import talk
     from trimtab_training.data.training_digest import TrainedOn
 
     if data.made_splits is None or "dev" not in data.splits:
         return "test"
-    known = TrainedOn.find(model, manifest["training"], data)
+    known = TrainedOn.find(model, manifest.training, data)
     if known and known.is_complete:
         return "test"
     talk.print(
@@ -91,13 +94,6 @@ def _choose_split(model: str, manifest: dict[str, Any], data: "Dataset") -> str:
         "the dev split instead (--split test makes one of the training queries)"
     )
     return "dev"
-
-
-def _note(dropped: "Dropped | None", notes: list[str]) -> dict[str, Any]:
-    """Say what was left out of the labels, where something was."""
-    if dropped is None:
-        return {}
-    return {"notes": [*notes, dropped.sentence()], "dropped_labels": dropped.as_dict()}
 
 
 def _check_place(report: Path) -> None:
@@ -112,8 +108,9 @@ def _check_place(report: Path) -> None:
     check_place(report.with_suffix(".runs"))
 
 
-def _write(report: Path, record: dict[str, Any], manifest: dict[str, Any]) -> None:
-    """Write the page."""
+def _write(report: Path, record: "Evaluation", manifest: "Manifest", runs: "Runs") -> None:
+    """Write the page, and beside it what every query found."""
+    from trimtab_training.commands.screen import talk
     from trimtab_training.errors import ConfigError
     from trimtab_training.files import write_whole
     from trimtab_training.report import write_report
@@ -123,59 +120,67 @@ def _write(report: Path, record: dict[str, Any], manifest: dict[str, Any]) -> No
         write_whole(report, page.encode())
     except OSError as error:
         raise ConfigError(f"can't write {report}: {error.strerror}") from error
+    folder = report.with_suffix(".runs")
+    runs.write(folder)
+    talk.print(f"made {report} and {folder}")
 
 
-def _show_details(record: dict[str, Any]) -> None:
+def _show_details(record: "Evaluation") -> None:
     """Print what the table does not show."""
     from trimtab_training.commands.screen import results
 
-    for rank, shift in record["score_shift"].items():
-        if "base" in shift:
+    for rank, shift in record.score_shift.items():
+        if shift.base:
             results.print(
-                f"mean score at {rank.replace('_', ' ')}: {shift['base']['mean']:.4f} raw, "
-                f"{shift['adapted']['mean']:.4f} adapted"
+                f"mean score at {rank.replace('_', ' ')}: {shift.base.mean:.4f} raw, "
+                f"{shift.adapted.mean:.4f} adapted"
             )
-    latency = record["latency"]
-    results.print(
-        f"one transform: {latency['transform_us']['p50']:.1f} µs (p99 "
-        f"{latency['transform_us']['p99']:.1f}); numpy's matrix-vector product "
-        f"{latency['numpy_matvec_us']['p50']:.1f} µs"
-    )
-    if "approximate" in record:
-        _show_sweep(record["approximate"])
-    for note in record["notes"]:
+    if record.latency:
+        ours, theirs = record.latency.transform_us, record.latency.numpy_matvec_us
+        results.print(
+            f"one transform: {ours.p50:.1f} µs (p99 {ours.p99:.1f}); numpy's matrix-vector product "
+            f"{theirs.p50:.1f} µs"
+        )
+    if record.approximate:
+        _show_sweep(record.approximate)
+    for note in record.notes:
         results.print(f"note: {note}")
-    for title in ("regressions", "improvements"):
-        if record[title]:
-            word = "worst" if title == "regressions" else "best"
+    for word, title, examples in (
+        ("worst", "regressions", record.regressions),
+        ("best", "improvements", record.improvements),
+    ):
+        if examples:
             results.print(f"\n[bold]{word} {title}[/bold]")
-        for example in record[title]:
+        for example in examples:
             _show_example(example)
 
 
-def _show_sweep(sweep: dict[str, Any]) -> None:
+def _show_sweep(sweep: "Sweep") -> None:
     """Print recall of the approximate index, value by value."""
     from trimtab_training.commands.screen import results
 
-    results.print(f"recall@10 of {sweep['index']} ({sweep['kind']}) against exact search")
-    for point in sweep["points"]:
-        served = " (as served)" if point["value"] == sweep["served_value"] else ""
+    results.print(f"recall@10 of {sweep.index} ({sweep.kind}) against exact search")
+    for point in sweep.points:
+        served = " (as served)" if point.value == sweep.served_value else ""
         results.print(
-            f"  {sweep['parameter']} {point['value']:>5}: {point['raw']['recall@10']:.4f} raw, "
-            f"{point['adapted']['recall@10']:.4f} adapted{served}"
+            f"  {sweep.parameter} {point.value:>5}: {point.raw.recall:.4f} raw, "
+            f"{point.adapted.recall:.4f} adapted{served}"
         )
 
 
-def _show_example(example: dict[str, Any]) -> None:
+def _show_example(example: "Example") -> None:
     """Print one query: what was wanted and the first document found, before and after."""
     from trimtab_training.commands.screen import one_line, results
 
     results.print(
-        f"  {example['base']:.2f} -> {example['adapted']:.2f}  {example['query_id']}  "
-        f"{one_line(example['query'])}",
+        f"  {example.base:.2f} -> {example.adapted:.2f}  {example.query_id}  "
+        f"{one_line(example.query)}",
         markup=False,
     )
-    for label in ("relevant", "found_before", "found_after"):
-        found = example[label][:1]
-        text = f"{found[0]['doc_id']}  {one_line(found[0]['text'])}" if found else "nothing"
-        results.print(f"      {label.replace('_', ' '):<13} {text}", markup=False)
+    for label, found in (
+        ("relevant", example.relevant),
+        ("found before", example.found_before),
+        ("found after", example.found_after),
+    ):
+        text = f"{found[0].doc_id}  {one_line(found[0].text)}" if found else "nothing"
+        results.print(f"      {label:<13} {text}", markup=False)

@@ -71,13 +71,7 @@ def fit(
     Where no adapter helps, says so and writes no model. Interrupted, it continues when it is run
     again with the same settings and data.
     """
-    from trimtab_training.commands.screen import (
-        progress_bar,
-        results,
-        show_evaluation,
-        show_verdict,
-        talk,
-    )
+    from trimtab_training.commands.screen import progress_bar, results, show_evaluation, talk
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.data.training_digest import TrainedOn
     from trimtab_training.embeddings.store import Embeddings, said_use
@@ -122,8 +116,8 @@ def fit(
             progress=lambda done, total: show("fitting", done, total),
         )
     talk.print(built.fit.verdict)
-    show_evaluation(built.evaluation.summary)
-    show_verdict(built.verdict)
+    show_evaluation(built.evaluation)
+    results.print(built.verdict.sentence, style="bold", markup=False)
     if built.file is None:
         results.print(f"no model written; {built.report} says why")
         return

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +23,17 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab_training.evaluation.side_by_side import BothWays, Found
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trimtab_training.evaluation.record import (
+        ComparedMetric,
+        Comparison,
+        Evaluation,
+        Metric,
+        Slice,
+    )
 
 talk = Console(stderr=True, highlight=False)
 results = Console(highlight=False, soft_wrap=True)
@@ -145,18 +156,23 @@ class _Lines:
         return f"{text}, {60 * n_here / taken_s:.0f}/min" if self._rate else text
 
 
-def metrics_table(summary: dict[str, Any]) -> Table:
-    """Lay out base, adapted and difference of every metric, overall and by slice."""
+def metrics_table(
+    record: "Evaluation | Comparison", columns: "Sequence[str]", *, no_wrap: bool = False
+) -> Table:
+    """Lay out every metric, overall and by slice, under columns of these names."""
+    from trimtab_training.report.words import metric_cells
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", min_width=10)
-    for name in ("base", "adapted", "difference", "95 % interval", "p"):
-        table.add_column(name, justify="right")
-    parts = {
-        f"all {summary['n_queries']} queries": summary["metrics"],
+    for name in (*columns, "95 % interval", "p"):
+        table.add_column(name, justify="right", no_wrap=no_wrap)
+    slices: Mapping[str, Slice[Metric] | Slice[ComparedMetric]] = record.slices
+    parts: dict[str, Mapping[str, Metric | ComparedMetric] | None] = {
+        f"all {record.n_queries} queries": record.metrics,
         **{
-            f"{part['n_queries']} about {name.replace('_', ' ')}": part["metrics"]
-            for name, part in summary["slices"].items()
-            if part["n_queries"] < summary["n_queries"]
+            f"{part.n_queries} about {name.replace('_', ' ')}": part.metrics
+            for name, part in slices.items()
+            if part.n_queries < record.n_queries
         },
     }
     for label, metrics in parts.items():
@@ -164,30 +180,16 @@ def metrics_table(summary: dict[str, Any]) -> Table:
             continue
         table.add_row(f"[bold]{label}[/bold]")
         for name, metric in metrics.items():
-            low, high = metric["ci95"]
-            table.add_row(
-                f"  {name}",
-                f"{metric['base']:.4f}",
-                f"{metric['adapted']:.4f}",
-                f"{metric['delta']:+.4f}",
-                f"{low:+.4f} to {high:+.4f}",
-                f"{metric['p_value']:.4f}",
-            )
+            table.add_row(f"  {name}", *metric_cells(metric))
     return table
 
 
-def show_evaluation(summary: dict[str, Any]) -> None:
+def show_evaluation(record: "Evaluation") -> None:
     """Print the table and the count of wins and losses."""
-    results.print(metrics_table(summary))
+    results.print(metrics_table(record, ("base", "adapted", "difference")))
     results.print(
-        f"{summary['wins']} queries better, {summary['losses']} worse, {summary['ties']} the same "
-        "(nDCG@10)"
+        f"{record.wins} queries better, {record.losses} worse, {record.ties} the same (nDCG@10)"
     )
-
-
-def show_verdict(verdict: dict[str, Any]) -> None:
-    """Print the one sentence that says whether to ship."""
-    results.print(verdict["sentence"], style="bold", markup=False)
 
 
 def side_by_side(

@@ -1,6 +1,5 @@
 """A read adapter as a model: one ONNX file, proved, and in a folder what can be trained on."""
 
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +10,12 @@ from trimtab.model.manifest import SIMILARITIES, Manifest
 from trimtab_training.conversion.source import Source
 from trimtab_training.embeddings.store import Embeddings, EncoderInfo
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.export.model_folder import (
-    CHECKPOINT,
-    MODEL_FILE,
-    check_target,
-    keep_others,
-    write_model,
-)
+from trimtab_training.export.model_folder import check_target, empty, keep_others, write_model
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.export.provenance import versions
 from trimtab_training.files import swap_folder, write_whole
 from trimtab_training.lock import locked
+from trimtab_training.model_files import CARD, CHECKPOINT, MODEL
 
 UNKNOWN = "unknown"
 _PROVED_QUERIES = 33
@@ -56,7 +50,7 @@ class Target:
     @property
     def name(self) -> str:
         """Name of the model: the folder's, or the file's where it has one of its own."""
-        if self.is_file and self.path.name != MODEL_FILE:
+        if self.is_file and self.path.name != MODEL:
             return self.path.stem
         folder = self.path.parent if self.is_file else self.path
         return folder.resolve().name or self.path.stem
@@ -152,7 +146,7 @@ def _write_file(model: ConvertedModel, path: Path) -> Path:
     """Write one file."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; -o wants a file that ends in .onnx, or models/NAME")
-    if path.name == MODEL_FILE and (path.parent / CHECKPOINT).exists():
+    if path.name == MODEL and (path.parent / CHECKPOINT).exists():
         raise ConfigError(
             f"{path.parent} holds another model's checkpoint; -o {path.parent} replaces all of it"
         )
@@ -171,15 +165,12 @@ def _write_folder(model: ConvertedModel, target: Target) -> Path:
 
 def _swap_in(model: ConvertedModel, folder: Path) -> Path:
     """Write into a place that is held for this run alone."""
-    new = folder.with_name(f".{folder.name}.partial")
-    if new.exists():
-        shutil.rmtree(new)
-    new.mkdir()
+    new = empty(folder.with_name(f".{folder.name}.partial"))
     write_model(new, model.source.adapter, model.content, model.manifest)
-    write_whole(new / "README.md", write_card(model.manifest).encode())
+    write_whole(new / CARD, write_card(model.manifest).encode())
     keep_others(folder, new)
     swap_folder(new, folder)
-    return folder / MODEL_FILE
+    return folder / MODEL
 
 
 def write_card(manifest: Manifest) -> str:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import relevant_documents
+from trimtab_training.model_files import TRAINED_ON, folder_of
 
-TRAINED_ON = "trained_on.npz"
 _MADE_BY = ("labels", "vectors", "seed")
 _USED_SPLITS = ("train", "dev")
 
@@ -105,10 +105,9 @@ class TrainedOn:
         Returns:
             None where nothing stands there, or where it belongs to another model.
         """
-        path = Path(model)
-        file = (path if path.is_dir() else path.parent) / TRAINED_ON
         try:
-            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as held:
+            content = (folder_of(model) / TRAINED_ON).read_bytes()
+            with np.load(io.BytesIO(content), allow_pickle=False) as held:
                 made_by = json.loads(str(held["made_by"]))
                 if made_by != {key: training[key] for key in _MADE_BY}:
                     return None

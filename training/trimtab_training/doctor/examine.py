@@ -36,6 +36,7 @@ from trimtab_training.doctor.vectors import (
 )
 from trimtab_training.embeddings.store import Embeddings, EncoderInfo, read_ids
 from trimtab_training.errors import DataError
+from trimtab_training.model_files import EVALUATION
 
 Stage = Callable[[str], None]
 """Called with what is looked at next."""
@@ -255,7 +256,7 @@ def _power(test: Qrels, base: BaseScore | None, model: Path | None, difference: 
 
 def _spread_of_model(model: Path) -> float:
     """Read the spread of paired differences back out of an evaluation's interval."""
-    path = (model.parent if model.is_file() else model) / "evaluation.json"
+    path = (model.parent if model.is_file() else model) / EVALUATION
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         low, high = record["metrics"]["ndcg@10"]["ci95"]

@@ -9,10 +9,10 @@ documents' distribution.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from trimtab.faiss_files.threads import one_thread
@@ -28,10 +28,61 @@ MAX_QUERIES = 2000
 ENOUGH = 0.999
 """A sweep ends where both kinds of queries find more than this share."""
 
-_RECALL = f"recall@{K}"
 _SEED = 0
 _QUERIES_AT_ONCE = 256
 _TIE = 1e-6  # relative: what float32 makes of equal scores in another order of summing
+
+
+class Recall(Struct, frozen=True, kw_only=True):
+    """Recall@10 of exact search, and microseconds of one thread on the whole batch, by query."""
+
+    recall: float = field(name="recall@10")
+    us_per_query: float
+
+
+class SweepPoint(Struct, frozen=True, kw_only=True):
+    """An approximate index under one value of its search parameter."""
+
+    value: int
+    raw: Recall
+    adapted: Recall
+
+
+class Sweep(Struct, frozen=True, kw_only=True):
+    """Recall of an approximate index, by its search parameter.
+
+    Attributes:
+        index: ``faiss:PATH``.
+        kind: ``HNSW`` or ``IVF``.
+        type: FAISS's class.
+        lossy: Whether it keeps vectors compressed, which the recall then holds, too.
+        n_vectors: Vectors in it.
+        k: Documents that count.
+        n_queries: Queries that were asked.
+        n_queries_given: Queries that there are; of more than 2,000, so many are drawn.
+        parameter: Name of its search parameter.
+        served_value: The parameter as the file has it.
+        points: By value, upwards.
+        raw_recall_at_served: What raw queries find at ``served_value``.
+        adapted_recall_at_served: What adapted ones find there.
+        restores: The least value at which adapted queries find the share that raw ones find as
+            served, or None.
+    """
+
+    index: str
+    kind: str
+    type: str
+    lossy: bool
+    n_vectors: int
+    k: int
+    n_queries: int
+    n_queries_given: int
+    parameter: str
+    served_value: int
+    points: list[SweepPoint]
+    raw_recall_at_served: float
+    adapted_recall_at_served: float
+    restores: int | None
 
 
 def sweep_index(
@@ -40,7 +91,7 @@ def sweep_index(
     queries_adapted: NDArray[np.float32],
     documents: VectorTable,
     similarity: str,
-) -> dict[str, Any]:
+) -> Sweep:
     """Measure recall@10 of an approximate index for raw and for adapted queries.
 
     The reference is exact search over the vectors in the index, by its own metric, so that only
@@ -53,15 +104,6 @@ def sweep_index(
         queries_adapted: The same queries adapted, same shape.
         documents: The vectors of the embeddings folder, under the ids of the index.
         similarity: ``cosine``, ``dot`` or ``euclid``; cosine also normalises the queries.
-
-    Returns:
-        One JSON object: ``index``, ``kind`` (``HNSW`` or ``IVF``), ``type`` (FAISS's class),
-        ``lossy``, ``n_vectors``, ``k``, ``n_queries``, ``n_queries_given`` (of more than 2,000, so
-        many are drawn), ``parameter``, ``served_value`` (as the file has it), ``points`` (each a
-        ``value`` and, for ``raw`` and ``adapted``, ``recall@10`` and ``us_per_query``, the
-        microseconds of one thread on the whole batch), ``raw_recall_at_served``,
-        ``adapted_recall_at_served`` and ``restores``: the least value at which adapted queries
-        find the share that raw ones find at ``served_value``, or None.
 
     Raises:
         DataError: There is no such index, it searches exactly, it holds other documents, its
@@ -79,20 +121,23 @@ def sweep_index(
             for queries in _sample(queries_raw, queries_adapted)
         )
         with one_thread():
-            found = _Sweep(served, raw, adapted).run()
-    return {
-        "index": source.partition("?")[0],
-        "kind": served.kind,
-        "type": type(served.core).__name__,
-        "lossy": reference.is_lossy,
-        "n_vectors": len(documents),
-        "k": K,
-        "n_queries": len(raw.queries),
-        "n_queries_given": len(queries_raw),
-        "parameter": served.parameter,
-        "served_value": served.value,
-        **found,
-    }
+            points, at_served, restores = _BothKinds(served, raw, adapted).sweep()
+    return Sweep(
+        index=source.partition("?")[0],
+        kind=served.kind,
+        type=type(served.core).__name__,
+        lossy=reference.is_lossy,
+        n_vectors=len(documents),
+        k=K,
+        n_queries=len(raw.queries),
+        n_queries_given=len(queries_raw),
+        parameter=served.parameter,
+        served_value=served.value,
+        points=points,
+        raw_recall_at_served=at_served.raw.recall,
+        adapted_recall_at_served=at_served.adapted.recall,
+        restores=restores,
+    )
 
 
 @dataclass(frozen=True)
@@ -124,61 +169,60 @@ class _Asked:
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class _BothKinds:
     """An index, asked with both kinds of queries."""
 
     served: ServedIndex
     raw: _Asked
     adapted: _Asked
 
-    def run(self) -> dict[str, Any]:
-        """Sweep upwards until nothing is left to gain, then narrow down what restores."""
+    def sweep(self) -> tuple[list[SweepPoint], SweepPoint, int | None]:
+        """Sweep upwards until nothing is left to gain, then narrow down what restores.
+
+        Returns:
+            All points, the one as served, and the value that restores its recall.
+        """
         at_served = self._point(self.served.value)
-        wanted = at_served["raw"][_RECALL]
-        points: list[dict[str, Any]] = []
+        wanted = at_served.raw.recall
+        points: list[SweepPoint] = []
         for value in self.served.values():
-            points.append(at_served if value == self.served.value else self._point(value))
-            raw, adapted = (points[-1][name][_RECALL] for name in ("raw", "adapted"))
+            point = at_served if value == self.served.value else self._point(value)
+            points.append(point)
+            raw, adapted = point.raw.recall, point.adapted.recall
             if value >= self.served.value and min(raw, adapted) > ENOUGH and adapted >= wanted:
                 break
         restores = self._narrow(points, wanted)
-        if restores is not None and restores not in [point["value"] for point in points]:
+        if restores is not None and restores not in [point.value for point in points]:
             points.append(self._point(restores))
-            points.sort(key=lambda point: int(point["value"]))
-        return {
-            "points": points,
-            "raw_recall_at_served": wanted,
-            "adapted_recall_at_served": at_served["adapted"][_RECALL],
-            "restores": restores,
-        }
+            points.sort(key=lambda point: point.value)
+        return points, at_served, restores
 
-    def _point(self, value: int) -> dict[str, Any]:
+    def _point(self, value: int) -> SweepPoint:
         """Measure both kinds of queries under one value."""
-        return {
-            "value": value,
-            "raw": self._measure(self.raw, value),
-            "adapted": self._measure(self.adapted, value),
-        }
+        return SweepPoint(
+            value=value,
+            raw=self._measure(self.raw, value),
+            adapted=self._measure(self.adapted, value),
+        )
 
-    def _measure(self, asked: _Asked, value: int) -> dict[str, float]:
+    def _measure(self, asked: _Asked, value: int) -> Recall:
         """Measure recall and time under one value."""
         rows, seconds = self.served.search(asked.queries, min(K, len(asked.exact)), value)
-        return {
-            _RECALL: asked.recall(rows),
-            "us_per_query": round(seconds / len(asked.queries) * 1e6, 1),
-        }
+        return Recall(
+            recall=asked.recall(rows), us_per_query=round(seconds / len(asked.queries) * 1e6, 1)
+        )
 
-    def _narrow(self, points: list[dict[str, Any]], wanted: float) -> int | None:
+    def _narrow(self, points: list[SweepPoint], wanted: float) -> int | None:
         """Halve the gap below the first point where adapted queries find the wanted share."""
-        reach = [point["adapted"][_RECALL] >= wanted for point in points]
+        reach = [point.adapted.recall >= wanted for point in points]
         if not any(reach):
             return None
         first = reach.index(True)
-        enough = int(points[first]["value"])
-        below = int(points[first - 1]["value"]) if first else enough - 1
+        enough = points[first].value
+        below = points[first - 1].value if first else enough - 1
         while enough - below > 1:
             middle = (below + enough) // 2
-            if self._measure(self.adapted, middle)[_RECALL] >= wanted:
+            if self._measure(self.adapted, middle).recall >= wanted:
                 enough = middle
             else:
                 below = middle

@@ -5,8 +5,9 @@ queries that none was trained on, as far as that is known.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,11 +20,21 @@ from trimtab_training.evaluation.evaluate import check_fit
 from trimtab_training.evaluation.gate import Gate, judge
 from trimtab_training.evaluation.per_query import (
     HEADLINE,
-    TIE,
+    ComparedExample,
     PerQuery,
     Searched,
+    count_wins,
     first_relevant,
     most_changed,
+)
+from trimtab_training.evaluation.record import (
+    AgainstRaw,
+    Compared,
+    ComparedMetric,
+    Comparison,
+    Difference,
+    LeftOut,
+    Slice,
 )
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.searched_models import LETTERS, Measured, Searcher, Side
@@ -40,19 +51,7 @@ def compare_models(
     gate: Gate | None = None,
     *,
     split: str = "test",
-) -> dict[str, Any]:
-    """Compare models as `compare_runs` does; give its record alone."""
-    return compare_runs(names, dataset, embeddings, gate, split=split)[0]
-
-
-def compare_runs(
-    names: Sequence[str],
-    dataset: Dataset,
-    embeddings: Embeddings,
-    gate: Gate | None = None,
-    *,
-    split: str = "test",
-) -> tuple[dict[str, Any], Runs]:
+) -> tuple[Comparison, Runs]:
     """Search with every model and with raw queries, exactly, and compare each with the first.
 
     Queries that any of them was trained on, or chosen by, are left out, unless that leaves none.
@@ -65,9 +64,8 @@ def compare_runs(
         split: Which labels to compare on.
 
     Returns:
-        The object of ``compare --json``, which docs/retraining.md describes: B against A, and under
-        ``more`` the same of every further model against A. And what every query found: ``raw``,
-        ``a``, ``b`` and so on.
+        B against A, and under ``more`` the same of every further model against A. And what every
+        query found: ``raw``, ``a``, ``b`` and so on.
 
     Raises:
         ConfigError: Fewer than two, or more than the letters, are named, or a pair has no model.
@@ -75,49 +73,107 @@ def compare_runs(
         trimtab.errors.ModelError: A model can't be loaded.
     """
     sides = _load_sides(names, dataset, embeddings)
-    qrels = dataset.split(split)
-    embeddings.require({split: qrels})
-    used = np.array([_was_used(side, dataset, qrels) for side in sides])
-    is_used: NDArray[np.bool_] = np.asarray(used.any(axis=0), dtype=bool)
-    chosen: NDArray[np.bool_] = ~is_used | is_used.all()
-    kept = {
-        query: labels
-        for (query, labels), is_chosen in zip(qrels.items(), chosen, strict=True)
-        if is_chosen
-    }
+    queries = _Queries.choose(sides, dataset, embeddings, split)
     is_migration = any(side.is_migration for side in sides)
     has_same_width = embeddings.queries.dim == embeddings.documents.dim
-    searcher = Searcher(kept, embeddings, is_comparable=has_same_width and not is_migration)
-    # Queries of a made test split were training queries of whatever was trained on all labels.
-    is_open = split == "train" or (split == "test" and dataset.made_splits is not None)
-    about = {"dataset": dataset.name, "split": split, "n_queries": len(kept)}
-    records: list[dict[str, Any]] = []
+    searcher = Searcher(queries.kept, embeddings, is_comparable=has_same_width and not is_migration)
+    records: list[Comparison] = []
     runs: dict[str, Measured] = {}
-    for place in range(1, len(sides)):
-        pair = sides[0], sides[place]
-        letters = "A" + LETTERS[place]
-        measured = searcher.measure(*pair)
-        seen, slice_notes = _seen(pair, dataset, kept)
-        left_out = _left_out(used[[0, place]], is_used)
-        if is_open and not all(side.is_known for side in pair):
-            left_out["may_be_used"] = True
-        record = {
-            **about,
-            "a": pair[0].as_dict(),
-            "b": pair[1].as_dict(),
-            **summarise(measured, seen, is_raw=(not pair[0].adapter, not pair[1].adapter)),
-            "left_out": left_out,
-            "notes": [
-                *_notes(*pair, embeddings, letters),
+    for place, letter in enumerate(LETTERS[1 : len(sides)], start=1):
+        measured = searcher.measure(sides[0], sides[place])
+        compared = queries.compare(
+            (sides[0], sides[place]), queries.used[[0, place]], measured, letter
+        )
+        verdict = judge(compared, gate or Gate(), letter)
+        records.append(Comparison(**msgspec.structs.asdict(compared), verdict=verdict))
+        runs = {"raw": measured, "a": measured, **runs, letter.lower(): measured}
+    return _joined(records), _as_runs(runs, queries.kept, embeddings)
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """The queries of a comparison, and which of them had a part in a model.
+
+    Attributes:
+        dataset: Labels and texts.
+        embeddings: Vectors.
+        split: The split that they are of.
+        kept: Those that are searched with.
+        used: For each side and each query of the split, whether it had a part in that model.
+        is_open: Whether models may have been trained on them without anything that says so: those
+            of a made test split were training queries of whatever was trained on all labels.
+    """
+
+    dataset: Dataset
+    embeddings: Embeddings
+    split: str
+    kept: Qrels
+    used: NDArray[np.bool_]
+    is_open: bool
+
+    @classmethod
+    def choose(
+        cls, sides: Sequence[Side], dataset: Dataset, embeddings: Embeddings, split: str
+    ) -> "_Queries":
+        """Leave out the queries that had a part in a model, unless that leaves none."""
+        qrels = dataset.split(split)
+        embeddings.require({split: qrels})
+        used = np.array([_was_used(side, dataset, qrels) for side in sides])
+        is_used: NDArray[np.bool_] = np.asarray(used.any(axis=0), dtype=bool)
+        chosen: NDArray[np.bool_] = ~is_used | is_used.all()
+        kept = {
+            query: qrels[query] for query, is_kept in zip(qrels, chosen, strict=True) if is_kept
+        }
+        is_open = split == "train" or (split == "test" and dataset.made_splits is not None)
+        return cls(dataset, embeddings, split, kept, used, is_open)
+
+    def compare(
+        self, pair: tuple[Side, Side], used: NDArray[np.bool_], measured: Measured, letter: str
+    ) -> Compared:
+        """Compare B with A overall, by slice, with the raw query, and by queries won and lost."""
+        scores, letters = measured.scores, "A" + letter
+        is_seen, slice_notes = _seen(pair, self.dataset, self.kept)
+        left_out = self._left_out(pair, used)
+        wins, losses, ties = count_wins(scores["a"], scores["b"])
+        largest_losses, largest_wins = _examples(measured, self.dataset, self.embeddings)
+        return Compared(
+            dataset=self.dataset.name,
+            split=self.split,
+            n_queries=len(self.kept),
+            a=pair[0].describe(),
+            b=pair[1].describe(),
+            metrics=_metrics(scores, np.ones(len(self.kept), dtype=bool)),
+            slices={
+                "seen_documents": _slice(scores, is_seen),
+                "unseen_documents": _slice(scores, ~is_seen),
+            },
+            against_raw=AgainstRaw(
+                a=_against_raw(measured, "a") if pair[0].adapter else None,
+                b=_against_raw(measured, "b") if pair[1].adapter else None,
+            ),
+            wins=wins,
+            losses=losses,
+            ties=ties,
+            left_out=left_out,
+            notes=[
+                *_notes(*pair, self.embeddings, letters),
                 *_use_notes(pair, left_out, letters),
                 *slice_notes,
             ],
-            **_examples(measured, dataset, embeddings),
-        }
-        record["verdict"] = judge(record, gate or Gate(), LETTERS[place])
-        records.append(record)
-        runs = {"raw": measured, "a": measured, **runs, LETTERS[place].lower(): measured}
-    return _joined(records), _as_runs(runs, kept, embeddings)
+            largest_losses=largest_losses,
+            largest_wins=largest_wins,
+        )
+
+    def _left_out(self, pair: tuple[Side, Side], used: NDArray[np.bool_]) -> LeftOut:
+        """Count the queries that had a part in a model; where that is all, they are kept."""
+        is_used = self.used.any(axis=0)
+        return LeftOut(
+            n_queries=0 if is_used.all() else int(is_used.sum()),
+            used_by_a=int(used[0].sum()),
+            used_by_b=int(used[1].sum()),
+            kept=bool(is_used.all()),
+            may_be_used=self.is_open and not all(side.is_known for side in pair),
+        )
 
 
 def _load_sides(names: Sequence[str], dataset: Dataset, embeddings: Embeddings) -> list[Side]:
@@ -136,7 +192,7 @@ def _load_sides(names: Sequence[str], dataset: Dataset, embeddings: Embeddings) 
     return sides
 
 
-def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
+def _joined(records: list[Comparison]) -> Comparison:
     """Put further comparisons under the first, with what to know of many."""
     first, *more = records
     if not more:
@@ -145,7 +201,7 @@ def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
         f"{len(records)} models are held against A: each interval and p-value is of its pair "
         "alone, and the best of several looks better than it is"
     )
-    return {**first, "notes": [*first["notes"], note], "more": more}
+    return msgspec.structs.replace(first, notes=[*first.notes, note], more=more)
 
 
 def _as_runs(found: dict[str, Measured], qrels: Qrels, embeddings: Embeddings) -> Runs:
@@ -159,68 +215,40 @@ def _as_runs(found: dict[str, Measured], qrels: Qrels, embeddings: Embeddings) -
     )
 
 
-def summarise(
-    measured: Measured, is_seen: NDArray[np.bool_], *, is_raw: tuple[bool, bool]
-) -> dict[str, Any]:
-    """Compare B with A overall, by slice, with the raw query, and by queries won and lost.
-
-    Args:
-        measured: What was found.
-        is_seen: For each query, whether a model has seen one of its relevant documents.
-        is_raw: Whether A, and B, is the raw query itself.
-    """
-    scores = measured.scores
-    delta = scores["b"][HEADLINE] - scores["a"][HEADLINE]
-    everyone = np.ones(len(delta), dtype=bool)
-    parts = {"seen_documents": is_seen, "unseen_documents": ~is_seen}
-    return {
-        "metrics": _metrics(scores, everyone),
-        "slices": {
-            name: {
-                "n_queries": int(part.sum()),
-                "metrics": _metrics(scores, part) if part.any() else None,
-            }
-            for name, part in parts.items()
-        },
-        "against_raw": {
-            key: None if raw or _is_lost(measured) else _difference(scores, "raw", key, everyone)
-            for key, raw in zip("ab", is_raw, strict=True)
-        },
-        "wins": int((delta > TIE).sum()),
-        "losses": int((delta < -TIE).sum()),
-        "ties": int((np.abs(delta) <= TIE).sum()),
-    }
-
-
-def _is_lost(measured: Measured) -> bool:
-    """Tell whether raw queries could not be searched with at all."""
-    return bool((measured.rankings["raw"][0] < 0).all())
-
-
-def _metrics(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> dict[str, Any]:
+def _metrics(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> dict[str, ComparedMetric]:
     """Compare B with A on every metric over some queries, the raw query beside them."""
-    return {
-        name: {
-            "raw": float(scores["raw"][name][chosen].mean()),
-            "a": float(scores["a"][name][chosen].mean()),
-            "b": float(scores["b"][name][chosen].mean()),
-            **_difference(scores, "a", "b", chosen, name),
-        }
-        for name in METRICS
-    }
+    table = {}
+    for name in METRICS:
+        raw, a, b = (scores[side][name][chosen] for side in ("raw", "a", "b"))
+        found = _difference(a, b)
+        table[name] = ComparedMetric(
+            raw=float(raw.mean()),
+            a=float(a.mean()),
+            b=float(b.mean()),
+            delta=found.delta,
+            ci95=found.ci95,
+            p_value=found.p_value,
+        )
+    return table
 
 
-def _difference(
-    scores: dict[str, PerQuery],
-    one: str,
-    other: str,
-    chosen: NDArray[np.bool_],
-    metric: str = HEADLINE,
-) -> dict[str, Any]:
+def _slice(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> Slice[ComparedMetric]:
+    """Compare on a part of the queries."""
+    metrics = _metrics(scores, chosen) if chosen.any() else None
+    return Slice(n_queries=int(chosen.sum()), metrics=metrics)
+
+
+def _against_raw(measured: Measured, side: str) -> Difference | None:
+    """Compare a model with the raw query; None where that could not be searched with at all."""
+    if (measured.rankings["raw"][0] < 0).all():
+        return None
+    return _difference(measured.scores["raw"][HEADLINE], measured.scores[side][HEADLINE])
+
+
+def _difference(before: NDArray[np.float64], after: NDArray[np.float64]) -> Difference:
     """Compare two rankings on one metric."""
-    deltas = scores[other][metric][chosen] - scores[one][metric][chosen]
-    found = compare_paired(deltas, np.random.default_rng(_SEED))
-    return {"delta": found.mean, "ci95": [found.low, found.high], "p_value": found.p_value}
+    found = compare_paired(after - before, np.random.default_rng(_SEED))
+    return Difference(delta=found.mean, ci95=(found.low, found.high), p_value=found.p_value)
 
 
 def _was_used(side: Side, dataset: Dataset, qrels: Qrels) -> NDArray[np.bool_]:
@@ -228,16 +256,6 @@ def _was_used(side: Side, dataset: Dataset, qrels: Qrels) -> NDArray[np.bool_]:
     if side.trained_on is None:
         return np.zeros(len(qrels), dtype=bool)
     return side.trained_on.has_query(dataset, list(qrels))
-
-
-def _left_out(used: NDArray[np.bool_], is_used: NDArray[np.bool_]) -> dict[str, Any]:
-    """Count the queries that had a part in a model; where that is all of them, they are kept."""
-    return {
-        "n_queries": 0 if is_used.all() else int(is_used.sum()),
-        "used_by_a": int(used[0].sum()),
-        "used_by_b": int(used[1].sum()),
-        "kept": bool(is_used.all()),
-    }
 
 
 def _seen(
@@ -256,7 +274,9 @@ def _seen(
     return np.array(seen, dtype=bool), notes
 
 
-def _examples(measured: Measured, dataset: Dataset, embeddings: Embeddings) -> dict[str, Any]:
+def _examples(
+    measured: Measured, dataset: Dataset, embeddings: Embeddings
+) -> tuple[list[ComparedExample], list[ComparedExample]]:
     """Name the queries that lose and gain most from A to B, with what A and B found."""
     searched = Searched(
         measured.query_ids,
@@ -266,29 +286,28 @@ def _examples(measured: Measured, dataset: Dataset, embeddings: Embeddings) -> d
         measured.rankings["b"],
     )
     places = {query: place for place, query in enumerate(measured.query_ids)}
-    both = most_changed(searched, dataset, measured.scores["a"], measured.scores["b"])
-    named = [[_named(example, searched, measured, places) for example in one] for one in both]
-    return {"largest_losses": named[0], "largest_wins": named[1]}
-
-
-def _named(
-    example: dict[str, Any], searched: Searched, measured: Measured, places: dict[str, int]
-) -> dict[str, Any]:
-    """Write one query's change with A and B in place of before and after."""
-    place = places[example["query_id"]]
-    return {
-        "query_id": example["query_id"],
-        "query": example["query"],
-        "raw": float(measured.scores["raw"][HEADLINE][place]),
-        "a": example["base"],
-        "b": example["adapted"],
-        "rank_raw": first_relevant(searched, place, measured.rankings["raw"]),
-        "rank_a": example["rank_before"],
-        "rank_b": example["rank_after"],
-        "relevant": example["relevant"],
-        "found_a": example["found_before"],
-        "found_b": example["found_after"],
-    }
+    losses, wins = (
+        [
+            ComparedExample(
+                query_id=example.query_id,
+                query=example.query,
+                raw=float(measured.scores["raw"][HEADLINE][places[example.query_id]]),
+                a=example.base,
+                b=example.adapted,
+                rank_raw=first_relevant(
+                    searched, places[example.query_id], measured.rankings["raw"]
+                ),
+                rank_a=example.rank_before,
+                rank_b=example.rank_after,
+                relevant=example.relevant,
+                found_a=example.found_before,
+                found_b=example.found_after,
+            )
+            for example in examples
+        ]
+        for examples in most_changed(searched, dataset, measured.scores["a"], measured.scores["b"])
+    )
+    return losses, wins
 
 
 def _notes(a: Side, b: Side, embeddings: Embeddings, letters: str) -> list[str]:
@@ -310,20 +329,20 @@ def _notes(a: Side, b: Side, embeddings: Embeddings, letters: str) -> list[str]:
     return notes
 
 
-def _use_notes(sides: Sequence[Side], left_out: dict[str, Any], letters: str) -> list[str]:
+def _use_notes(sides: Sequence[Side], left_out: LeftOut, letters: str) -> list[str]:
     """Warn of test queries that had a part in a model, and where that can't be told."""
     notes = []
-    counts = left_out["used_by_a"], left_out["used_by_b"]
+    counts = left_out.used_by_a, left_out.used_by_b
     for letter, side, n_used in zip(letters, sides, counts, strict=True):
         if n_used:
-            what = "kept, as there are no others" if left_out["kept"] else "left out"
+            what = "kept, as there are no others" if left_out.kept else "left out"
             notes.append(f"{letter} was trained on {n_used} of these queries: {what}")
         if not side.is_known:
             what = "its start was" if side.trained_on else "it was"
             so = (
                 "the dataset has no test split, so these may all be among them; give labels that "
                 "it has not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)"
-                if "may_be_used" in left_out
+                if left_out.may_be_used
                 else "if some are among these, that flatters it"
             )
             notes.append(f"{letter} does not say which queries {what} trained on; {so}")

@@ -3,11 +3,8 @@
 What is measured is the exported file, through the code that serves it, never the torch module.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +16,16 @@ from trimtab_training.data.splits import has_seen_document
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
+from trimtab_training.evaluation.ann_recall import sweep_index
 from trimtab_training.evaluation.latency import measure_latency
 from trimtab_training.evaluation.per_query import (
-    HEADLINE,
-    TIE,
     PerQuery,
     Searched,
     count_changes,
+    count_wins,
     most_changed,
 )
+from trimtab_training.evaluation.record import Evaluation, Metric, Scores, ScoreShift, Slice
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.retrieval.exact_search import Ranking, search
 from trimtab_training.retrieval.metrics import DEPTH, METRICS, expected_ndcg, measure
@@ -37,69 +35,6 @@ _SCORE_RANKS = (1, 10)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SEED = 0
 K = 10
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model does to one split.
-
-    Attributes:
-        summary: The object of ``evaluate --json``: metrics with base, adapted, delta, interval
-            and p-value; slices by seen and unseen documents; wins, losses, ties.
-        score_shift: Quantiles of the scores of the first and tenth document, raw and adapted.
-        changes: Counts of queries by how far they moved.
-        regressions: The queries that lost most, with texts.
-        improvements: The queries that gained most, in the same form.
-        notes: What a reader must know to read the numbers right.
-        latency: What a transform costs on this machine, or None where it was not timed.
-        approximate: Recall of an approximate index with raw and with adapted queries, or None.
-        n_synthetic: How many of the queries an LLM wrote.
-        is_made: Whether the dataset has no such split, and it was made of its training queries.
-        n_used: How many of the queries had a part in the model, told by their texts; None where
-            that is not known.
-        chance: nDCG@10 of the documents in an order of chance, on average.
-        fresh: The same as a slice of the summary on the queries that had none, where others had.
-        runs: What every query found, ``raw`` and ``adapted``.
-    """
-
-    summary: dict[str, Any]
-    score_shift: dict[str, Any]
-    changes: dict[str, Any]
-    regressions: list[dict[str, Any]] = field(default_factory=list)
-    improvements: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    latency: dict[str, Any] | None = None
-    approximate: dict[str, Any] | None = None
-    n_synthetic: int = 0
-    is_made: bool = False
-    n_used: int | None = None
-    chance: float = 0.0
-    fresh: dict[str, Any] | None = None
-    runs: Runs | None = field(default=None, repr=False, compare=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give everything as one JSON object, the summary's keys on top.
-
-        What was not measured has no key.
-        """
-        measured = {
-            "latency": self.latency,
-            "approximate": self.approximate,
-            "fresh_queries": self.fresh,
-        }
-        return {
-            **self.summary,
-            "score_shift": self.score_shift,
-            "changes": self.changes,
-            "regressions": self.regressions,
-            "improvements": self.improvements,
-            "notes": self.notes,
-            "n_synthetic": self.n_synthetic,
-            "split_is_made": self.is_made,
-            "n_used": self.n_used,
-            "chance_ndcg@10": self.chance,
-            **{key: value for key, value in measured.items() if value is not None},
-        }
 
 
 def evaluate_model(  # noqa: PLR0913 - what is measured, and how
@@ -112,6 +47,28 @@ def evaluate_model(  # noqa: PLR0913 - what is measured, and how
     index: str | None = None,
     timed: bool = False,
 ) -> Evaluation:
+    """Search with raw and with adapted queries, exactly, and compare; as :func:`evaluate_runs`."""
+    return evaluate_runs(
+        model,
+        dataset,
+        embeddings,
+        split=split,
+        trained_on=trained_on,
+        index=index,
+        timed=timed,
+    )[0]
+
+
+def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
+    model: bytes | str | Path,
+    dataset: Dataset,
+    embeddings: Embeddings,
+    *,
+    split: str = "test",
+    trained_on: TrainedOn | None = None,
+    index: str | None = None,
+    timed: bool = False,
+) -> tuple[Evaluation, Runs]:
     """Search with raw and with adapted queries, exactly, and compare.
 
     Queries whose every judged document is non-relevant count as 0 on both sides, as in trec_eval.
@@ -126,6 +83,9 @@ def evaluate_model(  # noqa: PLR0913 - what is measured, and how
             recall of exact search with raw and with adapted queries.
         timed: Whether to time the transform, too.
 
+    Returns:
+        What the model does to the split; and what every query found, ``raw`` and ``adapted``.
+
     Raises:
         DataError: The split is missing, a label has no vector, or the model or the index does not
             fit the vectors.
@@ -135,50 +95,71 @@ def evaluate_model(  # noqa: PLR0913 - what is measured, and how
     qrels = dataset.split(split)
     embeddings.require({split: qrels})
     check_fit(adapter, embeddings)
-    query_ids = list(qrels)
-    queries = embeddings.queries.take_ids(query_ids)
-    relevant_rows = find_relevant_rows(qrels, embeddings)
-    adapted_queries = adapter.transform(queries)
-    adapted = _search(adapted_queries, embeddings, adapter)
-    comparable = adapter.manifest.use == "relevance"
-    base = _search(queries, embeddings, adapter) if comparable else found_nothing(len(queries))
-    scores = {
-        "base": measure(base[0], relevant_rows),
-        "adapted": measure(adapted[0], relevant_rows),
-    }
-    searched = Searched(query_ids, relevant_rows, embeddings.documents.ids, base, adapted)
+    queries = embeddings.queries.take_ids(list(qrels))
+    adapted = adapter.transform(queries)
+    searched = _search_both(adapter, qrels, embeddings, queries, adapted)
+    before = measure(searched.base[0], searched.relevant_rows)
+    after = measure(searched.adapted[0], searched.relevant_rows)
     if trained_on is None and not isinstance(model, bytes):
         trained_on = TrainedOn.find(model, adapter.manifest.training, dataset)
-    is_used = _find_used(trained_on, dataset, query_ids)
+    is_used = _find_used(trained_on, dataset, searched.query_ids)
     n_used = None if is_used is None else int(is_used.sum())
     is_seen = has_seen_document(qrels, _trained_labels(adapter, dataset))
-    regressions, improvements = most_changed(searched, dataset, scores["base"], scores["adapted"])
-    return Evaluation(
-        {
-            "dataset": dataset.name,
-            "split": split,
-            "n_queries": len(query_ids),
-            "adapter": adapter.manifest.name,
-            **_compare(scores, is_seen),
+    wins, losses, ties = count_wins(before, after)
+    regressions, improvements = most_changed(searched, dataset, before, after)
+    evaluation = Evaluation(
+        dataset=dataset.name,
+        split=split,
+        n_queries=len(qrels),
+        adapter=adapter.manifest.name,
+        metrics=_metrics(before, after, np.ones(len(qrels), dtype=bool)),
+        slices={
+            "seen_documents": _slice(before, after, is_seen),
+            "unseen_documents": _slice(before, after, ~is_seen),
         },
-        _score_shift(base if comparable else None, adapted),
-        count_changes(scores["base"], scores["adapted"]),
-        regressions,
-        improvements,
-        _notes(relevant_rows, adapter, n_used=n_used),
-        measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
-        _sweep(index, queries, adapted_queries, embeddings, adapter) if index else None,
-        len(dataset.synthetic & set(qrels)),
-        is_made=dataset.made_splits is not None and split != "dev",
+        wins=wins,
+        losses=losses,
+        ties=ties,
+        score_shift=_score_shift(searched, has_base=adapter.manifest.use == "relevance"),
+        changes=count_changes(before, after),
+        regressions=regressions,
+        improvements=improvements,
+        notes=_notes(searched.relevant_rows, adapter, n_used=n_used),
+        n_synthetic=len(dataset.synthetic & set(qrels)),
+        split_is_made=dataset.made_splits is not None and split != "dev",
         n_used=n_used,
-        chance=float(expected_ndcg(relevant_rows, len(embeddings.documents), K).mean()),
-        fresh=_slice(scores, ~is_used) if is_used is not None and n_used else None,
-        runs=Runs(
-            qrels,
-            embeddings.documents.ids,
-            {"raw": base, "adapted": adapted},
-            {"raw": scores["base"], "adapted": scores["adapted"]},
-        ),
+        chance=float(expected_ndcg(searched.relevant_rows, len(embeddings.documents), K).mean()),
+        latency=measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
+        approximate=sweep_index(
+            index, queries, adapted, embeddings.documents, adapter.manifest.similarity
+        )
+        if index
+        else None,
+        fresh_queries=_slice(before, after, ~is_used) if is_used is not None and n_used else None,
+    )
+    rankings = {"raw": searched.base, "adapted": searched.adapted}
+    return evaluation, Runs(
+        qrels, embeddings.documents.ids, rankings, {"raw": before, "adapted": after}
+    )
+
+
+def _search_both(
+    adapter: Adapter,
+    qrels: Qrels,
+    embeddings: Embeddings,
+    queries: NDArray[np.float32],
+    adapted: NDArray[np.float32],
+) -> Searched:
+    """Rank documents as the index would; raw queries of another encoder find nothing."""
+    documents, similarity = embeddings.documents, adapter.manifest.similarity
+    return Searched(
+        list(qrels),
+        find_relevant_rows(qrels, embeddings),
+        documents.ids,
+        search(queries, documents, depth=DEPTH, similarity=similarity)
+        if adapter.manifest.use == "relevance"
+        else found_nothing(len(queries)),
+        search(adapted, documents, depth=DEPTH, similarity=similarity),
     )
 
 
@@ -212,12 +193,6 @@ def split_made_for(model: str | Path) -> str:
     return str(record.get("made_splits") or record.get("recipe", {}).get("split_by", "document"))
 
 
-def read_manifest(model: str | Path) -> dict[str, Any]:
-    """Give what a model says about itself, as plain JSON."""
-    manifest: dict[str, Any] = json.loads(Adapter.load(model).manifest.to_json())
-    return manifest
-
-
 def check_fit(adapter: Adapter, embeddings: Embeddings, name: str = "the model") -> None:
     """Refuse a model made for other vectors.
 
@@ -248,86 +223,51 @@ def check_fit(adapter: Adapter, embeddings: Embeddings, name: str = "the model")
         )
 
 
-def _search(queries: NDArray[np.float32], embeddings: Embeddings, adapter: Adapter) -> Ranking:
-    """Rank documents as the index would."""
-    similarity = adapter.manifest.similarity
-    return search(queries, embeddings.documents, depth=DEPTH, similarity=similarity)
-
-
 def found_nothing(n_queries: int) -> Ranking:
     """Give the ranking of queries that can't be searched with at all."""
     return np.full((n_queries, 1), -1), np.zeros((n_queries, 1), dtype=np.float32)
 
 
-def _sweep(
-    index: str,
-    queries: NDArray[np.float32],
-    adapted: NDArray[np.float32],
-    embeddings: Embeddings,
-    adapter: Adapter,
-) -> dict[str, Any]:
-    """Measure the index as it is served; FAISS is loaded only for whoever asks."""
-    from trimtab_training.evaluation.ann_recall import sweep_index
-
-    return sweep_index(index, queries, adapted, embeddings.documents, adapter.manifest.similarity)
-
-
-def _compare(scores: dict[str, PerQuery], is_seen: NDArray[np.bool_]) -> dict[str, Any]:
-    """Compare overall, by slice, and by the count of queries better and worse."""
-    delta = scores["adapted"][HEADLINE] - scores["base"][HEADLINE]
-    return {
-        "metrics": _metrics(scores, np.ones(len(delta), dtype=bool)),
-        "slices": {
-            "seen_documents": _slice(scores, is_seen),
-            "unseen_documents": _slice(scores, ~is_seen),
-        },
-        "wins": int((delta > TIE).sum()),
-        "losses": int((delta < -TIE).sum()),
-        "ties": int((np.abs(delta) <= TIE).sum()),
-    }
-
-
-def _metrics(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> dict[str, Any]:
+def _metrics(before: PerQuery, after: PerQuery, chosen: NDArray[np.bool_]) -> dict[str, Metric]:
     """Compare base and adapted on every metric over some queries."""
     table = {}
     for name in METRICS:
-        base, adapted = scores["base"][name][chosen], scores["adapted"][name][chosen]
-        difference = compare_paired(adapted - base, np.random.default_rng(_SEED))
-        table[name] = {
-            "base": float(base.mean()),
-            "adapted": float(adapted.mean()),
-            "delta": difference.mean,
-            "ci95": [difference.low, difference.high],
-            "p_value": difference.p_value,
-        }
+        base, adapted = before[name][chosen], after[name][chosen]
+        found = compare_paired(adapted - base, np.random.default_rng(_SEED))
+        table[name] = Metric(
+            base=float(base.mean()),
+            adapted=float(adapted.mean()),
+            delta=found.mean,
+            ci95=(found.low, found.high),
+            p_value=found.p_value,
+        )
     return table
 
 
-def _slice(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> dict[str, Any]:
-    """Compare on a part of the queries; an empty part has no metrics."""
+def _slice(before: PerQuery, after: PerQuery, chosen: NDArray[np.bool_]) -> Slice[Metric]:
+    """Compare on a part of the queries."""
     n_queries = int(chosen.sum())
-    return {"n_queries": n_queries, "metrics": _metrics(scores, chosen) if n_queries else None}
+    metrics = _metrics(before, after, chosen) if n_queries else None
+    return Slice(n_queries=n_queries, metrics=metrics)
 
 
-def _score_shift(base: Ranking | None, adapted: Ranking) -> dict[str, Any]:
+def _score_shift(searched: Searched, *, has_base: bool) -> dict[str, ScoreShift]:
     """Show where scores moved, for whoever filters by a score threshold."""
-    shift: dict[str, Any] = {}
-    for rank in _SCORE_RANKS:
-        if rank > adapted[1].shape[1]:
-            continue
-        columns = {"base": base, "adapted": adapted}
-        shift[f"rank_{rank}"] = {
-            name: {
-                "mean": float(ranking[1][:, rank - 1].mean()),
-                "quantiles": {
-                    f"{level:g}": float(np.quantile(ranking[1][:, rank - 1], level))
-                    for level in _QUANTILES
-                },
-            }
-            for name, ranking in columns.items()
-            if ranking is not None
-        }
-    return shift
+    return {
+        f"rank_{rank}": ScoreShift(
+            base=_scores_at(rank, searched.base) if has_base else None,
+            adapted=_scores_at(rank, searched.adapted),
+        )
+        for rank in _SCORE_RANKS
+        if rank <= searched.adapted[1].shape[1]
+    }
+
+
+def _scores_at(rank: int, ranking: Ranking) -> Scores:
+    """Describe the scores of the documents at one rank."""
+    scores = ranking[1][:, rank - 1]
+    quantiles = {f"{level:g}": float(np.quantile(scores, level)) for level in _QUANTILES}
+    return Scores(mean=float(scores.mean()), quantiles=quantiles)
 
 
 def _notes(

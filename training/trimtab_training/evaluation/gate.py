@@ -5,9 +5,11 @@ A pure function of the record, so that screen, JSON and exit code say the same.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from trimtab_training.evaluation.verdict import HEADLINE, MIN_SLICE, difference, signed, slice_name
+from trimtab_training.evaluation.per_query import HEADLINE
+from trimtab_training.evaluation.record import Compared, ComparedMetric, GateVerdict, Interval
+from trimtab_training.evaluation.verdict import MIN_SLICE, difference, signed, slice_name
 
 Decision = Literal["better", "no worse", "worse", "can't tell"]
 Requirement = Literal["better", "no-worse"]
@@ -33,7 +35,7 @@ class Gate:
     margin: float = 0.005
 
 
-def judge(record: dict[str, Any], gate: Gate, letter: str = "B") -> dict[str, Any]:
+def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
     """Judge B against A, and against no adapter at all.
 
     Better: the 95 % interval of B minus A lies above 0. No worse: it lies above minus the margin.
@@ -49,33 +51,28 @@ def judge(record: dict[str, Any], gate: Gate, letter: str = "B") -> dict[str, An
         gate: What is asked.
         letter: What the newer model is called in words.
 
-    Returns:
-        ``decision``, ``sentence``, ``requirement``, ``margin``, ``passes``, ``exit_code``, and
-        ``reasons``: whatever stands against B, in words.
-
     Source:
         Non-inferiority by the interval's lower end: Piaggio et al. (2012), JAMA 308(24),
         doi:10.1001/jama.2012.87802, figure 1.
     """
-    metric, n_queries = record["metrics"][HEADLINE], record["n_queries"]
-    decision = _decide(metric["ci95"], gate.margin)
-    if n_queries < MIN_SLICE or _is_tainted(record):
+    decision = _decide(record.metrics[HEADLINE].ci95, gate.margin)
+    if not _is_judged(record):
         decision = "can't tell"
     failures = list(_failures(record, gate, decision))
     doubts = list(_doubts(record, gate, decision))
     code = FAILS if failures else NOT_SHOWN if doubts else PASSES
-    return {
-        "decision": decision,
-        "sentence": _sentence(decision, record, gate, letter),
-        "requirement": gate.requirement,
-        "margin": gate.margin,
-        "passes": code == PASSES,
-        "exit_code": code,
-        "reasons": failures + doubts,
-    }
+    return GateVerdict(
+        decision=decision,
+        sentence=_sentence(decision, record, gate, letter),
+        requirement=gate.requirement,
+        margin=gate.margin,
+        passes=code == PASSES,
+        exit_code=code,
+        reasons=failures + doubts,
+    )
 
 
-def _decide(interval: list[float], margin: float) -> Decision:
+def _decide(interval: Interval, margin: float) -> Decision:
     """Read one interval of B minus A."""
     low, high = interval
     if low > 0:
@@ -85,57 +82,51 @@ def _decide(interval: list[float], margin: float) -> Decision:
     return "worse" if high < 0 else "can't tell"
 
 
-def _failures(record: dict[str, Any], gate: Gate, decision: Decision) -> list[str]:
+def _failures(record: Compared, gate: Gate, decision: Decision) -> list[str]:
     """Name what forbids B."""
     found = []
     if decision == "worse":
         found.append("it is worse than A")
-    raw = record["against_raw"]["b"]
-    if raw is not None and _decide(raw["ci95"], gate.margin) == "worse" and _is_judged(record):
+    raw = record.against_raw.b
+    if raw is not None and _decide(raw.ci95, gate.margin) == "worse" and _is_judged(record):
         found.append(f"it is below the raw query: {difference(raw)}")
-    for name, part in record["slices"].items():
-        if not MIN_SLICE <= part["n_queries"] < record["n_queries"]:
+    for name, part in record.slices.items():
+        if part.metrics is None or not MIN_SLICE <= part.n_queries < record.n_queries:
             continue  # too few to tell, or all queries, which are judged above
-        metric = part["metrics"][HEADLINE]
-        if metric["ci95"][1] < 0 and metric["delta"] < -gate.margin:
+        metric = part.metrics[HEADLINE]
+        if metric.ci95[1] < 0 and metric.delta < -gate.margin:
             found.append(
-                f"{part['n_queries']} queries about {slice_name(name)} lose: {difference(metric)}"
+                f"{part.n_queries} queries about {slice_name(name)} lose: {difference(metric)}"
             )
     return found
 
 
-def _doubts(record: dict[str, Any], gate: Gate, decision: Decision) -> list[str]:
+def _doubts(record: Compared, gate: Gate, decision: Decision) -> list[str]:
     """Name what has not been shown."""
     found = []
     if decision == "can't tell":
         found.append(f"that it is {gate.requirement.replace('-', ' ')} than A is not shown")
     elif decision == "no worse" and gate.requirement == "better":
         found.append("that it is better than A is not shown")
-    raw = record["against_raw"]["b"]
-    if raw is not None and _decide(raw["ci95"], gate.margin) == "can't tell":
+    raw = record.against_raw.b
+    if raw is not None and _decide(raw.ci95, gate.margin) == "can't tell":
         found.append(f"that it is no worse than the raw query is not shown: {difference(raw)}")
     return found
 
 
-def _is_judged(record: dict[str, Any]) -> bool:
-    """Tell whether there are queries enough to conclude anything."""
-    return bool(record["n_queries"] >= MIN_SLICE and not _is_tainted(record))
+def _is_judged(record: Compared) -> bool:
+    """Tell whether there are queries enough to conclude anything, and new ones."""
+    return record.n_queries >= MIN_SLICE and not record.left_out.is_tainted
 
 
-def _is_tainted(record: dict[str, Any]) -> bool:
-    """Tell whether the queries had a part in a model, or may have had."""
-    left_out = record["left_out"]
-    return bool(left_out["kept"] or left_out.get("may_be_used"))
-
-
-def _sentence(decision: Decision, record: dict[str, Any], gate: Gate, letter: str) -> str:
+def _sentence(decision: Decision, record: Compared, gate: Gate, letter: str) -> str:
     """Say what happens to nDCG@10 from A to B, and what that means."""
-    metric, n_queries = record["metrics"][HEADLINE], record["n_queries"]
-    verb = "rises" if metric["delta"] > 0 else "falls" if metric["delta"] < 0 else "stays"
-    low, high = metric["ci95"]
+    metric, n_queries = record.metrics[HEADLINE], record.n_queries
+    verb = "rises" if metric.delta > 0 else "falls" if metric.delta < 0 else "stays"
+    low, high = metric.ci95
     facts = (
-        f"nDCG@10 {verb} from {metric['a']:.3f} to {metric['b']:.3f} ({signed(metric['delta'])}, "
-        f"95 % interval {signed(low)} to {signed(high)}) on {n_queries:,} {record['split']} queries"
+        f"nDCG@10 {verb} from {metric.a:.3f} to {metric.b:.3f} ({signed(metric.delta)}, "
+        f"95 % interval {signed(low)} to {signed(high)}) on {n_queries:,} {record.split} queries"
     )
     word = {
         "better": f"{letter} is better than A",
@@ -145,19 +136,19 @@ def _sentence(decision: Decision, record: dict[str, Any], gate: Gate, letter: st
     }[decision]
     if decision != "can't tell":
         return f"{word}: {facts}."
-    if record["left_out"]["kept"]:
+    if record.left_out.kept:
         return f"{word}: {facts}, all of which A or {letter} was trained on."
-    if record["left_out"].get("may_be_used"):
+    if record.left_out.may_be_used:
         return f"{word}: {facts}, all of which A or {letter} may have been trained on."
     if n_queries < MIN_SLICE:
         return f"{word}: {facts}, too few for any conclusion; {MIN_SLICE} are the least."
     return f"{word} with so few queries: {facts}{_wanted(metric, n_queries, gate.margin)}."
 
 
-def _wanted(metric: dict[str, Any], n_queries: int, margin: float) -> str:
+def _wanted(metric: ComparedMetric, n_queries: int, margin: float) -> str:
     """Say how many queries could show that B is no worse, if the difference is what it seems."""
-    low, high = metric["ci95"]
-    room = metric["delta"] + margin
+    low, high = metric.ci95
+    room = metric.delta + margin
     if room <= 0:
         return ""
     wanted = n_queries * ((high - low) / 2 / room) ** 2

@@ -4,9 +4,9 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 Transform = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -18,9 +18,41 @@ _BATCH = 256
 _CALLS_BETWEEN_LOOKS = 10
 
 
-def measure_latency(
-    transform: Transform, queries: NDArray[np.float32], dim_out: int
-) -> dict[str, Any]:
+class Times(Struct, frozen=True, kw_only=True):
+    """Median and 99th percentile, in microseconds."""
+
+    p50: float
+    p99: float
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """Queries a second in batches of a size."""
+
+    size: int
+    queries_per_s: int
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """Where times were taken."""
+
+    processor: str
+    cores: int | None
+    system: str
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """What one transform costs, beside numpy's product of a matrix of these widths."""
+
+    dim_in: int
+    dim_out: int
+    n_calls: int
+    transform_us: Times
+    numpy_matvec_us: Times
+    batch: Batch
+    machine: Machine
+
+
+def measure_latency(transform: Transform, queries: NDArray[np.float32], dim_out: int) -> Latency:
     """Time single queries and batches.
 
     Each call is timed alone, in turn with numpy's product of a matrix of the same widths and the
@@ -30,10 +62,6 @@ def measure_latency(
         transform: Adapts a query of shape ``(dim_in,)`` or a batch ``(n, dim_in)``.
         queries: Queries to use, float32, shape ``(n, dim_in)``, at least one.
         dim_out: Values in an adapted query.
-
-    Returns:
-        ``transform_us`` and ``numpy_matvec_us``, each with ``p50`` and ``p99`` in microseconds;
-        ``n_calls``; ``batch`` with its ``size`` and ``queries_per_s``; widths and machine.
     """
     shape = dim_out, queries.shape[1]
     matrix = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -42,19 +70,19 @@ def measure_latency(
         transform(rows[0])
         matrix @ rows[0]
     ours, theirs = _time_in_turn(transform, matrix.__matmul__, rows)
-    return {
-        "dim_in": queries.shape[1],
-        "dim_out": dim_out,
-        "n_calls": len(ours),
-        "transform_us": _quantiles(ours),
-        "numpy_matvec_us": _quantiles(theirs),
-        "batch": {"size": _BATCH, "queries_per_s": _throughput(transform, queries)},
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-    }
+    return Latency(
+        dim_in=queries.shape[1],
+        dim_out=dim_out,
+        n_calls=len(ours),
+        transform_us=_quantiles(ours),
+        numpy_matvec_us=_quantiles(theirs),
+        batch=Batch(size=_BATCH, queries_per_s=_throughput(transform, queries)),
+        machine=Machine(
+            processor=_processor(),
+            cores=os.cpu_count(),
+            system=f"{platform.system()} {platform.machine()}",
+        ),
+    )
 
 
 def _time_in_turn(
@@ -89,10 +117,10 @@ def _throughput(transform: Transform, queries: NDArray[np.float32]) -> int:
     return round(n_batches * _BATCH / taken) if taken else 0
 
 
-def _quantiles(nanoseconds: list[int]) -> dict[str, float]:
+def _quantiles(nanoseconds: list[int]) -> Times:
     """Median and 99th percentile in microseconds."""
     p50, p99 = np.quantile(nanoseconds, [0.5, 0.99]) / 1000
-    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+    return Times(p50=round(float(p50), 2), p99=round(float(p99), 2))
 
 
 def _processor() -> str:

@@ -5,9 +5,9 @@ Counts stay small however many queries there are; texts are read for a few queri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from trimtab_training.data.dataset import Dataset
@@ -44,17 +44,84 @@ class Searched:
     adapted: Ranking
 
 
-def count_changes(base: PerQuery, adapted: PerQuery) -> dict[str, Any]:
+class Found(Struct, frozen=True, kw_only=True):
+    """Counts of queries by which side has a relevant document among the first ten."""
+
+    both: int
+    only_adapted: int
+    only_base: int
+    neither: int
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """Counts of queries by how far their metric moved.
+
+    Attributes:
+        metric: The metric.
+        edges: Edges of bins of adapted minus base, from -1 to 1.
+        counts: The queries in each bin that changed.
+        unchanged: The others.
+        found: By what the first ten hold.
+    """
+
+    metric: str
+    edges: list[float]
+    counts: list[int]
+    unchanged: int
+    found: Found
+
+
+class FoundDocument(Struct, frozen=True, kw_only=True):
+    """A document that was wanted or found."""
+
+    doc_id: str
+    text: str
+    is_relevant: bool
+
+
+class Example(Struct, frozen=True, kw_only=True):
+    """One query's nDCG@10, rank of the first relevant document (None: below 100), and finds."""
+
+    query_id: str
+    query: str
+    base: float
+    adapted: float
+    rank_before: int | None
+    rank_after: int | None
+    relevant: list[FoundDocument]
+    found_before: list[FoundDocument]
+    found_after: list[FoundDocument]
+
+
+class ComparedExample(Struct, frozen=True, kw_only=True):
+    """The same of one query with raw query, A and B."""
+
+    query_id: str
+    query: str
+    raw: float
+    a: float
+    b: float
+    rank_raw: int | None
+    rank_a: int | None
+    rank_b: int | None
+    relevant: list[FoundDocument]
+    found_a: list[FoundDocument]
+    found_b: list[FoundDocument]
+
+
+def count_wins(base: PerQuery, adapted: PerQuery) -> tuple[int, int, int]:
+    """Count the queries whose nDCG@10 rises, falls, and stays."""
+    delta = adapted[HEADLINE] - base[HEADLINE]
+    wins, losses = int((delta > TIE).sum()), int((delta < -TIE).sum())
+    return wins, losses, len(delta) - wins - losses
+
+
+def count_changes(base: PerQuery, adapted: PerQuery) -> Changes:
     """Count queries by how far their nDCG@10 moved, and by whether the first ten hold an answer.
 
     Args:
         base: Metrics of the raw queries.
         adapted: Metrics of the adapted ones.
-
-    Returns:
-        ``edges`` of bins of adapted minus base from -1 to 1; ``counts`` of the queries in each that
-        changed; ``unchanged``, the others; ``found``, queries by which side has a relevant document
-        among the first ten: ``both``, ``only_adapted``, ``only_base``, ``neither``.
     """
     delta = adapted[HEADLINE] - base[HEADLINE]
     is_changed = np.abs(delta) > TIE
@@ -63,23 +130,23 @@ def count_changes(base: PerQuery, adapted: PerQuery) -> dict[str, Any]:
     # A change of exactly 0.1 must not fall to one side or the other by its last bit.
     counts, _ = np.histogram(np.round(delta[is_changed], 6), bins=edges)
     before, after = base[_FOUND] > 0, adapted[_FOUND] > 0
-    return {
-        "metric": HEADLINE,
-        "edges": edges.tolist(),
-        "counts": counts.tolist(),
-        "unchanged": int((~is_changed).sum()),
-        "found": {
-            "both": int((before & after).sum()),
-            "only_adapted": int((~before & after).sum()),
-            "only_base": int((before & ~after).sum()),
-            "neither": int((~before & ~after).sum()),
-        },
-    }
+    return Changes(
+        metric=HEADLINE,
+        edges=edges.tolist(),
+        counts=counts.tolist(),
+        unchanged=int((~is_changed).sum()),
+        found=Found(
+            both=int((before & after).sum()),
+            only_adapted=int((~before & after).sum()),
+            only_base=int((before & ~after).sum()),
+            neither=int((~before & ~after).sum()),
+        ),
+    )
 
 
 def most_changed(
     searched: Searched, dataset: Dataset, base: PerQuery, adapted: PerQuery
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[Example], list[Example]]:
     """Name the queries that lost most and those that gained most, with what they found.
 
     Args:
@@ -97,19 +164,7 @@ def most_changed(
     losses = [int(place) for place in order[:_N_EXAMPLES] if delta[place] < -TIE]
     order = np.argsort(-delta, kind="stable")
     gains = [int(place) for place in order[:_N_EXAMPLES] if delta[place] > TIE]
-    examples = {
-        place: {
-            "query_id": searched.query_ids[place],
-            "query": "",
-            "base": float(before[place]),
-            "adapted": float(after[place]),
-            "rank_before": first_relevant(searched, place, searched.base),
-            "rank_after": first_relevant(searched, place, searched.adapted),
-            **_documents(searched, place),
-        }
-        for place in {*losses, *gains}
-    }
-    _add_texts(list(examples.values()), dataset)
+    examples = _examples(searched, dataset, {*losses, *gains}, (before, after))
     return [examples[place] for place in losses], [examples[place] for place in gains]
 
 
@@ -121,39 +176,51 @@ def first_relevant(searched: Searched, place: int, ranking: Ranking) -> int | No
     return None
 
 
-def _documents(searched: Searched, place: int) -> dict[str, list[dict[str, Any]]]:
-    """Name the documents that were wanted and the first ones found."""
-    wanted = searched.relevant_rows[place]
-    lists = {
-        "relevant": list(wanted)[:_N_SHOWN],
-        "found_before": searched.base[0][place][:_N_SHOWN],
-        "found_after": searched.adapted[0][place][:_N_SHOWN],
-    }
-    return {
-        name: [
-            {
-                "doc_id": searched.document_ids[row],
-                "text": "",
-                "is_relevant": int(row) in wanted,
-            }
+def _examples(
+    searched: Searched,
+    dataset: Dataset,
+    places: set[int],
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> dict[int, Example]:
+    """Write down some queries, all texts read in one pass over each file."""
+    shown = {place: _first_rows(searched, place) for place in places}
+    ids, query_ids = searched.document_ids, searched.query_ids
+    texts = dataset.document_texts(
+        {ids[row] for lists in shown.values() for rows in lists for row in rows}
+    )
+    queries = dataset.query_texts([query_ids[place] for place in places])
+
+    def documents(place: int, rows: list[int]) -> list[FoundDocument]:
+        return [
+            FoundDocument(
+                doc_id=ids[row],
+                text=texts.get(ids[row], ""),
+                is_relevant=row in searched.relevant_rows[place],
+            )
             for row in rows
-            if row >= 0
         ]
-        for name, rows in lists.items()
+
+    return {
+        place: Example(
+            query_id=query_ids[place],
+            query=queries.get(query_ids[place], ""),
+            base=float(scores[0][place]),
+            adapted=float(scores[1][place]),
+            rank_before=first_relevant(searched, place, searched.base),
+            rank_after=first_relevant(searched, place, searched.adapted),
+            relevant=documents(place, wanted),
+            found_before=documents(place, found_before),
+            found_after=documents(place, found_after),
+        )
+        for place, (wanted, found_before, found_after) in shown.items()
     }
 
 
-def _add_texts(examples: list[dict[str, Any]], dataset: Dataset) -> None:
-    """Read all texts in one pass over each file."""
-    found = [
-        document
-        for example in examples
-        for name in ("relevant", "found_before", "found_after")
-        for document in example[name]
-    ]
-    texts = dataset.document_texts({document["doc_id"] for document in found})
-    queries = dataset.query_texts([example["query_id"] for example in examples])
-    for document in found:
-        document["text"] = texts.get(document["doc_id"], "")
-    for example in examples:
-        example["query"] = queries.get(example["query_id"], "")
+def _first_rows(searched: Searched, place: int) -> tuple[list[int], list[int], list[int]]:
+    """Give the first rows of the documents that a query wants, and finds either way."""
+    wanted = list(searched.relevant_rows[place])[:_N_SHOWN]
+    before, after = (
+        [row for row in ranking[0][place][:_N_SHOWN].tolist() if row >= 0]
+        for ranking in (searched.base, searched.adapted)
+    )
+    return wanted, before, after

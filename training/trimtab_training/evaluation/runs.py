@@ -19,7 +19,6 @@ from trimtab_training.errors import DataError
 from trimtab_training.files import swap_folder, write_whole
 from trimtab_training.retrieval.exact_search import Ranking
 
-RUNS = "runs"
 PER_QUERY = "per_query.jsonl"
 QRELS = "qrels.trec"
 _SCALES = (1, 10, 100, 1000, 10_000, 100_000)

@@ -1,7 +1,6 @@
 """The models of a comparison: loaded, and each searched with once over one list of queries."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from trimtab.model.adapter import Adapter
 from trimtab_training.data.dataset import Dataset
@@ -10,6 +9,7 @@ from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.evaluation.evaluate import find_relevant_rows, found_nothing
 from trimtab_training.evaluation.per_query import PerQuery
+from trimtab_training.evaluation.record import ComparedModel
 from trimtab_training.retrieval.exact_search import Ranking, search
 from trimtab_training.retrieval.metrics import DEPTH, measure
 
@@ -63,15 +63,12 @@ class Side:
         """How its index compares; None for the raw query, which takes the other's."""
         return self.adapter.manifest.similarity if self.adapter else None
 
-    def as_dict(self) -> dict[str, Any]:
+    def describe(self) -> ComparedModel:
         """Say what it is."""
-        if self.adapter is None:
-            return {"name": self.name, "model": None, "kind": "raw query"}
-        return {
-            "name": self.name,
-            "model": self.adapter.mark,
-            "kind": self.adapter.manifest.kind,
-        }
+        model, kind = None, "raw query"
+        if self.adapter:
+            model, kind = self.adapter.mark, self.adapter.manifest.kind
+        return ComparedModel(name=self.name, model=model, kind=kind)
 
 
 @dataclass(frozen=True)

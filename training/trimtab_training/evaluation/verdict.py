@@ -7,14 +7,18 @@ queries (``trimtab_training.fit.model_selection``).
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
 
-Decision = Literal["ship", "ship with care", "do not ship", "can't tell"]
-Weight = Literal["stop", "blind", "care", "good", "note"]
-Reason = dict[str, str]
-"""``weight`` (one of :data:`Weight`) and ``text``."""
-
-HEADLINE = "ndcg@10"
+from trimtab_training.evaluation.per_query import HEADLINE
+from trimtab_training.evaluation.record import (
+    ComparedMetric,
+    Decision,
+    Difference,
+    Evaluation,
+    Metric,
+    Reason,
+    Verdict,
+    Weight,
+)
 
 MATERIAL_LOSS = 0.005
 """A slice that loses more nDCG@10 than this is named even where chance could explain it; the same
@@ -32,6 +36,7 @@ RECALL_LOSS = 0.01
 """Recall@10 of the approximate index that adapted queries may lose against raw ones."""
 
 _MAX_WANTED = 100_000
+_ORDER: tuple[Weight, ...] = ("blind", "stop", "care", "good", "note")
 _HEAVIEST: dict[Decision, Weight] = {
     "do not ship": "stop",
     "can't tell": "blind",
@@ -46,7 +51,7 @@ _NAMES = {
 }
 
 
-def decide(record: dict[str, Any]) -> dict[str, Any]:
+def decide(record: Evaluation) -> Verdict:
     """Decide whether to ship a model.
 
     It stops where the fit found no adapter that helps, where the interval of the test gain lies
@@ -55,17 +60,10 @@ def decide(record: dict[str, Any]) -> dict[str, Any]:
     nothing calls for care. All else is shipped with care.
 
     Args:
-        record: An evaluation as ``Evaluation.as_dict`` gives it; ``fit`` and ``approximate`` are
-            heard where they are there.
-
-    Returns:
-        ``decision``, ``sentence``, and ``reasons``: each a ``weight`` (``blind``, ``stop``,
-        ``care``, ``good`` or ``note``) and a ``text``, the heaviest first.
+        record: An evaluation; ``fit`` and ``approximate`` are heard where they are there.
     """
-    reasons = list(_reasons(record))
-    order: dict[str, int] = {"blind": 0, "stop": 1, "care": 2, "good": 3, "note": 4}
-    reasons.sort(key=lambda reason: order[reason["weight"]])
-    weights = {reason["weight"] for reason in reasons}
+    reasons = sorted(_reasons(record), key=lambda reason: _ORDER.index(reason.weight))
+    weights = {reason.weight for reason in reasons}
     decision: Decision = "ship"
     if "blind" in weights:  # whatever the queries say
         decision = "can't tell"
@@ -73,11 +71,9 @@ def decide(record: dict[str, Any]) -> dict[str, Any]:
         decision = "do not ship"
     elif "care" in weights:
         decision = "ship with care"
-    return {
-        "decision": decision,
-        "sentence": _sentence(decision, record, reasons),
-        "reasons": reasons,
-    }
+    return Verdict(
+        decision=decision, sentence=_sentence(decision, record, reasons), reasons=reasons
+    )
 
 
 def metric_name(key: str) -> str:
@@ -90,10 +86,10 @@ def slice_name(key: str) -> str:
     return key.replace("_", " ")
 
 
-def difference(metric: dict[str, Any]) -> str:
+def difference(metric: Difference | Metric | ComparedMetric) -> str:
     """Write a difference with its interval."""
-    low, high = metric["ci95"]
-    return f"{signed(metric['delta'])} ({signed(low)} to {signed(high)})"
+    low, high = metric.ci95
+    return f"{signed(metric.delta)} ({signed(low)} to {signed(high)})"
 
 
 def signed(value: float) -> str:
@@ -102,22 +98,15 @@ def signed(value: float) -> str:
     return text if float(text) else text[1:]
 
 
-def is_comparable(record: dict[str, Any]) -> bool:
-    """Tell whether raw queries can be searched with at all: not where widths differ."""
-    first = record.get("score_shift", {}).get("rank_1")
-    return first is None or "base" in first
-
-
 def _reason(weight: Weight, text: str) -> Reason:
-    return {"weight": weight, "text": text}
+    return Reason(weight=weight, text=text)
 
 
-def _reasons(record: dict[str, Any]) -> Iterator[Reason]:
+def _reasons(record: Evaluation) -> Iterator[Reason]:
     """Gather all that speaks for and against; a model that changes nothing needs no more."""
-    fit = record.get("fit")
-    if fit and not fit["helps"]:
+    if record.fit and not record.fit.helps:
         yield _reason("stop", "the fit found no adapter that beats the raw query")
-    elif record["wins"] == record["losses"] == 0:
+    elif record.wins == record.losses == 0:
         yield _reason("stop", "it changes nDCG@10 for no query")
     else:
         yield from _from_split(record)
@@ -127,67 +116,64 @@ def _reasons(record: dict[str, Any]) -> Iterator[Reason]:
         yield from _from_index(record)
 
 
-def _from_split(record: dict[str, Any]) -> Iterator[Reason]:
+def _from_split(record: Evaluation) -> Iterator[Reason]:
     """Distrust queries that had a part in making the model."""
-    if record["split"] == "train":
+    if record.split == "train":
         yield _reason("blind", "these are training queries, which prove nothing; use --split test")
-    elif record.get("split_is_made") and record.get("n_used") is None:
+    elif record.split_is_made and record.n_used is None:
         yield _reason(
             "blind",
             "the dataset has no test split, so one was made of its training queries, and what the "
             "model was trained on is not known: it may have seen them all. Give labels that it has "
             "not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)",
         )
-    elif record["split"] == "dev":
+    elif record.split == "dev":
         yield from _from_dev(record)
-    elif (fresh := record.get("fresh_queries")) and not fresh["n_queries"]:
+    elif record.fresh_queries and not record.fresh_queries.n_queries:
         yield _reason(
             "blind",
             "the model was trained on or chosen by every one of these queries; give labels that "
             "it has not seen",
         )
-    n_synthetic = record.get("n_synthetic", 0)
-    if n_synthetic:
+    if record.n_synthetic:
         yield _reason(
             "care",
-            f"an LLM wrote {n_synthetic:,} of the {record['n_queries']:,} {record['split']} "
+            f"an LLM wrote {record.n_synthetic:,} of the {record.n_queries:,} {record.split} "
             "queries: scores on these are not scores on real ones",
         )
 
 
-def _from_dev(record: dict[str, Any]) -> Iterator[Reason]:
+def _from_dev(record: Evaluation) -> Iterator[Reason]:
     """Tell a dev split that a fit has used from one that a user has kept."""
-    splits = record.get("fit", {}).get("training_splits", ())
-    if "dev" in splits:
+    if record.fit and "dev" in record.fit.training_splits:
         yield _reason("blind", "it was trained on the dev split, too; use --split test")
-    elif record.get("n_used") is None and not record.get("fit"):
+    elif record.n_used is None and not record.fit:
         yield _reason("note", "whether it was chosen by these queries is not known")
     else:
         yield _reason("care", "these are the queries it was chosen by, which flatter it")
 
 
-def _judged(record: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def _judged(record: Evaluation) -> tuple[dict[str, Metric], int]:
     """Give metrics and count of the queries that judge: on test, those that had no part in it."""
-    fresh = record.get("fresh_queries")
-    if record["split"] == "test" and fresh and fresh["n_queries"]:
-        return fresh["metrics"], fresh["n_queries"]
-    return record["metrics"], record["n_queries"]
+    fresh = record.fresh_queries
+    if record.split == "test" and fresh and fresh.metrics:
+        return fresh.metrics, fresh.n_queries
+    return record.metrics, record.n_queries
 
 
-def _from_gain(record: dict[str, Any]) -> Iterator[Reason]:
+def _from_gain(record: Evaluation) -> Iterator[Reason]:
     """Judge the gain of all queries together."""
     metrics, n_queries = _judged(record)
     metric = metrics[HEADLINE]
-    low, high = metric["ci95"]
-    chance = record.get("chance_ndcg@10", 0.0)
-    if is_comparable(record) and metric["base"] <= max(NEAR_ZERO, 2 * chance):
+    low, high = metric.ci95
+    if record.is_comparable and metric.base <= max(NEAR_ZERO, 2 * record.chance):
         yield _reason(
             "care",
-            f"raw queries find next to nothing (nDCG@10 {metric['base']:.3f}, an order of chance "
-            f"{chance:.3f}): if they are of another encoder than the documents, fit with --use "
-            "migration, so that a query that can't be adapted is refused and never sent raw",
+            f"raw queries find next to nothing (nDCG@10 {metric.base:.3f}, an order of chance "
+            f"{record.chance:.3f}): if they are of another encoder than the documents, fit with "
+            "--use migration, so that a query that can't be adapted is refused and never sent raw",
         )
-    if not is_comparable(record):
+    if not record.is_comparable:
         yield _reason(
             "care",
             "raw queries can't be searched with, as they are of another encoder: there is no base "
@@ -195,7 +181,7 @@ def _from_gain(record: dict[str, Any]) -> Iterator[Reason]:
         )
     elif high < 0:
         yield _reason("stop", f"nDCG@10 falls: {difference(metric)}")
-    elif metric["delta"] <= 0 and not record.get("fit"):
+    elif metric.delta <= 0 and not record.fit:
         yield _reason("stop", f"nDCG@10 does not rise: {difference(metric)}")
     elif low > 0 and n_queries < MIN_SLICE:
         yield _reason("care", f"{n_queries} queries are too few to trust the interval of the gain")
@@ -205,81 +191,81 @@ def _from_gain(record: dict[str, Any]) -> Iterator[Reason]:
         yield _reason("care", _too_few(metric, n_queries))
 
 
-def _too_few(metric: dict[str, Any], n_queries: int) -> str:
+def _too_few(metric: Metric, n_queries: int) -> str:
     """Say that a test can't tell, by how much, and how many queries could."""
-    low, high = metric["ci95"]
+    low, high = metric.ci95
     half_width = (high - low) / 2
     text = (
-        f"{n_queries} queries can't tell the change from chance: {signed(metric['delta'])}, "
+        f"{n_queries} queries can't tell the change from chance: {signed(metric.delta)}, "
         f"give or take {half_width:.3f}"
     )
-    if metric["delta"] <= 0:
+    if metric.delta <= 0:
         return text
-    wanted = n_queries * (half_width / metric["delta"]) ** 2
+    wanted = n_queries * (half_width / metric.delta) ** 2
     if wanted > _MAX_WANTED:
         return text
     unit = 10 ** max(0, math.floor(math.log10(wanted)) - 1)
     return f"{text}; about {math.ceil(wanted / unit) * unit:,} could, for a gain of this size"
 
 
-def _from_slices(record: dict[str, Any]) -> Iterator[Reason]:
+def _from_slices(record: Evaluation) -> Iterator[Reason]:
     """Judge each slice that has queries enough to tell; one that is the whole was judged before."""
-    for key, part in record["slices"].items():
-        name, n_queries = slice_name(key), part["n_queries"]
-        if n_queries == record["n_queries"]:
+    for key, part in record.slices.items():
+        name, n_queries = slice_name(key), part.n_queries
+        if n_queries == record.n_queries:
             continue
-        if n_queries < MIN_SLICE:
+        if part.metrics is None or n_queries < MIN_SLICE:
             yield _reason("note", f"{n_queries or 'no'} queries about {name}: too few to judge")
             continue
-        metric = part["metrics"][HEADLINE]
+        metric = part.metrics[HEADLINE]
         change = f"{n_queries} queries about {name}: nDCG@10 {difference(metric)}"
-        if not is_comparable(record):
+        if not record.is_comparable:
             continue
-        if metric["ci95"][1] < 0:
+        if metric.ci95[1] < 0:
             yield _reason("care", f"a slice loses: {change}")
-        elif metric["delta"] < -MATERIAL_LOSS:
+        elif metric.delta < -MATERIAL_LOSS:
             yield _reason("care", f"a slice may lose: {change}")
-        elif metric["ci95"][0] > 0:
+        elif metric.ci95[0] > 0:
             yield _reason("good", f"a slice gains: {change}")
         else:
             yield _reason("note", f"a slice stays as it is, as far as can be told: {change}")
 
 
-def _from_other_metrics(record: dict[str, Any]) -> Iterator[Reason]:
+def _from_other_metrics(record: Evaluation) -> Iterator[Reason]:
     """Name any other metric that falls by more than chance explains."""
-    for name, metric in record["metrics"].items():
-        if name != HEADLINE and metric["ci95"][1] < 0:
+    for name, metric in record.metrics.items():
+        if name != HEADLINE and metric.ci95[1] < 0:
             yield _reason("care", f"{metric_name(name)} falls: {difference(metric)}")
 
 
-def _from_index(record: dict[str, Any]) -> Iterator[Reason]:
+def _from_index(record: Evaluation) -> Iterator[Reason]:
     """Judge whether the index as it is served finds what exact search finds."""
-    sweep = record.get("approximate")
-    if not sweep:
+    sweep = record.approximate
+    if sweep is None:
         return
-    raw, adapted = sweep["raw_recall_at_served"], sweep["adapted_recall_at_served"]
-    served = f"{sweep['parameter']} {sweep['served_value']}"
+    raw, adapted = sweep.raw_recall_at_served, sweep.adapted_recall_at_served
+    served = f"{sweep.parameter} {sweep.served_value}"
     if raw - adapted <= RECALL_LOSS:
         yield _reason(
             "good",
-            f"the {sweep['kind']} index keeps its recall at {served}: "
+            f"the {sweep.kind} index keeps its recall at {served}: "
             f"{raw:.3f} with raw queries, {adapted:.3f} with adapted ones",
         )
         return
-    if sweep["restores"] is None:
-        cure = f"no {sweep['parameter']} that was tried restores it"
+    if sweep.restores is None:
+        cure = f"no {sweep.parameter} that was tried restores it"
     else:
-        cure = f"raise {sweep['parameter']} to {sweep['restores']}"
+        cure = f"raise {sweep.parameter} to {sweep.restores}"
     yield _reason(
         "care",
-        f"recall of the {sweep['kind']} index falls from {raw:.3f} to {adapted:.3f} at {served}: "
+        f"recall of the {sweep.kind} index falls from {raw:.3f} to {adapted:.3f} at {served}: "
         f"{cure}",
     )
 
 
-def _sentence(decision: Decision, record: dict[str, Any], reasons: list[Reason]) -> str:
+def _sentence(decision: Decision, record: Evaluation, reasons: list[Reason]) -> str:
     """Put decision, gain and the heaviest reasons into one sentence."""
-    heaviest = [reason["text"] for reason in reasons if reason["weight"] == _HEAVIEST[decision]]
+    heaviest = [reason.text for reason in reasons if reason.weight == _HEAVIEST[decision]]
     word = decision.capitalize()
     if decision == "can't tell":
         return f"{word}: {'; '.join(heaviest)}."
@@ -287,21 +273,21 @@ def _sentence(decision: Decision, record: dict[str, Any], reasons: list[Reason])
         return f"{word}: {'; '.join(heaviest)}; keep the raw queries."
     gain = _gain(record)
     if decision == "ship":
-        sizes = [part["n_queries"] for part in record["slices"].values()]
-        is_judged = any(MIN_SLICE <= size < record["n_queries"] for size in sizes)
+        sizes = [part.n_queries for part in record.slices.values()]
+        is_judged = any(MIN_SLICE <= size < record.n_queries for size in sizes)
         return f"{word}: {gain}{', and no slice shows a loss' if is_judged else ''}."
     return f"{word}: {gain}, but {'; '.join(heaviest)}."
 
 
-def _gain(record: dict[str, Any]) -> str:
+def _gain(record: Evaluation) -> str:
     """Say what happens to nDCG@10, and on how many queries."""
-    metric = record["metrics"][HEADLINE]
-    on = f"on {record['n_queries']:,} {record['split']} queries"
-    if not is_comparable(record):
-        return f"nDCG@10 is {metric['adapted']:.3f} {on}"
-    low, high = metric["ci95"]
-    verb = "rises" if metric["delta"] > 0 else "falls" if metric["delta"] < 0 else "stays"
+    metric = record.metrics[HEADLINE]
+    on = f"on {record.n_queries:,} {record.split} queries"
+    if not record.is_comparable:
+        return f"nDCG@10 is {metric.adapted:.3f} {on}"
+    low, high = metric.ci95
+    verb = "rises" if metric.delta > 0 else "falls" if metric.delta < 0 else "stays"
     return (
-        f"nDCG@10 {verb} from {metric['base']:.3f} to {metric['adapted']:.3f} "
-        f"({signed(metric['delta'])}, 95 % interval {signed(low)} to {signed(high)}) {on}"
+        f"nDCG@10 {verb} from {metric.base:.3f} to {metric.adapted:.3f} "
+        f"({signed(metric.delta)}, 95 % interval {signed(low)} to {signed(high)}) {on}"
     )

@@ -1,4 +1,4 @@
-"""The model folder: which file in it is called what, how it is written and opened."""
+"""The model folder: where it may stand, how it is written and opened."""
 
 import json
 import shutil
@@ -7,19 +7,9 @@ from pathlib import Path
 from trimtab.errors import ManifestError
 from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, load_adapter, save_adapter
-from trimtab_training.data.training_digest import TRAINED_ON
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.evaluation.record import EVALUATION
-from trimtab_training.evaluation.runs import RUNS
 from trimtab_training.files import write_whole
-
-MODEL_FILE = "adapter.onnx"
-
-CHECKPOINT = "checkpoint"
-
-REPORT = "report.html"
-
-_OURS = {MODEL_FILE, CHECKPOINT, EVALUATION, "README.md", REPORT, RUNS, TRAINED_ON}
+from trimtab_training.model_files import CHECKPOINT, MODEL, OURS
 
 
 def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
@@ -52,7 +42,7 @@ def check_target(folder: Path) -> None:
         raise ConfigError(f"can't make {folder.parent}: {error.strerror}") from error
 
 
-def _empty(folder: Path) -> Path:
+def empty(folder: Path) -> Path:
     """Make a folder, without what an interrupted build left in it."""
     if folder.exists():
         shutil.rmtree(folder)
@@ -62,14 +52,14 @@ def _empty(folder: Path) -> Path:
 
 def write_model(folder: Path, adapter: Adapter, content: bytes, manifest: Manifest) -> None:
     """Write the model file, and the trained adapter behind it."""
-    write_whole(folder / MODEL_FILE, content)
+    write_whole(folder / MODEL, content)
     save_adapter(adapter, folder / CHECKPOINT, manifest=json.loads(manifest.to_json()))
 
 
 def keep_others(folder: Path, new: Path) -> None:
     """Carry over what the user keeps beside a model, such as its recipe."""
     for item in folder.iterdir() if folder.is_dir() else []:
-        if item.name in _OURS:
+        if item.name in OURS:
             continue
         if item.is_dir():
             shutil.copytree(item, new / item.name)

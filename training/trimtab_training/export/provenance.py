@@ -2,10 +2,12 @@
 
 import hashlib
 import shlex
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,7 +16,9 @@ import torch
 from trimtab.model.manifest import Manifest
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.evaluation.origin import Fit, ModelFile, SizePoint
 from trimtab_training.fit.fit import FitResult
+from trimtab_training.model_files import MODEL
 
 
 def describe_training(
@@ -53,16 +57,19 @@ def describe_training(
     }
 
 
-def describe_fit(fit: FitResult, manifest: Manifest, command: str) -> dict[str, Any]:
+def describe_fit(
+    fit: FitResult, manifest: Manifest, command: str, sizes: Sequence[SizePoint] = ()
+) -> Fit:
     """Write down the choice, what it rests on, and how to make it again.
 
     Args:
         fit: What came out of the fit.
         manifest: Of the exported model, whether it is written or not.
         command: The command that does the same again, its recipe being in ``recipe.toml``.
+        sizes: What each size of the adapter costs.
     """
     encoder = manifest.encoder
-    return {
+    said = {
         "verdict": fit.verdict,
         "helps": fit.adapter is not None,
         "validation": fit.validation,
@@ -73,16 +80,15 @@ def describe_fit(fit: FitResult, manifest: Manifest, command: str) -> dict[str, 
         "versions": manifest.versions,
         "created": manifest.created,
         "command": command,
+        "sizes": sizes,
     }
+    return msgspec.convert(said, Fit)
 
 
-def describe_file(content: bytes, name: str) -> dict[str, Any]:
+def describe_file(content: bytes) -> ModelFile:
     """Say exactly which file was measured."""
-    return {
-        "file": name,
-        "size_bytes": len(content),
-        "sha256": f"sha256:{hashlib.sha256(content).hexdigest()}",
-    }
+    digest = hashlib.sha256(content).hexdigest()
+    return ModelFile(file=MODEL, size_bytes=len(content), sha256=f"sha256:{digest}")
 
 
 def write_command(
@@ -110,7 +116,7 @@ def versions() -> dict[str, str]:
     """Name the packages that decide the outcome."""
     return {
         "trimtab": version("trimtab"),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "onnx": onnx.__version__,
         "onnxruntime": onnxruntime.__version__,
         "numpy": np.__version__,

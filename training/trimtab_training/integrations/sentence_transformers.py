@@ -19,6 +19,7 @@ from trimtab.model.adapter import Adapter as ServedAdapter
 from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, load_adapter, save_adapter
 from trimtab_training.errors import ConfigError, DataError
+from trimtab_training.model_files import CHECKPOINT, MODEL
 
 try:
     from sentence_transformers import SentenceTransformer
@@ -30,7 +31,7 @@ except ImportError as error:
     ) from error
 
 EMBEDDING, RAW_EMBEDDING = "sentence_embedding", "raw_sentence_embedding"
-MODEL_FILE, RECORD_FILE, CHECKPOINT = "adapter.onnx", "adapter.json", "checkpoint"
+RECORD_FILE = "adapter.json"
 LARGEST_GAP = 1e-3
 """Between what a folder's checkpoint and its ONNX file give: an export allows for 1e-5."""
 
@@ -113,7 +114,7 @@ class QueryAdapter(Module):  # type: ignore[misc]  # mypy skips sentence_transfo
                 break
         else:
             return cls(*_open_served(path))
-        if folder != path and (path / MODEL_FILE).is_file():
+        if folder != path and (path / MODEL).is_file():
             _check_same(opened.adapter, _open_served(path)[0], path)
         return opened
 
@@ -161,7 +162,7 @@ class QueryAdapter(Module):  # type: ignore[misc]  # mypy skips sentence_transfo
         folder = Path(output_path)
         if isinstance(self.adapter, ServedModule):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / MODEL_FILE).write_bytes(self.adapter.content)
+            (folder / MODEL).write_bytes(self.adapter.content)
         else:
             save_adapter(self.adapter, folder, manifest=json.loads(self.manifest.to_json()))
 
@@ -287,12 +288,12 @@ def _open_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
 
 def _open_served(path: Path) -> tuple[ServedModule, Manifest]:
     """Open an ONNX file, or the one in a folder."""
-    file = path / MODEL_FILE if path.is_dir() else path
+    file = path / MODEL if path.is_dir() else path
     try:
         module = ServedModule(file.read_bytes())
     except OSError as error:
         raise DataError(
-            f"no model at {path}; expected a folder with {CHECKPOINT} or {MODEL_FILE}, or the file"
+            f"no model at {path}; expected a folder with {CHECKPOINT} or {MODEL}, or the file"
         ) from error
     except ModelError as error:
         raise DataError(f"{file}: {error}") from error
@@ -309,9 +310,7 @@ def _check_same(adapter: Any, served: ServedModule, folder: Path) -> None:
             wanted, found = adapter(queries), served(queries)
         if wanted.shape == found.shape and (wanted - found).abs().max() < LARGEST_GAP:
             return
-    raise DataError(
-        f"{CHECKPOINT} and {MODEL_FILE} in {folder} are of different fits; pass one of them"
-    )
+    raise DataError(f"{CHECKPOINT} and {MODEL} in {folder} are of different fits; pass one of them")
 
 
 def _check_width(found: int | None, manifest: Manifest) -> None:

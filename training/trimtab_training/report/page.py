@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.util import find_spec
-from typing import Any
 
-from trimtab_training.evaluation.verdict import (
-    HEADLINE,
-    decide,
-    is_comparable,
-    metric_name,
-    slice_name,
-)
+import msgspec
+
+from trimtab.model.manifest import Manifest
+from trimtab_training.evaluation.origin import Fit, SizePoint
+from trimtab_training.evaluation.per_query import HEADLINE, Example, FoundDocument
+from trimtab_training.evaluation.record import Evaluation
+from trimtab_training.evaluation.verdict import decide, metric_name, slice_name
 from trimtab_training.report import words
 from trimtab_training.report.drawing import Plot
-from trimtab_training.report.key_numbers import has_model, key_numbers
+from trimtab_training.report.key_numbers import key_numbers
 from trimtab_training.report.plots import (
     plot_changes,
     plot_curves,
@@ -54,13 +53,13 @@ def require_packages() -> None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def write_report(record: dict[str, Any], manifest: dict[str, Any] | None) -> str:
+def write_report(record: Evaluation, manifest: Manifest | None) -> str:
     """Write a report.
 
     Args:
-        record: What stands in ``evaluation.json``, or ``Evaluation.as_dict``. ``fit``,
-            ``latency``, ``approximate`` and ``size_curve`` each add a section where they are there.
-        manifest: The model's, as plain JSON, or None where no adapter helps.
+        record: An evaluation. ``fit``, ``latency``, ``approximate`` and ``size_curve`` each add a
+            section where they are there.
+        manifest: The model's, or None where no adapter helps.
 
     Returns:
         One HTML file without scripts, which loads nothing.
@@ -77,7 +76,7 @@ def write_report(record: dict[str, Any], manifest: dict[str, Any] | None) -> str
         "cell": words.cell,
         "signed": words.signed,
         "interval": words.interval,
-        "p_value": words.p_value,
+        "metric_cells": lambda metric: words.metric_cells(metric, words.TYPESET),
         "signs": words.signs,
         "after_colon": words.after_colon,
         "broken": one_option_a_line,
@@ -94,121 +93,119 @@ def write_report(record: dict[str, Any], manifest: dict[str, Any] | None) -> str
     return words.clean(page)
 
 
-def _content(record: dict[str, Any], manifest: dict[str, Any] | None) -> dict[str, Any]:
+def _content(record: Evaluation, manifest: Manifest | None) -> dict[str, object]:
     """Gather what the template shows."""
-    fit = record.get("fit")
-    command = (fit or {}).get("command")
+    fit = record.fit
+    made = manifest or fit
+    command = fit.command if fit else ""
     return {
         "record": record,
-        "name": manifest["name"] if manifest else record["adapter"],
-        "verdict": record.get("verdict") or decide(record),
+        "name": manifest.name if manifest else record.adapter,
+        "verdict": record.verdict or decide(record),
         "tiles": list(key_numbers(record)),
         "fitted_on": _known(record, manifest).get("dataset"),
         "plots": {plot.name: plot for plot in _plots(record)},
         "groups": list(_groups(record)),
-        "losses": _shown(record["regressions"], _N_LOSSES),
-        "gains": _shown(record["improvements"], _N_GAINS),
+        "losses": (record.regressions[:_N_LOSSES], record.regressions[_N_LOSSES:]),
+        "gains": (record.improvements[:_N_GAINS], record.improvements[_N_GAINS:]),
+        "missed": _missed,
         "fit": fit,
-        "comparisons": list(_comparisons(fit)),
-        "has_model": has_model(record),
-        "latency": record.get("latency"),
-        "approximate": record.get("approximate"),
-        "size_curve": record.get("size_curve"),
+        "comparisons": list(_comparisons(fit)) if fit else [],
         "sizes": _sizes(record),
         "facts": list(_facts(record, manifest)),
         "hashes": list(_hashes(record, manifest)),
-        "versions": (manifest or fit or {}).get("versions", {}),
-        "created": (manifest or fit or {}).get("created"),
-        "recipe": as_toml(fit["recipe"]) if fit else None,
+        "versions": made.versions if made else {},
+        "created": made.created if made else "",
+        "recipe": as_toml(fit.recipe) if fit else None,
         "command": command,
         "check": check_command(command) if command else None,
     }
 
 
-def _plots(record: dict[str, Any]) -> Iterator[Plot]:
+def _plots(record: Evaluation) -> Iterator[Plot]:
     """Draw what there is to draw."""
-    if is_comparable(record):
-        rows = [(metric_name(name), metric) for name, metric in record["metrics"].items()]
+    if record.is_comparable:
+        rows = [(metric_name(name), metric) for name, metric in record.metrics.items()]
         rows += [
-            (f"{metric_name(HEADLINE)}, {slice_name(key)}", part["metrics"][HEADLINE])
-            for key, part in record["slices"].items()
-            if part["metrics"] and part["n_queries"] < record["n_queries"]
+            (f"{metric_name(HEADLINE)}, {slice_name(key)}", part.metrics[HEADLINE])
+            for key, part in record.slices.items()
+            if part.metrics and part.n_queries < record.n_queries
         ]
         yield plot_differences(rows)
-    if record["wins"] + record["losses"]:
-        yield plot_changes(record["changes"])
-    curves = [curve for curve in (record.get("fit") or {}).get("curves", []) if curve]
-    if curves:
+    if record.wins + record.losses:
+        yield plot_changes(record.changes)
+    if record.fit and (curves := [curve for curve in record.fit.curves if curve]):
         yield plot_curves(curves)
     if sizes := _sizes(record):
         yield plot_frontier(sizes)
-    if record.get("size_curve"):
-        yield plot_sizes(record["size_curve"])
-    if record.get("approximate"):
-        yield plot_recall(record["approximate"])
+    if record.size_curve:
+        yield plot_sizes(record.size_curve)
+    if record.approximate:
+        yield plot_recall(record.approximate)
 
 
-def _sizes(record: dict[str, Any]) -> list[dict[str, Any]]:
+def _sizes(record: Evaluation) -> list[SizePoint]:
     """List the sizes that a fit chose between, where something came of it."""
-    sizes: list[dict[str, Any]] = (record.get("fit") or {}).get("sizes", [])
-    return sizes if has_model(record) else []
+    return (record.fit.sizes or []) if record.fit and record.has_model else []
 
 
-def _groups(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """List the groups of queries in the table of metrics."""
-    n_queries = record["n_queries"]
-    yield {"label": f"all {n_queries:,} queries", "metrics": record["metrics"]}
-    for key, part in record["slices"].items():
-        label = f"{part['n_queries']:,} queries about {slice_name(key)}"
-        if part["n_queries"] == n_queries:
-            label += ": all of them"
-        repeats = part["n_queries"] == n_queries
-        yield {"label": label, "metrics": None if repeats else part["metrics"]}
+def _groups(record: Evaluation) -> Iterator[dict[str, object]]:
+    """List the groups of queries in the table of metrics; one that holds all has no rows."""
+    n_queries = record.n_queries
+    yield {"label": f"all {n_queries:,} queries", "metrics": record.metrics}
+    for key, part in record.slices.items():
+        label = f"{part.n_queries:,} queries about {slice_name(key)}"
+        if part.n_queries == n_queries:
+            yield {"label": f"{label}: all of them", "metrics": None}
+        else:
+            yield {"label": label, "metrics": part.metrics}
 
 
-def _shown(examples: list[dict[str, Any]], n_open: int) -> tuple[list[Any], list[Any]]:
-    """Part the queries that are shown at once from those behind a click."""
-    prepared = []
-    for example in examples:
-        found = example["found_before"] + example["found_after"]
-        ids = {document["doc_id"] for document in found}
-        missed = [one for one in example["relevant"] if one["doc_id"] not in ids]
-        prepared.append({**example, "missed": missed})
-    return prepared[:n_open], prepared[n_open:]
+def _missed(example: Example) -> list[FoundDocument]:
+    """List the documents that were wanted and found neither way."""
+    found = {document.doc_id for document in example.found_before + example.found_after}
+    return [document for document in example.relevant if document.doc_id not in found]
 
 
-def _comparisons(fit: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _comparisons(fit: Fit) -> Iterator[dict[str, object]]:
     """List what the fit compared: a title, names of columns, and rows, which may lack some."""
-    validation = (fit or {}).get("validation", {})
     trials = [
         {key.replace("_", " "): value for key, value in trial.items() if _is_plain(value)}
-        for trial in validation.get("trials", [])
+        for trial in fit.validation.trials
     ]
     if trials:
         columns = list(dict.fromkeys(key for trial in trials for key in trial))
         yield {"title": "Trials", "columns": columns, "rows": trials}
-    for key, title, label in (
-        ("families", "Gain in nDCG@10 by what the adapter is composed of", "composed of"),
-        ("blends", "Gain in nDCG@10 by the share of the learned change that is kept", "share"),
+    for gains, title, label in (
+        (
+            fit.validation.families or {},
+            "Gain in nDCG@10 by what the adapter is composed of",
+            "composed of",
+        ),
+        (
+            fit.validation.blends,
+            "Gain in nDCG@10 by the share of the learned change that is kept",
+            "share",
+        ),
     ):
-        rows = [{label: name, "gain": gain} for name, gain in validation.get(key, {}).items()]
+        rows = [{label: name, "gain": gain} for name, gain in gains.items()]
         if len(rows) > 1:
             yield {"title": title, "columns": [label, "gain"], "rows": rows}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     """Tell whether a value has its place in a cell."""
     return isinstance(value, int | float | str)
 
 
-def _facts(record: dict[str, Any], manifest: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _facts(record: Evaluation, manifest: Manifest | None) -> Iterator[tuple[str, str]]:
     """Say what was trained, on what."""
     if manifest:
-        yield "adapter", manifest["kind"]
-        yield "query vectors of", manifest["encoder"]["name"]
-        yield "values of a query vector", f"{manifest['dim_in']} to {manifest['dim_out']}"
-        yield "similarity", manifest["similarity"]
-        yield "stores training queries", "yes" if manifest["stores_queries"] else "no"
+        yield "adapter", manifest.kind
+        yield "query vectors of", manifest.encoder.name
+        yield "values of a query vector", f"{manifest.dim_in} to {manifest.dim_out}"
+        yield "similarity", manifest.similarity
+        yield "stores training queries", "yes" if manifest.stores_queries else "no"
     known = _known(record, manifest)
     for key, label in _TRAINING_FACTS.items():
         value = known.get(key)
@@ -218,24 +215,24 @@ def _facts(record: dict[str, Any], manifest: dict[str, Any] | None) -> Iterator[
             yield label, ", ".join(map(str, value))
         elif value is not None:
             yield label, f"{value:,}" if isinstance(value, int) and key != "seed" else str(value)
-    if "seconds" in known:
-        yield "time taken", f"{known['seconds']:,.0f} s"
+    if record.fit:
+        yield "time taken", f"{record.fit.seconds:,.0f} s"
 
 
-def _hashes(record: dict[str, Any], manifest: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _hashes(record: Evaluation, manifest: Manifest | None) -> Iterator[tuple[str, str]]:
     """Name the exact data and the exact file."""
-    model = record.get("model")
-    if model:
-        yield f"model file ({model['size_bytes'] / 1e6:.2f} MB)", model["sha256"]
+    if record.model:
+        yield f"model file ({record.model.size_bytes / 1e6:.2f} MB)", record.model.sha256
     known = _known(record, manifest)
-    for key, label in (("labels", "labels"), ("vectors", "vectors")):
+    for key in ("labels", "vectors"):
         if known.get(key):
-            yield label, known[key]
-    encoder = manifest["encoder"] if manifest else known.get("encoder")
+            yield key, str(known[key])
+    encoder = manifest.encoder if manifest else record.fit and record.fit.encoder
     if encoder:
-        yield "encoder", encoder["fingerprint"]
+        yield "encoder", encoder.fingerprint
 
 
-def _known(record: dict[str, Any], manifest: dict[str, Any] | None) -> dict[str, Any]:
+def _known(record: Evaluation, manifest: Manifest | None) -> dict[str, object]:
     """Join what model and fit say about training."""
-    return {**(manifest["training"] if manifest else {}), **(record.get("fit") or {})}
+    fit = msgspec.to_builtins(record.fit) if record.fit else {}
+    return {**(manifest.training if manifest else {}), **fit}

@@ -6,6 +6,10 @@ Raw and adapted, loss and gain differ in shape as well as in colour.
 from collections.abc import Sequence
 from typing import Any
 
+from trimtab_training.evaluation.ann_recall import Sweep
+from trimtab_training.evaluation.origin import LossPoint, SizeCurve, SizePoint
+from trimtab_training.evaluation.per_query import Changes
+from trimtab_training.evaluation.record import Metric
 from trimtab_training.evaluation.verdict import difference, signed
 from trimtab_training.report.drawing import (
     ADAPTED,
@@ -23,7 +27,7 @@ from trimtab_training.report.words import size_name
 _MIN_RATIO = 1.3  # sizes closer than this would have their numbers overlap
 
 
-def plot_differences(rows: Sequence[tuple[str, dict[str, Any]]]) -> Plot:
+def plot_differences(rows: Sequence[tuple[str, Metric]]) -> Plot:
     """Draw the difference that the adapter makes, with 95 % intervals, one row a comparison.
 
     Args:
@@ -31,11 +35,11 @@ def plot_differences(rows: Sequence[tuple[str, dict[str, Any]]]) -> Plot:
     """
     with draw_figure(0.9 + 0.34 * len(rows)) as (figure, axes):
         for place, (_, metric) in enumerate(rows):
-            low, high = metric["ci95"]
+            low, high = metric.ci95
             colour = LOSS if high < 0 else ADAPTED if low > 0 else QUIET
             axes.plot([low, high], [place, place], color=colour, solid_capstyle="butt")
             axes.plot(
-                metric["delta"], place, "o", color=colour, markersize=7,
+                metric.delta, place, "o", color=colour, markersize=7,
                 markerfacecolor=PAPER if low <= 0 <= high else colour, markeredgewidth=1.6,
             )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=1)
@@ -51,13 +55,9 @@ def plot_differences(rows: Sequence[tuple[str, dict[str, Any]]]) -> Plot:
     )  # fmt: skip
 
 
-def plot_changes(changes: dict[str, Any]) -> Plot:
-    """Draw how many queries moved by how much.
-
-    Args:
-        changes: As ``count_changes`` gives them.
-    """
-    edges, counts = changes["edges"], changes["counts"]
+def plot_changes(changes: Changes) -> Plot:
+    """Draw how many queries moved by how much."""
+    edges, counts = changes.edges, changes.counts
     middle = len(counts) // 2
     with draw_figure(2.7) as (figure, axes):
         for part, colour, hatch, label in (
@@ -83,28 +83,27 @@ def plot_changes(changes: dict[str, Any]) -> Plot:
     )
     return finish_figure(
         figure, "changes", "How far each query moved",
-        f"{changes['unchanged']:,} queries did not change and are not drawn.",
+        f"{changes.unchanged:,} queries did not change and are not drawn.",
         f"Queries by change: {said}.",
     )  # fmt: skip
 
 
-def plot_curves(curves: Sequence[Sequence[dict[str, Any]]]) -> Plot:
+def plot_curves(curves: Sequence[Sequence[LossPoint]]) -> Plot:
     """Draw training loss by step, one line a fit.
 
     Args:
-        curves: For each fit, for each round of its steps, ``step`` and ``loss``; records of
-            version 0.1 hold epochs, which have no ``step``.
+        curves: For each fit, each round of its steps; records of version 0.1 hold epochs.
     """
-    has_steps = all("step" in each for curve in curves for each in curve)
+    has_steps = all(each.step is not None for curve in curves for each in curve)
     with draw_figure(2.7) as (figure, axes):
         for curve in curves:
-            places = [each["step"] if has_steps else row for row, each in enumerate(curve, 1)]
-            losses = [_number(each.get("loss")) for each in curve]
+            places = [each.step if has_steps else row for row, each in enumerate(curve, 1)]
+            losses = [_number(each.loss) for each in curve]
             axes.plot(places, losses, color=ADAPTED, linewidth=1.2)
         axes.set_xlabel("step" if has_steps else "epoch")
         axes.set_ylabel("training loss (nats a query)")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    ends = ", ".join(f"{_number(curve[-1].get('loss')):.3f}" for curve in curves)
+    ends = ", ".join(f"{_number(curve[-1].loss):.3f}" for curve in curves)
     return finish_figure(
         figure, "curves", "Training loss",
         "One line for each fit with the chosen weights of the loss: on the folds, and on all "
@@ -113,19 +112,15 @@ def plot_curves(curves: Sequence[Sequence[dict[str, Any]]]) -> Plot:
     )  # fmt: skip
 
 
-def plot_sizes(size_curve: dict[str, Any]) -> Plot:
-    """Draw nDCG@10 on the test split by the number of training queries.
-
-    Args:
-        size_curve: As ``measure_size_curve`` gives it.
-    """
-    points = size_curve["points"]
-    sizes = [point["n_train"] for point in points]
+def plot_sizes(size_curve: SizeCurve) -> Plot:
+    """Draw nDCG@10 on the test split by the number of training queries."""
+    points = size_curve.points
+    sizes = [point.n_train for point in points]
     with draw_figure(2.9) as (figure, axes):
-        lows = [point["delta"] - point["ci95"][0] for point in points]
-        highs = [point["ci95"][1] - point["delta"] for point in points]
-        axes.plot(sizes, [point["base"] for point in points], "--", color=RAW, label="base")
-        adapted = [point["adapted"] for point in points]
+        lows = [point.delta - point.ci95[0] for point in points]
+        highs = [point.ci95[1] - point.delta for point in points]
+        axes.plot(sizes, [point.base for point in points], "--", color=RAW, label="base")
+        adapted = [point.adapted for point in points]
         axes.errorbar(
             sizes, adapted, yerr=[lows, highs], color=ADAPTED, marker="o", capsize=3,
             elinewidth=1.2, label="adapted, 95 % interval of the difference",
@@ -143,8 +138,8 @@ def plot_sizes(size_curve: dict[str, Any]) -> Plot:
         axes.set_ylabel("nDCG@10 on the test split")
         axes.legend(loc="best")
     said = "; ".join(
-        f"{point['n_train']:,} queries {signed(point['delta'])}"
-        + ("" if point["helps"] else " (no adapter helps)")
+        f"{point.n_train:,} queries {signed(point.delta)}"
+        + ("" if point.helps else " (no adapter helps)")
         for point in points
     )
     return finish_figure(
@@ -154,32 +149,28 @@ def plot_sizes(size_curve: dict[str, Any]) -> Plot:
     )  # fmt: skip
 
 
-def plot_frontier(points: Sequence[dict[str, Any]]) -> Plot:
-    """Draw what each size of the adapter gains over what it takes.
-
-    Args:
-        points: As ``measure_sizes`` gives them.
-    """
-    rows = sorted(points, key=lambda point: float(point["transform_us"]))
+def plot_frontier(points: Sequence[SizePoint]) -> Plot:
+    """Draw what each size of the adapter gains over what it takes."""
+    rows = sorted(points, key=lambda point: point.transform_us)
     with draw_figure(2.6) as (figure, axes):
         for point in rows:
-            colour = ADAPTED if point["chosen"] else QUIET
+            colour = ADAPTED if point.chosen else QUIET
             axes.errorbar(
-                [point["transform_us"]], [point["held_out_gain"]],
-                yerr=[point["loss_standard_error"]], color=colour, marker="o", capsize=3,
+                [point.transform_us], [point.held_out_gain],
+                yerr=[point.loss_standard_error], color=colour, marker="o", capsize=3,
             )  # fmt: skip
             axes.annotate(
-                f"{size_name(point['rank'])}\n{point['size_bytes'] / 1e6:.2f} MB",
-                (point["transform_us"], point["held_out_gain"]), xytext=(7, 0),
+                f"{size_name(point.rank)}\n{point.size_bytes / 1e6:.2f} MB",
+                (point.transform_us, point.held_out_gain), xytext=(7, 0),
                 textcoords="offset points", va="center", fontsize=9,
             )  # fmt: skip
         axes.margins(x=0.25, y=0.35)
         axes.set_xlabel("µs a query, median")
         axes.set_ylabel("held-out gain, nDCG@10")
     said = "; ".join(
-        f"{size_name(point['rank'])} {signed(point['held_out_gain'])} at "
-        f"{point['transform_us']:.0f} µs and {point['size_bytes'] / 1e6:.2f} MB"
-        + (" (chosen)" if point["chosen"] else "")
+        f"{size_name(point.rank)} {signed(point.held_out_gain)} at "
+        f"{point.transform_us:.0f} µs and {point.size_bytes / 1e6:.2f} MB"
+        + (" (chosen)" if point.chosen else "")
         for point in rows
     )
     return finish_figure(
@@ -189,38 +180,31 @@ def plot_frontier(points: Sequence[dict[str, Any]]) -> Plot:
     )  # fmt: skip
 
 
-def plot_recall(sweep: dict[str, Any]) -> Plot:
-    """Draw recall of an approximate index over its search parameter, raw and adapted.
-
-    Args:
-        sweep: The ``approximate`` part of an evaluation.
-    """
-    values = [point["value"] for point in sweep["points"]]
-    sides = {
-        side: [point[side]["recall@10"] for point in sweep["points"]] for side in ("raw", "adapted")
-    }
+def plot_recall(sweep: Sweep) -> Plot:
+    """Draw recall of an approximate index over its search parameter, raw and adapted."""
+    values = [point.value for point in sweep.points]
+    raw = [point.raw.recall for point in sweep.points]
+    adapted = [point.adapted.recall for point in sweep.points]
     with draw_figure(2.9) as (figure, axes):
-        axes.plot(
-            values, sides["raw"], "s--", color=RAW, markerfacecolor=PAPER, label="raw queries"
-        )
-        axes.plot(values, sides["adapted"], "o-", color=ADAPTED, label="adapted queries")
+        axes.plot(values, raw, "s--", color=RAW, markerfacecolor=PAPER, label="raw queries")
+        axes.plot(values, adapted, "o-", color=ADAPTED, label="adapted queries")
         axes.axvline(
-            sweep["served_value"], color=INK, linewidth=1, linestyle=":",
-            label=f"as served: {sweep['served_value']}",
+            sweep.served_value, color=INK, linewidth=1, linestyle=":",
+            label=f"as served: {sweep.served_value}",
         )  # fmt: skip
         axes.set_xscale("log", base=2)
         _tick(axes, [value for value in values if value.bit_count() == 1] or values)
-        axes.set_xlabel(f"{sweep['parameter']} (log scale)")
+        axes.set_xlabel(f"{sweep.parameter} (log scale)")
         axes.set_ylabel("recall@10 of exact search")
         axes.legend(loc="lower right")
     return finish_figure(
-        figure, "recall", f"Recall of the {sweep['kind']} index",
-        f"At {sweep['parameter']} {sweep['served_value']}, as served: "
-        f"{sweep['raw_recall_at_served']:.3f} with raw queries, "
-        f"{sweep['adapted_recall_at_served']:.3f} with adapted ones.",
+        figure, "recall", f"Recall of the {sweep.kind} index",
+        f"At {sweep.parameter} {sweep.served_value}, as served: "
+        f"{sweep.raw_recall_at_served:.3f} with raw queries, "
+        f"{sweep.adapted_recall_at_served:.3f} with adapted ones.",
         "; ".join(
-            f"{sweep['parameter']} {value}: raw {raw:.3f}, adapted {adapted:.3f}"
-            for value, raw, adapted in zip(values, sides["raw"], sides["adapted"], strict=True)
+            f"{sweep.parameter} {value}: raw {before:.3f}, adapted {after:.3f}"
+            for value, before, after in zip(values, raw, adapted, strict=True)
         )
         + ".",
     )  # fmt: skip
@@ -232,6 +216,6 @@ def _tick(axes: Any, values: Sequence[int]) -> None:
     axes.set_xticks([], minor=True)
 
 
-def _number(value: Any) -> float:
-    """Read a number that may be absent."""
-    return float("nan") if value is None else float(value)
+def _number(value: float | None) -> float:
+    """Give a number that may be absent."""
+    return float("nan") if value is None else value

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from typing import Any
+from collections.abc import Mapping
 
 
 def check_command(command: str) -> str | None:
@@ -33,7 +33,7 @@ def one_option_a_line(command: str) -> str:
     return " \\\n  ".join(shlex.join(line) for line in lines)
 
 
-def as_toml(knobs: dict[str, Any]) -> str:
+def as_toml(knobs: Mapping[str, object]) -> str:
     """Write a recipe as the TOML file that gives it again.
 
     Args:
@@ -42,7 +42,7 @@ def as_toml(knobs: dict[str, Any]) -> str:
     return "".join(f"{key} = {_toml_value(value)}\n" for key, value in knobs.items())
 
 
-def _toml_value(value: Any) -> str:
+def _toml_value(value: object) -> str:
     """Write one value; JSON's texts, numbers and truth values are TOML's, too."""
     if isinstance(value, dict):
         inside = ", ".join(f"{json.dumps(key)} = {_toml_value(one)}" for key, one in value.items())

@@ -1,6 +1,10 @@
-"""Numbers and texts as a page shows them."""
+"""Numbers and texts as people read them: on a page, and plainly on a screen and in a card."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trimtab_training.evaluation.record import ComparedMetric, Interval, Metric
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -46,7 +50,7 @@ def signed(value: float, digits: int = 3) -> str:
     return text if value <= 0 or float(f"{value:.{digits}f}") == 0 else f"+{text}"
 
 
-def interval(ends: list[float], digits: int = 3) -> str:
+def interval(ends: Interval, digits: int = 3) -> str:
     """Write an interval."""
     return f"{signed(ends[0], digits)} to {signed(ends[1], digits)}"
 
@@ -71,3 +75,37 @@ def after_colon(sentence: str) -> str:
     rest = sentence.partition(": ")[2] or sentence
     first = rest.split(maxsplit=1)[0] if rest.split() else ""
     return rest[:1].upper() + rest[1:] if first.islower() else rest  # nDCG@10 stays as it is
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the cells of a table of metrics are written.
+
+    Attributes:
+        value: A metric.
+        signed: A difference.
+        p_value: A p-value.
+    """
+
+    value: Callable[[float], str]
+    signed: Callable[[float], str]
+    p_value: Callable[[float], str]
+
+
+PLAIN = Style("{:.4f}".format, "{:+.4f}".format, "{:.4f}".format)
+TYPESET = Style(lambda value: number(value, 4), lambda value: signed(value, 4), p_value)
+
+
+def metric_cells(metric: Metric | ComparedMetric, style: Style = PLAIN) -> list[str]:
+    """Write a row of a table of metrics: values, difference, 95 % interval, p-value."""
+    values = (
+        (metric.base, metric.adapted)
+        if isinstance(metric, Metric)
+        else (metric.raw, metric.a, metric.b)
+    )
+    return [
+        *map(style.value, values),
+        style.signed(metric.delta),
+        " to ".join(map(style.signed, metric.ci95)),
+        style.p_value(metric.p_value),
+    ]

@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.sets import write_dataset
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.training_digest import TRAINED_ON, TrainedOn
+from trimtab_training.data.training_digest import TrainedOn
+from trimtab_training.model_files import TRAINED_ON
 
 MADE_BY = {"labels": "sha256:l", "vectors": "sha256:v", "seed": 0}
 

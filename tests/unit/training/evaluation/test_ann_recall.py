@@ -7,6 +7,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from tests.support.served_indexes import (
     DIM,
@@ -19,7 +20,7 @@ from tests.support.served_indexes import (
     save,
 )
 from trimtab_training.errors import DataError
-from trimtab_training.evaluation.ann_recall import sweep_index
+from trimtab_training.evaluation.ann_recall import Sweep, sweep_index
 
 ROWS = rows_of(800)
 RAW, ADAPTED = rows_of(60, seed=1), -rows_of(60, seed=2)  # adapted ones lie where no document does
@@ -28,16 +29,12 @@ IN_THE_MIDDLE = np.array([[0.2, 0]], dtype=np.float32)  # its ten nearest: five 
 AT_THE_SIDE = np.array([[6, 0]], dtype=np.float32)  # its ten nearest: one list
 
 
-def recalls(record: dict[str, Any], name: str) -> dict[int, float]:
-    return {point["value"]: point[name]["recall@10"] for point in record["points"]}
+def recalls(record: Sweep, name: str) -> dict[int, float]:
+    return {point.value: getattr(point, name).recall for point in record.points}
 
 
-def without_times(record: dict[str, Any]) -> dict[str, Any]:
-    points = [
-        {key: part["recall@10"] if isinstance(part, dict) else part for key, part in point.items()}
-        for point in record["points"]
-    ]
-    return {**record, "points": points}
+def without_times(record: Sweep) -> tuple[Sweep, dict[int, float], dict[int, float]]:
+    return replace(record, points=[]), recalls(record, "raw"), recalls(record, "adapted")
 
 
 # What is measured
@@ -50,8 +47,8 @@ def test_recall_is_what_lists_that_part_at_zero_must_give(tmp_path: Path) -> Non
     )
     assert recalls(record, "raw") == {1: 1.0, 2: 1.0}
     assert recalls(record, "adapted") == {1: 0.5, 2: 1.0}
-    assert (record["raw_recall_at_served"], record["adapted_recall_at_served"]) == (1.0, 0.5)
-    assert record["restores"] == 2
+    assert (record.raw_recall_at_served, record.adapted_recall_at_served) == (1.0, 0.5)
+    assert record.restores == 2
 
 
 def test_record_says_what_was_measured(tmp_path: Path) -> None:
@@ -59,24 +56,25 @@ def test_record_says_what_was_measured(tmp_path: Path) -> None:
     record = sweep_index(
         save(tmp_path, index), AT_THE_SIDE, IN_THE_MIDDLE, documents_of(rows), "euclid"
     )
-    points = record.pop("points")
-    assert record == {
-        "index": f"faiss:{tmp_path / 'x.faiss'}",
-        "kind": "IVF",
-        "type": "IndexIVFFlat",
-        "lossy": False,
-        "n_vectors": 20,
-        "k": 10,
-        "n_queries": 1,
-        "n_queries_given": 1,
-        "parameter": "nprobe",
-        "served_value": 1,
-        "raw_recall_at_served": 1.0,
-        "adapted_recall_at_served": 0.5,
-        "restores": 2,
-    }
-    assert all(set(point) == {"value", "raw", "adapted"} for point in points)
-    assert all(point[name]["us_per_query"] > 0 for point in points for name in ("raw", "adapted"))
+    assert replace(record, points=[]) == Sweep(
+        index=f"faiss:{tmp_path / 'x.faiss'}",
+        kind="IVF",
+        type="IndexIVFFlat",
+        lossy=False,
+        n_vectors=20,
+        k=10,
+        n_queries=1,
+        n_queries_given=1,
+        parameter="nprobe",
+        served_value=1,
+        points=[],
+        raw_recall_at_served=1.0,
+        adapted_recall_at_served=0.5,
+        restores=2,
+    )
+    assert all(
+        side.us_per_query > 0 for point in record.points for side in (point.raw, point.adapted)
+    )
 
 
 def test_graph_with_few_links_finds_the_share_that_counting_by_hand_gives(tmp_path: Path) -> None:
@@ -88,7 +86,7 @@ def test_graph_with_few_links_finds_the_share_that_counting_by_hand_gives(tmp_pa
             index.hnsw.efSearch = value
             by_hand = recall_by_hand(index.search(queries, 10)[1], wanted)
             assert found == pytest.approx(by_hand, abs=1e-12), (name, value)
-    assert record["kind"] == "HNSW"
+    assert record.kind == "HNSW"
     assert recalls(record, "raw")[8] < 0.9
 
 
@@ -115,7 +113,7 @@ def test_documents_closer_than_rounding_count_as_equal(tmp_path: Path) -> None:
     index = build("IVF4,Flat", rows)
     index.nprobe = 4
     record = sweep_index(save(tmp_path, index), RAW, ADAPTED, documents_of(rows), "dot")
-    assert record["raw_recall_at_served"] == record["adapted_recall_at_served"] == 1.0
+    assert record.raw_recall_at_served == record.adapted_recall_at_served == 1.0
 
 
 def test_lengths_that_are_unit_but_for_rounding_cost_no_recall(tmp_path: Path) -> None:
@@ -125,7 +123,7 @@ def test_lengths_that_are_unit_but_for_rounding_cost_no_recall(tmp_path: Path) -
     record = sweep_index(
         save(tmp_path, index), RAW, ADAPTED, documents_of(ROWS * lengths), "cosine"
     )
-    assert record["raw_recall_at_served"] == record["adapted_recall_at_served"] == 1.0
+    assert record.raw_recall_at_served == record.adapted_recall_at_served == 1.0
 
 
 def test_either_of_two_equal_documents_will_do(tmp_path: Path) -> None:
@@ -133,7 +131,7 @@ def test_either_of_two_equal_documents_will_do(tmp_path: Path) -> None:
     index = build("IVF4,Flat", rows)
     index.nprobe = 4
     record = sweep_index(save(tmp_path, index), RAW, ADAPTED, documents_of(rows), "dot")
-    assert record["raw_recall_at_served"] == record["adapted_recall_at_served"] == 1.0
+    assert record.raw_recall_at_served == record.adapted_recall_at_served == 1.0
 
 
 def test_length_of_a_query_does_not_count_in_cosine(tmp_path: Path) -> None:
@@ -146,7 +144,7 @@ def test_length_of_a_query_does_not_count_in_cosine(tmp_path: Path) -> None:
 def test_index_of_fewer_than_ten_documents_can_be_measured(tmp_path: Path) -> None:
     source = save(tmp_path, build("HNSW4", ROWS[:4]))
     record = sweep_index(source, RAW, ADAPTED, documents_of(ROWS[:4]), "cosine")
-    assert record["raw_recall_at_served"] == record["adapted_recall_at_served"] == 1.0
+    assert record.raw_recall_at_served == record.adapted_recall_at_served == 1.0
 
 
 def test_documents_that_are_not_found_at_all_are_missed(tmp_path: Path) -> None:
@@ -154,7 +152,7 @@ def test_documents_that_are_not_found_at_all_are_missed(tmp_path: Path) -> None:
     index = build("IVF6,Flat", rows)  # a list holds fewer than ten
     record = sweep_index(save(tmp_path, index), RAW, ADAPTED, documents_of(rows), "cosine")
     assert (index.search(RAW, 10)[1] == -1).any()
-    assert record["raw_recall_at_served"] == pytest.approx(
+    assert record.raw_recall_at_served == pytest.approx(
         recall_by_hand(index.search(RAW, 10)[1], nearest(RAW, rows)), abs=1e-12
     )
 
@@ -166,7 +164,7 @@ def test_no_more_than_two_thousand_queries_are_asked_always_the_same(tmp_path: P
     source = save(tmp_path, build("IVF8,Flat", ROWS))
     queries = rows_of(2300, seed=3)
     first, second = (sweep_index(source, queries, queries, DOCUMENTS, "cosine") for _ in range(2))
-    assert (first["n_queries"], first["n_queries_given"]) == (2000, 2300)
+    assert (first.n_queries, first.n_queries_given) == (2000, 2300)
     assert without_times(first) == without_times(second)
 
 
@@ -175,7 +173,7 @@ def test_the_same_queries_are_drawn_of_both_kinds(tmp_path: Path) -> None:
     source = save(tmp_path, build("IVF8,Flat", ROWS))
     record = sweep_index(source, queries, queries, DOCUMENTS, "cosine")
     assert recalls(record, "raw") == recalls(record, "adapted")
-    assert record["restores"] <= record["served_value"]
+    assert record.restores <= record.served_value
 
 
 # Which values
@@ -185,11 +183,11 @@ def test_values_are_powers_of_two_and_the_one_that_is_served(tmp_path: Path) -> 
     index = build("HNSW2", ROWS)
     index.hnsw.efSearch = 43
     record = sweep_index(save(tmp_path, index), RAW, RAW, DOCUMENTS, "cosine")
-    values = [point["value"] for point in record["points"]]
-    assert record["served_value"] == 43
+    values = [point.value for point in record.points]
+    assert record.served_value == 43
     assert values == sorted(set(values))
     assert {8, 16, 32, 43, 64} <= set(values)
-    assert set(values) - {2**power for power in range(3, 11)} - {43} <= {record["restores"]}
+    assert set(values) - {2**power for power in range(3, 11)} - {43} <= {record.restores}
 
 
 def test_served_value_beyond_the_sweep_is_measured_too(tmp_path: Path) -> None:
@@ -197,7 +195,7 @@ def test_served_value_beyond_the_sweep_is_measured_too(tmp_path: Path) -> None:
     index.hnsw.efSearch = 3000
     record = sweep_index(save(tmp_path, index), RAW, ADAPTED, DOCUMENTS, "cosine")
     assert 3000 in recalls(record, "raw")
-    assert record["raw_recall_at_served"] > 0.99
+    assert record.raw_recall_at_served > 0.99
 
 
 def test_sweep_ends_once_there_is_nothing_left_to_find(tmp_path: Path) -> None:
@@ -217,9 +215,9 @@ def test_restoring_value_is_the_least_of_all_that_do(tmp_path: Path, nprobe: int
     wanted = nearest(ADAPTED, ROWS)
     for least in range(1, 41):
         index.nprobe = least
-        if recall_by_hand(index.search(ADAPTED, 10)[1], wanted) >= record["raw_recall_at_served"]:
+        if recall_by_hand(index.search(ADAPTED, 10)[1], wanted) >= record.raw_recall_at_served:
             break
-    assert record["restores"] == least
+    assert record.restores == least
     assert least in recalls(record, "adapted")
 
 
@@ -233,8 +231,8 @@ def test_nothing_restores_where_part_of_the_graph_is_out_of_reach(tmp_path: Path
     record = sweep_index(
         save(tmp_path, index), near[:20], far[:20] + 100, documents_of(rows), "euclid"
     )
-    assert record["restores"] is None
-    assert record["raw_recall_at_served"] > 0.5
+    assert record.restores is None
+    assert record.raw_recall_at_served > 0.5
     assert set(recalls(record, "adapted").values()) == {0.0}
     assert max(recalls(record, "adapted")) == 1024
 

@@ -1,6 +1,5 @@
 """Two models on the same queries: measured like evaluate, on queries that neither has seen."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,19 @@ from tests.support.worlds import World, make_world
 from trimtab.commands.group import main
 from trimtab.model.manifest import EncoderCard
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.training_digest import TRAINED_ON, TrainedOn
+from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.evaluation.compare import compare_models
 from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.gate import Gate
+from trimtab_training.evaluation.record import (
+    ComparedModel,
+    Comparison,
+    LeftOut,
+    Slice,
+    encode_record,
+)
+from trimtab_training.model_files import TRAINED_ON
 
 DIM, N_TEST = 16, 100
 CARD = EncoderCard("toy", "sha256:toy")
@@ -55,75 +62,76 @@ def trained_on_nothing() -> TrainedOn:
     return TrainedOn(empty, empty)
 
 
-def compared(world: World, a: Path | str, b: Path | str, **options: Any) -> dict[str, Any]:
-    return compare_models((str(a), str(b)), world.dataset, world.embeddings, **options)
+def compared(world: World, a: Path | str, b: Path | str, **options: Any) -> Comparison:
+    return compare_models((str(a), str(b)), world.dataset, world.embeddings, **options)[0]
 
 
 def test_each_side_is_measured_as_evaluate_measures_it(world: World, models: Path) -> None:
     record = compared(world, models / "good", models / "better")
     alone = {
-        key: evaluate_model(models / name, world.dataset, world.embeddings).summary["metrics"]
+        key: evaluate_model(models / name, world.dataset, world.embeddings).metrics
         for key, name in (("a", "good"), ("b", "better"))
     }
-    for name, metric in record["metrics"].items():
-        assert metric["raw"] == alone["a"][name]["base"]
-        assert metric["a"] == alone["a"][name]["adapted"]
-        assert metric["b"] == alone["b"][name]["adapted"]
-        assert metric["delta"] == pytest.approx(metric["b"] - metric["a"])
+    for name, metric in record.metrics.items():
+        assert metric.raw == alone["a"][name].base
+        assert metric.a == alone["a"][name].adapted
+        assert metric.b == alone["b"][name].adapted
+        assert metric.delta == pytest.approx(metric.b - metric.a)
     for key in ("a", "b"):
-        against = record["against_raw"][key]
-        assert against["ci95"] == alone[key]["ndcg@10"]["ci95"]
-    assert record["n_queries"] == N_TEST == record["wins"] + record["losses"] + record["ties"]
+        against = getattr(record.against_raw, key)
+        assert against.ci95 == alone[key]["ndcg@10"].ci95
+    assert record.n_queries == N_TEST == record.wins + record.losses + record.ties
 
 
 def test_better_worse_and_same_are_told_apart(world: World, models: Path) -> None:
     good, better = models / "good", models / "better"
-    assert compared(world, good, better)["verdict"]["decision"] == "better"
-    assert compared(world, better, good)["verdict"]["decision"] == "worse"
+    assert compared(world, good, better).verdict.decision == "better"
+    assert compared(world, better, good).verdict.decision == "worse"
     same = compared(world, good, good)
-    assert same["verdict"]["decision"] == "no worse"
-    assert same["ties"] == N_TEST
-    assert same["largest_losses"] == same["largest_wins"] == []
+    assert same.verdict.decision == "no worse"
+    assert same.ties == N_TEST
+    assert same.largest_losses == same.largest_wins == []
 
 
 @pytest.mark.parametrize("word", ["none", "raw"])
 def test_raw_query_may_stand_for_either(world: World, models: Path, word: str) -> None:
     forth = compared(world, word, models / "good")
-    assert forth["a"] == {"name": word, "model": None, "kind": "raw query"}
-    assert forth["verdict"]["decision"] == "better"
-    assert forth["against_raw"]["a"] is None
-    assert forth["against_raw"]["b"]["delta"] == forth["metrics"]["ndcg@10"]["delta"]
+    assert forth.a == ComparedModel(name=word, model=None, kind="raw query")
+    assert forth.verdict.decision == "better"
+    assert forth.against_raw.a is None
+    assert forth.against_raw.b is not None
+    assert forth.against_raw.b.delta == forth.metrics["ndcg@10"].delta
     back = compared(world, models / "good", word)
-    assert back["verdict"]["decision"] == "worse"
-    assert back["against_raw"]["b"] is None
+    assert back.verdict.decision == "worse"
+    assert back.against_raw.b is None
     with pytest.raises(ConfigError, match="both the raw query"):
         compared(world, "none", "raw")
 
 
 def test_b_below_raw_fails_though_it_beats_a(world: World, models: Path, tmp_path: Path) -> None:
     worst = write_model(tmp_path / "worst", -np.eye(DIM))
-    verdict = compared(world, worst, models / "bad")["verdict"]
-    assert verdict["decision"] == "better"
-    assert verdict["exit_code"] == 3
-    assert "below the raw query" in verdict["reasons"][0]
+    verdict = compared(world, worst, models / "bad").verdict
+    assert verdict.decision == "better"
+    assert verdict.exit_code == 3
+    assert "below the raw query" in verdict.reasons[0]
 
 
 def test_queries_that_changed_most_are_named_with_texts_and_ranks(
     world: World, models: Path
 ) -> None:
     record = compared(world, models / "bad", models / "better")
-    wins = record["largest_wins"]
+    wins = record.largest_wins
     assert len(wins) == 10
     first = wins[0]
-    assert first["query"] == f"query {first['query_id']}"
-    assert first["relevant"][0]["text"].startswith("document d")
-    assert first["a"] < first["b"]
-    assert (first["rank_a"] or 101) > first["rank_b"]
-    assert {"raw", "rank_raw", "found_a", "found_b"} <= first.keys()
-    gains = [one["b"] - one["a"] for one in wins]
+    assert first.query == f"query {first.query_id}"
+    assert first.relevant[0].text.startswith("document d")
+    assert first.a < first.b
+    assert first.rank_b is not None
+    assert (first.rank_a or 101) > first.rank_b
+    gains = [one.b - one.a for one in wins]
     assert gains == sorted(gains, reverse=True)
-    back = compared(world, models / "better", models / "bad")["largest_losses"]
-    assert [one["query_id"] for one in back] == [one["query_id"] for one in wins]
+    back = compared(world, models / "better", models / "bad").largest_losses
+    assert [one.query_id for one in back] == [one.query_id for one in wins]
 
 
 def knowing(folder: Path, world: World, test_queries: list[str]) -> Path:
@@ -142,37 +150,36 @@ def test_queries_that_a_model_was_trained_on_are_left_out(
     test = list(world.dataset.split("test"))
     a, b = knowing(tmp_path / "a", world, test[:7]), knowing(tmp_path / "b", world, test[5:15])
     record = compared(world, a, b)
-    assert record["left_out"] == {"n_queries": 15, "used_by_a": 7, "used_by_b": 10, "kept": False}
-    assert record["n_queries"] == N_TEST - 15
-    assert any("A was trained on 7 of these queries: left out" in one for one in record["notes"])
+    assert record.left_out == LeftOut(n_queries=15, used_by_a=7, used_by_b=10, kept=False)
+    assert record.n_queries == N_TEST - 15
+    assert any("A was trained on 7 of these queries: left out" in one for one in record.notes)
     everything = compared(world, models / "good", knowing(tmp_path / "c", world, test))
-    assert everything["left_out"]["kept"]
-    assert everything["n_queries"] == N_TEST
-    assert everything["verdict"]["decision"] == "can't tell"
+    assert everything.left_out.kept
+    assert everything.n_queries == N_TEST
+    assert everything.verdict.decision == "can't tell"
 
 
 def test_documents_count_as_seen_by_what_either_was_trained_on(
     world: World, models: Path, tmp_path: Path
 ) -> None:
-    assert compared(world, models / "good", models / "better")["slices"]["seen_documents"] == {
-        "n_queries": 0, "metrics": None,
-    }  # fmt: skip
+    slices = compared(world, models / "good", models / "better").slices
+    assert slices["seen_documents"] == Slice(n_queries=0, metrics=None)
     test = world.dataset.split("test")
     query = next(iter(test))
     (wanted,) = test[query]
     sharing = [one for one in test if wanted in test[one]]
     record = compared(world, models / "good", knowing(tmp_path / "b", world, [query]))
-    assert record["slices"]["seen_documents"]["n_queries"] == len(sharing) - 1
+    assert record.slices["seen_documents"].n_queries == len(sharing) - 1
 
 
 def test_what_is_not_known_is_said(world: World, models: Path, tmp_path: Path) -> None:
     silent = write_model(tmp_path / "silent", np.eye(DIM), encoder=EncoderCard("unknown", ""))
-    notes = "\n".join(compared(world, models / "good", silent)["notes"])
+    notes = "\n".join(compared(world, models / "good", silent).notes)
     assert "B does not say which encoder" in notes
     assert "B does not say which queries it was trained on" in notes
     assert "the dataset's train split" in notes
     assert "A does not" not in notes
-    assert compared(world, models / "good", models / "better")["notes"] == []
+    assert compared(world, models / "good", models / "better").notes == []
 
 
 def test_model_of_this_very_dataset_needs_no_record_beside_it(
@@ -180,14 +187,14 @@ def test_model_of_this_very_dataset_needs_no_record_beside_it(
 ) -> None:
     trained = {**MADE_BY, "labels": world.dataset.content_hash()}
     fitted = write_model(tmp_path / "fitted", np.eye(DIM), training=trained)
-    assert compared(world, models / "good", fitted)["notes"] == []
+    assert compared(world, models / "good", fitted).notes == []
 
 
 def test_other_similarity_is_measured_as_its_own_and_said(
     world: World, models: Path, tmp_path: Path
 ) -> None:
     dot = write_model(tmp_path / "dot", np.eye(DIM), similarity="dot")
-    notes = compared(world, models / "good", dot)["notes"]
+    notes = compared(world, models / "good", dot).notes
     assert any("by cosine, B by dot" in note for note in notes)
 
 
@@ -223,8 +230,8 @@ def test_command_answers_by_exit_code_only_when_asked(world: World, models: Path
 
 def test_command_prints_one_json_object_or_a_table(world: World, models: Path) -> None:
     words = (models / "bad", models / "better", world.folder, "--embeddings", world.vectors)
-    printed = json.loads(run(*words, "--json").stdout)
-    assert printed == json.loads(json.dumps(compared(world, words[0], words[1], gate=Gate())))
+    printed = run(*words, "--json").stdout_bytes
+    assert printed == encode_record(compared(world, words[0], words[1], gate=Gate()))
     table = run(*words).stdout
     for part in ("raw", "B - A", "ndcg@10", "recall@100", "largest wins", "B is better than A"):
         assert part in table

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import faiss
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from trimtab_training.adapters import IdentityAdapter, LinearAdapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.evaluate import evaluate_model
+from trimtab_training.evaluation.record import Slice
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 
 METRICS = {"ndcg@10", "mrr@10", "hit@10", "recall@100"}
@@ -53,32 +55,27 @@ def shaken(world: World) -> bytes:
 
 
 def test_identity_changes_nothing(world: World, identity: bytes) -> None:
-    summary = evaluate_model(identity, world.dataset, world.embeddings).summary
-    assert summary["ties"] == summary["n_queries"] == 40
-    for metric in summary["metrics"].values():
-        assert metric["delta"] == 0
-        assert metric["ci95"] == [0, 0]
-        assert metric["p_value"] == 1
+    found = evaluate_model(identity, world.dataset, world.embeddings)
+    assert found.ties == found.n_queries == 40
+    for metric in found.metrics.values():
+        assert metric.delta == 0
+        assert metric.ci95 == (0, 0)
+        assert metric.p_value == 1
 
 
-def test_summary_has_the_agreed_shape(world: World, identity: bytes) -> None:
-    summary = evaluate_model(identity, world.dataset, world.embeddings).summary
-    assert set(summary) == {
-        "dataset", "split", "n_queries", "adapter", "metrics", "slices", "wins", "losses", "ties"
-    }  # fmt: skip
-    assert set(summary["metrics"]) == METRICS
-    for metric in summary["metrics"].values():
-        assert set(metric) == {"base", "adapted", "delta", "ci95", "p_value"}
-    assert set(summary["slices"]) == {"seen_documents", "unseen_documents"}
-    parts = summary["slices"].values()
-    assert sum(part["n_queries"] for part in parts) == summary["n_queries"]
-    json.dumps(summary, allow_nan=False)
+def test_every_metric_and_both_slices_are_measured(world: World, identity: bytes) -> None:
+    found = evaluate_model(identity, world.dataset, world.embeddings)
+    assert set(found.metrics) == METRICS
+    assert set(found.slices) == {"seen_documents", "unseen_documents"}
+    parts = found.slices.values()
+    assert sum(part.n_queries for part in parts) == found.n_queries
+    json.dumps(msgspec.to_builtins(found), allow_nan=False)
 
 
 def test_empty_slice_has_no_metrics(world: World, identity: bytes) -> None:
     dataset = replace(world.dataset, splits={"test": world.dataset.splits["test"]})
-    summary = evaluate_model(identity, dataset, world.embeddings).summary
-    assert summary["slices"]["seen_documents"] == {"n_queries": 0, "metrics": None}
+    found = evaluate_model(identity, dataset, world.embeddings)
+    assert found.slices["seen_documents"] == Slice(n_queries=0, metrics=None)
 
 
 def test_unseen_means_no_relevant_document_was_relevant_in_training(
@@ -87,51 +84,50 @@ def test_unseen_means_no_relevant_document_was_relevant_in_training(
     train = {"q0": {"d0": 1.0, "d1": 0.0}}
     test = {"q3": {"d0": 1.0}, "q7": {"d1": 1.0}, "q11": {"d0": 0.0, "d2": 1.0}}
     dataset = replace(world.dataset, splits={"train": train, "test": test})
-    slices = evaluate_model(identity, dataset, world.embeddings).summary["slices"]
-    assert slices["seen_documents"]["n_queries"] == 1
-    assert slices["unseen_documents"]["n_queries"] == 2
+    slices = evaluate_model(identity, dataset, world.embeddings).slices
+    assert slices["seen_documents"].n_queries == 1
+    assert slices["unseen_documents"].n_queries == 2
 
 
 def test_worse_is_reported_as_worse_with_the_worst_named(world: World, spoiled: bytes) -> None:
     evaluation = evaluate_model(spoiled, world.dataset, world.embeddings)
-    assert evaluation.summary["metrics"]["ndcg@10"]["delta"] < -0.1
-    assert evaluation.summary["losses"] > evaluation.summary["wins"]
+    assert evaluation.metrics["ndcg@10"].delta < -0.1
+    assert evaluation.losses > evaluation.wins
     assert len(evaluation.regressions) == 10
-    drops = [one["adapted"] - one["base"] for one in evaluation.regressions]
+    drops = [one.adapted - one.base for one in evaluation.regressions]
     assert drops == sorted(drops)
     worst = evaluation.regressions[0]
-    assert worst["query"] == f"query {worst['query_id']}"
-    for found in (worst["relevant"], worst["found_before"], worst["found_after"]):
-        assert found[0]["text"] == f"document {found[0]['doc_id']}"
+    assert worst.query == f"query {worst.query_id}"
+    for found in (worst.relevant, worst.found_before, worst.found_after):
+        assert found[0].text == f"document {found[0].doc_id}"
 
 
 def test_better_is_reported_with_the_best_named(world: World, shaken: bytes) -> None:
     evaluation = evaluate_model(shaken, world.dataset, world.embeddings)
-    assert evaluation.summary["wins"] > 0
-    gains = [one["adapted"] - one["base"] for one in evaluation.improvements]
+    assert evaluation.wins > 0
+    gains = [one.adapted - one.base for one in evaluation.improvements]
     assert gains == sorted(gains, reverse=True)
     assert all(gain > 0 for gain in gains)
-    assert len(gains) == min(10, evaluation.summary["wins"])
-    assert set(evaluation.improvements[0]) == set(evaluation.regressions[0])
+    assert len(gains) == min(10, evaluation.wins)
 
 
 def test_changes_count_every_query(world: World, shaken: bytes) -> None:
     evaluation = evaluate_model(shaken, world.dataset, world.embeddings)
-    changes, summary = evaluation.changes, evaluation.summary
-    middle = len(changes["counts"]) // 2
-    assert sum(changes["counts"][:middle]) == summary["losses"]
-    assert sum(changes["counts"][middle:]) == summary["wins"]
-    assert changes["unchanged"] == summary["ties"]
-    assert sum(changes["found"].values()) == summary["n_queries"]
+    changes = evaluation.changes
+    middle = len(changes.counts) // 2
+    assert sum(changes.counts[:middle]) == evaluation.losses
+    assert sum(changes.counts[middle:]) == evaluation.wins
+    assert changes.unchanged == evaluation.ties
+    assert sum(msgspec.structs.astuple(changes.found)) == evaluation.n_queries
 
 
 def test_record_holds_what_was_measured_and_no_more(world: World, identity: bytes) -> None:
-    plain = evaluate_model(identity, world.dataset, world.embeddings).as_dict()
-    assert not {"latency", "approximate"} & set(plain)
-    timed = evaluate_model(identity, world.dataset, world.embeddings, timed=True).as_dict()
-    assert timed["latency"]["dim_in"] == 16
-    assert {key: timed[key] for key in plain} == plain
-    json.dumps(timed, allow_nan=False)
+    plain = evaluate_model(identity, world.dataset, world.embeddings)
+    assert plain.latency is plain.approximate is None
+    timed = evaluate_model(identity, world.dataset, world.embeddings, timed=True)
+    assert timed.latency is not None
+    assert timed.latency.dim_in == 16
+    assert msgspec.structs.replace(timed, latency=None) == plain
 
 
 def test_approximate_index_is_measured_with_raw_and_adapted_queries(
@@ -143,9 +139,10 @@ def test_approximate_index_is_measured_with_raw_and_adapted_queries(
     faiss.write_index(index, str(tmp_path / "docs.faiss"))
     (tmp_path / "docs.ids").write_text("".join(f"{one}\n" for one in documents.ids))
     source = f"faiss:{tmp_path / 'docs.faiss'}?ids={tmp_path / 'docs.ids'}"
-    record = evaluate_model(spoiled, world.dataset, world.embeddings, index=source).as_dict()
-    assert record["approximate"]["kind"] == "HNSW"
-    assert record["approximate"]["n_queries"] == record["n_queries"]
+    record = evaluate_model(spoiled, world.dataset, world.embeddings, index=source)
+    assert record.approximate is not None
+    assert record.approximate.kind == "HNSW"
+    assert record.approximate.n_queries == record.n_queries
 
 
 def test_query_that_finds_nothing_relevant_counts_as_zero(world: World, identity: bytes) -> None:
@@ -154,23 +151,23 @@ def test_query_that_finds_nothing_relevant_counts_as_zero(world: World, identity
     scores = far.documents.take(np.arange(len(far.documents))) @ query[0]
     last = far.documents.ids[int(scores.argmin())]
     dataset = replace(world.dataset, splits={"train": {}, "test": {"q3": {last: 1.0}}})
-    summary = evaluate_model(identity, dataset, far).summary
-    assert summary["n_queries"] == 1
-    assert summary["metrics"]["ndcg@10"]["base"] == 0
+    found = evaluate_model(identity, dataset, far)
+    assert found.n_queries == 1
+    assert found.metrics["ndcg@10"].base == 0
 
 
 def test_query_without_relevant_documents_stays_and_is_noted(world: World, identity: bytes) -> None:
     dataset = replace(world.dataset, splits={"train": {}, "test": {"q3": {"d0": 0.0}}})
     evaluation = evaluate_model(identity, dataset, world.embeddings)
-    assert evaluation.summary["n_queries"] == 1
+    assert evaluation.n_queries == 1
     assert "1 queries have no relevant document" in evaluation.notes[0]
 
 
 def test_score_shift_shows_where_thresholds_go(world: World, spoiled: bytes) -> None:
     shift = evaluate_model(spoiled, world.dataset, world.embeddings).score_shift
     assert set(shift) == {"rank_1", "rank_10"}
-    assert shift["rank_1"]["base"]["mean"] > shift["rank_1"]["adapted"]["mean"]
-    assert set(shift["rank_1"]["adapted"]["quantiles"]) == {"0.05", "0.25", "0.5", "0.75", "0.95"}
+    assert shift["rank_1"].base.mean > shift["rank_1"].adapted.mean
+    assert set(shift["rank_1"].adapted.quantiles) == {"0.05", "0.25", "0.5", "0.75", "0.95"}
 
 
 def test_model_of_other_width_is_refused_with_both_numbers(world: World) -> None:
@@ -194,8 +191,8 @@ def test_raw_queries_of_another_width_count_as_zero(tmp_path: Path) -> None:
     adapter = LinearAdapter(24, 16)
     adapter.start_from(torch.randn(24, 16, generator=torch.Generator().manual_seed(0)))
     evaluation = evaluate_model(model_of(world, adapter), world.dataset, world.embeddings)
-    assert evaluation.summary["metrics"]["recall@100"]["base"] == 0
-    assert "base" not in evaluation.score_shift["rank_1"]
+    assert evaluation.metrics["recall@100"].base == 0
+    assert evaluation.score_shift["rank_1"].base is None
     assert any("another width" in note for note in evaluation.notes)
 
 
@@ -204,5 +201,5 @@ def test_equal_vectors_are_ranked_by_row_on_both_sides(tmp_path: Path) -> None:
     write_vectors(tmp_path / "e", vectors, vectors)
     world = World(tmp_path, tmp_path / "e")
     dataset = Dataset("ties", tmp_path, {"train": {}, "test": {"q0": {"d0": 1.0}}})
-    summary = evaluate_model(model_of(world, IdentityAdapter(4)), dataset, world.embeddings).summary
-    assert summary["metrics"]["mrr@10"]["base"] == summary["metrics"]["mrr@10"]["adapted"] == 1
+    found = evaluate_model(model_of(world, IdentityAdapter(4)), dataset, world.embeddings)
+    assert found.metrics["mrr@10"].base == found.metrics["mrr@10"].adapted == 1

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from trimtab_training.evaluation.gate import Gate, judge
+from trimtab_training.evaluation.record import Compared
 
 
 def metric(low: float, high: float, a: float = 0.5) -> dict[str, Any]:
@@ -21,20 +23,23 @@ def record(
     n_queries: int = 500,
     kept: bool = False,
     unseen: tuple[int, float, float] = (0, 0.0, 0.0),
-) -> dict[str, Any]:
+) -> Compared:
     n_unseen, low, high = unseen
     part = {"ndcg@10": metric(low, high)} if n_unseen else None
-    return {
-        "split": "test",
-        "n_queries": n_queries,
+    side = {"name": "m", "model": "m", "kind": "linear"}
+    counts = {"n_queries": 0, "used_by_a": 0, "used_by_b": 0, "kept": kept}
+    measured = {
+        "dataset": "docs", "split": "test", "n_queries": n_queries, "a": side, "b": side,
         "metrics": {"ndcg@10": metric(*interval)},
         "slices": {
             "seen_documents": {"n_queries": 0, "metrics": None},
             "unseen_documents": {"n_queries": n_unseen, "metrics": part},
         },
         "against_raw": {"a": None, "b": metric(*raw) if raw else None},
-        "left_out": {"kept": kept},
-    }
+        "wins": 0, "losses": 0, "ties": 0, "left_out": counts, "notes": [],
+        "largest_losses": [], "largest_wins": [],
+    }  # fmt: skip
+    return msgspec.convert(measured, Compared)
 
 
 @pytest.mark.parametrize(
@@ -53,20 +58,20 @@ def test_interval_of_the_difference_decides(
     interval: tuple[float, float], decision: str, code: int
 ) -> None:
     said = judge(record(interval), Gate())
-    assert (said["decision"], said["exit_code"], said["passes"]) == (decision, code, code == 0)
-    assert bool(said["reasons"]) == (code != 0)
+    assert (said.decision, said.exit_code, said.passes) == (decision, code, code == 0)
+    assert bool(said.reasons) == (code != 0)
 
 
 @pytest.mark.parametrize(
     ("interval", "code"), [((0.001, 0.02), 0), ((-0.004, 0.02), 4), ((-0.02, -0.01), 3)]
 )
 def test_better_may_be_required(interval: tuple[float, float], code: int) -> None:
-    assert judge(record(interval), Gate("better"))["exit_code"] == code
+    assert judge(record(interval), Gate("better")).exit_code == code
 
 
 def test_margin_is_the_users() -> None:
-    assert judge(record((-0.004, 0.02)), Gate(margin=0.0))["exit_code"] == 4
-    assert judge(record((-0.02, 0.02)), Gate(margin=0.03))["exit_code"] == 0
+    assert judge(record((-0.004, 0.02)), Gate(margin=0.0)).exit_code == 4
+    assert judge(record((-0.02, 0.02)), Gate(margin=0.03)).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -82,9 +87,9 @@ def test_better_than_a_bad_one_is_not_enough(
     raw: tuple[float, float] | None, code: int, said: str
 ) -> None:
     found = judge(record((0.01, 0.03), raw=raw), Gate())
-    assert found["decision"] == "better"
-    assert found["exit_code"] == code
-    assert said in "; ".join(found["reasons"])
+    assert found.decision == "better"
+    assert found.exit_code == code
+    assert said in "; ".join(found.reasons)
 
 
 @pytest.mark.parametrize(
@@ -98,23 +103,23 @@ def test_better_than_a_bad_one_is_not_enough(
     ],
 )
 def test_slice_that_surely_loses_forbids(unseen: tuple[int, float, float], code: int) -> None:
-    assert judge(record((0.01, 0.03), unseen=unseen), Gate())["exit_code"] == code
+    assert judge(record((0.01, 0.03), unseen=unseen), Gate()).exit_code == code
 
 
 @pytest.mark.parametrize("interval", [(0.1, 0.3), (-0.3, -0.1)])
 def test_few_queries_conclude_nothing(interval: tuple[float, float]) -> None:
     said = judge(record(interval, n_queries=29, raw=(-0.3, -0.1)), Gate())
-    assert (said["decision"], said["exit_code"]) == ("can't tell", 4)
-    assert "30 are the least" in said["sentence"]
+    assert (said.decision, said.exit_code) == ("can't tell", 4)
+    assert "30 are the least" in said.sentence
 
 
 def test_queries_that_were_trained_on_conclude_nothing() -> None:
     said = judge(record((0.1, 0.3), kept=True), Gate())
-    assert (said["decision"], said["exit_code"]) == ("can't tell", 4)
-    assert "was trained on" in said["sentence"]
+    assert (said.decision, said.exit_code) == ("can't tell", 4)
+    assert "was trained on" in said.sentence
 
 
 def test_number_of_queries_that_could_tell_is_said() -> None:
     # half an interval of 0.02 must shrink to the margin: 16 times the queries
-    assert "about 8,000 could" in judge(record((-0.02, 0.02)), Gate())["sentence"]
-    assert "could" not in judge(record((-0.04, 0.02)), Gate())["sentence"]
+    assert "about 8,000 could" in judge(record((-0.02, 0.02)), Gate()).sentence
+    assert "could" not in judge(record((-0.04, 0.02)), Gate()).sentence

@@ -12,8 +12,9 @@ from ir_measures import RR, R, Success, nDCG
 from tests.support.onnx_models import matrix_bytes
 from tests.support.worlds import World, make_world
 from trimtab_training.errors import DataError
-from trimtab_training.evaluation.compare import compare_runs
-from trimtab_training.evaluation.evaluate import Evaluation, evaluate_model
+from trimtab_training.evaluation.compare import compare_models
+from trimtab_training.evaluation.evaluate import evaluate_runs
+from trimtab_training.evaluation.record import Evaluation
 from trimtab_training.evaluation.runs import Runs, check_place, falling
 
 SAME = 1e-6
@@ -26,11 +27,11 @@ def world(tmp_path: Path) -> World:
     return make_world(tmp_path / "docs")
 
 
-def evaluate(world: World, **labels: dict[str, float]) -> Evaluation:
+def evaluate(world: World, **labels: dict[str, float]) -> tuple[Evaluation, Runs]:
     """Measure a model on the test split, some of its queries judged otherwise."""
     dataset = world.dataset
     splits = {**dataset.splits, "test": {**dataset.split("test"), **labels}}
-    return evaluate_model(matrix_bytes(WEIGHT), replace(dataset, splits=splits), world.embeddings)
+    return evaluate_runs(matrix_bytes(WEIGHT), replace(dataset, splits=splits), world.embeddings)
 
 
 def means_of(folder: Path, name: str) -> dict[str, float]:
@@ -44,7 +45,7 @@ def means_of(folder: Path, name: str) -> dict[str, float]:
 def assert_same(evaluation: Evaluation, folder: Path) -> None:
     for name, key in (("raw", "base"), ("adapted", "adapted")):
         for metric, mean in means_of(folder, name).items():
-            assert abs(mean - evaluation.summary["metrics"][metric][key]) < SAME, (name, metric)
+            assert abs(mean - getattr(evaluation.metrics[metric], key)) < SAME, (name, metric)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +61,8 @@ def assert_same(evaluation: Evaluation, folder: Path) -> None:
 def test_ir_measures_takes_the_same_means_from_the_files(
     world: World, tmp_path: Path, labels: dict[str, dict[str, float]]
 ) -> None:
-    evaluation = evaluate(world, **labels)
-    assert evaluation.runs is not None
-    evaluation.runs.write(tmp_path / "runs")
+    evaluation, runs = evaluate(world, **labels)
+    runs.write(tmp_path / "runs")
     assert_same(evaluation, tmp_path / "runs")
 
 
@@ -70,16 +70,13 @@ def test_equal_scores_are_told_apart_as_they_were_ranked(world: World, tmp_path:
     matrix = np.load(world.vectors / "documents.npy")
     matrix[1:60] = matrix[0]  # nothing but the order of rows tells these apart
     np.save(world.vectors / "documents.npy", matrix)
-    evaluation = evaluate(world, q3={"d41": 1.0}, q7={"d7": 1.0})
-    assert evaluation.runs is not None
-    evaluation.runs.write(tmp_path / "runs")
+    evaluation, runs = evaluate(world, q3={"d41": 1.0}, q7={"d7": 1.0})
+    runs.write(tmp_path / "runs")
     assert_same(evaluation, tmp_path / "runs")
 
 
 def test_ids_with_white_space_stay_one_column(world: World, tmp_path: Path) -> None:
-    evaluation = evaluate(world)
-    assert evaluation.runs is not None
-    runs = evaluation.runs
+    evaluation, runs = evaluate(world)
     names = {name: f"{name} of\t100%" for name in runs.document_ids}
     odd = replace(
         runs,
@@ -95,16 +92,15 @@ def test_ids_with_white_space_stay_one_column(world: World, tmp_path: Path) -> N
 
 
 def test_scores_of_every_query_have_the_report_s_means(world: World, tmp_path: Path) -> None:
-    evaluation = evaluate(world)
-    assert evaluation.runs is not None
-    evaluation.runs.write(tmp_path / "runs")
+    evaluation, runs = evaluate(world)
+    runs.write(tmp_path / "runs")
     lines = (tmp_path / "runs" / "per_query.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert [record["query_id"] for record in records] == list(world.dataset.split("test"))
-    for metric, values in evaluation.summary["metrics"].items():
+    for metric, values in evaluation.metrics.items():
         for name, key in (("raw", "base"), ("adapted", "adapted")):
             mean = np.mean([record[name][metric] for record in records])
-            assert mean == pytest.approx(values[key], abs=1e-12)
+            assert mean == pytest.approx(getattr(values, key), abs=1e-12)
 
 
 def test_three_models_are_held_against_the_first_and_all_runs_are_kept(
@@ -114,26 +110,26 @@ def test_three_models_are_held_against_the_first_and_all_runs_are_kept(
     for number, weight in enumerate((np.eye(16), WEIGHT, WEIGHT.T)):
         models.append(str(tmp_path / f"m{number}.onnx"))
         Path(models[-1]).write_bytes(matrix_bytes(weight))
-    record, runs = compare_runs(models, world.dataset, world.embeddings)
+    record, runs = compare_models(models, world.dataset, world.embeddings)
     pairs = [
-        compare_runs([models[0], each], world.dataset, world.embeddings) for each in models[1:]
+        compare_models([models[0], each], world.dataset, world.embeddings) for each in models[1:]
     ]
-    (more,) = record["more"]
+    assert record.more is not None
+    (more,) = record.more
     for found, (alone, _), letter in zip((record, more), pairs, "BC", strict=True):
-        assert found["metrics"] == alone["metrics"]
-        assert found["slices"] == alone["slices"]
-        assert (found["a"]["name"], found["b"]["name"]) == (models[0], alone["b"]["name"])
-        assert f"{letter} " in found["verdict"]["sentence"]
-        assert set(alone) <= set(found)
-    assert "more" not in pairs[0][0]
-    assert any("best of several" in note for note in record["notes"])
+        assert found.metrics == alone.metrics
+        assert found.slices == alone.slices
+        assert (found.a.name, found.b.name) == (models[0], alone.b.name)
+        assert f"{letter} " in found.verdict.sentence
+    assert pairs[0][0].more is None
+    assert any("best of several" in note for note in record.notes)
     runs.write(tmp_path / "runs")
     assert {file.name for file in (tmp_path / "runs").iterdir()} == {
         "raw.trec", "a.trec", "b.trec", "c.trec", "qrels.trec", "per_query.jsonl",
     }  # fmt: skip
     for name, key, found in (("a", "a", record), ("b", "b", record), ("c", "b", more)):
         for metric, mean in means_of(tmp_path / "runs", name).items():
-            assert abs(mean - found["metrics"][metric][key]) < SAME
+            assert abs(mean - getattr(found.metrics[metric], key)) < SAME
 
 
 def test_foreign_files_are_not_replaced(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.worlds import World, make_world
+from trimtab_training.evaluation.origin import ModelFile
 from trimtab_training.export.provenance import describe_file, write_command
 from trimtab_training.pipeline import BuildOptions
 
@@ -46,6 +47,6 @@ def test_option_that_is_off_is_left_out(world: World) -> None:
 
 
 def test_file_is_named_by_its_digest() -> None:
-    record = describe_file(b"model", "adapter.onnx")
+    record = describe_file(b"model")
     digest = hashlib.sha256(b"model").hexdigest()
-    assert record == {"file": "adapter.onnx", "size_bytes": 5, "sha256": f"sha256:{digest}"}
+    assert record == ModelFile(file="adapter.onnx", size_bytes=5, sha256=f"sha256:{digest}")

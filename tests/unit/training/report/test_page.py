@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.html_page import HtmlPage
 from tests.support.records import (
@@ -19,6 +20,8 @@ from tests.support.records import (
     make_record,
     make_sweep,
 )
+from trimtab.model.manifest import Manifest
+from trimtab_training.evaluation.record import Evaluation
 from trimtab_training.report import page as report_page
 from trimtab_training.report import require_packages, write_report
 
@@ -37,12 +40,12 @@ def page(html: str) -> HtmlPage:
     return HtmlPage(html)
 
 
-def plain_record(**changes: Any) -> dict[str, Any]:
+def plain_record(**changes: Any) -> Evaluation:
     """Leave the optional parts out, which take most of the time to draw."""
     return make_record(**{**dict.fromkeys(OPTIONAL), **changes})
 
 
-def read(record: dict[str, Any], manifest: dict[str, Any] | None = None) -> HtmlPage:
+def read(record: Evaluation, manifest: Manifest | None = None) -> HtmlPage:
     page = HtmlPage(write_report(record, manifest))
     assert page.problems == []
     assert page.loads == []
@@ -265,9 +268,10 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_size_of_a_page_does_not_grow_with_the_queries() -> None:
-    few, many = (plain_record()["changes"] for _ in range(2))
-    many["counts"] = [count * 100_000 for count in many["counts"]]
-    sizes = [len(write_report(plain_record(changes=one), None)) for one in (few, many)]
+    few = plain_record()
+    counts = [count * 100_000 for count in few.changes.counts]
+    many = replace(few, changes=replace(few.changes, counts=counts))
+    sizes = [len(write_report(one, None)) for one in (few, many)]
     assert sizes[1] < 1.1 * sizes[0]
 
 

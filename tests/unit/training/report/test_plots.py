@@ -4,9 +4,14 @@ import re
 from typing import Any
 
 import matplotlib as mpl
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.support.records import make_fit, make_metric, make_record, make_sweep
+from trimtab_training.evaluation.ann_recall import Sweep
+from trimtab_training.evaluation.origin import LossPoint
+from trimtab_training.evaluation.record import Metric
 from trimtab_training.report.drawing import Plot
 from trimtab_training.report.plots import (
     plot_changes,
@@ -21,11 +26,11 @@ RECORD = make_record()
 
 def draw_all() -> list[Plot]:
     return [
-        plot_differences(list(RECORD["metrics"].items())),
-        plot_changes(RECORD["changes"]),
-        plot_curves(RECORD["fit"]["curves"]),
-        plot_sizes(RECORD["size_curve"]),
-        plot_recall(RECORD["approximate"]),
+        plot_differences(list(RECORD.metrics.items())),
+        plot_changes(RECORD.changes),
+        plot_curves(RECORD.fit.curves),
+        plot_sizes(RECORD.size_curve),
+        plot_recall(RECORD.approximate),
     ]
 
 
@@ -78,7 +83,7 @@ def test_ids_of_different_drawings_never_meet(plots: dict[str, Plot]) -> None:
 
 def test_gain_chance_and_loss_look_different() -> None:
     svg = {
-        name: plot_differences([("m", make_metric(0.5, delta, 0.02))]).svg
+        name: plot_differences([("m", msgspec.convert(make_metric(0.5, delta, 0.02), Metric))]).svg
         for name, delta in (("gain", 0.1), ("chance", 0.0), ("loss", -0.1))
     }
     assert "var(--loss)" in svg["loss"]
@@ -109,25 +114,25 @@ def test_settings_of_the_user_are_neither_heard_nor_changed(plots: dict[str, Plo
 )
 def test_curves_of_any_length_are_drawn(curves: list[list[dict[str, Any]]]) -> None:
     unit = "step" if "step" in curves[0][0] else "epoch"
-    assert unit in texts_of(plot_curves(curves))
+    assert unit in texts_of(plot_curves(msgspec.convert(curves, list[list[LossPoint]])))
 
 
 def test_numbers_of_sizes_that_lie_close_do_not_overlap() -> None:
-    points = RECORD["size_curve"]["points"]
-    close = {"points": [*points, {**points[-1], "n_train": 820}]}
+    curve = RECORD.size_curve
+    close = replace(curve, points=[*curve.points, replace(curve.points[-1], n_train=820)])
     shown = texts_of(plot_sizes(close))
     assert "820" in shown
     assert "809" not in shown
 
 
 def test_index_without_powers_of_two_still_has_numbers_on_its_axis() -> None:
-    sweep = make_sweep(served_value=3)
-    sweep["points"] = [{**sweep["points"][0], "value": value} for value in (3, 5, 7)]
-    assert {"3", "5", "7"} <= set(texts_of(plot_recall(sweep)))
+    sweep = msgspec.convert(make_sweep(served_value=3), Sweep)
+    points = [replace(sweep.points[0], value=value) for value in (3, 5, 7)]
+    assert {"3", "5", "7"} <= set(texts_of(plot_recall(replace(sweep, points=points))))
 
 
 def test_a_single_size_and_a_single_point_are_drawn() -> None:
-    one = {"points": RECORD["size_curve"]["points"][-1:]}
+    one = replace(RECORD.size_curve, points=RECORD.size_curve.points[-1:])
     assert "809" in texts_of(plot_sizes(one))
-    sweep = make_sweep()
-    assert plot_recall({**sweep, "points": sweep["points"][:1]}).svg
+    sweep = msgspec.convert(make_sweep(), Sweep)
+    assert plot_recall(replace(sweep, points=sweep.points[:1])).svg

@@ -48,7 +48,7 @@ def test_differences_show_their_sign_unless_they_round_to_nothing(value: float, 
 
 
 def test_interval_names_both_ends() -> None:
-    assert interval([-0.0301, 0.0309]) == "\N{MINUS SIGN}0.030 to +0.031"
+    assert interval((-0.0301, 0.0309)) == "\N{MINUS SIGN}0.030 to +0.031"
 
 
 @pytest.mark.parametrize(
