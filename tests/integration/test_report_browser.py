@@ -65,8 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Chromium, folder: Path) -> Page:
     """The longest page there is, with texts that no line can hold."""
     example = make_example(0, query=f"<script>console.error('in')</script> {LONG}", text=LONG)
-    record = make_record()
-    record["regressions"][0] = example
+    record = make_record(regressions=[example, *map(make_example, range(1, 10))])
     file = folder / "report.html"
     file.write_text(write_report(record, make_manifest()), encoding="utf-8")
     return open_page(browser, file)

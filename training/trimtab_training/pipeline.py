@@ -163,19 +163,14 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     check_target(folder)
     with locked(folder):
         dataset, dropped = keep_embedded(dataset, embeddings, recipe.max_dropped)
-        build = _Build(dataset, dropped, embeddings, folder, recipe, options, on_stage, progress)
-        return build.run()
+        return _Build(
+            dataset, dropped, embeddings, folder, recipe, options, on_stage, progress
+        ).run()
 
 
 @dataclass(frozen=True)
 class _Exported:
-    """A model in memory.
-
-    Attributes:
-        adapter: The adapter.
-        content: The bytes of its file.
-        manifest: What they say about themselves.
-    """
+    """A model in memory: the adapter, the bytes of its file, and the manifest in them."""
 
     adapter: Adapter
     content: bytes
@@ -195,18 +190,7 @@ class _Exported:
 
 @dataclass(frozen=True)
 class _Build:
-    """The steps of one build, in a place that is held for this run alone.
-
-    Attributes:
-        dataset: The labels that can be used.
-        dropped: What was left out of them.
-        embeddings: The vectors.
-        folder: Where the model goes.
-        recipe: The knobs.
-        options: Everything else that the user says.
-        on_stage: Told what is about to be done.
-        progress: Told how far the fit is.
-    """
+    """The steps of one build, in a place that is held for this run alone."""
 
     dataset: Dataset
     dropped: Dropped | None

@@ -83,6 +83,13 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
         f"{time.monotonic() - started:.0f} s in all"
     )
     results.print(f"made {output}/{MODEL}, {REPORT} (the proof), {EVALUATION} and {CARD}")
+    _show_next(output, index, dataset, served)
+
+
+def _show_next(output: Path, index: Path, dataset: "Dataset", served: Path) -> None:
+    """Say what to type next."""
+    from trimtab_training.commands.screen import talk
+
     talk.print("next, on your own data (a BEIR folder; docs/guide.md shows the format):")
     talk.print("  trimtab embed DATASET -o EMB", style="bold")
     talk.print("  trimtab fit DATASET --embeddings EMB -o models/NAME", style="bold")

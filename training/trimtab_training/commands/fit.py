@@ -10,6 +10,7 @@ from trimtab_training.commands.options import PATH
 
 if TYPE_CHECKING:
     from trimtab_training.fit.checkpoint import Resume
+    from trimtab_training.pipeline import BuiltModel
 
 
 @click.command()
@@ -71,7 +72,7 @@ def fit(
     Where no adapter helps, says so and writes no model. Interrupted, it continues when it is run
     again with the same settings and data.
     """
-    from trimtab_training.commands.screen import progress_bar, results, show_evaluation, talk
+    from trimtab_training.commands.screen import progress_bar, talk
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.data.training_digest import TrainedOn
     from trimtab_training.embeddings.store import Embeddings, said_use
@@ -115,6 +116,13 @@ def fit(
             on_stage=lambda stage: show(stage, 0, None),
             progress=lambda done, total: show("fitting", done, total),
         )
+    _show(built)
+
+
+def _show(built: "BuiltModel") -> None:
+    """Print what came out of it, and what was made."""
+    from trimtab_training.commands.screen import results, show_evaluation, talk
+
     talk.print(built.fit.verdict)
     show_evaluation(built.evaluation)
     results.print(built.verdict.sentence, style="bold", markup=False)
@@ -124,7 +132,7 @@ def fit(
     size = built.file.stat().st_size / 1e6
     results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
     results.print(f"made {built.report}: the proof, to read in a browser and to show")
-    talk.print(f"next: trimtab inspect {output}", style="bold")
+    talk.print(f"next: trimtab inspect {built.folder}", style="bold")
 
 
 def _what_becomes_of_old_work(is_resumed: bool, is_fresh: bool) -> "Resume":

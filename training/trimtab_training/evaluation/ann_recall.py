@@ -52,19 +52,9 @@ class Sweep(Struct, frozen=True, kw_only=True):
     """Recall of an approximate index, by its search parameter.
 
     Attributes:
-        index: ``faiss:PATH``.
-        kind: ``HNSW`` or ``IVF``.
-        type: FAISS's class.
         lossy: Whether it keeps vectors compressed, which the recall then holds, too.
-        n_vectors: Vectors in it.
-        k: Documents that count.
-        n_queries: Queries that were asked.
-        n_queries_given: Queries that there are; of more than 2,000, so many are drawn.
-        parameter: Name of its search parameter.
+        n_queries_given: Queries that there are; of more than 2,000, so many are asked.
         served_value: The parameter as the file has it.
-        points: By value, upwards.
-        raw_recall_at_served: What raw queries find at ``served_value``.
-        adapted_recall_at_served: What adapted ones find there.
         restores: The least value at which adapted queries find the share that raw ones find as
             served, or None.
     """

@@ -16,15 +16,15 @@ from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError
-from trimtab_training.evaluation.evaluate import check_fit
+from trimtab_training.evaluation.evaluate import ALL, Chosen, check_fit, compare_scores
 from trimtab_training.evaluation.gate import Gate, judge
 from trimtab_training.evaluation.per_query import (
     HEADLINE,
     ComparedExample,
-    PerQuery,
+    Example,
+    Queries,
     Searched,
     count_wins,
-    first_relevant,
     most_changed,
 )
 from trimtab_training.evaluation.record import (
@@ -37,11 +37,7 @@ from trimtab_training.evaluation.record import (
     Slice,
 )
 from trimtab_training.evaluation.runs import Runs
-from trimtab_training.evaluation.searched_models import LETTERS, Measured, Searcher, Side
-from trimtab_training.retrieval.metrics import METRICS
-from trimtab_training.retrieval.significance import compare_paired
-
-_SEED = 0
+from trimtab_training.evaluation.searched_models import LETTERS, Searcher, Side
 
 
 def compare_models(
@@ -78,16 +74,14 @@ def compare_models(
     has_same_width = embeddings.queries.dim == embeddings.documents.dim
     searcher = Searcher(queries.kept, embeddings, is_comparable=has_same_width and not is_migration)
     records: list[Comparison] = []
-    runs: dict[str, Measured] = {}
+    runs: dict[str, Searched] = {}
     for place, letter in enumerate(LETTERS[1 : len(sides)], start=1):
-        measured = searcher.measure(sides[0], sides[place])
-        compared = queries.compare(
-            (sides[0], sides[place]), queries.used[[0, place]], measured, letter
-        )
+        found = searcher.search_with(sides[0], sides[place])
+        compared = queries.compare(place, found, searcher.queries)
         verdict = judge(compared, gate or Gate(), letter)
         records.append(Comparison(**msgspec.structs.asdict(compared), verdict=verdict))
-        runs = {"raw": measured, "a": measured, **runs, letter.lower(): measured}
-    return _joined(records), _as_runs(runs, queries.kept, embeddings)
+        runs = {"raw": found["raw"], "a": found["a"], **runs, letter.lower(): found["b"]}
+    return _joined(records), Runs.of(queries.kept, embeddings.documents.ids, runs)
 
 
 @dataclass(frozen=True)
@@ -95,6 +89,7 @@ class _Queries:
     """The queries of a comparison, and which of them had a part in a model.
 
     Attributes:
+        sides: The models.
         dataset: Labels and texts.
         embeddings: Vectors.
         split: The split that they are of.
@@ -104,6 +99,7 @@ class _Queries:
             of a made test split were training queries of whatever was trained on all labels.
     """
 
+    sides: Sequence[Side]
     dataset: Dataset
     embeddings: Embeddings
     split: str
@@ -125,31 +121,29 @@ class _Queries:
             query: qrels[query] for query, is_kept in zip(qrels, chosen, strict=True) if is_kept
         }
         is_open = split == "train" or (split == "test" and dataset.made_splits is not None)
-        return cls(dataset, embeddings, split, kept, used, is_open)
+        return cls(sides, dataset, embeddings, split, kept, used, is_open)
 
-    def compare(
-        self, pair: tuple[Side, Side], used: NDArray[np.bool_], measured: Measured, letter: str
-    ) -> Compared:
+    def compare(self, place: int, found: dict[str, Searched], queries: Queries) -> Compared:
         """Compare B with A overall, by slice, with the raw query, and by queries won and lost."""
-        scores, letters = measured.scores, "A" + letter
+        pair, letters = (self.sides[0], self.sides[place]), "A" + LETTERS[place]
         is_seen, slice_notes = _seen(pair, self.dataset, self.kept)
-        left_out = self._left_out(pair, used)
-        wins, losses, ties = count_wins(scores["a"], scores["b"])
-        largest_losses, largest_wins = _examples(measured, self.dataset, self.embeddings)
+        left_out = self._left_out(place)
+        wins, losses, ties = count_wins(found["a"].scores, found["b"].scores)
+        largest_losses, largest_wins = _examples(found, queries, self.dataset)
         return Compared(
             dataset=self.dataset.name,
             split=self.split,
             n_queries=len(self.kept),
             a=pair[0].describe(),
             b=pair[1].describe(),
-            metrics=_metrics(scores, np.ones(len(self.kept), dtype=bool)),
+            metrics=_metrics(found),
             slices={
-                "seen_documents": _slice(scores, is_seen),
-                "unseen_documents": _slice(scores, ~is_seen),
+                "seen_documents": _slice(found, is_seen),
+                "unseen_documents": _slice(found, ~is_seen),
             },
             against_raw=AgainstRaw(
-                a=_against_raw(measured, "a") if pair[0].adapter else None,
-                b=_against_raw(measured, "b") if pair[1].adapter else None,
+                a=_against_raw(found, "a") if pair[0].adapter else None,
+                b=_against_raw(found, "b") if pair[1].adapter else None,
             ),
             wins=wins,
             losses=losses,
@@ -164,15 +158,16 @@ class _Queries:
             largest_wins=largest_wins,
         )
 
-    def _left_out(self, pair: tuple[Side, Side], used: NDArray[np.bool_]) -> LeftOut:
+    def _left_out(self, place: int) -> LeftOut:
         """Count the queries that had a part in a model; where that is all, they are kept."""
         is_used = self.used.any(axis=0)
         return LeftOut(
             n_queries=0 if is_used.all() else int(is_used.sum()),
-            used_by_a=int(used[0].sum()),
-            used_by_b=int(used[1].sum()),
+            used_by_a=int(self.used[0].sum()),
+            used_by_b=int(self.used[place].sum()),
             kept=bool(is_used.all()),
-            may_be_used=self.is_open and not all(side.is_known for side in pair),
+            may_be_used=self.is_open
+            and not (self.sides[0].is_known and self.sides[place].is_known),
         )
 
 
@@ -204,51 +199,33 @@ def _joined(records: list[Comparison]) -> Comparison:
     return msgspec.structs.replace(first, notes=[*first.notes, note], more=more)
 
 
-def _as_runs(found: dict[str, Measured], qrels: Qrels, embeddings: Embeddings) -> Runs:
-    """Name the rankings ``raw``, ``a``, ``b`` and so on."""
-    keys = {name: name if name in {"raw", "a"} else "b" for name in found}
-    return Runs(
-        qrels,
-        embeddings.documents.ids,
-        {name: measured.rankings[keys[name]] for name, measured in found.items()},
-        {name: measured.scores[keys[name]] for name, measured in found.items()},
-    )
-
-
-def _metrics(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> dict[str, ComparedMetric]:
+def _metrics(found: dict[str, Searched], chosen: Chosen = ALL) -> dict[str, ComparedMetric]:
     """Compare B with A on every metric over some queries, the raw query beside them."""
-    table = {}
-    for name in METRICS:
-        raw, a, b = (scores[side][name][chosen] for side in ("raw", "a", "b"))
-        found = _difference(a, b)
-        table[name] = ComparedMetric(
-            raw=float(raw.mean()),
-            a=float(a.mean()),
-            b=float(b.mean()),
-            delta=found.delta,
-            ci95=found.ci95,
-            p_value=found.p_value,
+    return {
+        name: ComparedMetric(
+            raw=float(found["raw"].scores[name][chosen].mean()),
+            a=metric.base,
+            b=metric.adapted,
+            delta=metric.delta,
+            ci95=metric.ci95,
+            p_value=metric.p_value,
         )
-    return table
+        for name, metric in compare_scores(found["a"].scores, found["b"].scores, chosen).items()
+    }
 
 
-def _slice(scores: dict[str, PerQuery], chosen: NDArray[np.bool_]) -> Slice[ComparedMetric]:
+def _slice(found: dict[str, Searched], chosen: NDArray[np.bool_]) -> Slice[ComparedMetric]:
     """Compare on a part of the queries."""
-    metrics = _metrics(scores, chosen) if chosen.any() else None
+    metrics = _metrics(found, chosen) if chosen.any() else None
     return Slice(n_queries=int(chosen.sum()), metrics=metrics)
 
 
-def _against_raw(measured: Measured, side: str) -> Difference | None:
+def _against_raw(found: dict[str, Searched], side: str) -> Difference | None:
     """Compare a model with the raw query; None where that could not be searched with at all."""
-    if (measured.rankings["raw"][0] < 0).all():
+    if (found["raw"].ranking[0] < 0).all():
         return None
-    return _difference(measured.scores["raw"][HEADLINE], measured.scores[side][HEADLINE])
-
-
-def _difference(before: NDArray[np.float64], after: NDArray[np.float64]) -> Difference:
-    """Compare two rankings on one metric."""
-    found = compare_paired(after - before, np.random.default_rng(_SEED))
-    return Difference(delta=found.mean, ci95=(found.low, found.high), p_value=found.p_value)
+    metric = compare_scores(found["raw"].scores, found[side].scores)[HEADLINE]
+    return Difference(delta=metric.delta, ci95=metric.ci95, p_value=metric.p_value)
 
 
 def _was_used(side: Side, dataset: Dataset, qrels: Qrels) -> NDArray[np.bool_]:
@@ -275,39 +252,30 @@ def _seen(
 
 
 def _examples(
-    measured: Measured, dataset: Dataset, embeddings: Embeddings
+    found: dict[str, Searched], queries: Queries, dataset: Dataset
 ) -> tuple[list[ComparedExample], list[ComparedExample]]:
     """Name the queries that lose and gain most from A to B, with what A and B found."""
-    searched = Searched(
-        measured.query_ids,
-        measured.relevant_rows,
-        embeddings.documents.ids,
-        measured.rankings["a"],
-        measured.rankings["b"],
-    )
-    places = {query: place for place, query in enumerate(measured.query_ids)}
-    losses, wins = (
-        [
-            ComparedExample(
-                query_id=example.query_id,
-                query=example.query,
-                raw=float(measured.scores["raw"][HEADLINE][places[example.query_id]]),
-                a=example.base,
-                b=example.adapted,
-                rank_raw=first_relevant(
-                    searched, places[example.query_id], measured.rankings["raw"]
-                ),
-                rank_a=example.rank_before,
-                rank_b=example.rank_after,
-                relevant=example.relevant,
-                found_a=example.found_before,
-                found_b=example.found_after,
-            )
-            for example in examples
-        ]
-        for examples in most_changed(searched, dataset, measured.scores["a"], measured.scores["b"])
-    )
-    return losses, wins
+    places = {query: place for place, query in enumerate(queries.ids)}
+    raw = found["raw"]
+
+    def named(example: Example) -> ComparedExample:
+        place = places[example.query_id]
+        return ComparedExample(
+            query_id=example.query_id,
+            query=example.query,
+            raw=float(raw.scores[HEADLINE][place]),
+            a=example.base,
+            b=example.adapted,
+            rank_raw=queries.first_relevant(place, raw.ranking),
+            rank_a=example.rank_before,
+            rank_b=example.rank_after,
+            relevant=example.relevant,
+            found_a=example.found_before,
+            found_b=example.found_after,
+        )
+
+    losses, wins = most_changed(queries, dataset, found["a"], found["b"])
+    return [*map(named, losses)], [*map(named, wins)]
 
 
 def _notes(a: Side, b: Side, embeddings: Embeddings, letters: str) -> list[str]:

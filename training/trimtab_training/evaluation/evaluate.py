@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from trimtab.model.adapter import Adapter
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.data.qrels import Qrels
 from trimtab_training.data.splits import has_seen_document
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
@@ -27,14 +28,17 @@ from trimtab_training.evaluation.per_query import (
 )
 from trimtab_training.evaluation.record import Evaluation, Metric, Scores, ScoreShift, Slice
 from trimtab_training.evaluation.runs import Runs
-from trimtab_training.retrieval.exact_search import Ranking, search
-from trimtab_training.retrieval.metrics import DEPTH, METRICS, expected_ndcg, measure
+from trimtab_training.evaluation.searched_models import Searcher
+from trimtab_training.retrieval.metrics import METRICS, expected_ndcg
 from trimtab_training.retrieval.significance import compare_paired
 
 _SCORE_RANKS = (1, 10)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SEED = 0
 K = 10
+ALL = slice(None)
+
+Chosen = NDArray[np.bool_] | slice
 
 
 def evaluate_model(  # noqa: PLR0913 - what is measured, and how
@@ -95,24 +99,47 @@ def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
     qrels = dataset.split(split)
     embeddings.require({split: qrels})
     check_fit(adapter, embeddings)
-    queries = embeddings.queries.take_ids(list(qrels))
-    adapted = adapter.transform(queries)
-    searched = _search_both(adapter, qrels, embeddings, queries, adapted)
-    before = measure(searched.base[0], searched.relevant_rows)
-    after = measure(searched.adapted[0], searched.relevant_rows)
+    manifest = adapter.manifest
+    searcher = Searcher(qrels, embeddings, is_comparable=manifest.use == "relevance")
     if trained_on is None and not isinstance(model, bytes):
-        trained_on = TrainedOn.find(model, adapter.manifest.training, dataset)
-    is_used = _find_used(trained_on, dataset, searched.query_ids)
-    n_used = None if is_used is None else int(is_used.sum())
+        trained_on = TrainedOn.find(model, manifest.training, dataset)
+    is_used = _find_used(trained_on, dataset, list(qrels))
+    evaluation = _compare(adapter, dataset, split, searcher, is_used)
+    if timed:
+        latency = measure_latency(adapter.transform, searcher.vectors, adapter.dim_out)
+        evaluation = replace(evaluation, latency=latency)
+    if index:
+        both = searcher.vectors, adapter.transform(searcher.vectors)
+        sweep = sweep_index(index, *both, embeddings.documents, manifest.similarity)
+        evaluation = replace(evaluation, approximate=sweep)
+    found = {
+        "raw": searcher.search(None, manifest.similarity),
+        "adapted": searcher.search(adapter, manifest.similarity),
+    }
+    return evaluation, Runs.of(qrels, embeddings.documents.ids, found)
+
+
+def _compare(
+    adapter: Adapter,
+    dataset: Dataset,
+    split: str,
+    searcher: Searcher,
+    is_used: NDArray[np.bool_] | None,
+) -> Evaluation:
+    """Compare overall, by slice, and by the queries that changed most."""
+    manifest, queries, qrels = adapter.manifest, searcher.queries, dataset.split(split)
+    before = searcher.search(None, manifest.similarity)
+    after = searcher.search(adapter, manifest.similarity)
     is_seen = has_seen_document(qrels, _trained_labels(adapter, dataset))
-    wins, losses, ties = count_wins(before, after)
-    regressions, improvements = most_changed(searched, dataset, before, after)
-    evaluation = Evaluation(
+    n_used = None if is_used is None else int(is_used.sum())
+    wins, losses, ties = count_wins(before.scores, after.scores)
+    regressions, improvements = most_changed(queries, dataset, before, after)
+    return Evaluation(
         dataset=dataset.name,
         split=split,
         n_queries=len(qrels),
-        adapter=adapter.manifest.name,
-        metrics=_metrics(before, after, np.ones(len(qrels), dtype=bool)),
+        adapter=manifest.name,
+        metrics=compare_scores(before.scores, after.scores),
         slices={
             "seen_documents": _slice(before, after, is_seen),
             "unseen_documents": _slice(before, after, ~is_seen),
@@ -120,46 +147,16 @@ def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
         wins=wins,
         losses=losses,
         ties=ties,
-        score_shift=_score_shift(searched, has_base=adapter.manifest.use == "relevance"),
-        changes=count_changes(before, after),
+        score_shift=_score_shift(before if manifest.use == "relevance" else None, after),
+        changes=count_changes(before.scores, after.scores),
         regressions=regressions,
         improvements=improvements,
-        notes=_notes(searched.relevant_rows, adapter, n_used=n_used),
+        notes=_notes(queries.relevant_rows, adapter, n_used=n_used),
         n_synthetic=len(dataset.synthetic & set(qrels)),
         split_is_made=dataset.made_splits is not None and split != "dev",
         n_used=n_used,
-        chance=float(expected_ndcg(searched.relevant_rows, len(embeddings.documents), K).mean()),
-        latency=measure_latency(adapter.transform, queries, adapter.dim_out) if timed else None,
-        approximate=sweep_index(
-            index, queries, adapted, embeddings.documents, adapter.manifest.similarity
-        )
-        if index
-        else None,
+        chance=float(expected_ndcg(queries.relevant_rows, len(queries.document_ids), K).mean()),
         fresh_queries=_slice(before, after, ~is_used) if is_used is not None and n_used else None,
-    )
-    rankings = {"raw": searched.base, "adapted": searched.adapted}
-    return evaluation, Runs(
-        qrels, embeddings.documents.ids, rankings, {"raw": before, "adapted": after}
-    )
-
-
-def _search_both(
-    adapter: Adapter,
-    qrels: Qrels,
-    embeddings: Embeddings,
-    queries: NDArray[np.float32],
-    adapted: NDArray[np.float32],
-) -> Searched:
-    """Rank documents as the index would; raw queries of another encoder find nothing."""
-    documents, similarity = embeddings.documents, adapter.manifest.similarity
-    return Searched(
-        list(qrels),
-        find_relevant_rows(qrels, embeddings),
-        documents.ids,
-        search(queries, documents, depth=DEPTH, similarity=similarity)
-        if adapter.manifest.use == "relevance"
-        else found_nothing(len(queries)),
-        search(adapted, documents, depth=DEPTH, similarity=similarity),
     )
 
 
@@ -176,15 +173,6 @@ def _trained_labels(adapter: Adapter, dataset: Dataset) -> Qrels:
     """Give the labels that count as trained on: a dev split may have been among them."""
     splits = adapter.manifest.training.get("training_splits", ("train",))
     return {query: x for split in splits for query, x in dataset.splits.get(split, {}).items()}
-
-
-def find_relevant_rows(qrels: Qrels, embeddings: Embeddings) -> list[dict[int, float]]:
-    """Give for each query the grade of each relevant document, by its row."""
-    rows_of = embeddings.documents.rows
-    return [
-        {rows_of[doc_id]: grade for doc_id, grade in relevant(labels).items()}
-        for labels in qrels.values()
-    ]
 
 
 def split_made_for(model: str | Path) -> str:
@@ -223,13 +211,8 @@ def check_fit(adapter: Adapter, embeddings: Embeddings, name: str = "the model")
         )
 
 
-def found_nothing(n_queries: int) -> Ranking:
-    """Give the ranking of queries that can't be searched with at all."""
-    return np.full((n_queries, 1), -1), np.zeros((n_queries, 1), dtype=np.float32)
-
-
-def _metrics(before: PerQuery, after: PerQuery, chosen: NDArray[np.bool_]) -> dict[str, Metric]:
-    """Compare base and adapted on every metric over some queries."""
+def compare_scores(before: PerQuery, after: PerQuery, chosen: Chosen = ALL) -> dict[str, Metric]:
+    """Compare two rankings on every metric over some queries."""
     table = {}
     for name in METRICS:
         base, adapted = before[name][chosen], after[name][chosen]
@@ -244,28 +227,27 @@ def _metrics(before: PerQuery, after: PerQuery, chosen: NDArray[np.bool_]) -> di
     return table
 
 
-def _slice(before: PerQuery, after: PerQuery, chosen: NDArray[np.bool_]) -> Slice[Metric]:
+def _slice(before: Searched, after: Searched, chosen: NDArray[np.bool_]) -> Slice[Metric]:
     """Compare on a part of the queries."""
     n_queries = int(chosen.sum())
-    metrics = _metrics(before, after, chosen) if n_queries else None
+    metrics = compare_scores(before.scores, after.scores, chosen) if n_queries else None
     return Slice(n_queries=n_queries, metrics=metrics)
 
 
-def _score_shift(searched: Searched, *, has_base: bool) -> dict[str, ScoreShift]:
+def _score_shift(before: Searched | None, after: Searched) -> dict[str, ScoreShift]:
     """Show where scores moved, for whoever filters by a score threshold."""
     return {
         f"rank_{rank}": ScoreShift(
-            base=_scores_at(rank, searched.base) if has_base else None,
-            adapted=_scores_at(rank, searched.adapted),
+            base=_scores_at(rank, before) if before else None, adapted=_scores_at(rank, after)
         )
         for rank in _SCORE_RANKS
-        if rank <= searched.adapted[1].shape[1]
+        if rank <= after.ranking[1].shape[1]
     }
 
 
-def _scores_at(rank: int, ranking: Ranking) -> Scores:
+def _scores_at(rank: int, searched: Searched) -> Scores:
     """Describe the scores of the documents at one rank."""
-    scores = ranking[1][:, rank - 1]
+    scores = searched.ranking[1][:, rank - 1]
     quantiles = {f"{level:g}": float(np.quantile(scores, level)) for level in _QUANTILES}
     return Scores(mean=float(scores.mean()), quantiles=quantiles)
 

@@ -17,18 +17,7 @@ class HeldOutSlice(Struct, frozen=True, kw_only=True):
 class Validation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a fit's choice rests on: held-out queries, and what each trial made of them.
 
-    Attributes:
-        on: Whose queries they are.
-        n_queries: How many.
-        base: Their nDCG@10, raw.
-        adapted: Their nDCG@10, adapted.
-        expected_gain: What new queries may gain.
-        standard_error: Of that.
-        seen_documents: The gain where a document had a training query.
-        unseen_documents: The gain where none had.
-        trials: By what was tried.
-        families: Gain by composition, in records of version 0.1.
-        blends: Gain by the share of the learned change.
+    Gains are by composition (``families``, of version 0.1) and by share of the learned change.
     """
 
     on: str
@@ -52,16 +41,9 @@ class LossPoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SizePoint(Struct, frozen=True, kw_only=True):
-    """One size of a fitted adapter: what it costs, and what it gains.
+    """One size of a fitted adapter, by the rank of its linear part; 0 is any.
 
-    Attributes:
-        rank: Rank of the linear part; 0 is any.
-        size_bytes: Of the file.
-        transform_us: The median of one query.
-        held_out_gain: In nDCG@10.
-        loss: What it loses of that to the whole adapter.
-        loss_standard_error: Of that.
-        chosen: Whether it was chosen.
+    The time is the median of one query; the loss is that of held-out gain to the whole adapter.
     """
 
     rank: int

@@ -26,22 +26,33 @@ PerQuery = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Searched:
-    """Queries of one split and what they found.
+class Queries:
+    """Queries of one split and what they should find.
 
     Attributes:
-        query_ids: The queries.
+        ids: The queries.
         relevant_rows: For each query, the grade of each relevant document, by row.
         document_ids: Names of the rows.
-        base: Ranking of the raw queries.
-        adapted: Ranking of the adapted queries.
     """
 
-    query_ids: Sequence[str]
+    ids: Sequence[str]
     relevant_rows: Sequence[dict[int, float]]
     document_ids: Sequence[str]
-    base: Ranking
-    adapted: Ranking
+
+    def first_relevant(self, place: int, ranking: Ranking) -> int | None:
+        """Rank of a query's first relevant document; None where it stands below the depth."""
+        for rank, row in enumerate(ranking[0][place], start=1):
+            if int(row) in self.relevant_rows[place]:
+                return rank
+        return None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What one model, or the raw query, finds: each query's ranking and metrics."""
+
+    ranking: Ranking
+    scores: PerQuery
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -54,15 +65,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Changes(Struct, frozen=True, kw_only=True):
-    """Counts of queries by how far their metric moved.
-
-    Attributes:
-        metric: The metric.
-        edges: Edges of bins of adapted minus base, from -1 to 1.
-        counts: The queries in each bin that changed.
-        unchanged: The others.
-        found: By what the first ten hold.
-    """
+    """Queries that changed, in bins of adapted minus base from -1 to 1, and the others: counts."""
 
     metric: str
     edges: list[float]
@@ -145,82 +148,66 @@ def count_changes(base: PerQuery, adapted: PerQuery) -> Changes:
 
 
 def most_changed(
-    searched: Searched, dataset: Dataset, base: PerQuery, adapted: PerQuery
+    queries: Queries, dataset: Dataset, before: Searched, after: Searched
 ) -> tuple[list[Example], list[Example]]:
     """Name the queries that lost most and those that gained most, with what they found.
 
     Args:
-        searched: Queries and rankings.
+        queries: The queries.
         dataset: Where the texts are.
-        base: Metrics of the raw queries.
-        adapted: Metrics of the adapted ones.
+        before: What raw queries, or an older model, found.
+        after: What the model found.
 
     Returns:
         Worst losses and best gains, at most ten each, the largest first.
     """
-    before, after = base[HEADLINE], adapted[HEADLINE]
-    delta = after - before
+    delta = after.scores[HEADLINE] - before.scores[HEADLINE]
     order = np.argsort(delta, kind="stable")
     losses = [int(place) for place in order[:_N_EXAMPLES] if delta[place] < -TIE]
     order = np.argsort(-delta, kind="stable")
     gains = [int(place) for place in order[:_N_EXAMPLES] if delta[place] > TIE]
-    examples = _examples(searched, dataset, {*losses, *gains}, (before, after))
+    examples = _examples(queries, dataset, {*losses, *gains}, before, after)
     return [examples[place] for place in losses], [examples[place] for place in gains]
 
 
-def first_relevant(searched: Searched, place: int, ranking: Ranking) -> int | None:
-    """Rank of the first relevant document, or None where it stands below the depth of the run."""
-    for rank, row in enumerate(ranking[0][place], start=1):
-        if int(row) in searched.relevant_rows[place]:
-            return rank
-    return None
-
-
 def _examples(
-    searched: Searched,
-    dataset: Dataset,
-    places: set[int],
-    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    queries: Queries, dataset: Dataset, places: set[int], before: Searched, after: Searched
 ) -> dict[int, Example]:
     """Write down some queries, all texts read in one pass over each file."""
-    shown = {place: _first_rows(searched, place) for place in places}
-    ids, query_ids = searched.document_ids, searched.query_ids
+    shown = {
+        place: (
+            list(queries.relevant_rows[place])[:_N_SHOWN],
+            *(
+                [row for row in one.ranking[0][place][:_N_SHOWN].tolist() if row >= 0]
+                for one in (before, after)
+            ),
+        )
+        for place in places
+    }
+    ids = queries.document_ids
     texts = dataset.document_texts(
         {ids[row] for lists in shown.values() for rows in lists for row in rows}
     )
-    queries = dataset.query_texts([query_ids[place] for place in places])
+    asked = dataset.query_texts([queries.ids[place] for place in places])
 
     def documents(place: int, rows: list[int]) -> list[FoundDocument]:
+        wanted = queries.relevant_rows[place]
         return [
-            FoundDocument(
-                doc_id=ids[row],
-                text=texts.get(ids[row], ""),
-                is_relevant=row in searched.relevant_rows[place],
-            )
+            FoundDocument(doc_id=ids[row], text=texts.get(ids[row], ""), is_relevant=row in wanted)
             for row in rows
         ]
 
     return {
         place: Example(
-            query_id=query_ids[place],
-            query=queries.get(query_ids[place], ""),
-            base=float(scores[0][place]),
-            adapted=float(scores[1][place]),
-            rank_before=first_relevant(searched, place, searched.base),
-            rank_after=first_relevant(searched, place, searched.adapted),
+            query_id=queries.ids[place],
+            query=asked.get(queries.ids[place], ""),
+            base=float(before.scores[HEADLINE][place]),
+            adapted=float(after.scores[HEADLINE][place]),
+            rank_before=queries.first_relevant(place, before.ranking),
+            rank_after=queries.first_relevant(place, after.ranking),
             relevant=documents(place, wanted),
             found_before=documents(place, found_before),
             found_after=documents(place, found_after),
         )
         for place, (wanted, found_before, found_after) in shown.items()
     }
-
-
-def _first_rows(searched: Searched, place: int) -> tuple[list[int], list[int], list[int]]:
-    """Give the first rows of the documents that a query wants, and finds either way."""
-    wanted = list(searched.relevant_rows[place])[:_N_SHOWN]
-    before, after = (
-        [row for row in ranking[0][place][:_N_SHOWN].tolist() if row >= 0]
-        for ranking in (searched.base, searched.adapted)
-    )
-    return wanted, before, after

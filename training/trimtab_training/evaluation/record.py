@@ -110,19 +110,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model does to one split: the object of ``evaluate --json``, and evaluation.json.
 
     Attributes:
-        dataset: Name of the dataset.
-        split: The split.
-        n_queries: Its queries.
-        adapter: Name of the model.
-        metrics: By name.
-        slices: By whether a query is about documents with or without a training query.
-        wins: Queries whose nDCG@10 rises.
-        losses: Queries whose nDCG@10 falls.
-        ties: The others.
         score_shift: Scores of the first and tenth document, for whoever filters by a threshold.
-        changes: Counts of queries by how far they moved.
-        regressions: The queries that lost most.
-        improvements: The queries that gained most.
         notes: What a reader must know to read the numbers right.
         n_synthetic: How many of the queries an LLM wrote.
         split_is_made: Whether the dataset has no such split, and it was made of its training
@@ -130,14 +118,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
         n_used: How many of the queries had a part in the model, told by their texts; None where
             that is not known.
         chance: nDCG@10 of the documents in an order of chance, on average.
-        latency: What a transform costs on this machine.
-        approximate: Recall of an approximate index with raw and with adapted queries.
         fresh_queries: The queries that had no part in the model, where others had.
-        fit: How the model came about.
-        dropped_labels: What was left out of the labels.
-        size_curve: What fewer labels would have given.
-        model: The file.
-        verdict: Whether to ship it.
     """
 
     dataset: str
@@ -195,14 +176,9 @@ class AgainstRaw(Struct, frozen=True, kw_only=True):
 
 
 class LeftOut(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The queries that had a part in a model.
+    """The queries that had a part in a model: left out, or kept where there are no others.
 
-    Attributes:
-        n_queries: How many are left out.
-        used_by_a: How many had a part in A.
-        used_by_b: How many had a part in B.
-        kept: Whether they are kept, as there are no others.
-        may_be_used: Whether those that are left may have had one, too.
+    Those that are left ``may_be_used``, too, where that can't be told.
     """
 
     n_queries: int
@@ -230,25 +206,7 @@ class GateVerdict(Struct, frozen=True, kw_only=True):
 
 
 class Compared(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was measured of A and B on the same queries.
-
-    Attributes:
-        dataset: Name of the dataset.
-        split: The split.
-        n_queries: Its queries, without those that are left out.
-        a: The older model.
-        b: The newer one.
-        metrics: By name.
-        slices: As in an evaluation.
-        against_raw: Both against the raw query.
-        wins: Queries whose nDCG@10 is higher with B.
-        losses: Queries whose nDCG@10 is lower.
-        ties: The others.
-        left_out: The queries that had a part in a model.
-        notes: What a reader must know to read the numbers right.
-        largest_losses: The queries that lose most from A to B.
-        largest_wins: The queries that gain most.
-    """
+    """What was measured of A, the older model, and B on the same queries."""
 
     dataset: str
     split: str
@@ -268,13 +226,7 @@ class Compared(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Comparison(Compared, frozen=True, kw_only=True, omit_defaults=True):
-    """The object of ``compare --json``: B against A, judged.
-
-    Attributes:
-        verdict: Whether B may replace A.
-        more: The same of every further model against A.
-        dropped_labels: What was left out of the labels.
-    """
+    """The object of ``compare --json``: B against A, judged, and ``more`` models against A."""
 
     verdict: GateVerdict
     more: "list[Comparison] | None" = None

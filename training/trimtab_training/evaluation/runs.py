@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.errors import DataError
+from trimtab_training.evaluation.per_query import Searched
 from trimtab_training.files import swap_folder, write_whole
 from trimtab_training.retrieval.exact_search import Ranking
 
@@ -40,6 +41,12 @@ class Runs:
     document_ids: Sequence[str]
     rankings: Mapping[str, Ranking]
     scores: Mapping[str, Mapping[str, NDArray[np.float64]]]
+
+    @classmethod
+    def of(cls, qrels: Qrels, document_ids: Sequence[str], found: Mapping[str, Searched]) -> "Runs":
+        """Gather what models, and the raw query, found."""
+        rankings = {name: one.ranking for name, one in found.items()}
+        return cls(qrels, document_ids, rankings, {name: one.scores for name, one in found.items()})
 
     def write(self, folder: Path) -> None:
         """Write the folder: ``NAME.trec`` for each ranking, ``qrels.trec``, ``per_query.jsonl``.

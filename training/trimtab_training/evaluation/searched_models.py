@@ -1,16 +1,17 @@
-"""The models of a comparison: loaded, and each searched with once over one list of queries."""
+"""Models, each searched with once over one list of queries, and the raw query beside them."""
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from trimtab.model.adapter import Adapter
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import Qrels
+from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
-from trimtab_training.evaluation.evaluate import find_relevant_rows, found_nothing
-from trimtab_training.evaluation.per_query import PerQuery
+from trimtab_training.evaluation.per_query import Queries, Searched
 from trimtab_training.evaluation.record import ComparedModel
-from trimtab_training.retrieval.exact_search import Ranking, search
+from trimtab_training.retrieval.exact_search import search
 from trimtab_training.retrieval.metrics import DEPTH, measure
 
 NO_ADAPTER = ("none", "raw")
@@ -71,63 +72,45 @@ class Side:
         return ComparedModel(name=self.name, model=model, kind=kind)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Rankings and metrics of A, B and the raw query, over one list of queries.
+class Searcher:
+    """Ranks documents for one list of queries, once for each model.
 
     Attributes:
-        query_ids: The queries.
-        relevant_rows: For each query, the grade of each relevant document, by row.
-        rankings: ``a``, ``b`` and ``raw``.
-        scores: The same three's metrics of every query.
+        queries: The queries.
+        vectors: Their raw vectors.
     """
-
-    query_ids: list[str]
-    relevant_rows: list[dict[int, float]]
-    rankings: dict[str, Ranking]
-    scores: dict[str, PerQuery]
-
-
-class Searcher:
-    """Ranks documents for one list of queries, once for each model."""
 
     def __init__(self, qrels: Qrels, embeddings: Embeddings, *, is_comparable: bool) -> None:
         """Gather queries and labels, and whether raw queries mean something to the index."""
         self._is_comparable = is_comparable
-        self._query_ids = list(qrels)
-        self._queries = embeddings.queries.take_ids(self._query_ids)
-        self._relevant_rows = find_relevant_rows(qrels, embeddings)
-        self._embeddings = embeddings
-        self._found: dict[tuple[int, str], tuple[Ranking, PerQuery]] = {}
+        self._documents = embeddings.documents
+        rows_of = embeddings.documents.rows
+        relevant_rows = [
+            {rows_of[doc_id]: grade for doc_id, grade in relevant(labels).items()}
+            for labels in qrels.values()
+        ]
+        self.queries = Queries(list(qrels), relevant_rows, embeddings.documents.ids)
+        self.vectors = embeddings.queries.take_ids(self.queries.ids)
+        self._found: dict[tuple[int, str], Searched] = {}
 
-    def measure(self, a: Side, b: Side) -> Measured:
-        """Give the rankings of A, of B and of raw queries, and what each is worth."""
-        usual = b.similarity or a.similarity or "cosine"
-        found = {
-            "raw": self._search(None, usual),
-            "a": self._search(a.adapter, usual),
-            "b": self._search(b.adapter, usual),
-        }
-        return Measured(
-            self._query_ids,
-            self._relevant_rows,
-            {key: ranking for key, (ranking, _) in found.items()},
-            {key: scores for key, (_, scores) in found.items()},
-        )
-
-    def _search(self, adapter: Adapter | None, usual: str) -> tuple[Ranking, PerQuery]:
-        """Rank with one model, as its index compares."""
-        similarity = adapter.manifest.similarity if adapter else usual
+    def search(self, adapter: Adapter | None, similarity: str) -> Searched:
+        """Rank with a model, or the raw query, exactly, as an index of this similarity does."""
         key = (id(adapter), similarity)
         if key not in self._found:
-            ranking = self._rank(adapter, similarity)
-            self._found[key] = ranking, measure(ranking[0], self._relevant_rows)
+            if adapter or self._is_comparable:
+                vectors = adapter.transform(self.vectors) if adapter else self.vectors
+                ranking = search(vectors, self._documents, depth=DEPTH, similarity=similarity)
+            else:  # raw queries of another encoder than the documents find nothing
+                n_queries = len(self.vectors)
+                ranking = np.full((n_queries, 1), -1), np.zeros((n_queries, 1), dtype=np.float32)
+            self._found[key] = Searched(ranking, measure(ranking[0], self.queries.relevant_rows))
         return self._found[key]
 
-    def _rank(self, adapter: Adapter | None, similarity: str) -> Ranking:
-        """Rank every query; raw queries of another encoder than the documents find nothing."""
-        documents = self._embeddings.documents
-        if adapter is None and not self._is_comparable:
-            return found_nothing(len(self._queries))
-        vectors = adapter.transform(self._queries) if adapter else self._queries
-        return search(vectors, documents, depth=DEPTH, similarity=similarity)
+    def search_with(self, a: Side, b: Side) -> dict[str, Searched]:
+        """Rank with ``a``, with ``b`` and with ``raw`` queries, each as its index compares."""
+        usual = b.similarity or a.similarity or "cosine"
+        return {
+            "raw": self.search(None, usual),
+            "a": self.search(a.adapter, a.similarity or usual),
+            "b": self.search(b.adapter, b.similarity or usual),
+        }

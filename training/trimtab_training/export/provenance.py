@@ -2,7 +2,7 @@
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def describe_file(content: bytes) -> ModelFile:
 
 
 def write_command(
-    dataset: Dataset, embeddings: Embeddings, folder: Path, options: dict[str, Any]
+    dataset: Dataset, embeddings: Embeddings, folder: Path, options: Mapping[str, object]
 ) -> str:
     """Write the command that makes a model again, its recipe being in ``recipe.toml``.
 

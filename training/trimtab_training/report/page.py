@@ -76,7 +76,7 @@ def write_report(record: Evaluation, manifest: Manifest | None) -> str:
         "cell": words.cell,
         "signed": words.signed,
         "interval": words.interval,
-        "metric_cells": lambda metric: words.metric_cells(metric, words.TYPESET),
+        "metric_cells": words.metric_cells,
         "signs": words.signs,
         "after_colon": words.after_colon,
         "broken": one_option_a_line,

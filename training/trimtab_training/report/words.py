@@ -1,8 +1,6 @@
 """Numbers and texts as people read them: on a page, and plainly on a screen and in a card."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from trimtab_training.evaluation.record import ComparedMetric, Interval, Metric
 
@@ -77,35 +75,25 @@ def after_colon(sentence: str) -> str:
     return rest[:1].upper() + rest[1:] if first.islower() else rest  # nDCG@10 stays as it is
 
 
-@dataclass(frozen=True)
-class Style:
-    """How the cells of a table of metrics are written.
+def metric_cells(metric: Metric | ComparedMetric, *, typeset: bool = False) -> list[str]:
+    """Write a row of a table of metrics: values, difference, 95 % interval, p-value.
 
-    Attributes:
-        value: A metric.
-        signed: A difference.
-        p_value: A p-value.
+    Args:
+        metric: One metric.
+        typeset: As on a page, with true minus signs; else plainly, as on a screen and in a card.
     """
-
-    value: Callable[[float], str]
-    signed: Callable[[float], str]
-    p_value: Callable[[float], str]
-
-
-PLAIN = Style("{:.4f}".format, "{:+.4f}".format, "{:.4f}".format)
-TYPESET = Style(lambda value: number(value, 4), lambda value: signed(value, 4), p_value)
-
-
-def metric_cells(metric: Metric | ComparedMetric, style: Style = PLAIN) -> list[str]:
-    """Write a row of a table of metrics: values, difference, 95 % interval, p-value."""
     values = (
         (metric.base, metric.adapted)
         if isinstance(metric, Metric)
         else (metric.raw, metric.a, metric.b)
     )
+    low, high = metric.ci95
+    if typeset:
+        ours = signed(metric.delta, 4), interval(metric.ci95, 4), p_value(metric.p_value)
+        return [*(number(value, 4) for value in values), *ours]
     return [
-        *map(style.value, values),
-        style.signed(metric.delta),
-        " to ".join(map(style.signed, metric.ci95)),
-        style.p_value(metric.p_value),
+        *(f"{value:.4f}" for value in values),
+        f"{metric.delta:+.4f}",
+        f"{low:+.4f} to {high:+.4f}",
+        f"{metric.p_value:.4f}",
     ]

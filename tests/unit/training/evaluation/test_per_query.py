@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.support.sets import write_dataset
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.evaluation.per_query import (
     Found,
     FoundDocument,
+    Queries,
     Searched,
     count_changes,
     most_changed,
@@ -50,41 +52,38 @@ def test_counts_stay_small_for_many_queries() -> None:
     assert len(count_changes(scores(many), scores(many[::-1])).counts) == 20
 
 
-def searched_of(folder: Path) -> tuple[Searched, Dataset]:
-    """Three queries: the first loses its document, the second gains it, the third stays."""
+def searched_of(rows: np.ndarray, queries: Queries) -> Searched:
+    nothing = np.zeros(rows.shape, dtype=np.float32)
+    return Searched((rows, nothing), measure(rows, queries.relevant_rows))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
     documents = {f"d{row}": f"text {row}" for row in range(4)}
-    write_dataset(folder, documents=documents, queries={"q0": "one", "q1": "two", "q2": "three"})
-    base = np.array([[0, 1, 2], [3, 2, 1], [2, 0, 1]])
-    adapted = np.array([[1, 2, 3], [1, 2, 3], [2, 0, 1]])
-    nothing = np.zeros((3, 3), dtype=np.float32)
-    relevant = [{0: 1.0}, {1: 1.0}, {2: 1.0}]
-    ids = ["d0", "d1", "d2", "d3"]
-    searched = Searched(["q0", "q1", "q2"], relevant, ids, (base, nothing), (adapted, nothing))
-    return searched, Dataset.load(folder)
+    write_dataset(tmp_path, documents=documents, queries={"q0": "one", "q1": "two", "q2": "three"})
+    return Dataset.load(tmp_path)
 
 
-def test_losses_and_gains_are_named_with_ranks_and_texts(tmp_path: Path) -> None:
-    searched, dataset = searched_of(tmp_path)
-    before = measure(searched.base[0], searched.relevant_rows)
-    after = measure(searched.adapted[0], searched.relevant_rows)
-    losses, gains = most_changed(searched, dataset, before, after)
+QUERIES = Queries(["q0", "q1", "q2"], [{0: 1.0}, {1: 1.0}, {2: 1.0}], ["d0", "d1", "d2", "d3"])
+# The first loses its document, the second gains it, the third stays.
+BEFORE = searched_of(np.array([[0, 1, 2], [3, 2, 1], [2, 0, 1]]), QUERIES)
+AFTER = searched_of(np.array([[1, 2, 3], [1, 2, 3], [2, 0, 1]]), QUERIES)
+
+
+def test_losses_and_gains_are_named_with_ranks_and_texts(dataset: Dataset) -> None:
+    losses, gains = most_changed(QUERIES, dataset, BEFORE, AFTER)
     assert [one.query_id for one in losses] == ["q0"]
     assert [one.query_id for one in gains] == ["q1"]
     assert (losses[0].rank_before, losses[0].rank_after) == (1, None)
     assert (gains[0].rank_before, gains[0].rank_after) == (3, 1)
     assert losses[0].query == "one"
-    assert losses[0].found_before[0] == FoundDocument(doc_id="d0", text="text 0", is_relevant=True)
+    wanted = FoundDocument(doc_id="d0", text="text 0", is_relevant=True)
+    assert losses[0].found_before[0] == wanted
     assert [one.is_relevant for one in losses[0].found_after] == [False] * 3
 
 
-def test_missing_results_are_not_taken_for_documents(tmp_path: Path) -> None:
-    searched, dataset = searched_of(tmp_path)
-    empty = np.full((3, 1), -1), np.zeros((3, 1), dtype=np.float32)
-    blind = Searched(
-        searched.query_ids, searched.relevant_rows, searched.document_ids, empty, searched.adapted
-    )
-    before = measure(empty[0], searched.relevant_rows)
-    after = measure(searched.adapted[0], searched.relevant_rows)
-    _, gains = most_changed(blind, dataset, before, after)
+def test_missing_results_are_not_taken_for_documents(dataset: Dataset) -> None:
+    nothing = searched_of(np.full((3, 1), -1), QUERIES)
+    _, gains = most_changed(QUERIES, dataset, nothing, AFTER)
     assert gains[0].found_before == []
     assert gains[0].rank_before is None
