@@ -150,6 +150,33 @@ def make_fit(**changes: Any) -> dict[str, Any]:
     }
 
 
+def make_old_fit() -> dict[str, Any]:
+    """Make a fit as version 0.1 wrote it: fewer keys, and some that are gone."""
+    return {
+        "verdict": "The adapter helps.",
+        "helps": True,
+        "unlabelled_weight": 1.0,
+        "anchor": 1.0,
+        "blend": 0.75,
+        "validation": {
+            "on": "5 cross-fitted folds",
+            "families": {"linear": 0.1, "linear+memory": 0.2},
+            "n_queries": 800,
+            "base_ndcg@10": 0.5,
+            "adapted_ndcg@10": 0.6,
+            "trials": [{"family": "linear", "epochs": 12, "patience": None}],
+            "blends": {"0.0": 0.0, "1.0": 0.1},
+        },
+        "curves": [[{"loss": 1.0, "validation": 0.5}, {"loss": None}]],
+        "seconds": 34.2,
+        "stores_queries": True,
+        "labels": "sha256:a",
+        "vectors": "sha256:b",
+        "seed": 0,
+        "recipe": {"epochs": 3},
+    }
+
+
 def make_manifest() -> Manifest:
     """Make the manifest of the model."""
     fit = make_fit()

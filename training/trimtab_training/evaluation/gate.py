@@ -3,13 +3,18 @@
 A pure function of the record, so that screen, JSON and exit code say the same.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from trimtab_training.evaluation.per_query import HEADLINE
-from trimtab_training.evaluation.record import Compared, ComparedMetric, GateVerdict, Interval
-from trimtab_training.evaluation.verdict import MIN_SLICE, difference, signed, slice_name
+from trimtab_training.evaluation.record import Compared, GateVerdict, Interval
+from trimtab_training.evaluation.verdict import (
+    MIN_SLICE,
+    could_tell,
+    difference,
+    moved,
+    slice_name,
+)
 
 Decision = Literal["better", "no worse", "worse", "can't tell"]
 Requirement = Literal["better", "no-worse"]
@@ -122,12 +127,7 @@ def _is_judged(record: Compared) -> bool:
 def _sentence(decision: Decision, record: Compared, gate: Gate, letter: str) -> str:
     """Say what happens to nDCG@10 from A to B, and what that means."""
     metric, n_queries = record.metrics[HEADLINE], record.n_queries
-    verb = "rises" if metric.delta > 0 else "falls" if metric.delta < 0 else "stays"
-    low, high = metric.ci95
-    facts = (
-        f"nDCG@10 {verb} from {metric.a:.3f} to {metric.b:.3f} ({signed(metric.delta)}, "
-        f"95 % interval {signed(low)} to {signed(high)}) on {n_queries:,} {record.split} queries"
-    )
+    facts = f"{moved(metric, metric.a, metric.b)} on {n_queries:,} {record.split} queries"
     word = {
         "better": f"{letter} is better than A",
         "no worse": f"{letter} is no worse than A, within {gate.margin:g}",
@@ -142,17 +142,5 @@ def _sentence(decision: Decision, record: Compared, gate: Gate, letter: str) -> 
         return f"{word}: {facts}, all of which A or {letter} may have been trained on."
     if n_queries < MIN_SLICE:
         return f"{word}: {facts}, too few for any conclusion; {MIN_SLICE} are the least."
-    return f"{word} with so few queries: {facts}{_wanted(metric, n_queries, gate.margin)}."
-
-
-def _wanted(metric: ComparedMetric, n_queries: int, margin: float) -> str:
-    """Say how many queries could show that B is no worse, if the difference is what it seems."""
-    low, high = metric.ci95
-    room = metric.delta + margin
-    if room <= 0:
-        return ""
-    wanted = n_queries * ((high - low) / 2 / room) ** 2
-    if wanted > _MAX_WANTED:
-        return ""
-    unit = 10 ** max(0, math.floor(math.log10(wanted)) - 1)
-    return f"; about {math.ceil(wanted / unit) * unit:,} could"
+    could = could_tell(metric, metric.delta + gate.margin, n_queries, _MAX_WANTED)
+    return f"{word} with so few queries: {facts}{could}."

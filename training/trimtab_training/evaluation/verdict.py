@@ -92,6 +92,26 @@ def difference(metric: Difference | Metric | ComparedMetric) -> str:
     return f"{signed(metric.delta)} ({signed(low)} to {signed(high)})"
 
 
+def moved(metric: Metric | ComparedMetric, before: float, after: float) -> str:
+    """Write what happens to nDCG@10, with the interval of the difference."""
+    low, high = metric.ci95
+    verb = "rises" if metric.delta > 0 else "falls" if metric.delta < 0 else "stays"
+    return (
+        f"nDCG@10 {verb} from {before:.3f} to {after:.3f} "
+        f"({signed(metric.delta)}, 95 % interval {signed(low)} to {signed(high)})"
+    )
+
+
+def could_tell(metric: Metric | ComparedMetric, gain: float, n_queries: int, most: int) -> str:
+    """Say how many queries could tell a gain from none; nothing where that is out of reach."""
+    low, high = metric.ci95
+    wanted = n_queries * ((high - low) / 2 / gain) ** 2 if gain > 0 else math.inf
+    if wanted > most:
+        return ""
+    unit = 10 ** max(0, math.floor(math.log10(wanted)) - 1)
+    return f"; about {math.ceil(wanted / unit) * unit:,} could"
+
+
 def signed(value: float) -> str:
     """Write a difference to three decimals with its sign; what rounds to 0 has none."""
     text = f"{value:+.3f}"
@@ -194,18 +214,11 @@ def _from_gain(record: Evaluation) -> Iterator[Reason]:
 def _too_few(metric: Metric, n_queries: int) -> str:
     """Say that a test can't tell, by how much, and how many queries could."""
     low, high = metric.ci95
-    half_width = (high - low) / 2
-    text = (
+    could = could_tell(metric, metric.delta, n_queries, _MAX_WANTED)
+    return (
         f"{n_queries} queries can't tell the change from chance: {signed(metric.delta)}, "
-        f"give or take {half_width:.3f}"
+        f"give or take {(high - low) / 2:.3f}{could}{', for a gain of this size' if could else ''}"
     )
-    if metric.delta <= 0:
-        return text
-    wanted = n_queries * (half_width / metric.delta) ** 2
-    if wanted > _MAX_WANTED:
-        return text
-    unit = 10 ** max(0, math.floor(math.log10(wanted)) - 1)
-    return f"{text}; about {math.ceil(wanted / unit) * unit:,} could, for a gain of this size"
 
 
 def _from_slices(record: Evaluation) -> Iterator[Reason]:
@@ -285,9 +298,4 @@ def _gain(record: Evaluation) -> str:
     on = f"on {record.n_queries:,} {record.split} queries"
     if not record.is_comparable:
         return f"nDCG@10 is {metric.adapted:.3f} {on}"
-    low, high = metric.ci95
-    verb = "rises" if metric.delta > 0 else "falls" if metric.delta < 0 else "stays"
-    return (
-        f"nDCG@10 {verb} from {metric.base:.3f} to {metric.adapted:.3f} "
-        f"({signed(metric.delta)}, 95 % interval {signed(low)} to {signed(high)}) {on}"
-    )
+    return f"{moved(metric, metric.base, metric.adapted)} {on}"

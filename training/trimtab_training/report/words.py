@@ -35,7 +35,7 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
-def cell(value: float | str) -> str:
+def cell(value: object) -> str:
     """Write a value of any kind into a table: with four decimals where one would lose something."""
     if not isinstance(value, float):
         return str(value)

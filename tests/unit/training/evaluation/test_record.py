@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.records import make_fit, make_record
+from tests.support.records import make_fit, make_old_fit, make_record
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.origin import Origin
 from trimtab_training.evaluation.record import (
@@ -44,27 +44,7 @@ def test_missing_or_strange_record_is_no_record(tmp_path: Path, content: str | N
 
 
 def test_record_of_version_0_1_is_heard(tmp_path: Path) -> None:
-    """It has fewer keys, and some that are gone: families, epochs in place of steps."""
-    fit = {
-        "verdict": "The adapter helps.",
-        "helps": True,
-        "unlabelled_weight": 1.0,
-        "anchor": 1.0,
-        "blend": 0.75,
-        "validation": {
-            "on": "5 cross-fitted folds",
-            "families": {"linear": 0.1, "linear+memory": 0.2},
-            "n_queries": 800,
-            "base_ndcg@10": 0.5,
-            "adapted_ndcg@10": 0.6,
-            "trials": [{"family": "linear", "epochs": 12, "patience": None}],
-            "blends": {"0.0": 0.0, "1.0": 0.1},
-        },
-        "curves": [[{"loss": 1.0, "validation": 0.5}, {"loss": None}]],
-        "seconds": 34.2,
-        "stores_queries": True,
-        **TRAINING,
-    }
+    fit = {**make_old_fit(), **TRAINING}
     (tmp_path / "evaluation.json").write_text(json.dumps({"split": "test", "fit": fit}))
     found = record_beside(tmp_path, TRAINING).fit
     assert found is not None

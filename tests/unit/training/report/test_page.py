@@ -1,6 +1,7 @@
 """The report: what it says, and that it is one sound file whatever the texts hold."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.support.records import (
     make_fit,
     make_manifest,
     make_metrics,
+    make_old_fit,
     make_record,
     make_sweep,
 )
@@ -204,6 +206,13 @@ def test_page_does_without_all_optional_parts() -> None:
     assert "does not stand beside the model" in page.text
 
 
+def test_fit_of_version_0_1_is_shown() -> None:
+    page = read(plain_record(fit=make_old_fit()), make_manifest())
+    assert plots_of(page) == {"differences", "changes", "curves"}
+    assert "family epochs linear 12" in page.text
+    assert "composed of gain linear 0.1 linear+memory 0.2" in page.text
+
+
 def test_page_of_no_adapter_shows_reason_and_no_changes() -> None:
     record = make_record(
         metrics=make_metrics(0.0), wins=0, losses=0, ties=300, regressions=[], improvements=[],
@@ -302,7 +311,10 @@ def test_home_that_can_not_be_written_to_is_no_trouble(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[4],
-        env={"HOME": str(home), "PATH": "", "TMPDIR": str(tmp_path)},
+        env={
+            "HOME": str(home), "PATH": "", "TMPDIR": str(tmp_path),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 50_000
