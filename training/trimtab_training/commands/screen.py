@@ -27,13 +27,7 @@ from trimtab_training.evaluation.side_by_side import BothWays, Found
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trimtab_training.evaluation.record import (
-        ComparedMetric,
-        Comparison,
-        Evaluation,
-        Metric,
-        Slice,
-    )
+    from trimtab_training.evaluation.record import ComparedMetric, Comparison, Evaluation, Metric
 
 talk = Console(stderr=True, highlight=False)
 results = Console(highlight=False, soft_wrap=True)
@@ -166,21 +160,16 @@ def metrics_table(
     table.add_column("", min_width=10)
     for name in (*columns, "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=no_wrap)
-    slices: Mapping[str, Slice[Metric] | Slice[ComparedMetric]] = record.slices
-    parts: dict[str, Mapping[str, Metric | ComparedMetric] | None] = {
-        f"all {record.n_queries} queries": record.metrics,
-        **{
-            f"{part.n_queries} about {name.replace('_', ' ')}": part.metrics
-            for name, part in slices.items()
-            if part.n_queries < record.n_queries
-        },
-    }
-    for label, metrics in parts.items():
-        if metrics is None:
-            continue
+
+    def add_rows(label: str, metrics: "Mapping[str, Metric | ComparedMetric]") -> None:
         table.add_row(f"[bold]{label}[/bold]")
         for name, metric in metrics.items():
             table.add_row(f"  {name}", *metric_cells(metric))
+
+    add_rows(f"all {record.n_queries} queries", record.metrics)
+    for name, part in record.slices.items():
+        if part.metrics and part.n_queries < record.n_queries:
+            add_rows(f"{part.n_queries} about {name.replace('_', ' ')}", part.metrics)
     return table
 
 
