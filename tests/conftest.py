@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.qdrant.fixtures import qdrant, running_standin, standin
+
+__all__ = ["qdrant", "running_standin", "standin"]  # fixtures
+
 KINDS = {"architecture", "contract", "e2e", "integration", "property", "unit"}
 
 

@@ -16,11 +16,9 @@ from qdrant_client import QdrantClient, models
 from tests.support.onnx_models import MANIFEST, graph_model
 from tests.support.qdrant import world
 from tests.support.qdrant.agreement import order_ties, plain, same
-from tests.support.qdrant.fixtures import connect, qdrant, unique_name
+from tests.support.qdrant.fixtures import connect, unique_name
 from trimtab import AdaptedQdrantClient, Adapter, Policies
 from trimtab.rewrite import Reason
-
-__all__ = ["qdrant"]  # a fixture
 
 RNG = np.random.default_rng(3)
 TEXT, OTHER, IMAGE = world.dense(RNG, 24), world.dense(RNG, 24), world.dense(RNG, 32)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from qdrant_client import QdrantClient, models
 
-from tests.support.qdrant.fixtures import connect, qdrant, unique_name
+from tests.support.qdrant.fixtures import connect, unique_name
 from tests.support.qdrant.process import Server
 from trimtab import AdaptedQdrantClient, Adapter
 from trimtab_training.adapters import LinearAdapter
@@ -22,8 +22,6 @@ from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.retrieval.exact_search import search
 from trimtab_training.retrieval.metrics import grades_of, ndcg
-
-__all__ = ["qdrant"]  # a fixture
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "scifact"
 K = 10

@@ -28,7 +28,7 @@ from tests.contract.test_qdrant_wire_table import (
 from tests.integration.test_sidecar_grpc_adapting import QUERY, Qdrant, query, run
 from tests.property.test_rewrite_rest import send
 from tests.support.onnx_models import linear_adapter
-from tests.support.qdrant.process import Server, running_server
+from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_grpc import settings_for, write_route
 from tests.support.sidecar_world import DEPTH, DIM, exact, fill, found, samples, write_model
@@ -67,21 +67,20 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(standin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("since")
     adapter = write_model(folder / "adapter.onnx")
     config = folder / "sidecar.toml"
-    with running_server(record=True) as server:
-        config.write_text(
-            f'[listen]\ngrpc = "127.0.0.1:0"\n[upstream]\nrest = "{server.rest_url}"\n'
-            f'grpc = "http://127.0.0.1:{server.grpc_port}"\n'
-            '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
-        )
-        direct = QdrantClient(url=server.rest_url)
-        fill(direct, "docs")
-        direct.close()
-        with running_sidecar(config=config) as sidecar:
-            yield World(server, sidecar, adapter)
+    config.write_text(
+        f'[listen]\ngrpc = "127.0.0.1:0"\n[upstream]\nrest = "{standin.rest_url}"\n'
+        f'grpc = "http://127.0.0.1:{standin.grpc_port}"\n'
+        '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
+    )
+    direct = QdrantClient(url=standin.rest_url)
+    fill(direct, "docs")
+    direct.close()
+    with running_sidecar(config=config) as sidecar:
+        yield World(standin, sidecar, adapter)
 
 
 # 1: `text` is a string or an object
@@ -402,25 +401,21 @@ def test_8_headers_of_a_call_reach_qdrant_beside_the_mark(world: World) -> None:
     client.close()
 
 
-def test_8_a_write_is_watched_whatever_it_is_marked_with(tmp_path: Path) -> None:
+def test_8_a_write_is_watched_whatever_it_is_marked_with(world: World, tmp_path: Path) -> None:
     (tmp_path / "adapter.onnx").write_bytes(b"")
     model = write_model(tmp_path / "adapter.onnx", use="migration")
     assert model.manifest.use == "migration"
-    with running_server() as server:
-        direct = QdrantClient(url=server.rest_url)
-        fill(direct, "docs")
-        config = tmp_path / "sidecar.toml"
-        config.write_text(
-            f'[upstream]\nrest = "{server.rest_url}"\n[policies]\nwrite_guard = "refuse"\n'
-            '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
-        )
-        with running_sidecar(config=config) as sidecar:
-            client = QdrantClient(url=sidecar.rest_url, check_compatibility=False)
-            point = models.PointStruct(id=1, vector={"": vector_of()})
-            with headers(OPT_OUT), pytest.raises(Exception, match="write_guard"):
-                client.upsert("docs", [point])
-            client.close()
-        direct.close()
+    config = tmp_path / "sidecar.toml"
+    config.write_text(
+        f'[upstream]\nrest = "{world.server.rest_url}"\n[policies]\nwrite_guard = "refuse"\n'
+        '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
+    )
+    with running_sidecar(config=config) as sidecar:
+        client = QdrantClient(url=sidecar.rest_url, check_compatibility=False)
+        point = models.PointStruct(id=1, vector={"": vector_of()})
+        with headers(OPT_OUT), pytest.raises(Exception, match="write_guard"):
+            client.upsert("docs", [point])
+        client.close()
 
 
 def test_8_a_client_without_a_port_can_be_adapted(world: World) -> None:

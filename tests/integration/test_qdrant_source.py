@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from tests.support.qdrant.fixtures import connect, qdrant, unique_name
+from tests.support.qdrant.fixtures import connect, unique_name
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sets import vector_of, write_dataset
 from trimtab_training.data.dataset import Dataset
@@ -18,8 +18,6 @@ from trimtab_training.embeddings.encoders import CallableEncoder
 from trimtab_training.embeddings.qdrant_source import QdrantAccess, QdrantSource
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
-
-__all__ = ["qdrant"]  # a fixture
 
 DIM, N_POINTS = 4, 40
 ROUNDING = 1e-6  # Qdrant normalises what it stores for cosine, in float32

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.onnx_models import matrix_bytes
 from tests.support.qdrant.fixtures import connect
-from tests.support.qdrant.process import Server, running_server
+from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import new_client
 from tests.support.worlds import World, make_world, unit
@@ -97,22 +97,21 @@ class Loop:
 
 
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+def loop(standin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     folder = tmp_path_factory.mktemp("loop")
     world = make_world(folder / "docs", n_queries=160)
     (folder / "recipe.toml").write_text(RECIPE)
-    with running_server() as server:
-        fill(server, world)
-        first = folder / "models" / "docs"
-        first.mkdir(parents=True)
-        (first / "adapter.onnx").write_bytes(matrix_bytes(np.eye(DIM), encoder=CARD, name="docs"))
-        config = folder / "sidecar.toml"
-        config.write_text(
-            f'[upstream]\nrest = "{server.rest_url}"\n[reload]\nwatch = false\n'
-            '[[route]]\ncollection = "docs"\nadapter = "models/docs"\n'
-        )
-        with running_sidecar(config=config) as sidecar:
-            yield Loop(folder, world, sidecar, server)
+    fill(standin, world)
+    first = folder / "models" / "docs"
+    first.mkdir(parents=True)
+    (first / "adapter.onnx").write_bytes(matrix_bytes(np.eye(DIM), encoder=CARD, name="docs"))
+    config = folder / "sidecar.toml"
+    config.write_text(
+        f'[upstream]\nrest = "{standin.rest_url}"\n[reload]\nwatch = false\n'
+        '[[route]]\ncollection = "docs"\nadapter = "models/docs"\n'
+    )
+    with running_sidecar(config=config) as sidecar:
+        yield Loop(folder, world, sidecar, standin)
 
 
 def fill(server: Server, world: World) -> None:

@@ -15,17 +15,13 @@ from tests.support.raw_place import (
     QUERY_TIMEOUT_S,
     SAFE,
     UNSAFE,
+    Place,
     assert_qdrant_error,
     outcome,
     query_bytes,
     running_place,
 )
-from tests.support.raw_upstream import (
-    Answer,
-    RawUpstream,
-    raw_upstream,
-    say,
-)
+from tests.support.raw_upstream import RawUpstream, raw_upstream, say
 
 
 @pytest.fixture
@@ -34,14 +30,32 @@ def pair() -> Iterator[list[RawUpstream]]:
         yield [first, second]
 
 
-def test_dead_address_costs_no_request(pair: list[RawUpstream], tmp_path: Path) -> None:
-    with running_place(tmp_path, pair) as place:
-        pair[0].stop()
+@pytest.fixture(scope="module")
+def running_before_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("two")
+    with (
+        raw_upstream() as first,
+        raw_upstream() as second,
+        running_place(folder, [first, second]) as place,
+    ):
+        yield place
 
-        answers = [place.ask(each) for each in [*SAFE.values(), *UNSAFE.values()] * 3]
 
-        assert {answer.status for answer in answers} == {200}
-        assert len(pair[1].requests) == len(answers)
+@pytest.fixture
+def before_two(running_before_two: Place) -> Place:
+    """A sidecar before two addresses, for tests that need no settings of their own."""
+    running_before_two.recover()
+    return running_before_two
+
+
+def test_dead_address_costs_no_request(before_two: Place) -> None:
+    dead, alive = before_two.upstreams
+    dead.stop()
+
+    answers = [before_two.ask(each) for each in [*SAFE.values(), *UNSAFE.values()] * 3]
+
+    assert {answer.status for answer in answers} == {200}
+    assert len(alive.requests) == len(answers)
 
 
 def test_address_dead_from_the_start_costs_no_request(
@@ -54,20 +68,20 @@ def test_address_dead_from_the_start_costs_no_request(
         assert {answer.status for answer in answers} == {200}
 
 
-def test_address_that_returns_is_used_again(pair: list[RawUpstream], tmp_path: Path) -> None:
-    with running_place(tmp_path, pair) as place:
-        pair[0].stop()
-        for _ in range(6):
-            place.ask(query_bytes())
-        place.wait_for(lambda nodes: [node["is_up"] for node in nodes].count(False) == 1)
-        pair[0].start()
-        place.wait_for(lambda nodes: all(node["is_up"] for node in nodes))
-        with contextlib.ExitStack() as stack:
-            wires = [stack.enter_context(place.connect()) for _ in range(20)]
-            statuses = {wire.ask(query_bytes()).status for wire in wires}
+def test_address_that_returns_is_used_again(before_two: Place) -> None:
+    gone = before_two.upstreams[0]
+    gone.stop()
+    for _ in range(6):
+        before_two.ask(query_bytes())
+    before_two.wait_for(lambda nodes: [node["is_up"] for node in nodes].count(False) == 1)
+    gone.start()
+    before_two.wait_for(lambda nodes: all(node["is_up"] for node in nodes))
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(before_two.connect()) for _ in range(20)]
+        statuses = {wire.ask(query_bytes()).status for wire in wires}
 
-        assert statuses == {200}
-        assert pair[0].requests
+    assert statuses == {200}
+    assert gone.requests
 
 
 def test_hanging_address_is_left_after_few_timeouts(
@@ -123,17 +137,14 @@ def test_black_hole_alone_ends_with_an_error_in_time(
             assert_qdrant_error(answer)
 
 
-@pytest.mark.parametrize("answer", [say(answer_bytes(500)), say(answer_bytes(503))])
-def test_address_that_answers_5xx_is_not_taken_for_dead(
-    pair: list[RawUpstream], tmp_path: Path, answer: Answer
-) -> None:
-    with running_place(tmp_path, pair) as place:
-        for upstream in pair:
-            upstream.answer = answer
-        statuses = {place.ask(query_bytes()).status for _ in range(6)}
+@pytest.mark.parametrize("status", [500, 503])
+def test_address_that_answers_5xx_is_not_taken_for_dead(before_two: Place, status: int) -> None:
+    for upstream in before_two.upstreams:
+        upstream.answer = say(answer_bytes(status))
+    statuses = {before_two.ask(query_bytes()).status for _ in range(6)}
 
-        assert statuses <= {500, 503}
-        assert sum(len(upstream.requests) for upstream in pair) == 6
+    assert statuses == {status}
+    assert sum(len(upstream.requests) for upstream in before_two.upstreams) == 6
 
 
 @contextlib.contextmanager

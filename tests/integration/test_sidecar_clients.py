@@ -14,7 +14,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from tests.contract.test_qdrant_identity import ASKS, TIED
 from tests.support.qdrant import world
 from tests.support.qdrant.agreement import order_ties, plain, same
-from tests.support.qdrant.fixtures import connect, qdrant, unique_name
+from tests.support.qdrant.fixtures import connect, unique_name
 from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import (
@@ -33,8 +33,6 @@ from tests.support.sidecar_world import (
     write_model,
 )
 from trimtab import AdaptedQdrantClient, Adapter
-
-__all__ = ["qdrant"]  # a fixture
 
 INDEXED = {"order by": ("price", "float"), "facet": ("colour", "keyword")}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from tests.support.qdrant.fixtures import connect, qdrant, unique_name
+from tests.support.qdrant.fixtures import connect, unique_name
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import (
@@ -29,8 +29,6 @@ from tests.support.sidecar_world import (
     write_model,
 )
 from trimtab.model.adapter import Adapter
-
-__all__ = ["qdrant"]  # a fixture
 
 TTL_S = 0.3
 N_CLIENTS = 16

@@ -19,7 +19,7 @@ from qdrant_client.grpc import points_service_pb2_grpc
 from tests.support.onnx_models import MANIFEST, graph_model
 from tests.support.qdrant.agreement import plain, same
 from tests.support.qdrant.fixtures import unique_name
-from tests.support.qdrant.process import Server, running_server
+from tests.support.qdrant.process import Server
 from tests.support.sidecar_grpc import Sidecar, running_sidecar, settings_for, write_route
 from trimtab.model.adapter import Adapter
 from trimtab.rewrite.policies import Policies, Reason
@@ -34,14 +34,8 @@ IDS = [*range(N_POINTS - 1), "0a8f1f3c-3f0e-4f0f-8f4e-0123456789ab"]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def direct(server: Server) -> Iterator[QdrantClient]:
-    client = connect(server, server.grpc_port)
+def direct(standin: Server) -> Iterator[QdrantClient]:
+    client = connect(standin, standin.grpc_port)
     for name in ("docs", "plain"):
         params = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
         client.create_collection(name, {"": params, "title": params})
@@ -86,18 +80,18 @@ def identity_route(folder: Path, collection: str, vector: str = "") -> RouteSett
 
 @pytest.fixture(scope="module")
 def identity(
-    server: Server, direct: QdrantClient, tmp_path_factory: pytest.TempPathFactory
+    standin: Server, direct: QdrantClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sidecar]:
     folder = tmp_path_factory.mktemp("identity")
     routes = (identity_route(folder, "docs"), identity_route(folder, "docs", "title"))
-    settings = settings_for(server.grpc_port, routes=routes)
+    settings = settings_for(standin.grpc_port, routes=routes)
     with running_sidecar(settings, uvloop.run) as sidecar:  # as the server runs it
         yield sidecar
 
 
 @pytest.fixture(scope="module")
-def through(server: Server, identity: Sidecar) -> Iterator[QdrantClient]:
-    client = connect(server, identity.port)
+def through(standin: Server, identity: Sidecar) -> Iterator[QdrantClient]:
+    client = connect(standin, identity.port)
     yield client
     client.close()
 
@@ -295,11 +289,13 @@ class Adapting:
 
 @pytest.fixture(scope="module")
 def adapting(
-    server: Server, direct: QdrantClient, tmp_path_factory: pytest.TempPathFactory
+    standin: Server, direct: QdrantClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Adapting]:
     folder = tmp_path_factory.mktemp("linear")
     route = write_route(folder, "docs", dim_in=DIM, dim_out=DIM, use="relevance", normalised=True)
-    settings = settings_for(server.grpc_port, routes=(route,), policies=Policies(examples="always"))
+    settings = settings_for(
+        standin.grpc_port, routes=(route,), policies=Policies(examples="always")
+    )
     with running_sidecar(settings) as sidecar:
         yield Adapting(sidecar, Adapter.load(route.adapter))
 
@@ -307,7 +303,7 @@ def adapting(
 @pytest.mark.parametrize("name", ["docs", "today"])
 @pytest.mark.parametrize("method", REQUESTS)
 def test_each_query_method_ranks_as_the_query_adapted_by_hand(
-    server: Server, adapting: Adapting, method: str, name: str
+    standin: Server, adapting: Adapting, method: str, name: str
 ) -> None:
     def ask(port: int, vector: Any) -> list[Any]:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -318,16 +314,16 @@ def test_each_query_method_ranks_as_the_query_adapted_by_hand(
 
     vector = QUERIES[0]
     got = ask(adapting.sidecar.port, vector)
-    assert got == ask(server.grpc_port, adapting.adapter.transform(vector))
-    assert got != ask(server.grpc_port, vector)
+    assert got == ask(standin.grpc_port, adapting.adapter.transform(vector))
+    assert got != ask(standin.grpc_port, vector)
     assert {len(ranking) for ranking in got} <= {DEPTH, 9}  # 9: three groups of three
     assert len(got) == (2 if method.endswith("Batch") else 1)
 
 
 def test_the_official_client_finds_what_the_adapted_query_finds(
-    server: Server, direct: QdrantClient, adapting: Adapting
+    standin: Server, direct: QdrantClient, adapting: Adapting
 ) -> None:
-    through = connect(server, adapting.sidecar.port)
+    through = connect(standin, adapting.sidecar.port)
     before = adapting.sidecar.decisions().get(("docs", Reason.ADAPTED), 0)
     got = through.query_points("docs", query=query(), limit=DEPTH)
     adapted = adapting.adapter.transform(QUERIES[0]).tolist()

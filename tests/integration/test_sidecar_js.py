@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.qdrant.fixtures import qdrant, unique_name
+from tests.support.qdrant.fixtures import unique_name
 from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import SCORE_GAP, identity_bytes, samples, write_model
-
-__all__ = ["qdrant"]  # a fixture
 
 JS = Path(__file__).parents[1] / "support" / "js"
 TIMEOUT_S = 300

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.qdrant.fixtures import connect
-from tests.support.qdrant.process import Server, running_server
+from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import (
     DEPTH,
@@ -29,12 +29,11 @@ Samples = dict[tuple[str, ...], float]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server(record=True) as server:
-        direct = connect(server)
-        fill(direct, "docs", "strict")
-        direct.close()
-        yield server
+def server(standin: Server) -> Server:
+    direct = connect(standin)
+    fill(direct, "docs", "strict")
+    direct.close()
+    return standin
 
 
 @pytest.fixture(scope="module", params=[2], ids=["two workers"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.qdrant.fixtures import connect
-from tests.support.qdrant.process import Server, running_server
+from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import (
     DEPTH,
@@ -130,20 +130,19 @@ def write_config(folder: Path, server: Server, policies: str = "", shadow: str =
 
 
 @pytest.fixture(scope="module")
-def modes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Modes]:
+def modes(standin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Modes]:
     folder = tmp_path_factory.mktemp("modes")
     model = write_model(folder / "model.onnx", name="model", seed=1)
     write_model(folder / "title.onnx", name="title", seed=2)
     write_model(folder / "migration.onnx", name="migration", seed=3, use="migration")
     write_model(folder / "wide.onnx", name="wide", dim_in=WIDE, use="migration", seed=4)
-    with running_server(record=True) as server:
-        direct = connect(server)
-        fill(direct, "docs", *set(NAMES))
-        direct.close()
-        with running_sidecar(config=write_config(folder, server)) as sidecar:
-            made = Modes(sidecar, server, folder, model)
-            yield made
-            made.raw.close()
+    direct = connect(standin)
+    fill(direct, "docs", *set(NAMES))
+    direct.close()
+    with running_sidecar(config=write_config(folder, standin)) as sidecar:
+        made = Modes(sidecar, standin, folder, model)
+        yield made
+        made.raw.close()
 
 
 @pytest.fixture(autouse=True)

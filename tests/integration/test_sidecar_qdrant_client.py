@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.context_headers import headers
 
 from tests.support.onnx_models import linear_adapter, linear_bytes
-from tests.support.qdrant.process import Server, running_server
+from tests.support.qdrant.process import Server
 from trimtab import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient, Policies
 from trimtab.errors import ConfigError, RefusedError
 from trimtab.rewrite import Reason
@@ -363,28 +363,28 @@ def test_the_connection_lives_while_only_the_adapted_client_is_held(adapter: Ada
 
 @pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
 def test_the_asynchronous_client_adapts_over_the_wire_and_marks_its_requests(
-    adapter: Adapter, grpc: bool
+    standin: Server, adapter: Adapter, grpc: bool
 ) -> None:
-    async def compare(server: Server) -> None:
+    async def compare() -> None:
         client = AsyncQdrantClient(
-            url=server.rest_url, grpc_port=server.grpc_port, prefer_grpc=grpc
+            url=standin.rest_url, grpc_port=standin.grpc_port, prefer_grpc=grpc
         )
         await client.create_collection("docs", vectors_config=config())
         await client.upsert("docs", points())
         adapted = AsyncAdaptedQdrantClient(client, {"docs": adapter, ("docs", "title"): adapter})
         want = await client.query_points("docs", query=adapter.transform(query()), limit=DEPTH)
-        server.clear_requests()
+        standin.clear_requests()
         assert found(await adapted.query_points("docs", query=query(), limit=DEPTH)) == found(want)
         nested = models.Prefetch(query=query(1), using="title", limit=DEPTH)
         await adapted.query_points("docs", query=query(), prefetch=nested)
         await adapted.query_points("docs", query=3)
+        await client.delete_collection("docs")
         await client.close()
 
-    with running_server(record=True) as server:
-        asyncio.run(compare(server))
-        marks = [
-            dict(map(tuple, one["headers"])).get(MARK_HEADER)
-            for one in server.requests()
-            if one["path"].endswith(("/points/query", "/qdrant.Points/Query"))
-        ]
+    asyncio.run(compare())
+    marks = [
+        dict(map(tuple, one["headers"])).get(MARK_HEADER)
+        for one in standin.requests()
+        if one["path"].endswith(("/points/query", "/qdrant.Points/Query"))
+    ]
     assert marks == [adapter.mark, adapter.mark, None]

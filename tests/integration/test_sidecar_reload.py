@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.onnx_models import linear_bytes
 from tests.support.qdrant.fixtures import connect
-from tests.support.qdrant.process import Server, running_server
+from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import (
     DEPTH,
@@ -94,12 +94,11 @@ def adapted(adapter: Adapter, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as server:
-        direct = connect(server)
-        fill(direct, "docs", "other")
-        direct.close()
-        yield server
+def server(standin: Server) -> Server:
+    direct = connect(standin)
+    fill(direct, "docs", "other")
+    direct.close()
+    return standin
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tests.support.onnx_models import DIM_IN, linear_bytes
+from tests.support.onnx_models import DIM_IN, linear_adapter, linear_bytes
 from tests.support.raw_http import Message, Wire
+from tests.support.raw_place import Place
 from tests.support.raw_upstream import GOOD, Exchange, RawUpstream, raw_upstream
 from tests.support.sidecar import Sidecar, running_sidecar
 
@@ -91,13 +93,13 @@ class Receiver(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def collector() -> Iterator[Collector]:
+@pytest.fixture(scope="module")
+def running_collector() -> Iterator[Collector]:
     collector = Collector()
     handler = type("Handler", (Receiver,), {"collector": collector})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         collector.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield collector
         server.shutdown()
@@ -105,31 +107,63 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def upstream() -> Iterator[RawUpstream]:
-    with raw_upstream(dim=4) as running:
-        yield running
+def collector(running_collector: Collector) -> Collector:
+    running_collector.bodies.clear()
+    return running_collector
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    upstream: RawUpstream,
+    collector: Collector,
+    *flags: str,
+    traces: bool = True,
+    **variables: str,
+) -> Iterator[Sidecar]:
+    """Run a sidecar with an adapter, whose spans go to the collector."""
+    (folder / "adapter.onnx").write_bytes(linear_bytes())
+    config = folder / "sidecar.toml"
+    config.write_text(f"[telemetry]\ntraces = {str(traces).lower()}\n")
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "20",
+        "NO_PROXY": "127.0.0.1",
+        **variables,
+    }
+    given = ("--upstream-rest", upstream.url, "--route", f"docs={folder}", *flags)
+    with running_sidecar(*given, config=config, env=env) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory, running_collector: Collector
+) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("tracing")
+    with (
+        raw_upstream(dim=4) as upstream,
+        serving(folder, upstream, running_collector) as sidecar,
+    ):
+        yield Place(sidecar, [upstream], linear_adapter())
+
+
+@pytest.fixture
+def sidecar(place: Place) -> Sidecar:
+    """One for all tests that need no settings of their own."""
+    place.recover()
+    return place.sidecar
+
+
+@pytest.fixture
+def upstream(sidecar: Sidecar, place: Place) -> RawUpstream:
+    return place.upstream
 
 
 @pytest.fixture
 def serve(tmp_path: Path, upstream: RawUpstream, collector: Collector) -> Callable[..., Any]:
-    """Starts a sidecar with an adapter, whose spans go to the collector."""
-    (tmp_path / "adapter.onnx").write_bytes(linear_bytes())
-    config = tmp_path / "sidecar.toml"
-
-    @contextlib.contextmanager
-    def run(*flags: str, traces: bool = True, **variables: str) -> Iterator[Sidecar]:
-        config.write_text(f"[telemetry]\ntraces = {str(traces).lower()}\n")
-        env = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-            "OTEL_BSP_SCHEDULE_DELAY": "20",
-            "NO_PROXY": "127.0.0.1",
-            **variables,
-        }
-        given = ("--upstream-rest", upstream.url, "--route", f"docs={tmp_path}", *flags)
-        with running_sidecar(*given, config=config, env=env) as sidecar:
-            yield sidecar
-
-    return run
+    """Starts a sidecar of the test's own before the same upstream."""
+    return partial(serving, tmp_path, upstream, collector)
 
 
 def ask(
@@ -160,10 +194,9 @@ def parent_sent(request: Message) -> str:
     return span_id
 
 
-def test_span_stands_between_the_caller_and_qdrant(serve, collector, upstream):
-    with serve() as sidecar:
-        assert ask(sidecar) == 200
-        (span,) = collector.wait_for_spans()
+def test_span_stands_between_the_caller_and_qdrant(sidecar, collector, upstream):
+    assert ask(sidecar) == 200
+    (span,) = collector.wait_for_spans()
     (request,) = upstream.requests
     assert span.name == "trimtab query"
     assert span.trace_id.hex() == TRACE_ID
@@ -173,11 +206,10 @@ def test_span_stands_between_the_caller_and_qdrant(serve, collector, upstream):
     assert request.value("baggage") == CONTEXT["baggage"]
 
 
-def test_span_says_what_was_done(serve, collector, upstream):
-    with serve() as sidecar:
-        assert ask(sidecar) == 200
-        (span,) = collector.wait_for_spans()
-        host, port = sidecar.rest_address
+def test_span_says_what_was_done(sidecar, collector, upstream):
+    assert ask(sidecar) == 200
+    (span,) = collector.wait_for_spans()
+    host, port = sidecar.rest_address
     attributes = attributes_of(span)
     assert attributes.pop("trimtab.transform_ms") > 0
     assert attributes.pop("trimtab.adapter").startswith("toy@")
@@ -195,19 +227,17 @@ def test_span_says_what_was_done(serve, collector, upstream):
     assert attributes_of(resource.resource)["service.name"] == "trimtab"
 
 
-def test_spans_hold_no_secrets_vectors_or_texts(serve, collector):
+def test_spans_hold_no_secrets_vectors_or_texts(sidecar, collector):
     value = float(np.float32(0.1234567))
     body = {
         "query": [value] * DIM_IN,
         "filter": {"must": [{"key": "k", "match": {"text": "hide-1"}}]},
     }
     headers = {"api-key": "hide-2", "authorization": "Bearer hide-3", "cookie": "c=hide-4"}
-    with serve() as sidecar:
-        assert (
-            ask(sidecar, target=f"{QUERY}?token=hide-5", body=json.dumps(body), headers=headers)
-            == 200
-        )
-        collector.wait_for_spans()
+    assert (
+        ask(sidecar, target=f"{QUERY}?token=hide-5", body=json.dumps(body), headers=headers) == 200
+    )
+    collector.wait_for_spans()
     sent = b"".join(collector.bodies)
     assert b"hide-" not in sent
     assert b"0.123" not in sent
@@ -222,10 +252,9 @@ def test_spans_hold_no_secrets_vectors_or_texts(serve, collector):
         (("POST", QUERY, '{"query": 7}'), "trimtab query", {"id": 1}),
     ],
 )
-def test_every_request_has_one_span(serve, collector, upstream, call, name, decisions):
-    with serve() as sidecar:
-        assert ask(sidecar, *call) == 200
-        (span,) = collector.wait_for_spans()
+def test_every_request_has_one_span(sidecar, collector, upstream, call, name, decisions):
+    assert ask(sidecar, *call) == 200
+    (span,) = collector.wait_for_spans()
     assert span.name == name
     assert span.span_id.hex() == parent_sent(upstream.requests[0])
     found = {
@@ -236,15 +265,14 @@ def test_every_request_has_one_span(serve, collector, upstream, call, name, deci
     assert found == decisions
 
 
-def test_request_adapted_before_has_a_span_that_says_so(serve, collector):
-    with serve() as sidecar:
-        assert ask(sidecar, headers={"x-trimtab-adapter": "toy@1"}) == 200
-        (span,) = collector.wait_for_spans()
+def test_request_adapted_before_has_a_span_that_says_so(sidecar, collector):
+    assert ask(sidecar, headers={"x-trimtab-adapter": "toy@1"}) == 200
+    (span,) = collector.wait_for_spans()
     assert attributes_of(span)["trimtab.decision.already_adapted"] == 1
     assert span.parent_span_id == b""
 
 
-def test_retry_is_an_event_of_the_same_span(serve, collector, upstream):
+def test_retry_is_an_event_of_the_same_span(sidecar, collector, upstream):
     answers = iter([GOOD, Exchange.read_body, GOOD])
 
     def answer(exchange: Exchange) -> None:
@@ -253,20 +281,18 @@ def test_retry_is_an_event_of_the_same_span(serve, collector, upstream):
         if chosen is not GOOD:
             exchange.wire.close()
 
-    with serve() as sidecar:
-        upstream.answer = answer
-        assert ask(sidecar) == 200
-        assert ask(sidecar) == 200
-        _, span = collector.wait_for_spans(2)
+    upstream.answer = answer
+    assert ask(sidecar) == 200
+    assert ask(sidecar) == 200
+    _, span = collector.wait_for_spans(2)
     assert [event.name for event in span.events] == ["retry"]
     assert [parent_sent(each) for each in upstream.requests[1:]] == [span.span_id.hex()] * 2
 
 
-def test_span_of_an_unreachable_qdrant_has_failed(serve, collector, upstream):
-    with serve() as sidecar:
-        upstream.stop()
-        status = ask(sidecar)
-        (span,) = collector.wait_for_spans()
+def test_span_of_an_unreachable_qdrant_has_failed(sidecar, collector, upstream):
+    upstream.stop()
+    status = ask(sidecar)
+    (span,) = collector.wait_for_spans()
     attributes = attributes_of(span)
     assert status >= 500
     assert attributes["http.response.status_code"] == status
@@ -274,15 +300,14 @@ def test_span_of_an_unreachable_qdrant_has_failed(serve, collector, upstream):
     assert span.status.code == FAILED
 
 
-def test_span_of_a_client_that_left_says_so(serve, collector, upstream):
+def test_span_of_a_client_that_left_says_so(sidecar, collector, upstream):
     upstream.answer = Exchange.hang
-    with serve() as sidecar:
-        client = Wire(socket.create_connection(sidecar.rest_address))
-        head = f"POST {QUERY} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(BODY)}\r\n\r\n"
-        client.send(f"{head}{BODY}".encode())
-        upstream.wait_for_requests(1)
-        client.reset()
-        (span,) = collector.wait_for_spans()
+    client = Wire(socket.create_connection(sidecar.rest_address))
+    head = f"POST {QUERY} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    client.send(f"{head}{BODY}".encode())
+    upstream.wait_for_requests(1)
+    client.reset()
+    (span,) = collector.wait_for_spans()
     assert attributes_of(span)["trimtab.end"] == "gone"
     assert span.status.code != FAILED
 

@@ -1,4 +1,7 @@
-"""The server that tests talk to: ours, or a user's own where ``QDRANT_URL`` names one."""
+"""The servers that tests talk to; tests/conftest.py gives them to every test.
+
+One process serves a whole session: starting one costs as much as a hundred tests over it.
+"""
 
 import os
 import uuid
@@ -16,15 +19,33 @@ _GRPC_PORT = 6334
 
 
 @pytest.fixture(scope="session")
-def qdrant() -> Iterator[Server]:
-    """A running server for the whole session; it may hold collections of others."""
+def running_standin() -> Iterator[Server]:
+    with running_server(record=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def standin(running_standin: Server) -> Iterator[Server]:
+    """Our stand-in, empty: a module names its collections as it likes, and reads its requests."""
+    yield running_standin
+    client = connect(running_standin)
+    for each in client.get_collections().collections:
+        client.delete_collection(each.name)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def qdrant(request: pytest.FixtureRequest) -> Server:
+    """Our stand-in, or a user's own server where ``QDRANT_URL`` names one.
+
+    It may hold collections of others.
+    """
     url = os.environ.get("QDRANT_URL")
     if not url:
-        with running_server() as server:
-            yield server
-        return
+        server: Server = request.getfixturevalue("running_standin")
+        return server
     parts = urlsplit(url)
-    yield Server(
+    return Server(
         rest_url=url.rstrip("/"),
         rest_port=parts.port or (443 if parts.scheme == "https" else 6333),
         grpc_port=int(os.environ.get("QDRANT_GRPC_PORT", _GRPC_PORT)),
