@@ -215,7 +215,7 @@ def test_a_read_that_breaks_off_is_continued_not_restarted(
             embed_dataset(dataset, encoder(), out, documents=name, progress=kill)
         assert not out.exists()
         ports = {"rest_port": server.rest_port, "grpc_port": server.grpc_port}
-    with running_server(record=True, **ports) as server:
+    with running_server(**ports) as server:
         client = connect(server)
         fill(client, "docs")
         client.close()

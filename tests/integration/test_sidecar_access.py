@@ -35,7 +35,7 @@ GUARDED = {"routes": "GET", "metrics": "GET", "shadow": "GET", "reload": "POST",
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with running_server(api_key=KEY, record=True) as server:
+    with running_server(api_key=KEY) as server:
         direct = connect(server)
         fill(direct, "docs", "alias")
         direct.close()

@@ -54,7 +54,7 @@ def making_pairs(server: Server, folders: pytest.TempPathFactory) -> Iterator[Ma
         if (distance, kind) not in made:
             folder: Path = folders.mktemp("faiss")
             name = unique_name("faiss")
-            made[distance, kind] = Pair(engine, serve(folder, distance, kind, name), name, "")
+            made[distance, kind] = Pair(engine, serve(folder, distance, kind, name), name)
             engine.create_collection(
                 name, models.VectorParams(size=DIM, distance=DISTANCES[distance])
             )

@@ -63,9 +63,6 @@ async function search() {
         hybrid: (await client.query(collection, hybrid)).points.length,
         batch: batch.map((one) => one.points.length),
         groups: groups.groups.map((group) => [group.id, ids(group.hits)]),
-        pairs: (await client.searchMatrixPairs(collection, {
-            sample: 20, limit: 2, using: 'dense',
-        })).pairs.length,
     };
 }
 

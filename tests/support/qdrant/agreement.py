@@ -18,9 +18,8 @@ Ask = Callable[[QdrantClient, str], Any]
 class Pair:
     """Local mode and the server with the same points in a collection of the same name."""
 
-    def __init__(self, local: QdrantClient, remote: QdrantClient, name: str, other: str) -> None:
-        self.local, self.remote = local, remote
-        self.name, self.other = name, other
+    def __init__(self, local: QdrantClient, remote: QdrantClient, name: str) -> None:
+        self.local, self.remote, self.name = local, remote, name
 
     def agree(self, ask: Ask, arrange: Callable[[Any], Any] = lambda answer: answer) -> Any:
         ours = arrange(plain(ask(self.remote, self.name)))

@@ -1,20 +1,13 @@
 """One collection: an engine shard, its configuration, and every read the wire asks of it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import qdrant_edge as edge
 
 from tests.support.qdrant import params
-from tests.support.qdrant.errors import (
-    engine_errors,
-    missing_point,
-    not_found,
-    wrong_input,
-)
+from tests.support.qdrant.errors import engine_errors, missing_point, not_found, wrong_input
 from tests.support.qdrant.filters import read_filter
 from tests.support.qdrant.queries import (
     Level,
@@ -27,7 +20,6 @@ from tests.support.qdrant.queries import (
 from tests.support.qdrant.vectors import DEFAULT, Space, read_id, write_id, write_vectors
 
 Json = dict[str, Any]
-FindOther = Callable[[str], "Collection"]
 
 _ORDER_WITH_OFFSET = (
     "Cannot use an `offset` when using `order_by`. The alternative for paging is to use"
@@ -39,46 +31,15 @@ _ORDER_WITH_OFFSET = (
 class Collection:
     """Owns the shard in ``folder``; JSON in, JSON out (vectors as float32 arrays)."""
 
-    def __init__(self, folder: Path, find: FindOther, config: Json | None = None) -> None:
-        self.folder = folder
-        self.find = find
-        if config is None:
-            saved = orjson.loads((folder / "config.json").read_bytes())
-            self.config, self.schema = saved["config"], saved["schema"]
-            self.shard = edge.EdgeShard.load(str(self._shard_folder))
-        else:
-            self.config, self.schema = config, {}
-            with engine_errors():
-                prepared = params.read_collection(config)
-                self._shard_folder.mkdir(parents=True)
-                self.shard = edge.EdgeShard.create(str(self._shard_folder), prepared)
-            self.save()
-        self.operations = 0
-        self.read_space()
-
-    @property
-    def _shard_folder(self) -> Path:
-        return self.folder / "shard"
-
-    def save(self) -> None:
-        saved = orjson.dumps({"config": self.config, "schema": self.schema})
-        partial = self.folder / "config.json.partial"
-        partial.write_bytes(saved)
-        partial.replace(self.folder / "config.json")
-
-    def read_space(self) -> None:
-        self.space = Space(params.dense_vectors(self.config), params.sparse_vectors(self.config))
-
-    def reconfigure(self, change: Json) -> None:
-        """Take new parameters, then do at once what the server's optimizer does in time."""
-        config = params.merge_update(self.config, change)
+    def __init__(self, folder: Path, config: Json) -> None:
         with engine_errors():
             prepared = params.read_collection(config)
-            self.shard.close()
-            self.shard = edge.EdgeShard.load(str(self._shard_folder), prepared)
-            self.shard.optimize()
-        self.config = config
-        self.save()
+            folder.mkdir()
+            self.shard = edge.EdgeShard.create(str(folder), prepared)
+        self.folder, self.config = folder, config
+        self.schema: dict[str, str] = {}
+        self.operations = 0
+        self.space = Space(params.dense_vectors(config), params.sparse_vectors(config))
 
     def close(self) -> None:
         self.shard.close()
@@ -96,11 +57,7 @@ class Collection:
             "segments_count": state.segments_count,
             "config": params.describe_collection(self.config),
             "payload_schema": {
-                name: {
-                    "data_type": params.index_type(schema),
-                    **({} if isinstance(schema, str) else {"params": schema}),
-                    "points": counts.get(name, 0),
-                }
+                name: {"data_type": schema, "points": counts.get(name, 0)}
                 for name, schema in self.schema.items()
             },
             "update_queue": {"length": 0},
@@ -108,34 +65,15 @@ class Collection:
 
     def query(self, data: Json) -> list[Json]:
         with engine_errors():
-            request = self.request(data)
+            request = read_request(data, self._level)
             points = [_scored(point) for point in self.shard.query(request)]
-        if isinstance(request.query, edge.Mmr):
-            _drop_unasked(points, request.with_vector)
+        if isinstance(request.query, edge.Mmr) and not request.with_vector:
+            for point in points:  # MMR fetched them for itself, and the engine leaves them in
+                point.pop("vector", None)
         return points
 
-    def request(self, data: Json) -> edge.QueryRequest:
-        return read_request(data, self._level)
-
     def _level(self, data: Json, limit: int) -> Level:
-        return Level(
-            data.get("using") or DEFAULT,
-            limit,
-            self._lookup,
-            data.get("lookup_from"),
-            self._is_own,
-            self.space.check,
-        )
-
-    def _is_own(self, lookup_from: Json | None) -> bool:
-        return lookup_from is None or self.find(lookup_from["collection"]) is self
-
-    def _lookup(self, point_id: Any, using: str, lookup_from: Json | None) -> Any:
-        other, name = self, using
-        if lookup_from:
-            other = self.find(lookup_from["collection"])
-            name = lookup_from.get("vector") or using
-        return other.stored_vector(point_id, name)
+        return Level(data.get("using") or DEFAULT, limit, self.stored_vector, self.space.check)
 
     def stored_vector(self, point_id: Any, name: str) -> Any:
         if not self.space.has(name):
@@ -210,16 +148,6 @@ def _record(record: Any) -> Json:
 def _scored(point: Any) -> Json:
     head = {"id": write_id(point.id), "version": point.version, "score": np.float32(point.score)}
     return _with_parts(head, point)
-
-
-def _drop_unasked(points: list[Json], asked: Any) -> None:
-    """Take away the vectors that MMR fetched for itself and the engine leaves in its answer."""
-    for point in points if asked is not True else ():
-        vectors = point.pop("vector", None)
-        if asked and isinstance(vectors, dict):
-            point["vector"] = {name: vectors[name] for name in asked if name in vectors}
-        elif asked:
-            point["vector"] = vectors
 
 
 def _with_parts(head: Json, point: Any) -> Json:

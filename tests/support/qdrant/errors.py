@@ -7,6 +7,7 @@ lib/storage/src/content_manager/errors.rs, src/actix/helpers.rs.
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class WireError(Exception):
@@ -62,6 +63,36 @@ def no_inference() -> WireError:
         "Service internal error: InferenceService is not initialized. Please check if it was"
         " properly configured and initialized during startup.",
     )
+
+
+# What changes an answer and is not done here: refused, since an answer without it would be wrong.
+LACKING = frozenset(
+    {
+        "lookup_from",
+        "with_lookup",
+        "update_filter",
+        "update_mode",
+        "quantization_config",
+        "hnsw_config",
+        "optimizers_config",
+    }
+)
+
+
+def lacking(name: str) -> WireError:
+    return WireError(501, f"Not here: our stand-in for Qdrant has no `{name}`")
+
+
+def refuse_lacking(data: Any) -> None:
+    """Look for fields of `LACKING` anywhere in a body."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if name in LACKING and value is not None:
+                raise lacking(name)
+            refuse_lacking(value)
+    elif isinstance(data, list) and data and isinstance(data[0], dict):
+        for one in data:
+            refuse_lacking(one)
 
 
 # The engine's short words -> the server's (From<OperationError>, collection/.../types.rs)

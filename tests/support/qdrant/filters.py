@@ -23,8 +23,6 @@ _MATCHES: dict[str, Callable[[Any], Any]] = {
     "text": edge.MatchText,
     "text_any": edge.MatchTextAny,
     "phrase": edge.MatchPhrase,
-    "prefix": edge.MatchPrefix,
-    "substring": edge.MatchSubstring,
     "any": edge.MatchAny,
     "except": edge.MatchExcept,
 }
@@ -46,8 +44,6 @@ def as_list(value: Any) -> list[Any]:
 def read_filter(data: Json | None) -> edge.Filter | None:
     if data is None:
         return None
-    if not isinstance(data, dict):
-        raise bad_format("invalid type: expected struct Filter")
     unknown = set(data) - set(_CLAUSES)
     if unknown:
         raise bad_format(f"unknown field `{min(unknown)}`, expected one of {', '.join(_CLAUSES)}")
@@ -63,16 +59,10 @@ def read_filter(data: Json | None) -> edge.Filter | None:
 
 def without(data: Json | None, point_ids: list[Any]) -> Json | None:
     """The filter with some points excluded, as the server excludes the ids that a query names."""
-    return _with_ids(data, "must_not", point_ids) if point_ids else data
-
-
-def only(data: Json | None, point_ids: list[Any]) -> Json:
-    return _with_ids(data, "must", point_ids)
-
-
-def _with_ids(data: Json | None, clause: str, point_ids: list[Any]) -> Json:
+    if not point_ids:
+        return data
     data = data or {}
-    return {**data, clause: [*as_list(data.get(clause)), {"has_id": point_ids}]}
+    return {**data, "must_not": [*as_list(data.get("must_not")), {"has_id": point_ids}]}
 
 
 def also(data: Json | None, condition: Json) -> Json:
@@ -86,8 +76,6 @@ def _conditions(value: Any) -> list[Any] | None:
 
 
 def read_condition(data: Json) -> Any:
-    if not isinstance(data, dict):
-        raise bad_format(_ASKS_FOR_CONDITION)
     if data.get("key") is not None:
         return _field_condition(data)
     for name, read in _CONDITIONS.items():
@@ -126,35 +114,9 @@ def _values_count(data: Json) -> edge.ValuesCount:
     return edge.ValuesCount(**{n: data[n] for n in _BOUNDS if data.get(n) is not None})
 
 
-def read_geo_point(data: Json) -> edge.GeoPoint:
-    return edge.GeoPoint(data["lon"], data["lat"])
-
-
-def _line(data: Json) -> list[edge.GeoPoint]:
-    return [read_geo_point(point) for point in data["points"]]
-
-
-def _box(data: Json) -> edge.GeoBoundingBox:
-    return edge.GeoBoundingBox(
-        read_geo_point(data["top_left"]), read_geo_point(data["bottom_right"])
-    )
-
-
-def _radius(data: Json) -> edge.GeoRadius:
-    return edge.GeoRadius(read_geo_point(data["center"]), data["radius"])
-
-
-def _polygon(data: Json) -> edge.GeoPolygon:
-    interiors = data.get("interiors")
-    return edge.GeoPolygon(_line(data["exterior"]), interiors and [_line(i) for i in interiors])
-
-
 _FIELD_PARTS: dict[str, Callable[[Any], Any]] = {
     "match": _match,
     "range": _range,
-    "geo_bounding_box": _box,
-    "geo_radius": _radius,
-    "geo_polygon": _polygon,
     "values_count": _values_count,
     "is_empty": bool,
     "is_null": bool,
@@ -164,6 +126,5 @@ _CONDITIONS: dict[str, Callable[[Any], Any]] = {
     "is_null": lambda field: edge.IsNullCondition(field["key"]),
     "has_id": lambda ids: edge.HasIdCondition(set(ids)),
     "has_vector": edge.HasVectorCondition,
-    "slice": lambda part: edge.SliceCondition(part["total"], part["index"]),
     "nested": lambda part: edge.NestedCondition(part["key"], read_filter(part["filter"])),
 }

@@ -20,7 +20,7 @@ _GRPC_PORT = 6334
 
 @pytest.fixture(scope="session")
 def running_standin() -> Iterator[Server]:
-    with running_server(record=True) as server:
+    with running_server() as server:
         yield server
 
 

@@ -1,22 +1,16 @@
-"""What the server builds from several searches: groups, and distance matrices."""
+"""What the server builds from several searches: groups."""
 
 from typing import Any
 
 from qdrant_client.local.payload_value_extractor import value_by_key
 
 from tests.support.qdrant.collection import Collection
-from tests.support.qdrant.errors import WireError, invalid
-from tests.support.qdrant.filters import also, only
-from tests.support.qdrant.vectors import plain
+from tests.support.qdrant.filters import also
 
 Json = dict[str, Any]
 
-__all__ = ["matrix_offsets", "matrix_pairs", "query_groups"]
-
 _GROUPS = 10
 _GROUP_SIZE = 3
-_SAMPLE = 10
-_NEIGHBOURS = 3
 
 
 def query_groups(collection: Collection, data: Json) -> Json:
@@ -47,10 +41,7 @@ def query_groups(collection: Collection, data: Json) -> Json:
                 hits.append(point)
     chosen = list(groups.items())[:n_groups]
     _fill(collection, data, [point for _, hits in chosen for point in hits])
-    answer = [{"id": key[1], "hits": hits} for key, hits in chosen]
-    if data.get("with_lookup"):
-        _look_up(collection, data["with_lookup"], answer)
-    return {"groups": answer}
+    return {"groups": [{"id": key[1], "hits": hits} for key, hits in chosen]}
 
 
 def _widen(prefetch: Any, times: int) -> Any:
@@ -83,88 +74,3 @@ def _fill(collection: Collection, data: Json, points: list[Json]) -> None:
     for point in points:
         point.pop("payload", None)
         point.update(records[point["id"]])
-
-
-def _look_up(collection: Collection, lookup: str | Json, groups: list[Json]) -> None:
-    if isinstance(lookup, str):
-        lookup = {"collection": lookup}
-    other = collection.find(lookup["collection"])
-    with_payload = lookup.get("with_payload")
-    for group in groups:
-        selection = {
-            "ids": [group["id"]],
-            "with_payload": True if with_payload is None else with_payload,
-            "with_vector": lookup.get("with_vectors", lookup.get("with_vector")),
-        }
-        found = _retrieve_if_id(other, selection)
-        if found:
-            group["lookup"] = found[0]
-
-
-def _retrieve_if_id(other: Collection, selection: Json) -> list[Json]:
-    """A group may be called something that no point can be called."""
-    try:
-        return other.retrieve(selection)
-    except WireError:
-        return []
-
-
-def _matrix(collection: Collection, data: Json) -> tuple[list[Any], list[list[Json]]]:
-    """Sampled points in order of id, and the nearest of the others to each."""
-    using = data.get("using") or ""
-    sample, limit = data.get("sample") or _SAMPLE, data.get("limit") or _NEIGHBOURS
-    if sample < 2:
-        raise invalid(f"sample: value {sample} invalid, must be 2 or larger")
-    points = collection.query(
-        {
-            "query": {"sample": "random"},
-            "limit": sample,
-            "filter": also(data.get("filter"), {"has_vector": using}),
-            "with_vector": [using],
-        }
-    )
-    if len(points) < 2:
-        return [], []
-    points.sort(key=lambda point: (isinstance(point["id"], str), point["id"]))
-    ids = [point["id"] for point in points]
-    rows = []
-    for point in points:
-        vectors = point["vector"]
-        vector = vectors[using] if isinstance(vectors, dict) and using in vectors else vectors
-        others = [other for other in ids if other != point["id"]]
-        request = {
-            "query": _as_query(vector),
-            "using": using,
-            "limit": limit,
-            "filter": only(None, others),
-        }
-        rows.append(collection.query(request))
-    return ids, rows
-
-
-def _as_query(vector: Any) -> Any:
-    if isinstance(vector, dict):
-        return {"indices": vector["indices"], "values": plain(vector["values"])}
-    return plain(vector)
-
-
-def matrix_pairs(collection: Collection, data: Json) -> Json:
-    ids, rows = _matrix(collection, data)
-    return {
-        "pairs": [
-            {"a": point_id, "b": near["id"], "score": near["score"]}
-            for point_id, row in zip(ids, rows, strict=True)
-            for near in row
-        ]
-    }
-
-
-def matrix_offsets(collection: Collection, data: Json) -> Json:
-    ids, rows = _matrix(collection, data)
-    position = {point_id: i for i, point_id in enumerate(ids)}
-    return {
-        "offsets_row": [i for i, row in enumerate(rows) for _ in row],
-        "offsets_col": [position[near["id"]] for row in rows for near in row],
-        "scores": [near["score"] for row in rows for near in row],
-        "ids": ids,
-    }

@@ -7,9 +7,6 @@ OpenAPI no longer lists them. They speak of `vector`, `positive`, `target`; answ
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.qdrant.collection import Collection
-from tests.support.qdrant.errors import bad_format, bad_request
-from tests.support.qdrant.grouping import query_groups
 from tests.support.qdrant.queries import read_limit
 
 Json = dict[str, Any]
@@ -22,10 +19,8 @@ _SHARED = (
     "with_payload",
     "with_vector",
     "with_vectors",
-    "lookup_from",
     "group_by",
     "group_size",
-    "with_lookup",
 )
 
 
@@ -38,8 +33,6 @@ def search(data: Json) -> Json:
     vector, using = data.get("vector"), ""
     if isinstance(vector, dict):
         vector, using = vector.get("vector"), vector.get("name")
-    if not isinstance(vector, (list, dict)):
-        raise bad_format("data did not match any variant of untagged enum NamedVectorStruct")
     return {**_shared(data), "query": vector, "using": using}
 
 
@@ -49,28 +42,12 @@ def recommend(data: Json) -> Json:
 
 
 def discover(data: Json) -> Json:
-    target, context = data.get("target"), data.get("context") or []
-    if target is None and not context:
-        raise bad_request("target and/or context must be specified")
-    query = (
-        {"context": context}
-        if target is None
-        else {"discover": {"target": target, "context": context}}
-    )
+    query = {"discover": {"target": data["target"], "context": data.get("context") or []}}
     return {**_shared(data), "query": query, "using": data.get("using")}
 
 
-Translate = Callable[[Json], Json]
-VERBS: dict[str, Translate] = {"search": search, "recommend": recommend, "discover": discover}
-
-
-def answer(collection: Collection, verb: str, data: Json) -> list[Json]:
-    return collection.query(VERBS[verb](data))
-
-
-def answer_batch(collection: Collection, verb: str, data: Json) -> list[list[Json]]:
-    return [answer(collection, verb, one) for one in data["searches"]]
-
-
-def answer_groups(collection: Collection, verb: str, data: Json) -> Json:
-    return query_groups(collection, VERBS[verb](data))
+VERBS: dict[str, Callable[[Json], Json]] = {
+    "search": search,
+    "recommend": recommend,
+    "discover": discover,
+}

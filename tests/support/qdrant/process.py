@@ -38,7 +38,7 @@ class Server:
         self.process.wait()
 
     def requests(self) -> list[dict[str, Any]]:
-        """The last requests that arrived, oldest first; ``body`` as bytes. Needs ``record``."""
+        """The last requests that arrived, oldest first; ``body`` as bytes."""
         with urllib.request.urlopen(f"{self.rest_url}/_test/requests") as response:
             kept = json.load(response)["result"]
         return [{**one, "body": b64decode(one["body"])} for one in kept]
@@ -51,29 +51,21 @@ class Server:
 
 @contextlib.contextmanager
 def running_server(
-    api_key: str | None = None,
-    path: Path | None = None,
-    *,
-    rest_port: int = 0,
-    grpc_port: int = 0,
-    record: bool = False,
+    api_key: str | None = None, *, rest_port: int = 0, grpc_port: int = 0
 ) -> Iterator[Server]:
     """Run a server until the block ends.
 
     Args:
         api_key: The key it asks for; None asks for none.
-        path: Where it keeps its collections, to be found again by the next one; None forgets them.
         rest_port: 0 takes a free port; a number lets a second server take the place of a first.
         grpc_port: Same.
-        record: Keep what arrives, for ``Server.requests``.
     """
     with contextlib.ExitStack() as stack:
-        folder = path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qdrant-")))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="qdrant-"))
         errors = stack.enter_context(tempfile.TemporaryFile("w+"))
-        command = [sys.executable, "-m", "tests.support.qdrant.server", "--path", str(folder)]
+        command = [sys.executable, "-m", "tests.support.qdrant.server", "--path", folder]
         command += ["--rest-port", str(rest_port), "--grpc-port", str(grpc_port)]
         command += ["--api-key", api_key] if api_key else []
-        command += ["--record"] if record else []
         process = subprocess.Popen(
             command,
             cwd=_ROOT,

@@ -17,11 +17,10 @@ from tests.support.qdrant.errors import (
     unknown_variant,
 )
 from tests.support.qdrant.filters import read_filter, without
-from tests.support.qdrant.formulas import read_formula
 from tests.support.qdrant.vectors import asks_for_inference, average, is_id, read_id, read_vector
 
 Json = dict[str, Any]
-Lookup = Callable[[Any, str, Json | None], Any]  # id, vector name, lookup_from -> stored vector
+Lookup = Callable[[Any, str], Any]  # id, vector name -> stored vector
 
 DEFAULT_LIMIT = 10
 _RRF_K = 2
@@ -31,7 +30,6 @@ _STRATEGIES = {
     "sum_scores": edge.Query.RecommendSumScores,
 }
 _FUSIONS = {"rrf": edge.Fusion.Rrf(_RRF_K), "dbsf": edge.Fusion.Dbsf()}
-_SAMPLES = {"random": edge.Sample.Random}
 _DIRECTIONS = {"asc": edge.Direction.Asc, "desc": edge.Direction.Desc}
 
 
@@ -48,8 +46,6 @@ class Level:
     using: str
     limit: int
     lookup: Lookup
-    lookup_from: Json | None
-    is_own: Callable[[Json | None], bool]
     check: Callable[[str, Any], None]
     mentioned: list[Any] = field(default_factory=list)
 
@@ -57,9 +53,8 @@ class Level:
         """A vector as given, or the stored one of the point that is named."""
         if is_id(value):
             point_id = read_id(value)
-            vector = self.lookup(point_id, self.using, self.lookup_from)
-            if self.is_own(self.lookup_from):
-                self.mentioned.append(point_id)
+            vector = self.lookup(point_id, self.using)
+            self.mentioned.append(point_id)
         else:
             vector = read_vector(value)
         self.check(self.using, vector)
@@ -143,10 +138,6 @@ def _rrf(data: Json, _level: Level) -> Any:
     return edge.Fusion.Rrf(_RRF_K if k is None else k, data["rrf"].get("weights"))
 
 
-def _sample(data: Json, _level: Level) -> Any:
-    return _choose(_SAMPLES, data["sample"])
-
-
 def _feedback(data: Json, level: Level) -> Any:
     given = data["relevance_feedback"]
     target = level.vector(given["target"])
@@ -160,18 +151,21 @@ def _feedback(data: Json, level: Level) -> Any:
     return edge.Query.FeedbackNaive(query, level.using)
 
 
-def _text(data: Json, level: Level) -> Any:
-    """BM25 over a payload field: here, and only here, `using` names a field."""
-    given = data["text"]
-    if not level.using:
-        raise bad_request("A text query needs `using` to name the payload field to search")
-    if isinstance(given, str):
-        return edge.TextQuery(level.using, given)
-    bm25 = (given.get("scoring") or {}).get("bm25")
-    params = bm25 and edge.Bm25Params(bm25.get("k"), bm25.get("b"))
-    return edge.TextQuery(level.using, given["query"], params)
+def _formula(data: Json, _level: Level) -> edge.Formula:
+    return edge.Formula(_expression(data["formula"]), data.get("defaults") or {})
 
 
+def _expression(data: Any) -> edge.Expression:
+    """A number, a variable, or a sum or product of expressions."""
+    if isinstance(data, (int, float)):
+        return edge.Expression.Constant(float(data))
+    if isinstance(data, str):
+        return edge.Expression.Variable(data)
+    ((name, parts),) = data.items()
+    return _EXPRESSIONS[name]([_expression(one) for one in parts])
+
+
+_EXPRESSIONS = {"sum": edge.Expression.Sum, "mult": edge.Expression.Mult}
 # In the order in which the server tries them (QueryInterface is untagged: first match wins).
 _VARIANTS: dict[str, Callable[[Json, Level], Any]] = {
     "nearest": _nearest,
@@ -181,33 +175,15 @@ _VARIANTS: dict[str, Callable[[Json, Level], Any]] = {
     "order_by": lambda data, _level: read_order(data["order_by"]),
     "fusion": _fusion,
     "rrf": _rrf,
-    "formula": lambda data, _level: read_formula(data),
-    "sample": _sample,
+    "formula": _formula,
     "relevance_feedback": _feedback,
-    "text": _text,
 }
 
 
 def read_params(data: Json | None) -> edge.SearchParams | None:
     if not data:
         return None
-    quantization, acorn, idf = data.get("quantization"), data.get("acorn"), data.get("idf")
-    return edge.SearchParams(
-        hnsw_ef=data.get("hnsw_ef"),
-        exact=bool(data.get("exact")),
-        quantization=quantization and _quantization(quantization),
-        indexed_only=bool(data.get("indexed_only")),
-        acorn=acorn
-        and edge.AcornSearchParams(bool(acorn.get("enable")), acorn.get("max_selectivity")),
-        idf=idf
-        and edge.IdfParams(None if isinstance(idf, str) else read_filter(idf.get("corpus"))),
-    )
-
-
-def _quantization(data: Json) -> edge.QuantizationSearchParams:
-    return edge.QuantizationSearchParams(
-        bool(data.get("ignore")), data.get("rescore"), data.get("oversampling")
-    )
+    return edge.SearchParams(exact=bool(data.get("exact")))
 
 
 def read_payload_selector(data: Any, default: bool) -> Any:

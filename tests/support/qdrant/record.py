@@ -9,29 +9,26 @@ _KEPT = 1000
 
 
 class Recorder:
-    """Keeps the last requests of one server; keeps nothing unless told to."""
+    """Keeps the last requests of one server."""
 
-    def __init__(self, *, on: bool) -> None:
-        self.on = on
+    def __init__(self) -> None:
         self._kept: deque[dict[str, Any]] = deque(maxlen=_KEPT)
 
     def keep(
         self, protocol: str, method: str, path: str, headers: Iterable[Any], body: bytes
     ) -> None:
-        if not self.on:
-            return
         self._kept.append(
             {
                 "protocol": protocol,
                 "method": method,
                 "path": path,
                 "headers": [[_text(name), _text(value)] for name, value in headers],
-                "body": b64encode(body).decode(),
+                "body": body,
             }
         )
 
     def requests(self) -> list[dict[str, Any]]:
-        return list(self._kept)
+        return [{**one, "body": b64encode(one["body"]).decode()} for one in self._kept]
 
     def clear(self) -> None:
         self._kept.clear()

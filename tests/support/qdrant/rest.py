@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tests.support.qdrant.access import refusal
-from tests.support.qdrant.errors import WireError, bad_format, from_engine
+from tests.support.qdrant.errors import WireError, bad_format, from_engine, refuse_lacking
 from tests.support.qdrant.record import Recorder
 from tests.support.qdrant.registry import Registry
 from tests.support.qdrant.routes import Call, Handler, find_route
@@ -90,9 +90,11 @@ def _parse(body: bytes) -> Any:
     if not body:
         return None
     try:
-        return orjson.loads(body)
+        data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise bad_format(error) from error
+    refuse_lacking(data)
+    return data
 
 
 def _health(name: str) -> Response:

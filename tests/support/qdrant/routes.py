@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tests.support.qdrant import grouping, legacy, updates
+from tests.support.qdrant import legacy, updates
 from tests.support.qdrant.collection import Collection
 from tests.support.qdrant.errors import WireError, bad_format, bad_request, not_found
+from tests.support.qdrant.grouping import query_groups
 from tests.support.qdrant.registry import Registry
 
 Json = dict[str, Any]
@@ -52,22 +53,7 @@ def _apply_batch(call: Call) -> list[Json]:
 
 
 def _create_index(call: Call) -> Json:
-    updates.create_index(call.collection, call.body["field_name"], call.body.get("field_schema"))
-    return _update_result(call)
-
-
-def _delete_index(call: Call) -> Json:
-    updates.delete_index(call.collection, call.names[1])
-    return _update_result(call)
-
-
-def _create_vector(call: Call) -> Json:
-    updates.create_vector(call.collection, call.names[1], call.body)
-    return _update_result(call)
-
-
-def _delete_vector(call: Call) -> Json:
-    updates.delete_vector(call.collection, call.names[1])
+    updates.create_index(call.collection, call.body["field_name"], call.body["field_schema"])
     return _update_result(call)
 
 
@@ -77,11 +63,6 @@ def _list_collections(call: Call) -> Json:
 
 def _create_collection(call: Call) -> bool:
     call.registry.create(call.names[0], call.body)
-    return True
-
-
-def _update_collection(call: Call) -> bool:
-    call.collection.reconfigure(call.body)
     return True
 
 
@@ -109,26 +90,18 @@ def _query_batch(call: Call) -> list[Json]:
     return [{"points": collection.query(one)} for one in call.body["searches"]]
 
 
-def _legacy(answer: Callable[[Collection, str, Json], Any], verb: str, call: Call) -> Any:
-    return answer(call.collection, verb, call.body)
-
-
 C, P = "collections/{}", "collections/{}/points"
 
 ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "collections"): _list_collections,
     ("GET", C): lambda call: call.collection.info(),
     ("PUT", C): _create_collection,
-    ("PATCH", C): _update_collection,
     ("DELETE", C): lambda call: call.registry.delete(call.names[0]),
     ("GET", f"{C}/exists"): lambda call: {"exists": call.registry.exists(call.names[0])},
     ("POST", "collections/aliases"): _change_aliases,
     ("GET", "aliases"): lambda call: call.registry.list_aliases(),
     ("GET", f"{C}/aliases"): lambda call: call.registry.list_aliases(call.names[0]),
     ("PUT", f"{C}/index"): _create_index,
-    ("DELETE", f"{C}/index/{{}}"): _delete_index,
-    ("PUT", f"{C}/vectors/{{}}"): _create_vector,
-    ("DELETE", f"{C}/vectors/{{}}"): _delete_vector,
     ("POST", f"{C}/facet"): lambda call: call.collection.facet(call.body),
     ("PUT", P): partial(_apply, "upsert"),
     ("POST", P): lambda call: call.collection.retrieve(call.body),
@@ -138,29 +111,30 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("PUT", f"{P}/vectors"): partial(_apply, "update_vectors"),
     ("POST", f"{P}/vectors/delete"): partial(_apply, "delete_vectors"),
     ("POST", f"{P}/payload"): partial(_apply, "set_payload"),
-    ("PUT", f"{P}/payload"): partial(_apply, "overwrite_payload"),
     ("POST", f"{P}/payload/delete"): partial(_apply, "delete_payload"),
-    ("POST", f"{P}/payload/clear"): partial(_apply, "clear_payload"),
     ("POST", f"{P}/scroll"): lambda call: call.collection.scroll(call.body),
     ("POST", f"{P}/count"): lambda call: call.collection.count(call.body),
     ("POST", f"{P}/query"): lambda call: {"points": call.collection.query(call.body)},
     ("POST", f"{P}/query/batch"): _query_batch,
-    ("POST", f"{P}/query/groups"): lambda call: grouping.query_groups(call.collection, call.body),
-    ("POST", f"{P}/search/matrix/pairs"): lambda call: grouping.matrix_pairs(
-        call.collection, call.body
-    ),
-    ("POST", f"{P}/search/matrix/offsets"): lambda call: grouping.matrix_offsets(
-        call.collection, call.body
-    ),
-    ("POST", f"{P}/search"): partial(_legacy, legacy.answer, "search"),
-    ("POST", f"{P}/search/batch"): partial(_legacy, legacy.answer_batch, "search"),
-    ("POST", f"{P}/search/groups"): partial(_legacy, legacy.answer_groups, "search"),
-    ("POST", f"{P}/recommend"): partial(_legacy, legacy.answer, "recommend"),
-    ("POST", f"{P}/recommend/batch"): partial(_legacy, legacy.answer_batch, "recommend"),
-    ("POST", f"{P}/recommend/groups"): partial(_legacy, legacy.answer_groups, "recommend"),
-    ("POST", f"{P}/discover"): partial(_legacy, legacy.answer, "discover"),
-    ("POST", f"{P}/discover/batch"): partial(_legacy, legacy.answer_batch, "discover"),
+    ("POST", f"{P}/query/groups"): lambda call: query_groups(call.collection, call.body),
 }
+
+
+def _add_legacy(verb: str) -> None:
+    """Add an endpoint older than `points/query`, with its batch and its groups."""
+    read = legacy.VERBS[verb]
+    ROUTES["POST", f"{P}/{verb}"] = lambda call: call.collection.query(read(call.body))
+    ROUTES["POST", f"{P}/{verb}/batch"] = lambda call: [
+        call.collection.query(read(one)) for one in call.body["searches"]
+    ]
+    if verb != "discover":
+        ROUTES["POST", f"{P}/{verb}/groups"] = lambda call: query_groups(
+            call.collection, read(call.body)
+        )
+
+
+for _verb in legacy.VERBS:
+    _add_legacy(_verb)
 
 
 def _index() -> dict[tuple[str, int], list[tuple[list[str], Handler]]]:

@@ -8,13 +8,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from qdrant_client import grpc as messages
 from qdrant_client.grpc import collections_service_pb2, points_service_pb2, qdrant_pb2
 
-from tests.support.qdrant import grouping, legacy, rpc_read, rpc_write, updates
+from tests.support.qdrant import legacy, rpc_read, rpc_write, updates
 from tests.support.qdrant.access import refusal
 from tests.support.qdrant.collection import Collection
 from tests.support.qdrant.errors import WireError, from_engine
+from tests.support.qdrant.grouping import query_groups
 from tests.support.qdrant.record import Recorder
 from tests.support.qdrant.registry import Registry
 from tests.support.qdrant.rest import TITLE, VERSION
@@ -33,6 +33,7 @@ _CODES = {
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
     500: grpc.StatusCode.INTERNAL,
+    501: grpc.StatusCode.UNIMPLEMENTED,
 }
 
 
@@ -42,135 +43,53 @@ def _updated(collection: Collection, message: Any) -> Fields:
         "operation_id": collection.operations,
         "status": "completed" if waits else "acknowledged",
     }
-    return {"result": rpc_write.update_result(result)}
+    return rpc_write.update_result(result)
 
 
 def _write(operation: str, registry: Registry, message: Any) -> Fields:
     collection = registry.find(message.collection_name)
-    data = rpc_read.read_write(message)
-    if operation.endswith("_payload"):
-        data.setdefault("payload", {})
-    updates.apply(collection, operation, data)
+    updates.apply(collection, operation, rpc_read.read_write(message))
     return _updated(collection, message)
-
-
-def _update_batch(registry: Registry, message: Any) -> Fields:
-    collection = registry.find(message.collection_name)
-    operations = [rpc_read.read_operation(one) for one in message.operations]
-    updates.apply_batch(collection, {"operations": operations})
-    return {"result": [_updated(collection, message)["result"]] * len(operations)}
 
 
 def _create_index(registry: Registry, message: Any) -> Fields:
     collection = registry.find(message.collection_name)
-    updates.create_index(collection, message.field_name, rpc_read.read_index(message))
+    updates.create_index(collection, message.field_name, rpc_read.index_type(message))
     return _updated(collection, message)
 
 
-def _delete_index(registry: Registry, message: Any) -> Fields:
-    collection = registry.find(message.collection_name)
-    updates.delete_index(collection, message.field_name)
-    return _updated(collection, message)
+def _read(
+    answer: Callable[[Collection, Json], Any],
+    write: Callable[[Any], Fields],
+    read: Callable[[Any], Json] = rpc_read.read_message,
+) -> Handler:
+    """A call that changes nothing: its message as JSON, answered, and the answer as a message."""
+
+    def handle(registry: Registry, message: Any) -> Fields:
+        return write(answer(registry.find(message.collection_name), read(message)))
+
+    return handle
 
 
-def _create_vector(registry: Registry, message: Any) -> Fields:
-    collection = registry.find(message.collection_name)
-    kind = "dense" if message.HasField("dense_config") else "sparse"
-    config = rpc_read.read_message(getattr(message, f"{kind}_config"))
-    updates.create_vector(collection, message.vector_name, {kind: config})
-    return _updated(collection, message)
+def _query_batch(collection: Collection, data: Json) -> list[list[Json]]:
+    return [collection.query(one) for one in data["query_points"]]
 
 
-def _delete_vector(registry: Registry, message: Any) -> Fields:
-    collection = registry.find(message.collection_name)
-    updates.delete_vector(collection, message.vector_name)
-    return _updated(collection, message)
+def _legacy(verb: str, read: Callable[[Any], Json]) -> dict[str, Handler]:
+    """A call older than Query, with its batch and its groups, as the query that it means."""
 
+    def read_one(message: Any) -> Json:
+        return legacy.VERBS[verb](read(message))
 
-def _read(registry: Registry, message: Any) -> tuple[Collection, Json]:
-    return registry.find(message.collection_name), rpc_read.read_message(message)
+    def read_batch(message: Any) -> Json:
+        return {"query_points": [read_one(one) for one in getattr(message, f"{verb}_points")]}
 
-
-def _query(registry: Registry, message: Any) -> Fields:
-    collection, data = _read(registry, message)
-    return {"result": rpc_write.scored(collection.query(data))}
-
-
-def _query_batch(registry: Registry, message: Any) -> Fields:
-    collection, data = _read(registry, message)
-    results = [collection.query(one) for one in data.get("query_points", [])]
-    return {"result": rpc_write.batch(results)}
-
-
-def _query_groups(registry: Registry, message: Any) -> Fields:
-    return {"result": rpc_write.groups(grouping.query_groups(*_read(registry, message)))}
-
-
-_LEGACY_READERS = {
-    "search": rpc_read.read_search,
-    "recommend": rpc_read.read_recommend,
-    "discover": rpc_read.read_message,
-}
-
-
-def _legacy(verb: str, registry: Registry, message: Any) -> Fields:
-    collection = registry.find(message.collection_name)
-    points = legacy.answer(collection, verb, _LEGACY_READERS[verb](message))
-    return {"result": rpc_write.scored(points)}
-
-
-def _legacy_batch(verb: str, registry: Registry, message: Any) -> Fields:
-    collection = registry.find(message.collection_name)
-    requests = [_LEGACY_READERS[verb](one) for one in getattr(message, f"{verb}_points")]
-    results = legacy.answer_batch(collection, verb, {"searches": requests})
-    return {"result": rpc_write.batch(results)}
-
-
-def _legacy_groups(verb: str, registry: Registry, message: Any) -> Fields:
-    collection = registry.find(message.collection_name)
-    data = legacy.answer_groups(collection, verb, _LEGACY_READERS[verb](message))
-    return {"result": rpc_write.groups(data)}
-
-
-def _get_points(registry: Registry, message: Any) -> Fields:
-    collection, data = _read(registry, message)
-    return {"result": rpc_write.retrieved(collection.retrieve({"ids": [], **data}))}
-
-
-def _scroll(registry: Registry, message: Any) -> Fields:
-    collection, data = _read(registry, message)
-    page = collection.scroll(data)
+    name = verb.capitalize()
     return {
-        "result": rpc_write.retrieved(page["points"]),
-        "next_page_offset": rpc_write.point_id(page["next_page_offset"]),
+        name: _read(Collection.query, rpc_write.scored, read_one),
+        f"{name}Batch": _read(_query_batch, rpc_write.batch, read_batch),
+        f"{name}Groups": _read(query_groups, rpc_write.groups, read_one),
     }
-
-
-def _count(registry: Registry, message: Any) -> Fields:
-    collection, data = _read(registry, message)
-    return {"result": messages.CountResult(**collection.count(data))}
-
-
-def _facet(registry: Registry, message: Any) -> Fields:
-    collection, data = _read(registry, message)
-    return {"hits": rpc_write.facet_hits(collection.facet(data))}
-
-
-def _pairs(registry: Registry, message: Any) -> Fields:
-    return {"result": rpc_write.matrix_pairs(grouping.matrix_pairs(*_read(registry, message)))}
-
-
-def _offsets(registry: Registry, message: Any) -> Fields:
-    return {"result": rpc_write.matrix_offsets(grouping.matrix_offsets(*_read(registry, message)))}
-
-
-def _get_collection(registry: Registry, message: Any) -> Fields:
-    return {"result": rpc_write.collection_info(registry.find(message.collection_name).info())}
-
-
-def _list_collections(registry: Registry, _message: Any) -> Fields:
-    described = [messages.CollectionDescription(name=name) for name in registry.collections]
-    return {"collections": described}
 
 
 def _create_collection(registry: Registry, message: Any) -> Fields:
@@ -178,84 +97,50 @@ def _create_collection(registry: Registry, message: Any) -> Fields:
     return {"result": True}
 
 
-def _update_collection(registry: Registry, message: Any) -> Fields:
-    registry.find(message.collection_name).reconfigure(rpc_read.read_config(message))
-    return {"result": True}
-
-
-def _delete_collection(registry: Registry, message: Any) -> Fields:
-    return {"result": registry.delete(message.collection_name)}
-
-
-def _exists(registry: Registry, message: Any) -> Fields:
-    exists = registry.exists(message.collection_name)
-    return {"result": messages.CollectionExists(exists=exists)}
-
-
 def _update_aliases(registry: Registry, message: Any) -> Fields:
-    registry.change_aliases(rpc_read.read_message(message).get("actions", []))
+    registry.change_aliases(rpc_read.read_message(message)["actions"])
     return {"result": True}
-
-
-def _list_aliases(registry: Registry, _message: Any) -> Fields:
-    return {"aliases": rpc_write.aliases(registry.list_aliases())}
-
-
-def _collection_aliases(registry: Registry, message: Any) -> Fields:
-    return {"aliases": rpc_write.aliases(registry.list_aliases(message.collection_name))}
-
-
-def _health(_registry: Registry, _message: Any) -> Fields:
-    return {"title": TITLE, "version": VERSION, "commit": "0" * 40}
 
 
 _POINTS: dict[str, Handler] = {
     "Upsert": partial(_write, "upsert"),
     "Delete": partial(_write, "delete"),
     "UpdateVectors": partial(_write, "update_vectors"),
-    "DeleteVectors": partial(_write, "delete_vectors"),
     "SetPayload": partial(_write, "set_payload"),
-    "OverwritePayload": partial(_write, "overwrite_payload"),
-    "DeletePayload": partial(_write, "delete_payload"),
-    "ClearPayload": partial(_write, "clear_payload"),
-    "UpdateBatch": _update_batch,
     "CreateFieldIndex": _create_index,
-    "DeleteFieldIndex": _delete_index,
-    "CreateVectorName": _create_vector,
-    "DeleteVectorName": _delete_vector,
-    "Get": _get_points,
-    "Scroll": _scroll,
-    "Count": _count,
-    "Facet": _facet,
-    "Query": _query,
-    "QueryBatch": _query_batch,
-    "QueryGroups": _query_groups,
-    "SearchMatrixPairs": _pairs,
-    "SearchMatrixOffsets": _offsets,
-    "Search": partial(_legacy, "search"),
-    "SearchBatch": partial(_legacy_batch, "search"),
-    "SearchGroups": partial(_legacy_groups, "search"),
-    "Recommend": partial(_legacy, "recommend"),
-    "RecommendBatch": partial(_legacy_batch, "recommend"),
-    "RecommendGroups": partial(_legacy_groups, "recommend"),
-    "Discover": partial(_legacy, "discover"),
-    "DiscoverBatch": partial(_legacy_batch, "discover"),
+    "Get": _read(Collection.retrieve, rpc_write.retrieved),
+    "Scroll": _read(Collection.scroll, rpc_write.page),
+    "Count": _read(Collection.count, rpc_write.count),
+    "Facet": _read(Collection.facet, rpc_write.facet_hits),
+    "Query": _read(Collection.query, rpc_write.scored),
+    "QueryBatch": _read(_query_batch, rpc_write.batch),
+    "QueryGroups": _read(query_groups, rpc_write.groups),
+    **_legacy("search", rpc_read.read_search),
+    **_legacy("recommend", rpc_read.read_recommend),
+    **_legacy("discover", rpc_read.read_message),
 }
+del _POINTS["DiscoverGroups"]  # which Qdrant has not
 _COLLECTIONS: dict[str, Handler] = {
-    "Get": _get_collection,
-    "List": _list_collections,
+    "Get": lambda registry, message: rpc_write.collection_info(
+        registry.find(message.collection_name).info()
+    ),
+    "List": lambda registry, _: rpc_write.collections(registry.collections),
     "Create": _create_collection,
-    "Update": _update_collection,
-    "Delete": _delete_collection,
-    "CollectionExists": _exists,
+    "Delete": lambda registry, message: {"result": registry.delete(message.collection_name)},
+    "CollectionExists": lambda registry, message: rpc_write.existence(
+        registry.exists(message.collection_name)
+    ),
     "UpdateAliases": _update_aliases,
-    "ListAliases": _list_aliases,
-    "ListCollectionAliases": _collection_aliases,
+    "ListAliases": lambda registry, _: rpc_write.aliases(registry.list_aliases()),
+    "ListCollectionAliases": lambda registry, message: rpc_write.aliases(
+        registry.list_aliases(message.collection_name)
+    ),
 }
-_SERVICES = (
+_HEALTH = {"title": TITLE, "version": VERSION, "commit": "0" * 40}
+_SERVICES: tuple[tuple[Any, dict[str, Handler]], ...] = (
     (points_service_pb2.DESCRIPTOR.services_by_name["Points"], _POINTS),
     (collections_service_pb2.DESCRIPTOR.services_by_name["Collections"], _COLLECTIONS),
-    (qdrant_pb2.DESCRIPTOR.services_by_name["Qdrant"], {"HealthCheck": _health}),
+    (qdrant_pb2.DESCRIPTOR.services_by_name["Qdrant"], {"HealthCheck": lambda *_: _HEALTH}),
 )
 _OPEN = "/qdrant.Qdrant/HealthCheck"
 

@@ -1,5 +1,6 @@
-"""The collections' answers -> gRPC messages, with qdrant-client's own converters."""
+"""The collections' answers -> fields of gRPC messages, with qdrant-client's own converters."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -36,68 +37,72 @@ def _parts(point: Json) -> Json:
     return parts
 
 
-def scored(points: list[Json]) -> list[messages.ScoredPoint]:
+def _scored(points: list[Json]) -> list[messages.ScoredPoint]:
     return [
         messages.ScoredPoint(score=point["score"], version=point["version"], **_parts(point))
         for point in points
     ]
 
 
-def retrieved(points: list[Json]) -> list[messages.RetrievedPoint]:
+def _retrieved(points: list[Json]) -> list[messages.RetrievedPoint]:
     return [messages.RetrievedPoint(**_parts(point)) for point in points]
 
 
-def batch(results: list[list[Json]]) -> list[messages.BatchResult]:
-    return [messages.BatchResult(result=scored(points)) for points in results]
+def scored(points: list[Json]) -> Json:
+    return {"result": _scored(points)}
 
 
-def groups(data: Json) -> messages.GroupsResult:
-    return messages.GroupsResult(
-        groups=[
-            messages.PointGroup(
-                id=RestToGrpc.convert_group_id(group["id"]),
-                hits=scored(group["hits"]),
-                lookup=retrieved([group["lookup"]])[0] if "lookup" in group else None,
-            )
-            for group in data["groups"]
-        ]
-    )
+def retrieved(points: list[Json]) -> Json:
+    return {"result": _retrieved(points)}
 
 
-def update_result(data: Json) -> messages.UpdateResult:
-    return RestToGrpc.convert_update_result(rest.UpdateResult(**data))
+def page(data: Json) -> Json:
+    following = data["next_page_offset"]
+    offset = None if following is None else RestToGrpc.convert_extended_point_id(following)
+    return {"result": _retrieved(data["points"]), "next_page_offset": offset}
 
 
-def collection_info(data: Json) -> messages.CollectionInfo:
-    return RestToGrpc.convert_collection_info(rest.CollectionInfo(**data))
+def batch(results: list[list[Json]]) -> Json:
+    return {"result": [messages.BatchResult(result=_scored(points)) for points in results]}
 
 
-def point_id(value: Any) -> messages.PointId | None:
-    return None if value is None else RestToGrpc.convert_extended_point_id(value)
-
-
-def facet_hits(data: Json) -> list[messages.FacetHit]:
-    return [
-        messages.FacetHit(
-            value=RestToGrpc.convert_facet_value(hit["value"]),
-            count=hit["count"],
+def groups(data: Json) -> Json:
+    made = [
+        messages.PointGroup(
+            id=RestToGrpc.convert_group_id(group["id"]), hits=_scored(group["hits"])
         )
+        for group in data["groups"]
+    ]
+    return {"result": messages.GroupsResult(groups=made)}
+
+
+def count(data: Json) -> Json:
+    return {"result": messages.CountResult(**data)}
+
+
+def facet_hits(data: Json) -> Json:
+    hits = [
+        messages.FacetHit(value=RestToGrpc.convert_facet_value(hit["value"]), count=hit["count"])
         for hit in data["hits"]
     ]
+    return {"hits": hits}
 
 
-def aliases(data: Json) -> list[messages.AliasDescription]:
-    return [messages.AliasDescription(**one) for one in data["aliases"]]
+def update_result(data: Json) -> Json:
+    return {"result": RestToGrpc.convert_update_result(rest.UpdateResult(**data))}
 
 
-def matrix_pairs(data: Json) -> messages.SearchMatrixPairs:
-    pairs = [
-        messages.SearchMatrixPair(a=point_id(pair["a"]), b=point_id(pair["b"]), score=pair["score"])
-        for pair in data["pairs"]
-    ]
-    return messages.SearchMatrixPairs(pairs=pairs)
+def collection_info(data: Json) -> Json:
+    return {"result": RestToGrpc.convert_collection_info(rest.CollectionInfo(**data))}
 
 
-def matrix_offsets(data: Json) -> messages.SearchMatrixOffsets:
-    ids = [point_id(one) for one in data["ids"]]
-    return messages.SearchMatrixOffsets(**{**data, "ids": ids})
+def collections(names: Iterable[str]) -> Json:
+    return {"collections": [messages.CollectionDescription(name=name) for name in names]}
+
+
+def existence(exists: bool) -> Json:
+    return {"result": messages.CollectionExists(exists=exists)}
+
+
+def aliases(data: Json) -> Json:
+    return {"aliases": [messages.AliasDescription(**one) for one in data["aliases"]]}

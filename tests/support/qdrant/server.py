@@ -10,7 +10,6 @@ import json
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def _listen(port: int) -> socket.socket:
 
 
 async def _serve(arguments: argparse.Namespace, registry: Registry) -> None:
-    recorder = Recorder(on=arguments.record)
+    recorder = Recorder()
     app = RestApp(registry, recorder, arguments.api_key)
     config = uvicorn.Config(
         app,
@@ -81,16 +80,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rest-port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--grpc-port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--api-key", help="the key that every request must then carry")
-    parser.add_argument("--path", type=Path, help="where collections are kept; else nowhere")
-    parser.add_argument("--record", action="store_true", help="keep requests for /_test/requests")
+    parser.add_argument("--path", type=Path, required=True, help="an empty folder")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = _parse(argv)
     with contextlib.ExitStack() as stack:
-        folder = arguments.path or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        registry = Registry(folder)
+        registry = Registry(arguments.path)
         stack.callback(registry.close)
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(_serve(arguments, registry))

@@ -53,12 +53,7 @@ def read_vector(value: Any) -> Any:
 
 
 def _sparse(value: Json) -> edge.SparseVector:
-    indices, values = value["indices"], value["values"]
-    if len(indices) != len(values):
-        raise bad_format("must be the same length as values")
-    if len(set(indices)) != len(indices):
-        raise bad_format("must be unique")
-    return edge.SparseVector(indices, values)
+    return edge.SparseVector(value["indices"], value["values"])
 
 
 def read_vectors(value: Any) -> Any:
@@ -79,11 +74,6 @@ def write_vectors(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: write_vector(one) for name, one in value.items()}
     return write_vector(value)
-
-
-def plain(value: Any) -> Any:
-    """A stored vector as a query: lists of floats, or a sparse vector."""
-    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 class Space:
@@ -131,22 +121,7 @@ def average(positive: list[Any], negative: list[Any]) -> Any:
     """
     if not positive:
         raise bad_request("At least one positive vector ID required with this strategy")
-    if isinstance(positive[0], edge.SparseVector):
-        return _average_sparse(positive, negative)
-    if isinstance(positive[0][0], list):
-        rows = [row for vector in positive for row in vector]
-        return rows + [[-value for value in row] for vector in negative for row in vector]
     centre = np.asarray(positive, np.float32).mean(axis=0)
     if negative:
         centre = centre + centre - np.asarray(negative, np.float32).mean(axis=0)
     return centre.tolist()
-
-
-def _average_sparse(positive: list[Any], negative: list[Any]) -> edge.SparseVector:
-    total: dict[int, float] = {}
-    shares = [(vector, (2 if negative else 1) / len(positive)) for vector in positive]
-    shares += [(vector, -1 / len(negative)) for vector in negative]
-    for vector, share in shares:
-        for index, value in zip(vector.indices, vector.values, strict=True):
-            total[index] = total.get(index, 0.0) + share * value
-    return edge.SparseVector(list(total), list(total.values()))

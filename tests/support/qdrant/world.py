@@ -102,6 +102,3 @@ INDEXES = {
     "date": models.PayloadSchemaType.DATETIME,
     "place": models.PayloadSchemaType.GEO,
 }
-TEXT_INDEX = {
-    "story": models.TextIndexParams(type=models.TextIndexType.TEXT, scoring=True),
-}
