@@ -310,22 +310,17 @@ def test_a_missing_collection_gives_one_clear_line(
         )
 
 
-@pytest.mark.parametrize("key", [None, "wrong"])
-def test_a_wrong_key_gives_one_clear_line(
-    dataset: Dataset, tmp_path: Path, key: str | None
-) -> None:
+def test_a_wrong_key_gives_one_clear_line(dataset: Dataset, tmp_path: Path) -> None:
     with running_server(api_key="right") as server:
-        client = connect(server)
-        fill(client, "docs")
-        client.close()
-        with pytest.raises(DataError, match=r"refuses the key \(401\); set QDRANT_API_KEY"):
-            embed_dataset(
-                dataset,
-                encoder(),
-                tmp_path / "emb",
-                documents=source(server, "docs"),
-                qdrant=QdrantAccess(key),
-            )
+        for key in (None, "wrong"):
+            with pytest.raises(DataError, match=r"refuses the key \(401\); set QDRANT_API_KEY"):
+                embed_dataset(
+                    dataset,
+                    encoder(),
+                    tmp_path / "emb",
+                    documents=source(server, "docs"),
+                    qdrant=QdrantAccess(key),
+                )
 
 
 @pytest.mark.parametrize(

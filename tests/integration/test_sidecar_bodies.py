@@ -14,7 +14,7 @@ from tests.support.raw_memory import GROWTH_KB, PeakMemory
 from tests.support.raw_place import QUERY_PATH, Place, assert_adapted, query_body, query_bytes
 from tests.support.raw_upstream import JSON_LINE, say
 
-LARGE_BYTES = 300 * 2**20
+LARGE_BYTES = 160 * 2**20
 _BLOCK = bytes(range(256)) * (BLOCK // 256)
 
 

@@ -13,7 +13,7 @@ from tests.support.raw_memory import GROWTH_KB, PeakMemory
 from tests.support.raw_place import UPLOAD_PATH, Place, query_bytes, running_place
 from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream
 
-LARGE_BYTES = 300 * 2**20
+LARGE_BYTES = 120 * 2**20
 HELD_BYTES = 32 * 2**20
 """Most that lies between a sender and a reader that has stopped: kernel buffers and ours."""
 _BLOCK = bytes(range(256)) * (BLOCK // 256)

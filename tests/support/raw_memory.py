@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.support.raw_place import Place
 
 GROWTH_KB = 40 * 1024
-"""Buffers of sockets and of the event loop; a large body kept whole would be eight times that."""
+"""Buffers of sockets and of the event loop; a large body kept whole would be three times that."""
 
 
 class PeakMemory:
