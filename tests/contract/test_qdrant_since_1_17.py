@@ -51,7 +51,7 @@ GET = Question("get_collection", {"collection_name": "docs"})
 
 @dataclass
 class World:
-    """The stand-in with one collection, and a sidecar with a route for it."""
+    """The stand-in with a collection and an alias, and a sidecar with a route for each."""
 
     server: Server
     sidecar: Sidecar
@@ -70,14 +70,17 @@ class World:
 def world(standin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("since")
     adapter = write_model(folder / "adapter.onnx")
+    write_model(folder / "migration.onnx", use="migration")
     config = folder / "sidecar.toml"
     config.write_text(
         f'[listen]\ngrpc = "127.0.0.1:0"\n[upstream]\nrest = "{standin.rest_url}"\n'
         f'grpc = "http://127.0.0.1:{standin.grpc_port}"\n'
+        '[policies]\nwrite_guard = "refuse"\n'
         '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
+        '[[route]]\ncollection = "moved"\nadapter = "migration.onnx"\n'
     )
     direct = QdrantClient(url=standin.rest_url)
-    fill(direct, "docs")
+    fill(direct, "docs", "moved")
     direct.close()
     with running_sidecar(config=config) as sidecar:
         yield World(standin, sidecar, adapter)
@@ -401,21 +404,12 @@ def test_8_headers_of_a_call_reach_qdrant_beside_the_mark(world: World) -> None:
     client.close()
 
 
-def test_8_a_write_is_watched_whatever_it_is_marked_with(world: World, tmp_path: Path) -> None:
-    (tmp_path / "adapter.onnx").write_bytes(b"")
-    model = write_model(tmp_path / "adapter.onnx", use="migration")
-    assert model.manifest.use == "migration"
-    config = tmp_path / "sidecar.toml"
-    config.write_text(
-        f'[upstream]\nrest = "{world.server.rest_url}"\n[policies]\nwrite_guard = "refuse"\n'
-        '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
-    )
-    with running_sidecar(config=config) as sidecar:
-        client = QdrantClient(url=sidecar.rest_url, check_compatibility=False)
-        point = models.PointStruct(id=1, vector={"": vector_of()})
-        with headers(OPT_OUT), pytest.raises(Exception, match="write_guard"):
-            client.upsert("docs", [point])
-        client.close()
+def test_8_a_write_is_watched_whatever_it_is_marked_with(world: World) -> None:
+    client = world.client()
+    point = models.PointStruct(id=1, vector={"": vector_of()})
+    with headers(OPT_OUT), pytest.raises(Exception, match="write_guard"):
+        client.upsert("moved", [point])
+    client.close()
 
 
 def test_8_a_client_without_a_port_can_be_adapted(world: World) -> None:

@@ -5,7 +5,7 @@ import json
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -156,20 +156,3 @@ def test_a_request_that_never_ends_is_given_up_after_the_limit(
         assert sidecar.process.wait(WAIT_S) == 0
         with pytest.raises(httpx.TransportError):
             answer.result(WAIT_S)
-
-
-def test_it_is_not_ready_while_qdrant_is_gone(free_port: Callable[[], int]) -> None:
-    with running_sidecar("--upstream-rest", f"http://127.0.0.1:{free_port()}") as sidecar:
-        assert ask("GET", f"{sidecar.rest_url}/collections").status_code == 502
-        assert ask("GET", f"{sidecar.admin_url}/ready").status_code == 503
-        assert ask("GET", f"{sidecar.admin_url}/health").status_code == 200
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    def find() -> int:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            return int(taken.getsockname()[1])
-
-    return find

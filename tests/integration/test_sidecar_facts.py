@@ -262,6 +262,8 @@ def test_a_qdrant_that_is_down_at_the_start_is_told_and_served_once_it_is_up(
         refused = search(raw, "docs", query())
         assert refused.status_code == 502
         assert f"127.0.0.1:{port}" in refused.json()["status"]["error"]
+        assert ask("GET", f"{sidecar.admin_url}/ready").status_code == 503
+        assert ask("GET", f"{sidecar.admin_url}/health").status_code == 200
         with running_server(rest_port=port) as server:
             direct = connect(server)
             fill(direct, "docs")
