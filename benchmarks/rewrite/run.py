@@ -33,7 +33,8 @@ from tests.property.test_rewrite_rest import POLICIES, RIGS, check_rest
 from tests.support.onnx_models import linear_adapter
 from tests.support.qdrant_requests import RequestWriter
 from trimtab import Policies, Routes
-from trimtab.routing.adapt_request import adapt_grpc, adapt_rest
+from trimtab.routing.adapt_grpc import adapt_grpc
+from trimtab.routing.adapt_rest import adapt_rest
 
 DIM, WARM_UP, ROUNDS = 384, 200, 3000
 FORMS = ("rest", "grpc", "models")

@@ -58,6 +58,15 @@ def test_sidecar_loads_nothing_heavy_and_no_training(statement: str) -> None:
     assert not loaded_by(statement) & (HEAVY | ONLY_WHEN_USED | {"trimtab_training", "msgspec"})
 
 
+def test_a_sidecar_without_grpc_leaves_the_packages_of_grpc_alone() -> None:
+    loaded = loaded_by(
+        "import trimtab.commands.serve, trimtab.server.process.run\n"
+        "import trimtab.server.process.supervisor, trimtab.server.process.worker"
+    )
+    assert "httptools" in loaded
+    assert not loaded & (HEAVY | {"qdrant_client", "grpc", "pydantic", "trimtab_training"})
+
+
 def test_frameworks_bring_no_torch_into_the_sidecar() -> None:
     loaded = loaded_by(
         "import sys; sys.modules['torch'] = None  # Haystack imports it where it is installed\n"

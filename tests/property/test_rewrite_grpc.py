@@ -36,7 +36,8 @@ from tests.support.qdrant_requests import (
 from trimtab.errors import RefusedError
 from trimtab.rewrite import Policies, Reason
 from trimtab.rewrite.qdrant_grpc import match_method
-from trimtab.routing.adapt_request import Outcome, adapt_grpc
+from trimtab.routing.adapt_grpc import adapt_grpc
+from trimtab.routing.outcome import Outcome
 
 REQUESTS = 200
 SOME = settings(max_examples=200, deadline=None)

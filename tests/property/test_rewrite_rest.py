@@ -32,7 +32,8 @@ from trimtab.errors import RefusedError
 from trimtab.model.adapter import Adapter
 from trimtab.model.onnx_file import ModelFile
 from trimtab.rewrite import Policies, Reason
-from trimtab.routing.adapt_request import Outcome, adapt_rest
+from trimtab.routing.adapt_rest import adapt_rest
+from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import Route, Routes
 
 GAP = 1e-5

@@ -15,7 +15,7 @@ from trimtab.faiss_collections.service import Collections
 from trimtab.model.adapter import Adapter
 from trimtab.model.onnx_file import naming_file, read_content, resolve_model_path
 from trimtab.rewrite.policies import Policies
-from trimtab.routing.adapt_request import is_write_guarded
+from trimtab.routing.outcome import is_write_guarded
 from trimtab.routing.routes import Route, Routes
 from trimtab.routing.schema_cache import CollectionRoutes, RouteBook, SchemaCache, check_routes
 from trimtab.settings import CollectionSettings, RouteSettings, Settings

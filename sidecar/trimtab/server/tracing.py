@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.rewrite.policies import Reason
-from trimtab.routing.adapt_request import Outcome
+from trimtab.routing.outcome import Outcome
 from trimtab.settings import TelemetrySettings
 from trimtab.upstream.http1 import Fields, field_of
 

@@ -15,7 +15,7 @@ from trimtab import metrics as t
 from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError, UpstreamError
 from trimtab.metrics import Histogram, Telemetry
 from trimtab.rewrite.policies import FEEDBACK_WARNING, Reason
-from trimtab.routing.adapt_request import Outcome
+from trimtab.routing.outcome import Outcome
 from trimtab.routing.schema_cache import CollectionRoutes, Finding, Question, SchemaCache
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector, read_datetime
 from trimtab.server.busy_poll import BusyPoll

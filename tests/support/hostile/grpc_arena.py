@@ -29,7 +29,7 @@ from tests.support.onnx_models import DIM_IN, DIM_OUT
 from tests.support.qdrant_requests import COLLECTION
 from trimtab.model.adapter import Adapter
 from trimtab.rewrite.policies import Policies
-from trimtab.routing.adapt_request import adapt_grpc
+from trimtab.routing.adapt_grpc import adapt_grpc
 from trimtab.routing.routes import MARK_HEADER, Route, Routes
 
 TAG = "x-tag"

@@ -23,7 +23,8 @@ from trimtab import metrics as t
 from trimtab.errors import ConfigError, MalformedError, NotServedError, SidecarError
 from trimtab.rewrite.policies import Reason, reason_of_mark
 from trimtab.rewrite.qdrant_grpc import GrpcMethod, read_message
-from trimtab.routing.adapt_request import Outcome, adapt_message
+from trimtab.routing.adapt_grpc import adapt_message
+from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.routing.schema_cache import CollectionRoutes, Question
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector

@@ -10,7 +10,8 @@ import orjson
 from trimtab.errors import ConfigError, MalformedError
 from trimtab.faiss_collections.replies import Reply
 from trimtab.rewrite.policies import Reason, reason_of_mark
-from trimtab.routing.adapt_request import Outcome, adapt_body
+from trimtab.routing.adapt_rest import adapt_body
+from trimtab.routing.outcome import Outcome
 from trimtab.routing.schema_cache import CollectionRoutes
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.dispatch import Plan, Way

@@ -6,7 +6,7 @@ from dataclasses import replace
 from trimtab import metrics as t
 from trimtab.errors import SidecarError
 from trimtab.rewrite.policies import Reason, reason_of_mark
-from trimtab.routing.adapt_request import Outcome
+from trimtab.routing.outcome import Outcome
 from trimtab.server.busy_poll import FOR_ANSWER, FOR_REQUEST
 from trimtab.server.dispatch import UNPLANNED, Plan
 from trimtab.server.request_head import MARK, RequestHead

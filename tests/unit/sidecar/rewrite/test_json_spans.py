@@ -20,7 +20,8 @@ from trimtab.rewrite.json_spans import (
     read_json,
     write_floats,
 )
-from trimtab.routing.adapt_request import Outcome, adapt_rest
+from trimtab.routing.adapt_rest import adapt_rest
+from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import Routes
 
 VECTOR = [0.5, -1.25, 3.0, 0.1, 2e-3, 1.0]

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.rewrite.policies import Reason
-from trimtab.routing.adapt_request import Outcome
+from trimtab.routing.outcome import Outcome
 from trimtab.server import tracing
 from trimtab.server.tracing import Tracer
 from trimtab.settings import TelemetrySettings

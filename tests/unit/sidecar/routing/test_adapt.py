@@ -13,7 +13,9 @@ from tests.support.onnx_models import linear_adapter, weight_of
 from trimtab.errors import RefusedError
 from trimtab.rewrite import Policies, Reason
 from trimtab.rewrite.qdrant_rest import match_endpoint
-from trimtab.routing.adapt_request import Outcome, adapt_grpc, adapt_rest
+from trimtab.routing.adapt_grpc import adapt_grpc
+from trimtab.routing.adapt_rest import adapt_rest
+from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import Route, Routes
 
 VECTOR = [0.5, -1.25, 3.0, 0.1, 2e-3, 1.0]
