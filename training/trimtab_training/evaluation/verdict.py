@@ -5,7 +5,6 @@ test split; whether an adapter is worth exporting at all was judged before, on h
 queries (``trimtab_training.fit.model_selection``).
 """
 
-import math
 from collections.abc import Iterator
 
 from trimtab_training.evaluation.per_query import HEADLINE
@@ -19,6 +18,7 @@ from trimtab_training.evaluation.record import (
     Verdict,
     Weight,
 )
+from trimtab_training.retrieval.significance import queries_for_error, round_up
 
 MATERIAL_LOSS = 0.005
 """A slice that loses more nDCG@10 than this is named even where chance could explain it; the same
@@ -105,11 +105,10 @@ def moved(metric: Metric | ComparedMetric, before: float, after: float) -> str:
 def could_tell(metric: Metric | ComparedMetric, gain: float, n_queries: int, most: int) -> str:
     """Say how many queries could tell a gain from none; nothing where that is out of reach."""
     low, high = metric.ci95
-    wanted = n_queries * ((high - low) / 2 / gain) ** 2 if gain > 0 else math.inf
-    if wanted > most:
+    half = (high - low) / 2
+    if gain <= 0 or n_queries * (half / gain) ** 2 > most:
         return ""
-    unit = 10 ** max(0, math.floor(math.log10(wanted)) - 1)
-    return f"; about {math.ceil(wanted / unit) * unit:,} could"
+    return f"; about {round_up(queries_for_error(n_queries, half, gain)):,} could"
 
 
 def signed(value: float) -> str:
