@@ -63,18 +63,9 @@ def test_stored_vectors_are_copied_and_queries_embedded(server: Server, place: P
     )
 
 
-@pytest.mark.parametrize(
-    ("collection", "key", "message"),
-    [
-        ("docs?vector=text", "wrong", "refuses the key (401); set QDRANT_API_KEY"),
-        ("none?vector=text", "right", "has no collection or alias 'none'"),
-    ],
-)
-def test_what_goes_wrong_is_one_line(
-    server: Server, place: Path, collection: str, key: str | None, message: str
-) -> None:
-    done = embed(place, f"qdrant://{server.host}:{server.rest_port}/{collection}", key)
+def test_a_wrong_key_is_one_line(server: Server, place: Path) -> None:
+    done = embed(place, f"qdrant://{server.host}:{server.rest_port}/docs?vector=text", "wrong")
     assert done.returncode == 1
-    assert message in " ".join(done.stderr.split())
+    assert "refuses the key (401); set QDRANT_API_KEY" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert not (place / "emb").exists()
