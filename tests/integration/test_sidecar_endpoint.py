@@ -6,6 +6,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -156,8 +158,16 @@ def test_encoder_waits_as_long_as_it_is_told(endpoint: Endpoint, asked: str, wai
     assert endpoint.slept == [waited]
 
 
-def test_encoder_waits_its_own_time_where_a_date_is_named(endpoint: Endpoint) -> None:
-    endpoint.answers = [failure(429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), GOOD]
+def test_encoder_waits_until_a_date_but_not_for_hours(endpoint: Endpoint) -> None:
+    in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    endpoint.answers = [failure(429, Retry_After=in_an_hour), GOOD]
+    with endpoint.encoder() as encoder:
+        encoder(["a"])
+    assert endpoint.slept == [120.0]
+
+
+def test_encoder_waits_its_own_time_where_none_can_be_read(endpoint: Endpoint) -> None:
+    endpoint.answers = [failure(429, Retry_After="soon"), GOOD]
     with endpoint.encoder() as encoder:
         encoder(["a"])
     assert 0.25 <= endpoint.slept[0] <= 0.75

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -77,6 +77,7 @@ PAIRS = {
         elements=st.floats(-1e6, 1e6, width=32),
     )
 )
+@example(np.full((1, DIM), 2.2e-16, dtype=np.float32))  # shorter than what counts as a length
 def test_exported_model_equals_torch_on_any_input(
     key: tuple[str, bool, float, int], queries: np.ndarray
 ) -> None:

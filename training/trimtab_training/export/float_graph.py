@@ -112,7 +112,7 @@ def _composed(graph: Graph, adapter: ComposedAdapter, weights: Weights, query: s
 def _gate(graph: Graph, adapter: ComposedAdapter, weights: Weights, query: str) -> str:
     """Give the share of the change that is applied; the bounds are folded into the centroids."""
     threshold, width = weights["gate_bounds"]
-    unit = query if adapter.normalised else graph.normalise(query)
+    unit = graph.normalise(query)  # once more: a query shorter than 1e-12 is not of unit length yet
     n_centroids = adapter.n_centroids
     bias = np.full(n_centroids, -threshold / width, dtype=np.float32)
     near = graph.affine(unit, weights["gate_centroids"] / width, bias)
