@@ -3,6 +3,7 @@
 Needs onnxruntime and numpy, never torch.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trimtab.clients.faiss import AdaptedIndex
@@ -16,6 +17,7 @@ from trimtab.routing.routes import Route, Routes
 
 if TYPE_CHECKING:
     from trimtab.clients.qdrant import AdaptedQdrantClient, AsyncAdaptedQdrantClient
+    from trimtab.text.encoder import TextEncoder
 
 __all__ = [
     "AdaptedIndex",
@@ -31,15 +33,18 @@ __all__ = [
     "Route",
     "Routes",
     "SidecarError",
+    "TextEncoder",
 ]
 
-_QDRANT = {"AdaptedQdrantClient", "AsyncAdaptedQdrantClient"}
+_LATE = {
+    "AdaptedQdrantClient": "trimtab.clients.qdrant",  # qdrant_client alone takes 0.8 s
+    "AsyncAdaptedQdrantClient": "trimtab.clients.qdrant",
+    "TextEncoder": "trimtab.text.encoder",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the Qdrant clients only once they are used: qdrant_client alone takes 0.8 s."""
-    if name in _QDRANT:
-        from trimtab.clients import qdrant
-
-        return getattr(qdrant, name)
+    """Import what takes long only once it is used."""
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'trimtab' has no attribute {name!r}")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from trimtab.errors import ConfigError, DeadlineError, MissingExtraError, UnavailableError
 from trimtab.retries import PASSING_STATUS, retry_after_s
 
-TextEncoder = Callable[[Sequence[str]], ArrayLike]
+EmbedTexts = Callable[[Sequence[str]], ArrayLike]
 """Takes texts, gives one embedding a text: shape ``(n, dim)``."""
 
 

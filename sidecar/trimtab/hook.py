@@ -7,14 +7,14 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trimtab.encoders import TextEncoder
+from trimtab.encoders import EmbedTexts
 from trimtab.errors import ConfigError
 from trimtab.model.adapter import Adapter
 
 Query = str | Sequence[str] | ArrayLike
 
-AsyncTextEncoder = Callable[[Sequence[str]], Awaitable[ArrayLike]]
-"""A :data:`TextEncoder` that is awaited."""
+AsyncEmbedTexts = Callable[[Sequence[str]], Awaitable[ArrayLike]]
+"""An :data:`~trimtab.encoders.EmbedTexts` that is awaited."""
 
 
 class _Hook:
@@ -61,7 +61,7 @@ class QueryHook(_Hook):
         >>> index.search(hook("how do I cancel?")[None], 10)  # doctest: +SKIP
     """
 
-    def __init__(self, adapter: Adapter, *, encoder: TextEncoder | None = None) -> None:
+    def __init__(self, adapter: Adapter, *, encoder: EmbedTexts | None = None) -> None:
         """Join an adapter with the encoder of its queries.
 
         Args:
@@ -104,7 +104,7 @@ class AsyncQueryHook(_Hook):
     """
 
     def __init__(
-        self, adapter: Adapter, *, encoder: TextEncoder | AsyncTextEncoder | None = None
+        self, adapter: Adapter, *, encoder: EmbedTexts | AsyncEmbedTexts | None = None
     ) -> None:
         """Join an adapter with the encoder of its queries.
 

@@ -23,9 +23,10 @@ from tests.support.onnx_models import (
     weight_of,
 )
 from trimtab.errors import QueryError
-from trimtab.model import onnx_file as model_file
+from trimtab.model import graph_check
 from trimtab.model.adapter import Adapter
-from trimtab.model.onnx_file import ALLOWED_OPERATORS, MAX_IR_VERSION, MAX_OPSET, check_model
+from trimtab.model.graph_check import MAX_IR_VERSION, MAX_OPSET
+from trimtab.model.onnx_file import ALLOWED_OPERATORS, check_model
 from trimtab_training.adapters import LinearAdapter
 from trimtab_training.export.onnx_export import export_adapter
 
@@ -140,8 +141,8 @@ def test_limits_are_those_of_one_release_of_onnx() -> None:
         (onnx.StringStringEntryProto, "value", 2),
         (onnx.GraphProto, "node", 1),
         (onnx.GraphProto, "initializer", 5),
-        (onnx.GraphProto, "input", model_file._INPUT_FIELD),
-        (onnx.GraphProto, "output", model_file._OUTPUT_FIELD),
+        (onnx.GraphProto, "input", graph_check._INPUT_FIELD),
+        (onnx.GraphProto, "output", graph_check._OUTPUT_FIELD),
         (onnx.GraphProto, "sparse_initializer", 15),
         (onnx.NodeProto, "op_type", 4),
         (onnx.NodeProto, "attribute", 5),

@@ -3,32 +3,106 @@
 import hashlib
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
+from trimtab.errors import ModelError
 from trimtab.log import printable
-from trimtab.model.manifest import QueryRegion
+from trimtab.model.manifest import Manifest, QueryRegion
 from trimtab.model.onnx_file import ModelFile, read_model_file, resolve_model_path
+from trimtab.text.encoder_file import (
+    EncoderFile,
+    holds_encoder,
+    read_encoder_file,
+    resolve_encoder_path,
+)
 
 
 @click.command()
 @click.argument("model", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(model: str, as_json: bool) -> None:
-    """Check a MODEL file and show its manifest."""
-    path = resolve_model_path(model)
-    checked = read_model_file(path)
-    record = describe(checked)
+    """Check a MODEL file, an adapter's or an encoder's, and show its manifest."""
+    file = _find(Path(model))
+    if holds_encoder(file):
+        read = read_encoder_file(file)
+        _show(describe_encoder(read), _encoder_lines(file, read), as_json=as_json)
+    else:
+        checked = read_model_file(file)
+        _show(describe(checked), _adapter_lines(file, checked), as_json=as_json)
+
+
+def _find(path: Path) -> Path:
+    """Find the file that is meant by a folder: an adapter, or else an encoder."""
+    try:
+        return resolve_model_path(path)
+    except ModelError as error:
+        try:
+            return resolve_encoder_path(path)
+        except ModelError:
+            raise error from None
+
+
+def _show(record: dict[str, Any], lines: dict[str, str], *, as_json: bool) -> None:
+    """Print what is known, for machines or for people."""
     if as_json:
         text = json.dumps(record, indent=2, ensure_ascii=False)
         # Half a surrogate pair, which UTF-8 can't write, stays the escape that it was.
         click.echo(text.encode(errors="backslashreplace").decode())
         return
+    width = max(map(len, lines))
+    for label, value in lines.items():
+        click.echo(f"{printable(label):<{width}}  {printable(value)}")
+
+
+def _encoder_lines(path: Path, read: EncoderFile) -> dict[str, str]:
+    """Write what is known of an encoder."""
+    manifest, content = read.manifest, read.content
+    prefixes = f"queries {manifest.query_prefix!r}, documents {manifest.document_prefix!r}"
+    lines = {
+        "file": f"{path} ({len(content) / 1e6:.2f} MB)",
+        "name @ version": f"{manifest.name}@{_version(content)}",
+        "encoder": f"text -> {manifest.dim} dims, {manifest.pooling or 'unknown'} pooling"
+        + (", unit length" if manifest.normalised else ""),
+        "fingerprint": manifest.fingerprint or "none",
+        "reads": f"{manifest.max_tokens} tokens of a text",
+        "prefixes": prefixes,
+        "weights": manifest.precision + _loss(manifest.loss),
+    }
+    if read.adapter is not None:
+        behind = read.adapter
+        lines["adapter behind it"] = (
+            f"{behind.name}: {behind.kind}, {behind.dim_in} -> {behind.dim_out} dims, "
+            f"for {behind.use}, trained on queries of {behind.encoder.name}"
+        )
+    return {
+        **lines,
+        "ONNX": f"opset {read.graph.opset}, IR {read.graph.ir_version}, "
+        f"{len(read.graph.operators)} nodes: {', '.join(sorted(set(read.graph.operators)))}",
+        "made": manifest.created or "unknown",
+    }
+
+
+def _loss(loss: dict[str, Any]) -> str:
+    """Say what rounding was measured to cost, as far as the record has the layout known here."""
+    try:
+        text = f", 1 - cosine {loss['cosine_mean']:.1e} on average"
+        if "ndcg" in loss:
+            found = loss["ndcg"]
+            text += f", nDCG@10 {found['delta']:+.4f} on {found['dataset']}"
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return text
+
+
+def _adapter_lines(path: Path, checked: ModelFile) -> dict[str, str]:
+    """Write what is known of an adapter."""
     manifest = checked.manifest
     lines = {
         "file": f"{path} ({len(checked.content) / 1e6:.2f} MB)",
-        "name @ version": f"{manifest.name}@{record['version']}",
+        "name @ version": f"{manifest.name}@{_version(checked.content)}",
         "adapter": f"{manifest.kind}, {manifest.dim_in} -> {manifest.dim_out} dims, "
         f"for {manifest.use}",
         "output": ("unit length" if manifest.normalised else "any length")
@@ -41,10 +115,7 @@ def inspect(model: str, as_json: bool) -> None:
         "ONNX": f"opset {checked.opset}, IR {checked.ir_version}, {', '.join(checked.operators)}",
         "made": manifest.created or "unknown",
     }
-    lines |= _metric_lines(manifest.metrics)
-    width = max(map(len, lines))
-    for label, value in lines.items():
-        click.echo(f"{printable(label):<{width}}  {printable(value)}")
+    return lines | _metric_lines(manifest.metrics)
 
 
 def _region_line(region: QueryRegion | None) -> dict[str, str]:
@@ -82,18 +153,38 @@ def _metric_lines(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def describe(model: ModelFile) -> dict[str, Any]:
-    """Gather everything that is known about a checked model, for machines.
-
-    The centroids of the query region stay in the file: numbers by the thousand, of no use to read.
-    """
-    manifest = asdict(model.manifest)
-    if manifest["query_region"] is not None:
-        del manifest["query_region"]["centroids"]
+    """Gather everything that is known about a checked adapter, for machines."""
     return {
-        "version": hashlib.sha256(model.content).hexdigest()[:12],
+        "version": _version(model.content),
         "size_bytes": len(model.content),
         "opset": model.opset,
         "ir_version": model.ir_version,
         "operators": list(model.operators),
-        "manifest": manifest,
+        "manifest": _without_centroids(model.manifest),
     }
+
+
+def describe_encoder(read: EncoderFile) -> dict[str, Any]:
+    """Gather everything that is known about a checked encoder, for machines."""
+    return {
+        "version": _version(read.content),
+        "size_bytes": len(read.content),
+        "opset": read.graph.opset,
+        "ir_version": read.graph.ir_version,
+        "operators": sorted(set(read.graph.operators)),
+        "encoder": asdict(read.manifest),
+        "adapter": None if read.adapter is None else _without_centroids(read.adapter),
+    }
+
+
+def _without_centroids(manifest: Manifest) -> dict[str, Any]:
+    """Write a manifest; the centroids stay in the file: numbers by the thousand, of no use here."""
+    record = asdict(manifest)
+    if record["query_region"] is not None:
+        del record["query_region"]["centroids"]
+    return record
+
+
+def _version(content: bytes) -> str:
+    """Give a file's version."""
+    return hashlib.sha256(content).hexdigest()[:12]

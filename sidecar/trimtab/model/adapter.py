@@ -29,6 +29,7 @@ from trimtab.model.onnx_file import (
     resolve_model_path,
 )
 from trimtab.model.query_region import Region
+from trimtab.model.session import make_session, one_line
 from trimtab.vectors import as_floats, check_dim, check_finite
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ LARGEST_SQUARE = 1e18
 """Square length up to which a query is surely finite, and can be normalised in float32 even behind
 weights that make it 1e10 times as long."""
 
-_SILENT = 4  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 _PROBES = 3
 WATCH_INTERVAL_S = 5.0
 """Seconds between two looks at a model that is watched."""
@@ -74,7 +74,7 @@ class Adapter:
 
     def _prepare(self) -> None:
         """Make what belongs to one process."""
-        self._session = _make_session(self._content)  # which keeps these bytes, too
+        self._session = make_session(self._content)  # which keeps these bytes, too
         self._rows = threading.local()
 
     @classmethod
@@ -211,7 +211,7 @@ class Adapter:
             adapted = self._run(probe)
             single = np.concatenate([self._run(row[None]) for row in probe])
         except Exception as error:  # ONNX Runtime raises its own types, without a common base
-            raise IntegrityError(f"the model's graph can't be run: {_one_line(error)}") from error
+            raise IntegrityError(f"the model's graph can't be run: {one_line(error)}") from error
         if adapted.shape != (_PROBES, self.dim_out) or single.shape != adapted.shape:
             raise ManifestError(
                 f"the graph answers with shape {adapted.shape}, "
@@ -356,25 +356,3 @@ class _BoundRow:
         self._run(self._binding)
         adapted: NDArray[np.float32] = self._output_row.copy()
         return adapted
-
-
-def _make_session(content: bytes) -> Any:
-    """Make a session that uses one thread, never spins, and stays quiet."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _SILENT
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception as error:  # ONNX Runtime raises its own types, without a common base
-        raise IntegrityError(f"ONNX Runtime refuses the model: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    """Write another library's error on one line."""
-    return " ".join(str(error).split())

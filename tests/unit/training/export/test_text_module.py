@@ -1,0 +1,66 @@
+"""A sentence-transformers model taken apart gives what the library gives, however it pools."""
+
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.support.tiny_encoder import write_tiny_bert
+from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.errors import ExportError
+from trimtab_training.export.probe_texts import probe_texts
+from trimtab_training.export.text_module import POOLINGS, TextModule
+
+TEXTS = ["how do i cancel", "money", "", "where is the invoice of my plan, please"]
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_module_gives_what_the_library_gives(tmp_path: Path, pooling: str, dense: bool) -> None:
+    folder = write_tiny_bert(tmp_path, pooling=pooling, dense=dense, normalise=not dense)
+    encoder = LocalEncoder(folder)
+    module = TextModule(encoder.model).eval()
+    features = encoder.model.preprocess(TEXTS)
+    with torch.no_grad():
+        found = module(features["input_ids"], features["attention_mask"])
+    assert torch.abs(found - torch.from_numpy(encoder.encode(TEXTS))).max() < 1e-6
+    assert module.is_normalised is not dense
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (["Transformer"], "the model is Transformer; only"),
+        (["Transformer", "Pooling", "LayerNorm"], "Transformer \\+ Pooling \\+ LayerNorm; only"),
+        (["Router", "Pooling"], "Router \\+ Pooling; only"),
+        ([], "the model is empty"),
+    ],
+)
+def test_modules_that_are_not_known_are_named(kinds: list[str], told: str) -> None:
+    model = [type(kind, (), {})() for kind in kinds]
+    with pytest.raises(ExportError, match=told):
+        TextModule(model)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "told"),
+    [
+        (SimpleNamespace(pooling_mode="max", include_prompt=True), "pools by max; only one of"),
+        (SimpleNamespace(pooling_mode=("cls", "mean"), include_prompt=True), "cls \\+ mean"),
+        (SimpleNamespace(pooling_mode="mean", include_prompt=False), "prompt out of the pooling"),
+    ],
+)
+def test_poolings_that_are_not_known_are_named(pooling: SimpleNamespace, told: str) -> None:
+    Transformer = type("Transformer", (), {"auto_model": torch.nn.Identity()})
+    Pooling = type("Pooling", (SimpleNamespace,), {})
+    with pytest.raises(ExportError, match=told):
+        TextModule([Transformer(), Pooling(**vars(pooling))])
+
+
+def test_the_probes_are_of_every_length() -> None:
+    lengths = sorted({len(text.split()) for text in probe_texts(256)})
+    assert lengths[0] == 0
+    assert lengths[-1] > 256
+    assert all(after <= 2 * before + 1 for before, after in itertools.pairwise(lengths))

@@ -1,0 +1,261 @@
+"""Encoder to ONNX: one file with its tokenizer inside, proved on texts of every length."""
+
+import datetime
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from trimtab.errors import ModelError
+from trimtab.text.encoder import TextEncoder
+from trimtab.text.encoder_file import EMBEDDING_NAME, IDS_NAME, MASK_NAME
+from trimtab.text.encoder_manifest import ENCODER_KEY, TOKENIZER_KEY, EncoderManifest, Precision
+from trimtab_training.embeddings.encoders import LocalEncoder, with_prefix
+from trimtab_training.errors import ExportError
+from trimtab_training.export.probe_texts import probe_texts
+from trimtab_training.export.text_module import TextModule
+from trimtab_training.export.tracing import trace
+
+TOLERANCE = 1e-5
+"""Largest distance, as 1 - cosine, between sentence-transformers' embedding and the file's."""
+
+_PACKAGES = ("trimtab", "torch", "transformers", "sentence-transformers", "tokenizers", "onnx")
+
+
+@dataclass(frozen=True)
+class ExportedEncoder:
+    """An encoder's file, in memory.
+
+    Attributes:
+        content: Its bytes.
+        manifest: What it says.
+        worst: Largest distance from sentence-transformers' embeddings, as 1 - cosine.
+        mean: Their mean distance.
+        n_texts: Texts that were compared.
+    """
+
+    content: bytes
+    manifest: EncoderManifest
+    worst: float
+    mean: float
+    n_texts: int
+
+    def remember(self, **loss: Any) -> "ExportedEncoder":
+        """Write more of what the rounding costs into the file."""
+        manifest = replace(self.manifest, loss={**self.manifest.loss, **loss})
+        model = onnx.load_model_from_string(self.content)
+        (tokenizer,) = (each.value for each in model.metadata_props if each.key == TOKENIZER_KEY)
+        return replace(self, content=stamp_encoder(model, manifest, tokenizer), manifest=manifest)
+
+
+def export_encoder(
+    encoder: LocalEncoder, *, precision: Precision = "float32", texts: Sequence[str] = ()
+) -> ExportedEncoder:
+    """Build an encoder's file in memory, and prove that it gives what the encoder gives.
+
+    Args:
+        encoder: A sentence-transformers folder that is opened, on the CPU.
+        precision: ``int8`` rounds the weights of products, and of token embeddings, to 8 bits.
+        texts: The user's own texts, for the proof beside the built-in ones.
+
+    Returns:
+        The file, and how near it comes.
+
+    Raises:
+        ExportError: The model has a part that can't be exported, or the file's tokens or embeddings
+            differ from sentence-transformers': for ``float32`` by more than :data:`TOLERANCE`.
+    """
+    module = TextModule(encoder.model).eval()
+    tokenizer = _tokenizer_of(encoder)
+    probes = [*probe_texts(encoder.max_tokens or 0), *texts]
+    wanted = _reference(encoder, probes)
+    model = _trace(module)
+    if precision == "int8":
+        model = _quantise(model)
+    manifest = EncoderManifest(
+        name=encoder.name,
+        fingerprint=encoder.fingerprint,
+        dim=wanted.shape[1],
+        normalised=module.is_normalised,
+        max_tokens=encoder.max_tokens or 0,
+        query_prefix=encoder.query_prefix,
+        document_prefix=encoder.document_prefix,
+        lowercase=bool(getattr(encoder.model[0], "do_lower_case", False)),
+        pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
+        pooling=module.pooling,
+        precision=precision,
+        versions={package: version(package) for package in _PACKAGES},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    served = _load(stamp_encoder(model, manifest, tokenizer))
+    _compare_tokens(encoder, served, probes)
+    distances = _distances(wanted, _embed_alone_and_together(served, encoder, probes))
+    worst, mean = float(distances.max()), float(distances.mean())
+    if precision == "float32" and not worst <= TOLERANCE:
+        raise ExportError(
+            f"the file's embeddings are up to {worst:.1e} (1 - cosine) from those of "
+            f"sentence-transformers; at most {TOLERANCE:.0e} is allowed; nothing was written"
+        )
+    if precision == "int8":
+        manifest = replace(
+            manifest, loss={"cosine_worst": worst, "cosine_mean": mean, "n_texts": len(probes)}
+        )
+    return ExportedEncoder(
+        stamp_encoder(model, manifest, tokenizer), manifest, worst, mean, len(probes)
+    )
+
+
+def _tokenizer_of(encoder: LocalEncoder) -> str:
+    """Write the tokenizer as JSON, set to cut texts and to leave short ones as they are.
+
+    Raises:
+        ExportError: There is no such form of it, or nothing says where texts are cut.
+    """
+    tokenizer = encoder.model.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ExportError(
+            f"the tokenizer of {encoder.name} is written in Python alone; only one that the "
+            "tokenizers library can hold (a tokenizer.json) can be exported"
+        )
+    limit = encoder.max_tokens
+    if not limit or limit > 65_536:
+        raise ExportError(
+            f"{encoder.name} does not say how many tokens it reads (max_seq_length); say it: "
+            "--max-tokens 512"
+        )
+    from tokenizers import Tokenizer
+
+    copied = Tokenizer.from_str(backend.to_str())
+    copied.no_padding()
+    copied.enable_truncation(limit, direction=tokenizer.truncation_side)
+    text: str = copied.to_str()
+    return text
+
+
+def _trace(module: TextModule) -> onnx.ModelProto:
+    """Trace the module, with any number of texts and tokens."""
+    attention = module.transformer.config._attn_implementation
+    module.transformer.set_attn_implementation("eager")  # the plainest graph, and the fastest
+    ids = torch.ones((2, 7), dtype=torch.int64)
+    free = {0: torch.export.Dim("n"), 1: torch.export.Dim("tokens")}
+    try:
+        with torch.no_grad():
+            return trace(
+                module,
+                (ids, torch.ones_like(ids)),
+                ([IDS_NAME, MASK_NAME], [EMBEDDING_NAME]),
+                (free, free),
+                what="the encoder",
+            )
+    finally:
+        module.transformer.set_attn_implementation(attention)
+
+
+def _quantise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Round the weights of products and of token embeddings to 8 bits, by ONNX Runtime's own tool.
+
+    Products are rounded to 7 bits of the 8, column by column: processors without VNNI add two of
+    them up in 16 bits, which 8 could overflow.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        onnx.save_model(model, before)
+        logging.disable(logging.WARNING)  # it advises what a traced graph does not need
+        try:
+            quantize_dynamic(
+                before, after, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        rounded = onnx.load_model(after)
+    rounded.ir_version = model.ir_version
+    rounded.producer_name, rounded.producer_version = model.producer_name, model.producer_version
+    return rounded
+
+
+def stamp_encoder(model: onnx.ModelProto, manifest: EncoderManifest, tokenizer: str) -> bytes:
+    """Put manifest and tokenizer among the model's metadata, in place of any that stands there."""
+    del model.metadata_props[:]
+    for key, value in ((ENCODER_KEY, manifest.to_json()), (TOKENIZER_KEY, tokenizer)):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    encoded: bytes = model.SerializeToString(deterministic=True)
+    return encoded
+
+
+def _load(content: bytes) -> TextEncoder:
+    """Load what was exported, as whoever serves it will.
+
+    Raises:
+        ExportError: It would be refused.
+    """
+    try:
+        return TextEncoder.from_bytes(content)
+    except ModelError as error:
+        raise ExportError(f"the exported encoder would be refused when loaded: {error}") from error
+
+
+def _reference(encoder: LocalEncoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Embed texts by sentence-transformers, as queries and as documents: ``(2 n, dim)``."""
+    prefixed = with_prefix(encoder, "query", texts) + with_prefix(encoder, "document", texts)
+    rows: dict[int, Any] = {}
+    for places in encoder.batches(prefixed):
+        vectors = encoder.encode([prefixed[place] for place in places])
+        rows.update(zip(places, vectors, strict=True))
+    return np.stack([rows[place] for place in range(len(prefixed))])
+
+
+def _embed_alone_and_together(
+    served: TextEncoder, encoder: LocalEncoder, texts: Sequence[str]
+) -> list[NDArray[np.float32]]:
+    """Embed the same texts by the file, in batches, and one by one."""
+    together = [served.encode(texts), served.encode(texts, role="document")]
+    alone = [np.stack([served.encode(text) for text in texts])]
+    if encoder.query_prefix == encoder.document_prefix:
+        alone.append(alone[0])
+    else:
+        alone.append(np.stack([served.encode(text, role="document") for text in texts]))
+    return [np.concatenate(together), np.concatenate(alone)]
+
+
+def _distances(
+    wanted: NDArray[np.float32], found: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """Give the distance, as 1 - cosine, of every embedding; a matter of many digits."""
+    truth = wanted.astype(np.float64)
+    truth /= np.linalg.norm(truth, axis=1, keepdims=True)
+    worst = np.zeros(len(truth))
+    for rows in found:
+        vectors = rows.astype(np.float64)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        worst = np.maximum(worst, 1.0 - np.einsum("nd,nd->n", vectors, truth))
+    return worst
+
+
+def _compare_tokens(encoder: LocalEncoder, served: TextEncoder, texts: Sequence[str]) -> None:
+    """Hold the file's tokens against sentence-transformers', text by text.
+
+    Raises:
+        ExportError: They differ.
+    """
+    model = encoder.model
+    split = getattr(model, "preprocess", None) or model.tokenize  # as it was called before 6.0
+    for text in with_prefix(encoder, "query", texts):
+        wanted = split([text])["input_ids"][0].tolist()
+        found = served.tokens(text)
+        if found != wanted:
+            raise ExportError(
+                f"the file splits {text[:60]!r} into {len(found)} tokens otherwise than "
+                f"sentence-transformers does ({len(wanted)}); this tokenizer can't be exported"
+            )
