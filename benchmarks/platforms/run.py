@@ -47,7 +47,7 @@ def extras() -> list[str]:
 
 
 def known() -> dict[tuple[str, str], list[dict[str, str]]]:
-    """Read what earlier runs have found; remove results.json to begin anew."""
+    """Read what earlier runs have found, extra by extra; remove results.json to begin anew."""
     if not (HERE / "results.json").exists():
         return {}
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
@@ -56,9 +56,9 @@ def known() -> dict[tuple[str, str], list[dict[str, str]]]:
     return found
 
 
-def examine(place: tuple[str, str]) -> list[dict[str, str]]:
-    """Resolve all extras at once for one system and Python; one by one where that fails."""
-    is_whole = not resolve(*place, extras())
+def examine(place: tuple[str, str], lacking: list[str]) -> list[dict[str, str]]:
+    """Resolve extras at once for one system and Python; one by one where that fails."""
+    is_whole = not resolve(*place, lacking)
     return [
         {
             "extra": extra,
@@ -66,7 +66,7 @@ def examine(place: tuple[str, str]) -> list[dict[str, str]]:
             "python": place[1],
             "missing": "" if is_whole else resolve(*place, [extra]),
         }
-        for extra in extras()
+        for extra in lacking
     ]
 
 
@@ -103,14 +103,22 @@ def main() -> None:
     options = parser.parse_args()
     kept = known()
     places = [
-        (platform, python)
-        for platform in options.platform or PLATFORMS
-        for python in PYTHONS
-        if (platform, python) not in kept
+        (platform, python) for platform in options.platform or PLATFORMS for python in PYTHONS
     ]
+    lacking = {
+        place: sorted(set(extras()) - {row["extra"] for row in kept.get(place, [])})
+        for place in places
+    }
+    asked = [place for place in places if lacking[place]]
     with ThreadPoolExecutor(options.jobs) as pool:
-        found = dict(zip(places, pool.map(examine, places), strict=True))
-    rows = [row for place in sorted({**kept, **found}) for row in {**kept, **found}[place]]
+        found = dict(zip(asked, pool.map(examine, asked, map(lacking.get, asked)), strict=True))
+    rows = [
+        row
+        for place in sorted({*kept, *found})
+        for row in sorted(
+            [*kept.get(place, []), *found.get(place, [])], key=lambda row: row["extra"]
+        )
+    ]
     version = subprocess.run(
         [sys.executable, "-m", "uv", "--version"], capture_output=True, text=True, check=True
     ).stdout.split()[1]

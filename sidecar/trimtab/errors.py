@@ -85,5 +85,17 @@ class OverloadedError(UpstreamError):
     """Every connection that may be opened to a service is in use."""
 
 
+class BusyError(OverloadedError):
+    """So many texts wait to be embedded that no more are taken for now.
+
+    Attributes:
+        retry_after_s: Seconds after which it may be otherwise.
+    """
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class NotServedError(SidecarError):
     """Nobody behind the sidecar answers such a request."""

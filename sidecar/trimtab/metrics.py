@@ -63,6 +63,15 @@ UPSTREAM_SECONDS = Metric(
 TRANSFORM_SECONDS = Metric(
     "transform_seconds", "histogram", "In the adapters, of one request.", ("protocol",), SECONDS
 )
+TEXTS = Metric(
+    "texts", "counter", "Texts to embed, by what became of them.", ("model", "role", "result"),
+)  # fmt: skip
+ENCODE_SECONDS = Metric(
+    "encode_seconds", "histogram", "From a text's arrival to its embedding, the wait included.",
+    ("model",), SECONDS,
+)  # fmt: skip
+TEXTS_WAITING = Metric("texts_waiting", "gauge", "Texts that wait to be embedded.", ("model",))
+TEXTS_CACHED = Metric("texts_cached", "gauge", "Texts whose embeddings are kept.", ("model",))
 ERRORS = Metric("errors", "counter", "Requests answered by the sidecar itself with an error.",
                 ("protocol", "error"))  # fmt: skip
 RETRIES = Metric("retries", "counter", "Requests sent again over another connection.",
@@ -99,7 +108,8 @@ DRAINING = Metric("draining", "gauge", "Workers that take no new connections.")
 
 METRICS = (
     REQUESTS, DECISIONS, BYPASSED, JUDGED, FAR, REQUEST_SECONDS, UPSTREAM_SECONDS,
-    TRANSFORM_SECONDS, ERRORS, UNFORESEEN, RETRIES, SHADOW_OVERLAP, SHADOW_DISTANCE, SHADOW_SKIPPED,
+    TRANSFORM_SECONDS, TEXTS, ENCODE_SECONDS, TEXTS_WAITING, TEXTS_CACHED, ERRORS, UNFORESEEN,
+    RETRIES, SHADOW_OVERLAP, SHADOW_DISTANCE, SHADOW_SKIPPED,
     RELOADS, CONNECTIONS, UPSTREAM_UP, ADAPTER_INFO, EXPECTED_FAR, DRAINING,
 )  # fmt: skip
 

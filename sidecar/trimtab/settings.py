@@ -225,6 +225,27 @@ class CollectionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """A text encoder that answers inference objects, and ``/v1/embeddings``.
+
+    Attributes:
+        model: The name by which requests ask for it, compared without regard to case.
+        file: The encoder's file, or its folder; see ``trimtab export-encoder``.
+        writes: True to embed the texts of points that are written, too: raw, never adapted.
+        threads: Threads of one worker that embed; each takes a core while texts wait.
+        waiting: Texts that may wait in one worker; beyond that, requests get 503.
+        cached: Texts whose embeddings are kept.
+    """
+
+    model: str
+    file: Path
+    writes: bool = False
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    waiting: Annotated[int, Meta(ge=1)] = 1000
+    cached: Count = 10_000
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one client may take.
 
@@ -324,6 +345,7 @@ class Settings:
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     routes: tuple[RouteSettings, ...] = ()
     collections: tuple[CollectionSettings, ...] = ()
+    encoders: tuple[EncoderSettings, ...] = ()
     policies: Policies = field(default_factory=Policies)
     limits: Limits = field(default_factory=Limits)
     shadow: ShadowSettings = field(default_factory=ShadowSettings)

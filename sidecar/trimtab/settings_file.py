@@ -17,7 +17,7 @@ from trimtab.parsing import MisfitError, parse, refuse_unknown
 from trimtab.settings import ANY_PREFIX, Address, Origin, Settings, read_prefix
 
 _PORTS = {"rest": 6333, "grpc": 6334}
-_ARRAYS = {"routes": "route", "collections": "collection"}
+_ARRAYS = {"routes": "route", "collections": "collection", "encoders": "encoder"}
 """Settings that are arrays of tables, and what the tables are called."""
 
 
@@ -176,6 +176,7 @@ def check_settings(settings: Settings, source: str) -> None:
         [(route.collection, route.vector) for route in settings.routes], "[[route]]", source
     )
     _check_unique([each.name for each in settings.collections], "[[collection]]", source)
+    _check_unique([each.model.lower() for each in settings.encoders], "[[encoder]]", source)
 
 
 def _check_unique(keys: Sequence[Any], what: str, source: str) -> None:

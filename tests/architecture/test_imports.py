@@ -172,6 +172,7 @@ def test_public_names_of_the_sidecar_are_known() -> None:
         "Route",
         "Routes",
         "SidecarError",
+        "TextEncoder",
     }
 
 

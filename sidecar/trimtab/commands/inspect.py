@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,19 +12,21 @@ from trimtab.errors import ModelError
 from trimtab.log import printable
 from trimtab.model.manifest import Manifest, QueryRegion
 from trimtab.model.onnx_file import ModelFile, read_model_file, resolve_model_path
-from trimtab.text.encoder_file import (
-    EncoderFile,
-    holds_encoder,
-    read_encoder_file,
-    resolve_encoder_path,
-)
+
+if TYPE_CHECKING:
+    from trimtab.text.encoder_file import EncoderFile
 
 
 @click.command()
 @click.argument("model", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(model: str, as_json: bool) -> None:
-    """Check a MODEL file, an adapter's or an encoder's, and show its manifest."""
+    """Check a MODEL file and show its manifest.
+
+    MODEL is an adapter's file or an encoder's, or the folder that holds one.
+    """
+    from trimtab.text.encoder_file import holds_encoder, read_encoder_file
+
     file = _find(Path(model))
     if holds_encoder(file):
         read = read_encoder_file(file)
@@ -36,6 +38,8 @@ def inspect(model: str, as_json: bool) -> None:
 
 def _find(path: Path) -> Path:
     """Find the file that is meant by a folder: an adapter, or else an encoder."""
+    from trimtab.text.encoder_file import resolve_encoder_path
+
     try:
         return resolve_model_path(path)
     except ModelError as error:
@@ -57,7 +61,7 @@ def _show(record: dict[str, Any], lines: dict[str, str], *, as_json: bool) -> No
         click.echo(f"{printable(label):<{width}}  {printable(value)}")
 
 
-def _encoder_lines(path: Path, read: EncoderFile) -> dict[str, str]:
+def _encoder_lines(path: Path, read: "EncoderFile") -> dict[str, str]:
     """Write what is known of an encoder."""
     manifest, content = read.manifest, read.content
     prefixes = f"queries {manifest.query_prefix!r}, documents {manifest.document_prefix!r}"
@@ -164,7 +168,7 @@ def describe(model: ModelFile) -> dict[str, Any]:
     }
 
 
-def describe_encoder(read: EncoderFile) -> dict[str, Any]:
+def describe_encoder(read: "EncoderFile") -> dict[str, Any]:
     """Gather everything that is known about a checked encoder, for machines."""
     return {
         "version": _version(read.content),

@@ -20,11 +20,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back to the client: HTTP status, the whole body, and its media type."""
+    """What goes back to the client: status, the whole body, its media type, more of its head."""
 
     status: int
     body: bytes
     content_type: str = "application/json"
+    fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class RequestError(SidecarError):

@@ -12,7 +12,7 @@ goes on as it came, and Qdrant answers what it always did.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,13 +97,21 @@ class FloatSpan:
         return np.array(self.values, dtype=dtype, copy=copy)
 
 
-class RepeatingObject(dict[str, Any]):
-    """An object in which a key stands twice; Qdrant refuses that where it knows the key.
+_NONE_REPEATED: frozenset[str] = frozenset()
+
+
+class JsonObject(dict[str, Any]):
+    """An object and where it stands in the text.
 
     Attributes:
-        repeated: The keys that do.
+        start: Position of its ``{``.
+        end: Position after its ``}``.
+        repeated: Keys that stand in it twice; Qdrant refuses that where it knows the key.
     """
 
+    __slots__ = ("end", "repeated", "start")
+    start: int
+    end: int
     repeated: frozenset[str]
 
 
@@ -136,8 +144,8 @@ def read_json(body: bytes) -> Any:
         body: JSON text.
 
     Returns:
-        Objects as dicts, arrays as lists or :class:`FlatArray`, strings as the bytes they are
-        written in with their quotes, numbers and constants as Python has them.
+        Objects as :class:`JsonObject`, arrays as lists or :class:`FlatArray`, strings as the bytes
+        they are written in with their quotes, numbers and constants as Python has them.
 
     Raises:
         MalformedError: It is no JSON, or nested deeper than Qdrant reads.
@@ -151,12 +159,24 @@ def read_json(body: bytes) -> Any:
     return value
 
 
-def write_floats(body: bytes, edits: Sequence[tuple[FloatSpan, NDArray[np.float32]]]) -> bytes:
-    """Put other vectors where some stand, and leave every other byte.
+class Span(Protocol):
+    """Something that knows where in the text it stands."""
+
+    @property
+    def start(self) -> int:
+        """Position of its first byte."""
+
+    @property
+    def end(self) -> int:
+        """Position after its last byte."""
+
+
+def write_floats(body: bytes, edits: Sequence[tuple[Span, NDArray[np.float32]]]) -> bytes:
+    """Put vectors where something else stands, and leave every other byte.
 
     Args:
         body: The text that the spans were read from.
-        edits: Each span with its new values, float32, shape ``(n,)``, finite.
+        edits: Each span with what is to stand there, float32, shape ``(n,)``, finite.
 
     Returns:
         The new text.
@@ -226,21 +246,20 @@ class _Reader:
             raise MalformedError(f"nested deeper than {MAX_DEPTH} levels")
         return depth + 1
 
-    def _object(self, depth: int) -> dict[str, Any]:
+    def _object(self, depth: int) -> JsonObject:
         """Read an object from its brace on."""
-        found: dict[str, Any] = {}
-        repeated = set()
+        found = JsonObject()
+        found.start = self.position
+        repeated: set[str] = set()
         for _ in self._items(b"}"):
             key = self._key()
             value = self.value(depth)
             if key in found:
                 repeated.add(key)
             found[key] = value
-        if not repeated:
-            return found
-        repeating = RepeatingObject(found)
-        repeating.repeated = frozenset(repeated)
-        return repeating
+        found.end = self.position
+        found.repeated = frozenset(repeated) if repeated else _NONE_REPEATED
+        return found
 
     def _array(self, depth: int) -> list[Any]:
         """Read an array from its bracket on."""

@@ -47,7 +47,8 @@ class Place:
         role: What the query does with it.
         path: The way there from the root of the request.
         value: For a dense vector its numbers, for a multivector its rows of numbers, each anything
-            that ``np.asarray`` takes; otherwise None.
+            that ``np.asarray`` takes; for what is to be embedded the object that says what;
+            otherwise None.
     """
 
     vector_name: str

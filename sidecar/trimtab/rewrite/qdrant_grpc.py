@@ -126,8 +126,9 @@ def _read_variant(value: Any, variant: str | None, name: str, role: Role, path: 
     if variant == "sparse":
         return Place(name, Kind.SPARSE, role, path)
     if variant in _INFERENCE:
-        model = getattr(value, variant).model.lower()
-        return Place(name, Kind.SPARSE if model == BM25_MODEL else Kind.INFERENCE, role, path)
+        if getattr(value, variant).model.lower() == BM25_MODEL:
+            return Place(name, Kind.SPARSE, role, path)
+        return Place(name, Kind.INFERENCE, role, path, value)
     return Place(name, Kind.UNKNOWN, role, path)
 
 

@@ -193,7 +193,9 @@ class QueryFinder(ABC):
         fields = self.fields(value)
         if fields is not None:
             kind = self._kind_of_object(fields)
-            return None if kind is None else Place(name, kind, role, path)
+            if kind is None:
+                return None
+            return Place(name, kind, role, path, value if kind is Kind.INFERENCE else None)
         if self.is_id(value):
             return Place(name, Kind.ID, role, path)
         found = self.array(value)

@@ -13,7 +13,7 @@ from trimtab.rewrite.bare_query import find_bare_query
 from trimtab.rewrite.json_spans import (
     FlatArray,
     FloatSpan,
-    RepeatingObject,
+    JsonObject,
     parse_token,
     read_json,
     write_floats,
@@ -182,7 +182,7 @@ class JsonFinder(QueryFinder):
 
     def get(self, fields: Fields, key: str) -> Any:
         """Give a field; refuse one that stands twice, as serde does."""
-        if isinstance(fields, RepeatingObject) and key in fields.repeated:
+        if isinstance(fields, JsonObject) and key in fields.repeated:
             raise MalformedError(f"{key} stands twice in one object")
         return fields.get(key)
 

@@ -108,8 +108,10 @@ def adapt_bare(place: Place, routes: Mapping[str, Route]) -> Adapted | None:
     route = routes.get(place.vector_name)
     if route is None or route.mode != "on" or place.role is not Role.QUERY:
         return None
+    if place.kind is not Kind.DENSE:
+        return None
     adapter, query = route.adapter.current, np.asarray(place.value, dtype=np.float32)
-    if place.kind is not Kind.DENSE or len(query) != adapter.dim_in:
+    if len(query) != adapter.dim_in:
         return None
     started = time.perf_counter()
     try:

@@ -13,6 +13,7 @@ _KEPT_PLANS = 1024
 _KEPT_TARGET_BYTES = 256
 _REPEATABLE_METHODS = {b"GET", b"HEAD", b"OPTIONS"}
 _READING_CALLS = {"query", "search", "recommend", "discover", "scroll", "count"}
+_EMBEDDING_CALLS = {("v1", "embeddings"), ("v1", "models")}
 _CHANGING_METHODS = {b"PUT", b"POST", b"PATCH", b"DELETE"}
 
 
@@ -20,12 +21,14 @@ class Way(Enum):
     """How a request is treated.
 
     PASS: on to Qdrant as it comes. ADAPT: read to its end first, and its query vectors or its
-    write looked at. SERVE: read to its end and answered from a FAISS index.
+    write looked at. SERVE: read to its end and answered from a FAISS index. EMBED: read to its end
+    and answered with embeddings.
     """
 
     PASS = "pass"  # noqa: S105  # no password
     ADAPT = "adapt"
     SERVE = "serve"
+    EMBED = "embed"
 
 
 class Plan(NamedTuple):
@@ -127,12 +130,18 @@ def _way(
     has_upstream: bool,
 ) -> Way:
     """Tell how a request is treated."""
+    if len(table.encoders) and parts in _EMBEDDING_CALLS:
+        return Way.EMBED
     is_indexed = len(parts) > 1 and parts[0] == "collections" and parts[1] in table.collections
     if is_indexed or not has_upstream:
         return Way.SERVE
-    if endpoint is None or not len(table.routes):
+    if endpoint is None:
         return Way.PASS
-    return Way.ADAPT if table.is_guarded or not endpoint.is_write else Way.PASS
+    if endpoint.is_write:
+        is_read = (table.is_guarded and len(table.routes) > 0) or table.encoders.write
+    else:
+        is_read = len(table.routes) > 0 or len(table.encoders) > 0
+    return Way.ADAPT if is_read else Way.PASS
 
 
 def _is_reading(method: bytes, parts: tuple[str, ...]) -> bool:

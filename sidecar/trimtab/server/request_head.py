@@ -8,7 +8,7 @@ Source: RFC 9110, sections 4.2 and 7.2; RFC 9112, sections 3.2, 6.1, 6.3, 9.3 an
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.upstream.http1 import (
@@ -96,6 +96,19 @@ class RequestHead:
     def encode(self, fields: Fields) -> bytes:
         """Write it with other fields."""
         return encode_head(b"%b %b HTTP/1.1" % (self.method, self.target), fields)
+
+    def without_coding(self) -> "RequestHead":
+        """Give it for a body that is packed no more."""
+        if b"content-encoding" not in self.values:
+            return self
+        fields = [field for field in self.fields if field[0].lower() != b"content-encoding"]
+        values = {key: value for key, value in self.values.items() if key != b"content-encoding"}
+        return replace(self, fields=fields, values=values, adapted_prefix=b"")
+
+    def encode_changed(self, length: int) -> bytes:
+        """Write it for a body that was changed, and holds no adapted query."""
+        fields = end_to_end(self.fields, without=_REWRITTEN)
+        return self.encode([*fields, (b"content-length", b"%d" % length)])
 
     def encode_adapted(self, mark: bytes, length: int) -> bytes:
         """Write it for a body that was changed."""

@@ -18,6 +18,7 @@ from trimtab.rewrite.policies import Policies
 from trimtab.routing.outcome import is_write_guarded
 from trimtab.routing.routes import Route, Routes
 from trimtab.routing.schema_cache import CollectionRoutes, RouteBook, SchemaCache, check_routes
+from trimtab.server.encoders import Encoders, tell_misfits
 from trimtab.settings import CollectionSettings, RouteSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class RouteTable:
         routes: All routes.
         book: The routes, held against what Qdrant says of its collections.
         collections: FAISS indexes that are served as collections.
+        encoders: Encoders of texts.
         stamps: Size and time of change of their files.
         is_guarded: True where some write may have to be watched.
         number: Grows with every table.
@@ -44,6 +46,7 @@ class RouteTable:
     routes: Routes
     book: RouteBook
     collections: Collections
+    encoders: Encoders
     stamps: Mapping[Path, tuple[int, int]]
     is_guarded: bool
     number: int
@@ -52,7 +55,8 @@ class RouteTable:
     def content(self) -> tuple[object, ...]:
         """Give what tells one table from another: settings, models by their bytes, indexes."""
         marks = tuple(route.adapter.mark for route in self.routes)
-        return self.settings, marks, tuple(self.stamps.items())
+        versions = tuple(served.encoder.version for served in self.encoders)
+        return self.settings, marks, versions, tuple(self.stamps.items())
 
     @property
     def policies(self) -> Policies:
@@ -121,6 +125,8 @@ class LiveTable:
         routes = _make_routes(settings.routes, old)
         found = stamps(settings.collections)
         collections = _load_collections(settings, old)
+        encoders = Encoders.load(settings.encoders, None if old is None else old.encoders)
+        tell_misfits(encoders, routes)
         _check_places(settings, routes)
         for collection in settings.collections:
             check_routes(
@@ -132,6 +138,7 @@ class LiveTable:
             routes=routes,
             book=RouteBook(routes, self._facts),
             collections=collections,
+            encoders=encoders,
             stamps=found,
             is_guarded=is_write_guarded({str(route): route for route in routes}, settings.policies),
             number=1 if old is None else old.number + 1,

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from trimtab.errors import (
+    BusyError,
     ConfigError,
     DeadlineError,
     MalformedError,
@@ -35,6 +36,7 @@ _TABLE: tuple[tuple[type[SidecarError], Status], ...] = (
     (RefusedError, Status(HTTPStatus.UNPROCESSABLE_ENTITY, "FAILED_PRECONDITION", "refused")),
     (TooLargeError, Status(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RESOURCE_EXHAUSTED", "too_large")),
     (MalformedError, Status(HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", "malformed")),
+    (BusyError, Status(HTTPStatus.SERVICE_UNAVAILABLE, "RESOURCE_EXHAUSTED", "busy")),
     (OverloadedError, Status(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "overloaded")),
     (UnavailableError, Status(HTTPStatus.BAD_GATEWAY, "UNAVAILABLE", "upstream_unavailable")),
     (DeadlineError, Status(HTTPStatus.GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "upstream_timeout")),

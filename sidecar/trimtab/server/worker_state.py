@@ -32,6 +32,7 @@ from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.shadow import Shadow
+from trimtab.server.text_pool import TextPools
 from trimtab.server.tracing import Tracer
 from trimtab.unforeseen import Border, tell
 from trimtab.upstream.http1 import Fields
@@ -79,6 +80,7 @@ class WorkerState:
         settings: What the server was started with; see ``live.FIXED``.
         own_key: Key for the sidecar's own questions; else the caller's is used.
         paths: What stands before Qdrant's paths.
+        texts: Embed texts, beside the event loop.
         heads: Heads that were read and found good, by their very bytes: clients send few.
         invalidation_listeners: Are told what was forgotten, for other workers.
         is_draining: True once no new connections are taken.
@@ -107,6 +109,7 @@ class WorkerState:
         self.is_draining = False
         self.n_under_way = 0
         self.paths = Paths(self.settings.listen, self.settings.upstream)
+        self.texts = TextPools(telemetry)
         self._planner = Planner(live.current, self.paths, has_upstream=pool is not None)
         self._warned: set[str] = set()
         self._meters: dict[str, Meter] = {}

@@ -128,11 +128,24 @@ def status_line(status: int, reason: bytes | None = None) -> bytes:
     return b"HTTP/1.1 %d %b" % (status, reason)
 
 
-def error_reply(status: int, message: str, *, keep_alive: bool, is_bodiless: bool = False) -> bytes:
+def error_reply(
+    status: int,
+    message: str,
+    *,
+    keep_alive: bool,
+    fields: Sequence[Field] = (),
+    is_bodiless: bool = False,
+) -> bytes:
     """Write a whole answer of the sidecar's own, in the shape of Qdrant's errors."""
     content = {"status": {"error": f"trimtab: {message}"}, "result": None, "time": 0.0}
-    body = json.dumps(content).encode()
-    return reply(status, body, b"application/json", keep_alive=keep_alive, is_bodiless=is_bodiless)
+    return reply(
+        status,
+        json.dumps(content).encode(),
+        b"application/json",
+        keep_alive=keep_alive,
+        fields=fields,
+        is_bodiless=is_bodiless,
+    )
 
 
 def reply(

@@ -138,4 +138,5 @@ def test_rows_lead_through_the_dashboard():
         "Shadow",
         "Adapters and reloads",
         "Upstream and connections",
+        "Texts",
     ]

@@ -11,6 +11,7 @@ import pytest
 from trimtab.settings import (
     Address,
     CollectionSettings,
+    EncoderSettings,
     Origin,
     RouteSettings,
     Settings,
@@ -19,7 +20,7 @@ from trimtab.settings import (
 from trimtab.settings_file import Source
 
 SAMPLE = Path(__file__).parents[3] / "deploy" / "sidecar.toml"
-TABLES = {"route": RouteSettings, "collection": CollectionSettings}
+TABLES = {"route": RouteSettings, "collection": CollectionSettings, "encoder": EncoderSettings}
 UPSTREAM = (Origin(Address("qdrant", 6333), is_tls=False),)
 
 
@@ -39,9 +40,12 @@ def test_sample_is_the_defaults():
 def test_examples_are_the_defaults_but_for_what_has_none(with_examples):
     settings = Source(with_examples, {}).read()
     (route,), (collection,) = settings.routes, settings.collections
+    (encoder,) = settings.encoders
     folder = with_examples.parent
     assert route == RouteSettings("docs", folder / "models/docs")
     assert collection == CollectionSettings("papers", folder / "papers.faiss")
+    file = folder / "models/docs/encoder.onnx"
+    assert encoder == EncoderSettings("sentence-transformers/all-minilm-l6-v2", file)
 
 
 def test_sample_names_every_setting(with_examples):
@@ -53,7 +57,9 @@ def test_sample_names_every_setting(with_examples):
             assert set(record[field.name]) == names_of(value), field.name
     for key, kind in TABLES.items():
         assert [set(table) for table in record[key]] == [names_of(kind)]
-    assert set(record) == names_of(Settings) - {"routes", "collections", "source"} | set(TABLES)
+    assert set(record) == names_of(Settings) - {
+        *("routes", "collections", "encoders", "source")
+    } | set(TABLES)
 
 
 def test_every_setting_but_those_of_tables_has_a_default():

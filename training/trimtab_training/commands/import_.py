@@ -173,7 +173,7 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 @click.option("--force", is_flag=True, help="Write into a folder that no import made.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_(format_: str, source: Path, output: Path, as_json: bool, **options: Any) -> None:
-    """Make a dataset of labels that exist: pairs, judgements, clicks.
+    """Make a dataset of labels: pairs, judgements, clicks.
 
     FORMAT says what SOURCE, a file or a folder, holds: `beir`, `trec`, `llama-index` (its QA
     dataset JSON), `pairs`, `triplets` (JSON Lines, CSV, TSV, Parquet), or `clicks` (a search log).

@@ -20,14 +20,16 @@ import grpc
 import grpc.aio
 
 from trimtab import metrics as t
-from trimtab.errors import ConfigError, MalformedError, NotServedError, SidecarError
+from trimtab.errors import BusyError, ConfigError, MalformedError, NotServedError, SidecarError
 from trimtab.rewrite.policies import Reason, reason_of_mark
 from trimtab.rewrite.qdrant_grpc import GrpcMethod, read_message
+from trimtab.rewrite.texts_grpc import find_texts, put_embeddings
 from trimtab.routing.adapt_grpc import adapt_message
 from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.routing.schema_cache import CollectionRoutes, Question
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
+from trimtab.server.embed_texts import embed_texts
 from trimtab.server.grpc.listener import Listener
 from trimtab.server.grpc.messages import (
     Method,
@@ -182,11 +184,14 @@ class GrpcServer:
             raise
         except SidecarError as error:
             status, said = status_of(error), str(error)
+            retry_after_s = error.retry_after_s if isinstance(error, BusyError) else None
         except Exception as error:
             tell(self._state.telemetry, Border.REQUEST, error)
             status, said = status_of(error), "internal error; see the sidecar's log"
+            retry_after_s = None
         self._state.telemetry.count(t.ERRORS, "grpc", status.name)
-        await context.abort(grpc.StatusCode[status.grpc], f"trimtab: {said}")
+        trailing = () if retry_after_s is None else (("retry-after", str(retry_after_s)),)
+        await context.abort(grpc.StatusCode[status.grpc], f"trimtab: {said}", trailing)
         raise AssertionError(said)  # for the type checker: abort never returns
 
     # The three kinds of calls with one message each way
@@ -205,6 +210,8 @@ class GrpcServer:
         """Pass a write on, watched where a route asks for it."""
         metadata = passed_on(context.invocation_metadata())
         table = self._state.table
+        if table.encoders.write:
+            content = await self._embed_write(method, content, table)
         if table.is_guarded:
             await self._watch(method, content, metadata, table)
         elif len(table.routes):
@@ -215,10 +222,11 @@ class GrpcServer:
         """Pass a query on, adapted where a route asks for it."""
         metadata = passed_on(context.invocation_metadata())
         table = self._state.table
-        if not len(table.routes) and not table.collections.names():
+        has_encoders = len(table.encoders) > 0
+        if not len(table.routes) and not table.collections.names() and not has_encoders:
             return await self._relay.unary(method, content, metadata, context)
         mark = next((str(value) for key, value in metadata if key == MARK_HEADER), None)
-        if mark is not None:
+        if mark is not None and not has_encoders:
             self._count_unread(table, content, reason_of_mark(mark))
             return await self._relay.unary(method, content, metadata, context)
         assert method.vectors is not None  # noqa: S101  # narrowing
@@ -231,6 +239,11 @@ class GrpcServer:
         if name in table.collections:
             raise NotServedError(f"collection {name!r} is a FAISS index; ask it over REST")
         routes = await self._routes(table, name, metadata)
+        if has_encoders:
+            content = await self._embed(method.vectors, message, (content, table), routes)
+        if mark is not None:
+            self._count_unread(table, content, reason_of_mark(mark))
+            return await self._relay.unary(method, content, metadata, context)
         query = _Query(method, method.vectors, content, metadata, name, routes, table)
         return await self._ask(query, message, context)
 
@@ -251,6 +264,36 @@ class GrpcServer:
         return answer
 
     # What they need
+
+    async def _embed_write(self, method: Method, content: bytes, table: RouteTable) -> bytes:
+        """Put vectors where texts stand in a write; give the message to send on."""
+        assert method.vectors is not None  # noqa: S101  # narrowing
+        try:
+            message = read_message(method.vectors, content)
+        except MalformedError:  # Qdrant says what is wrong with it
+            return content
+        return await self._embed(method.vectors, message, (content, table), {})
+
+    async def _embed(
+        self,
+        vectors: GrpcMethod,
+        message: Any,
+        given: tuple[bytes, RouteTable],
+        routes: CollectionRoutes,
+    ) -> bytes:
+        """Put vectors where texts stand that are embedded here; give the message to send on."""
+        content, table = given
+        try:
+            texts = find_texts(vectors, message)
+        except MalformedError:  # told once more, and counted, by what comes next
+            return content
+        is_write = vectors.is_write
+        embedded = await embed_texts(self._state, table, texts, routes, is_write=is_write)
+        if not embedded:
+            return content
+        put_embeddings(embedded)
+        changed: bytes = message.SerializeToString()
+        return changed
 
     async def _watch(
         self, method: Method, content: bytes, metadata: Metadata, table: RouteTable

@@ -12,6 +12,7 @@ from trimtab.model.onnx_file import resolve_model_path
 from trimtab.server.process.control import Control
 from trimtab.server.route_table import stamp
 from trimtab.settings import Settings
+from trimtab.text.encoder_file import resolve_encoder_path
 from trimtab.unforeseen import Border, repeat, tell
 
 Result = TypeVar("Result")
@@ -182,6 +183,11 @@ def stamp_files(settings: Settings) -> dict[Path, tuple[int, int]]:
             paths.append(resolve_model_path(route.adapter))
         except SidecarError:
             paths.append(route.adapter)
+    for encoder in settings.encoders:
+        try:
+            paths.append(resolve_encoder_path(encoder.file))
+        except SidecarError:
+            paths.append(encoder.file)
     for each in settings.collections:
         paths += [path for path in (each.index, each.ids, each.payload) if path is not None]
     return {path: stamp(path) for path in paths}

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from trimtab.errors import ConfigError
 from trimtab.metrics import Telemetry
 from trimtab.routing.schema_cache import SchemaCache, tell_findings
 from trimtab.server.bypass import PROTOCOLS_OF, Bypass
+from trimtab.server.encoders import ServedEncoder
 from trimtab.server.process.route_check import examine_routes, refuse_unfit
 from trimtab.server.rest.client_connection import ClientConnection
 from trimtab.server.route_table import LiveTable, RouteTable
@@ -37,6 +38,10 @@ _SWITCH_S = 0.0005
 _RETRY_S = 1.0
 _SWEEP_S = (0.05, 1.0)
 _DRAIN_LOOK_S = 0.05
+_GAUGES = (
+    *(t.CONNECTIONS, t.UPSTREAM_UP, t.ADAPTER_INFO, t.EXPECTED_FAR, t.DRAINING),
+    *(t.TEXTS_WAITING, t.TEXTS_CACHED),
+)
 
 
 @dataclass
@@ -162,10 +167,16 @@ class Worker:
         if table is None:
             return False
         self.state.live.commit(table)
+        self.state.texts.keep([*table.encoders, *self._previous_encoders()])
         self.state.telemetry.count(t.RELOADS, "ok")
         logger.info("routes reloaded", extra={"table": table.number})
         self._telling = asyncio.create_task(self._tell_routes(table))
         return True
+
+    def _previous_encoders(self) -> Iterable[ServedEncoder]:
+        """Give the encoders of the table to which the administrator may go back."""
+        previous = self.state.live.previous
+        return () if previous is None else previous.encoders
 
     async def abort(self, cause: str) -> None:
         """Keep the table in force, though another was asked for."""
@@ -205,6 +216,16 @@ class Worker:
                 for route in table.routes
             ],
             "collections": table.collections.names(),
+            "encoders": [
+                {
+                    "model": served.settings.model,
+                    "encoder": served.encoder.manifest.name,
+                    "version": served.encoder.version,
+                    "dim": served.encoder.dim,
+                    "writes": served.settings.writes,
+                }
+                for served in table.encoders
+            ],
             "upstream": [
                 {"address": str(node), "is_up": node.is_up, "connections": node.n_open}
                 for node in (pool.nodes if pool is not None else [])
@@ -214,8 +235,12 @@ class Worker:
     async def measure(self) -> dict[str, Any]:
         """Give the numbers of this worker."""
         telemetry, pool = self.state.telemetry, self.state.pool
-        for gauge in (t.CONNECTIONS, t.UPSTREAM_UP, t.ADAPTER_INFO, t.EXPECTED_FAR, t.DRAINING):
+        for gauge in _GAUGES:
             telemetry.clear(gauge)
+        for texts in self.state.texts:
+            model = texts.served.settings.model
+            telemetry.count(t.TEXTS_WAITING, model, by=texts.n_waiting)
+            telemetry.count(t.TEXTS_CACHED, model, by=texts.n_cached)
         for result in ("ok", "failed", "rollback"):  # an alert sees the first one only after a 0
             telemetry.count(t.RELOADS, result, by=0)
         for border in Border:
@@ -282,6 +307,7 @@ class Worker:
 
     async def _end_rest(self) -> None:
         """End what works beside the requests."""
+        self.state.texts.close()
         for task in (self._sweeper, self._telling):
             if task is not None:
                 task.cancel()

@@ -10,11 +10,14 @@ import orjson
 from trimtab.errors import ConfigError, MalformedError
 from trimtab.faiss_collections.replies import Reply
 from trimtab.rewrite.policies import Reason, reason_of_mark
+from trimtab.rewrite.qdrant_rest import RestEndpoint
+from trimtab.rewrite.texts_rest import find_texts, may_hold_texts, put_embeddings
 from trimtab.routing.adapt_rest import adapt_body
 from trimtab.routing.outcome import Outcome
 from trimtab.routing.schema_cache import CollectionRoutes
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.dispatch import Plan, Way
+from trimtab.server.embed_texts import embed_texts
 from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import RouteTable
@@ -32,12 +35,14 @@ class Prepared:
         mark: The mark of the adapters that were used, or empty.
         watch: Where the route is in shadow mode: compares the answer.
         outcome: What was decided; None for a request that was not looked into.
+        is_changed: True for a body that is not the one which came, whatever its mark says.
     """
 
     body: bytes
     mark: bytes = b""
     capture: Capture | None = None
     outcome: Outcome | None = None
+    is_changed: bool = False
 
 
 def prepare_at_once(
@@ -65,39 +70,110 @@ def prepare_at_once(
         body = unpacked
     if plan.endpoint is None:
         return Prepared(body)
+    if _may_hold_texts(table, head, body):
+        return None
     mark = head.values.get(MARK)
     if mark is not None and not plan.endpoint.is_write:
-        reason = reason_of_mark(mark.decode("latin-1"))
-        return Prepared(body, outcome=Outcome(body, Counter({reason: 1})))
-    collection = plan.endpoint.collection
-    if plan.endpoint.is_write:
-        unchecked = table.book.unchecked_routes(collection)
-        if unchecked is None:
-            return None
-        return _adapt(state, table, plan, head, (unchecked, body))
-    try:
-        routes = table.known_routes(collection)
-    except ConfigError as error:
-        routes = state.fitting_routes(table, collection, error)
+        return _left(body, mark)
+    routes = _known_routes(state, table, plan.endpoint)
     return None if routes is None else _adapt(state, table, plan, head, (routes, body))
 
 
 async def prepare(
     state: WorkerState, table: RouteTable, plan: Plan, head: RequestHead, body: bytes
 ) -> Prepared:
-    """Ask Qdrant what must be known of a collection, then adapt; see :func:`prepare_at_once`."""
-    collection = "" if plan.endpoint is None else plan.endpoint.collection
+    """Adapt a request for which somebody must be waited for: Qdrant, or those who embed texts.
+
+    Args and errors are those of :func:`prepare_at_once`.
+    """
+    endpoint = plan.endpoint
+    if endpoint is None:
+        return Prepared(body)
+    routes = _known_routes(state, table, endpoint)
+    if routes is None:
+        routes = await _ask_routes(state, table, plan, head)
+    content, head = await _embed(state, table, plan, (head, body), routes)
+    mark = head.values.get(MARK)
+    if mark is not None and not endpoint.is_write:
+        prepared = _left(content, mark)
+    else:
+        prepared = _adapt(state, table, plan, head, (routes, content))
+    prepared.is_changed = content is not body
+    return prepared
+
+
+def _left(body: bytes, mark: bytes) -> Prepared:
+    """Leave a query whose sender wants it as it is."""
+    reason = reason_of_mark(mark.decode("latin-1"))
+    return Prepared(body, outcome=Outcome(body, Counter({reason: 1})))
+
+
+def _known_routes(
+    state: WorkerState, table: RouteTable, endpoint: RestEndpoint
+) -> CollectionRoutes | None:
+    """Give the routes of a request's collection; None where Qdrant must be asked."""
+    if endpoint.is_write:
+        return table.book.unchecked_routes(endpoint.collection)
+    try:
+        return table.known_routes(endpoint.collection)
+    except ConfigError as error:
+        return state.fitting_routes(table, endpoint.collection, error)
+
+
+async def _ask_routes(
+    state: WorkerState, table: RouteTable, plan: Plan, head: RequestHead
+) -> CollectionRoutes:
+    """Ask Qdrant what must be known of a request's collection."""
+    assert plan.endpoint is not None  # noqa: S101  # narrowing
+    collection = plan.endpoint.collection
     credentials = credentials_of(head.fields, state.own_key)
     try:
-        routes = await state.look_up(
+        return await state.look_up(
             table, collection, lambda question: state.ask_rest(question, credentials, plan.prefix)
         )
     except ConfigError as error:
-        if plan.endpoint is not None and plan.endpoint.is_write:
-            routes = table.book.unchecked_routes(collection) or {}
-        else:
-            routes = state.fitting_routes(table, collection, error)
-    return _adapt(state, table, plan, head, (routes, body))
+        if plan.endpoint.is_write:
+            return table.book.unchecked_routes(collection) or {}
+        return state.fitting_routes(table, collection, error)
+
+
+def _may_hold_texts(table: RouteTable, head: RequestHead, body: bytes) -> bool:
+    """Tell whether a body may hold texts to embed here; one that is packed has to be looked at."""
+    if not len(table.encoders):
+        return False
+    return b"content-encoding" in head.values or may_hold_texts(body)
+
+
+async def _embed(
+    state: WorkerState,
+    table: RouteTable,
+    plan: Plan,
+    given: tuple[RequestHead, bytes],
+    routes: CollectionRoutes,
+) -> tuple[bytes, RequestHead]:
+    """Put vectors where texts stand that are embedded here.
+
+    Returns:
+        The new body, and its head without a content coding; both as they came where nothing has
+        changed.
+    """
+    head, body = given
+    endpoint = plan.endpoint
+    if endpoint is None or not _may_hold_texts(table, head, body):
+        return body, head
+    content: bytes | None = body
+    if plan.way is not Way.SERVE:
+        content = _unpack(table, head, body)
+    if content is None:
+        return body, head
+    try:
+        texts = find_texts(endpoint, content)
+    except MalformedError:  # told once more, and counted, by what comes next
+        return body, head
+    embedded = await embed_texts(state, table, texts, routes, is_write=endpoint.is_write)
+    if not embedded:
+        return body, head
+    return put_embeddings(content, embedded), head.without_coding()
 
 
 def _adapt(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from trimtab.errors import (
+    BusyError,
     DeadlineError,
     NotServedError,
     SidecarError,
@@ -19,6 +20,7 @@ from trimtab.server.bypass import Peek
 from trimtab.server.dispatch import UNPLANNED, Way
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.rest.adapt import Prepared, answer_from_index, prepare, prepare_at_once
+from trimtab.server.rest.embeddings import answer_embeddings
 from trimtab.server.rest.request_body import RequestBody
 from trimtab.server.rest.request_metrics import RequestMetrics
 from trimtab.server.rest.response import Answer, Client
@@ -92,6 +94,7 @@ class Exchange:
         plan = self._plan = planner.plan(self._head.method, self._head.target)
         head = self._head = self._metrics.planned(plan, self._head)
         is_left = plan.way is Way.ADAPT and plan.kind == "query" and MARK in head.values
+        is_left = is_left and not len(self._table.encoders)
         self._way = Way.PASS if is_left else plan.way
         if self._way is Way.PASS:
             self._look_into_passed()
@@ -189,6 +192,9 @@ class Exchange:
     def _prepare(self) -> None:
         """Adapt the request, at once where nothing must be asked for it."""
         body = self._body.kept()
+        if self._way is Way.EMBED:
+            self._run(lambda: self._embed(body))
+            return
         try:
             prepared = prepare_at_once(self._state, self._table, self._plan, self._head, body)
         except Exception as error:
@@ -221,12 +227,23 @@ class Exchange:
             return
         if prepared.mark:
             self._request = head.encode_adapted(prepared.mark, len(body)) + body
+        elif prepared.is_changed:
+            self._request = head.encode_changed(len(body)) + body
         else:
             fields = end_to_end(head.fields, without=_EXPECT)
             if head.is_chunked:
                 fields.append((b"content-length", b"%d" % len(body)))
             self._request = head.encode(fields) + body
         self._obtain_connection()
+
+    async def _embed(self, body: bytes) -> None:
+        """Answer with embeddings, as an OpenAI-compatible endpoint."""
+        answered = await answer_embeddings(
+            self._state, self._table, self._head, self._plan.target, body
+        )
+        if not self._is_over:
+            self._answer.give_reply(answered, keep_alive=self._keeps())
+            self._finish()
 
     async def _serve(self, body: bytes) -> None:
         """Answer from an index, in a thread."""
@@ -369,7 +386,10 @@ class Exchange:
             return
         status = self._metrics.failed(error)
         self._answer.keep_alive = self._keeps() and self._body.is_whole
-        self._answer.give_error(status.http, str(error))
+        fields = []
+        if isinstance(error, BusyError):
+            fields.append((b"retry-after", b"%d" % error.retry_after_s))
+        self._answer.give_error(status.http, str(error), fields)
         self._finish()
 
     def _finish(self) -> None:

@@ -1,5 +1,6 @@
 """How an answer is written: as it comes from Qdrant, from an index, or as an error."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from trimtab.faiss_collections.replies import Reply
@@ -7,6 +8,7 @@ from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.shadow import Capture
 from trimtab.upstream.http1 import (
     LAST_CHUNK,
+    Field,
     Fields,
     chunk,
     encode_head,
@@ -137,7 +139,7 @@ class Answer:
             self.capture.head_received(AnswerHead(answered.status, b"", [], is_chunked=False))
             self.capture.data_received(answered.body)
             self.capture.answer_ended()
-        fields = [(MARK, self.mark)] if self.mark else []
+        fields = [*answered.fields, (MARK, self.mark)] if self.mark else list(answered.fields)
         if keep_alive and self._head.is_http_10:
             fields.append((b"connection", b"keep-alive"))
         self._write(
@@ -151,13 +153,17 @@ class Answer:
             )
         )
 
-    def give_error(self, status: int, message: str) -> None:
-        """Write an error of the sidecar's own."""
+    def give_error(self, status: int, message: str, fields: Sequence[Field] = ()) -> None:
+        """Write an error of the sidecar's own, with more fields in its head."""
         self.status = status
         self.keep_alive = self.keep_alive and not self._head.is_http_10
         self._write(
             error_reply(
-                status, message, keep_alive=self.keep_alive, is_bodiless=self._head.is_for_head
+                status,
+                message,
+                keep_alive=self.keep_alive,
+                fields=fields,
+                is_bodiless=self._head.is_for_head,
             )
         )
 

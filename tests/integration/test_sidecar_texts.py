@@ -1,0 +1,446 @@
+"""Texts through the sidecar: official clients get the hits of encoding and adapting by hand."""
+
+import gzip
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+from tests.support.qdrant.fixtures import connect, unique_name
+from tests.support.qdrant.process import Server
+from tests.support.sidecar import Sidecar, running_sidecar
+from tests.support.sidecar_world import (
+    DEPTH,
+    DIM,
+    close,
+    eventually,
+    exact,
+    fill,
+    found,
+    new_client,
+    samples,
+    write_model,
+)
+from tests.support.tiny_encoder import embed, words_bytes
+from trimtab import Adapter
+from trimtab.routing.routes import MARK_HEADER
+
+JS = Path(__file__).parents[1] / "support" / "js"
+MODEL = "Toy/Words"
+PREFIX = "query "
+TEXT, OTHER = "how do i cancel my plan", "money back"
+FINGERPRINT = "sha256:toy"  # of the adapters that write_model makes
+
+
+def raw(text: str) -> np.ndarray:
+    """Embed a query by hand."""
+    return embed(PREFIX + text, dim=DIM)
+
+
+def written(text: str) -> np.ndarray:
+    """Embed a document by hand."""
+    return embed("passage " + text, dim=DIM)
+
+
+def asked(text: str = TEXT, model: str = MODEL, **more: Any) -> models.Document:
+    return models.Document(text=text, model=model, **more)
+
+
+def encoder_bytes(**settings: Any) -> bytes:
+    told = {"fingerprint": FINGERPRINT, "query_prefix": PREFIX, "document_prefix": "passage "}
+    return words_bytes(dim=DIM, **told | settings)
+
+
+@dataclass
+class World:
+    """A collection, its adapter on the unnamed vector, and a sidecar that embeds."""
+
+    sidecar: Sidecar
+    server: Server
+    direct: QdrantClient
+    name: str
+    adapter: Adapter
+    folder: Path
+
+    def adapted(self, text: str = TEXT) -> np.ndarray:
+        """Embed and adapt by hand."""
+        return self.adapter.transform(raw(text))
+
+    def client(self, *, grpc: bool) -> QdrantClient:
+        return QdrantClient(
+            url=self.sidecar.rest_url,
+            grpc_port=self.sidecar.grpc_address[1],
+            prefer_grpc=grpc,
+            api_key=self.server.api_key,
+            cloud_inference=True,  # texts go to the server as they are
+            check_compatibility=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def world(qdrant: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder: Path = tmp_path_factory.mktemp("texts")
+    name, direct = unique_name("texts"), connect(qdrant)
+    fill(direct, name)
+    adapter = write_model(folder / "adapter.onnx", seed=5)
+    (folder / "words.onnx").write_bytes(encoder_bytes())
+    (folder / "other.onnx").write_bytes(encoder_bytes(fingerprint="sha256:other"))
+    config = folder / "sidecar.toml"
+    config.write_text(
+        f"""
+listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
+upstream = {{ rest = "{qdrant.rest_url}", grpc = "http://{qdrant.host}:{qdrant.grpc_port}" }}
+[[route]]
+collection = "{name}"
+adapter = "adapter.onnx"
+[[encoder]]
+model = "{MODEL.lower()}"
+file = "words.onnx"
+writes = true
+[[encoder]]
+model = "toy/reader"
+file = "words.onnx"
+[[encoder]]
+model = "toy/other"
+file = "other.onnx"
+"""
+    )
+    with running_sidecar(config=config) as sidecar:
+        yield World(sidecar, qdrant, direct, name, adapter, folder)
+    direct.delete_collection(name)
+    direct.close()
+
+
+@pytest.fixture(scope="module", params=["rest", "grpc"])
+def client(request: pytest.FixtureRequest, world: World) -> Iterator[QdrantClient]:
+    made = world.client(grpc=request.param == "grpc")
+    yield made
+    made.close()
+
+
+def test_a_text_gives_the_hits_of_its_adapted_vector(client: QdrantClient, world: World) -> None:
+    answer = client.query_points(world.name, query=asked(), limit=DEPTH)
+    assert found(answer.points) == exact(world.adapted())
+
+
+def test_a_vector_without_a_route_gets_the_raw_embedding(
+    client: QdrantClient, world: World
+) -> None:
+    answer = client.query_points(world.name, query=asked(), using="title", limit=DEPTH)
+    assert found(answer.points) == exact(raw(TEXT), name="title")
+
+
+Ask = Callable[[QdrantClient, str, Any], Any]
+
+ASKS: dict[str, Ask] = {
+    "prefetch": lambda client, name, text: client.query_points(
+        name,
+        prefetch=[
+            models.Prefetch(query=text(TEXT), limit=20),
+            models.Prefetch(query=text(OTHER), using="title", limit=20),
+        ],
+        query=models.FusionQuery(fusion=models.Fusion.RRF),
+        limit=DEPTH,
+    ),
+    "nested": lambda client, name, text: client.query_points(
+        name,
+        prefetch=models.Prefetch(
+            prefetch=models.Prefetch(query=text(OTHER), using="title", limit=30),
+            query=text(TEXT),
+            limit=20,
+        ),
+        query=text(OTHER),
+        limit=DEPTH,
+    ),
+    "batch": lambda client, name, text: client.query_batch_points(
+        name,
+        requests=[
+            models.QueryRequest(query=text(TEXT), limit=DEPTH),
+            models.QueryRequest(query=text(TEXT), using="title", limit=DEPTH),
+            models.QueryRequest(query=text(OTHER), limit=DEPTH),
+        ],
+    ),
+    "groups": lambda client, name, text: client.query_points_groups(
+        name, group_by="group", query=text(TEXT), limit=3
+    ),
+    "mmr": lambda client, name, text: client.query_points(
+        name, query=models.NearestQuery(nearest=text(TEXT), mmr=models.Mmr(diversity=0.4)), limit=4
+    ),
+    "recommend": lambda client, name, text: client.query_points(
+        name,
+        query=models.RecommendQuery(
+            recommend=models.RecommendInput(
+                positive=[text(TEXT), 3],
+                negative=[text(OTHER)],
+                strategy=models.RecommendStrategy.BEST_SCORE,
+            )
+        ),
+        limit=DEPTH,
+    ),
+    "discover": lambda client, name, text: client.query_points(
+        name,
+        query=models.DiscoverQuery(
+            discover=models.DiscoverInput(
+                target=text(TEXT), context=models.ContextPair(positive=text(OTHER), negative=2)
+            )
+        ),
+        limit=DEPTH,
+    ),
+    "context": lambda client, name, text: client.query_points(
+        name,
+        query=models.ContextQuery(
+            context=[models.ContextPair(positive=text(TEXT), negative=text(OTHER))]
+        ),
+        limit=DEPTH,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_wherever_a_vector_can_stand_a_text_gives_the_same(
+    client: QdrantClient, world: World, kind: str
+) -> None:
+    by_hand = ASKS[kind](client, world.name, lambda text: raw(text).tolist())
+    answer = ASKS[kind](client, world.name, asked)
+    assert list(map(dict, hits_of(answer))) == [  # which of equal scores comes first is chance
+        {point: close(score) for point, score in hits} for hits in hits_of(by_hand)
+    ]
+
+
+def hits_of(answer: Any) -> list[list[tuple[Any, float]]]:
+    """Ids and scores of every list of points in an answer."""
+    if isinstance(answer, list):
+        return [hits for each in answer for hits in hits_of(each)]
+    if isinstance(answer, models.GroupsResult):
+        return [found(group.hits) for group in answer.groups]
+    return [found(answer.points)]
+
+
+@pytest.mark.parametrize("model", ["toy/words", "TOY/WORDS", "Toy/Words"])
+def test_names_are_compared_without_regard_to_case(
+    client: QdrantClient, world: World, model: str
+) -> None:
+    answer = client.query_points(world.name, query=asked(model=model), limit=DEPTH)
+    assert found(answer.points) == exact(world.adapted())
+
+
+def told_of(call: Callable[[], object]) -> str:
+    """Make a call that is refused, and give what was said."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011  # each protocol has its own types
+        call()
+    error: Any = raised.value
+    return str(error.details() if hasattr(error, "details") else error)
+
+
+def test_models_that_are_not_known_go_on_to_qdrant(client: QdrantClient, world: World) -> None:
+    """Open-source Qdrant refuses them; what matters is that it is Qdrant who does."""
+
+    def ask(asking: QdrantClient) -> str:
+        return told_of(lambda: asking.query_points(world.name, query=asked(model="no/such")))
+
+    straight = QdrantClient(
+        url=world.server.rest_url, api_key=world.server.api_key, cloud_inference=True
+    )
+    said = ask(client)
+    assert "trimtab" not in said
+    assert "InferenceService is not initialized" in said
+    assert "InferenceService is not initialized" in ask(straight)
+    straight.close()
+
+
+def test_options_that_nobody_here_knows_are_refused(client: QdrantClient, world: World) -> None:
+    document = asked(options={"mrl": 4})
+    said = told_of(lambda: client.query_points(world.name, query=document))
+    assert "has options, and the encoder in this sidecar knows none" in said
+
+
+def test_another_encoder_than_the_adapters_is_refused(client: QdrantClient, world: World) -> None:
+    said = told_of(lambda: client.query_points(world.name, query=asked(model="toy/other")))
+    assert "toy/other is another encoder than the one whose queries adapter toy" in said
+    answer = client.query_points(world.name, query=asked(model="toy/other"), using="title")
+    assert answer.points  # no adapter stands there
+
+
+NOTHING = [0.0] * DIM
+
+
+@pytest.fixture
+def stored(world: World) -> Iterator[Callable[[int], dict[str, np.ndarray]]]:
+    """Reads a point's vectors as they are stored; points from 1001 to 1003 go afterwards."""
+
+    def read(point: int) -> dict[str, np.ndarray]:
+        (kept,) = world.direct.retrieve(world.name, [point], with_vectors=True)
+        vectors: Any = kept.vector
+        return {name: np.array(values) for name, values in vectors.items()}
+
+    yield read
+    world.direct.delete(world.name, [1001, 1002, 1003], wait=True)
+
+
+def is_near(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return bool(np.abs(found - wanted).max() < 1e-6)
+
+
+def test_written_texts_are_embedded_raw_as_documents(
+    client: QdrantClient, world: World, stored: Callable[[int], dict[str, np.ndarray]]
+) -> None:
+    points = [
+        models.PointStruct(id=1001, vector={"": asked(), "title": NOTHING}, payload={"n": 1}),
+        models.PointStruct(id=1002, vector={"title": asked(OTHER), "": written(TEXT).tolist()}),
+    ]
+    client.upsert(world.name, points, wait=True)
+    assert is_near(stored(1001)[""], written(TEXT))
+    assert is_near(stored(1002)["title"], written(OTHER))
+    assert is_near(stored(1002)[""], written(TEXT))
+    update = models.PointVectors(id=1001, vector={"title": asked(OTHER)})
+    client.update_vectors(world.name, [update], wait=True)
+    assert is_near(stored(1001)["title"], written(OTHER))
+    assert is_near(stored(1001)[""], written(TEXT))
+
+
+def test_writes_in_a_batch_are_embedded(
+    world: World, stored: Callable[[int], dict[str, np.ndarray]]
+) -> None:
+    client = world.client(grpc=False)
+    point = models.PointStruct(id=1003, vector={"": asked(), "title": NOTHING})
+    update = models.PointVectors(id=1003, vector={"title": asked(OTHER)})
+    client.batch_update_points(
+        world.name,
+        [
+            models.UpsertOperation(upsert=models.PointsList(points=[point])),
+            models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=[update])),
+        ],
+        wait=True,
+    )
+    client.close()
+    assert is_near(stored(1003)[""], written(TEXT))
+    assert is_near(stored(1003)["title"], written(OTHER))
+
+
+def test_columns_of_a_batch_are_embedded(
+    world: World, stored: Callable[[int], dict[str, np.ndarray]]
+) -> None:
+    """The other form of an upsert, which the client no longer writes."""
+    text = {"text": TEXT, "model": MODEL}
+    body = {"batch": {"ids": [1001], "vectors": {"": [text], "title": [written(OTHER).tolist()]}}}
+    with rest(world) as http:
+        answer = http.put(f"/collections/{world.name}/points?wait=true", json=body)
+    assert answer.status_code == 200, answer.text
+    assert is_near(stored(1001)[""], written(TEXT))
+
+
+def test_writes_go_on_where_the_table_does_not_say_so(client: QdrantClient, world: World) -> None:
+    before = passed(world)
+    point = models.PointStruct(id=1001, vector={"": asked(model="toy/reader")})
+    said = told_of(lambda: client.upsert(world.name, [point], wait=True))
+    assert "InferenceService is not initialized" in said
+    assert passed(world) == before + 1
+
+
+def passed(world: World) -> float:
+    return samples(world.sidecar).get(
+        ("trimtab_texts_total", "toy/reader", "passed", "document"), 0
+    )
+
+
+def rest(world: World) -> httpx.Client:
+    headers = {"api-key": world.server.api_key} if world.server.api_key else {}
+    return new_client(world.sidecar.rest_url, headers=headers)
+
+
+def body_of(text: str = TEXT, model: str = MODEL) -> dict[str, Any]:
+    return {"query": {"text": text, "model": model}, "limit": DEPTH}
+
+
+def test_a_query_that_wants_no_adapter_is_embedded_all_the_same(world: World) -> None:
+    with rest(world) as http:
+        answer = http.post(
+            f"/collections/{world.name}/points/query",
+            json=body_of(),
+            headers={MARK_HEADER: "none"},
+        )
+    assert found(answer.json()["result"]["points"]) == exact(raw(TEXT))
+    assert MARK_HEADER not in answer.headers
+
+
+def test_a_packed_body_is_unpacked(world: World) -> None:
+    content = gzip.compress(json.dumps(body_of()).encode())
+    for using, wanted in (("", exact(world.adapted())), ("title", exact(raw(TEXT), name="title"))):
+        content = gzip.compress(json.dumps(body_of() | {"using": using}).encode())
+        with rest(world) as http:
+            answer = http.post(
+                f"/collections/{world.name}/points/query",
+                content=content,
+                headers={"content-encoding": "gzip", "content-type": "application/json"},
+            )
+        assert found(answer.json()["result"]["points"]) == wanted
+
+
+def test_a_key_that_is_escaped_is_a_key(world: World) -> None:
+    content = json.dumps(body_of()).replace('"text"', '"te\\u0078t"').replace("plan", "pl\\u0061n")
+    with rest(world) as http:
+        answer = http.post(f"/collections/{world.name}/points/query", content=content)
+    assert found(answer.json()["result"]["points"]) == exact(world.adapted())
+
+
+def test_a_text_that_is_too_long_is_refused(world: World) -> None:
+    with rest(world) as http:
+        answer = http.post(f"/collections/{world.name}/points/query", json=body_of("a " * 200_000))
+    assert answer.status_code == 413
+    assert "more than 262144 letters" in answer.text
+
+
+def test_repeated_texts_are_kept(world: World) -> None:
+    key = ("trimtab_texts_total", MODEL.lower())
+    text = "where is the invoice of my plan"
+    with rest(world) as http:
+        for _ in range(3):
+            http.post(f"/collections/{world.name}/points/query", json=body_of(text))
+    counted = samples(world.sidecar)
+    assert counted[(*key, "cached", "query")] >= 2
+    assert counted[("trimtab_texts_cached", MODEL.lower())] >= 1
+    assert counted[("trimtab_texts_waiting", MODEL.lower())] == 0
+    assert counted[("trimtab_encode_seconds_count", MODEL.lower())] >= 1
+
+
+def test_a_newer_file_takes_the_place_of_the_old_one(world: World) -> None:
+    file = world.folder / "other.onnx"
+    with rest(world) as http:
+
+        def ask() -> list[tuple[int, float]]:
+            answer = http.post(
+                f"/collections/{world.name}/points/query",
+                json=body_of(model="toy/other") | {"using": "title"},
+            )
+            return found(answer.json()["result"]["points"])
+
+        assert ask() == exact(raw(TEXT), name="title")
+        file.write_bytes(encoder_bytes(fingerprint="sha256:other", query_prefix="invoice "))
+        wanted = exact(embed(f"invoice {TEXT}", dim=DIM), name="title")
+        eventually(ask, is_right=lambda hits: hits == wanted)
+
+
+def test_the_javascript_client_asks_by_text(world: World) -> None:
+    node = shutil.which("node")
+    if node is None or not (JS / "node_modules").is_dir():
+        pytest.skip("the JavaScript client needs node, and npm ci in tests/support/js")
+    told = {"url": world.sidecar.rest_url, "apiKey": world.server.api_key}
+    told |= {"collection": world.name, "text": TEXT, "model": MODEL}
+    done = subprocess.run(
+        [node, "texts.js", json.dumps(told)],
+        cwd=JS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [found(points) for points in json.loads(done.stdout)] == [exact(world.adapted())] * 3
