@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from trimtab.encoders import EmbedTexts
 from trimtab.errors import ConfigError
 from trimtab.model.adapter import Adapter
+
+if TYPE_CHECKING:
+    from trimtab.text.encoder import TextEncoder
 
 Query = str | Sequence[str] | ArrayLike
 
@@ -23,17 +26,17 @@ class _Hook:
     _encoder: Any
 
     @property
-    def adapter(self) -> Adapter:
-        """The adapter; set another one, and every query from then on goes through it."""
+    def adapter(self) -> "Adapter | TextEncoder":
+        """The adapter, or an encoder with one in its file; may be set, for every later query."""
         return self._adapter
 
     @adapter.setter
-    def adapter(self, adapter: Adapter) -> None:
+    def adapter(self, adapter: "Adapter | TextEncoder") -> None:
         """Take another adapter."""
-        if not isinstance(adapter, Adapter):
+        if not isinstance(adapter, Adapter) and not _is_fused(adapter):
             raise ConfigError(
                 f"the adapter is a {type(adapter).__name__}; expected an Adapter, such as "
-                "Adapter.load('models/docs')"
+                "Adapter.load('models/docs'), or a TextEncoder with an adapter in its file"
             )
         self._adapter = adapter
 
@@ -61,11 +64,14 @@ class QueryHook(_Hook):
         >>> index.search(hook("how do I cancel?")[None], 10)  # doctest: +SKIP
     """
 
-    def __init__(self, adapter: Adapter, *, encoder: EmbedTexts | None = None) -> None:
+    def __init__(
+        self, adapter: "Adapter | TextEncoder", *, encoder: EmbedTexts | None = None
+    ) -> None:
         """Join an adapter with the encoder of its queries.
 
         Args:
-            adapter: The adapter to apply.
+            adapter: The adapter to apply; or an encoder with an adapter in its file, which takes
+                texts alone and needs no other encoder.
             encoder: Turns texts into embeddings; needed only where queries come as text. The
                 query prefix that the manifest names is put before every text.
         """
@@ -85,6 +91,8 @@ class QueryHook(_Hook):
             ConfigError: The query is text and the hook has no encoder.
             QueryError: The vector can't be transformed; see :meth:`Adapter.transform`.
         """
+        if not isinstance(self.adapter, Adapter):
+            return self.adapter.encode(_need_text(query))
         adapter = self.adapter.current
         if not _is_text(query):
             return adapter.transform(query)
@@ -104,12 +112,15 @@ class AsyncQueryHook(_Hook):
     """
 
     def __init__(
-        self, adapter: Adapter, *, encoder: EmbedTexts | AsyncEmbedTexts | None = None
+        self,
+        adapter: "Adapter | TextEncoder",
+        *,
+        encoder: EmbedTexts | AsyncEmbedTexts | None = None,
     ) -> None:
         """Join an adapter with the encoder of its queries.
 
         Args:
-            adapter: The adapter to apply.
+            adapter: The adapter to apply; or an encoder with an adapter in its file.
             encoder: Turns texts into embeddings. One whose call is a coroutine is awaited; any
                 other is called in a thread.
         """
@@ -118,6 +129,10 @@ class AsyncQueryHook(_Hook):
 
     async def __call__(self, query: Query) -> NDArray[np.float32]:
         """Adapt one query or several; takes, gives and raises what :class:`QueryHook` does."""
+        if not isinstance(self.adapter, Adapter):
+            import asyncio
+
+            return await asyncio.to_thread(self.adapter.encode, _need_text(query))
         adapter = self.adapter.current
         if not _is_text(query):
             return adapter.transform(query)
@@ -133,6 +148,23 @@ class AsyncQueryHook(_Hook):
 
         embedded = await asyncio.to_thread(encoder, texts)
         return await embedded if inspect.isawaitable(embedded) else embedded
+
+
+def _is_fused(model: Any) -> bool:
+    """Tell an encoder with an adapter in its file."""
+    from trimtab.text.encoder import TextEncoder  # which most hooks can do without
+
+    return isinstance(model, TextEncoder) and model.adapter is not None
+
+
+def _need_text(query: Query) -> str | Sequence[str]:
+    """Refuse a vector where texts are taken alone."""
+    if not _is_text(query):
+        raise ConfigError(
+            "the query is a vector, and this hook's encoder takes texts; give the text, or use "
+            "the adapter alone: QueryHook(Adapter.load(...))"
+        )
+    return query
 
 
 def _is_text(query: Query) -> TypeGuard[str | Sequence[str]]:

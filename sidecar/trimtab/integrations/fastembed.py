@@ -6,10 +6,14 @@ One line changes in an application::
 
 Where the Qdrant client embeds by FastEmbed itself (``models.Document``), it makes its own models:
 put ``trimtab.AdaptedQdrantClient`` before the client instead.
+
+FastEmbed runs an encoder's file itself, too: :func:`add_encoder`.
 """
 
+import json
 import pickle
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ConfigError, MissingExtraError
@@ -19,10 +23,12 @@ from trimtab.integrations.loaded import (
     LoadedAdapter,
     refuse_adapted,
 )
+from trimtab.text.encoder_file import FILE_NAME, read_encoder_file, resolve_encoder_path
 from trimtab.vectors import check_dim
 
 try:
     from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
     from fastembed.common.types import NumpyArray
 except ImportError as error:
     raise MissingExtraError(
@@ -94,3 +100,64 @@ class AdaptedTextEmbedding(HoldsAdapter, TextEmbedding):
     def __repr__(self) -> str:
         """Name the adapter and the model."""
         return f"AdaptedTextEmbedding({self.adapter.mark!r}, {self.model_name!r})"
+
+
+def add_encoder(name: str, encoder: str | Path, folder: str | Path) -> TextEmbedding:
+    """Make an encoder's file a model of FastEmbed's, which runs it by itself.
+
+    FastEmbed has one way to embed: a file with an adapter in it gives adapted vectors for whatever
+    it is asked, so keep such a model for queries. It puts no prefix before a text.
+
+    Args:
+        name: What FastEmbed is to call it, as in ``models.Document(text=..., model=name)``.
+        encoder: The encoder's file or folder.
+        folder: Where FastEmbed finds its files; they are written there.
+
+    Returns:
+        The model; elsewhere in the process ``TextEmbedding(name, specific_model_path=folder)``.
+
+    Raises:
+        ConfigError: The encoder needs a prefix, or FastEmbed knows another model of that name.
+        ModelError: The file can't be used.
+    """
+    read = read_encoder_file(resolve_encoder_path(encoder))
+    if read.manifest.query_prefix or read.manifest.lowercase:
+        raise ConfigError(
+            f"encoder {read.manifest.name} puts {read.manifest.query_prefix!r} before queries or "
+            "lower-cases them, which FastEmbed would not; use trimtab.TextEncoder"
+        )
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    _write_tokenizer(place, read.tokenizer, read.manifest.max_tokens, read.manifest.pad_id)
+    (place / FILE_NAME).write_bytes(read.content)
+    try:
+        TextEmbedding.add_custom_model(
+            model=name,
+            pooling=PoolingType.DISABLED,
+            normalization=False,
+            sources=ModelSource(hf=name),
+            dim=read.manifest.dim if read.adapter is None else read.adapter.dim_out,
+            model_file=FILE_NAME,
+        )
+    except ValueError as error:
+        raise ConfigError(f"FastEmbed can't take model {name!r}: {error}") from error
+    return TextEmbedding(name, specific_model_path=str(place))
+
+
+def _write_tokenizer(folder: Path, tokenizer: str, max_tokens: int, pad_id: int) -> None:
+    """Write the files that FastEmbed reads about a tokenizer."""
+    (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    pad = next((word for word, number in _vocabulary(tokenizer) if number == pad_id), "[PAD]")
+    for name, record in {
+        "config": {"pad_token_id": pad_id},
+        "tokenizer_config": {"model_max_length": max_tokens, "pad_token": pad},
+        "special_tokens_map": {"pad_token": pad},
+    }.items():
+        (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _vocabulary(tokenizer: str) -> list[tuple[str, int]]:
+    """Give the words of a tokenizer with their numbers."""
+    from tokenizers import Tokenizer
+
+    return list(Tokenizer.from_str(tokenizer).get_vocab().items())

@@ -4,10 +4,13 @@ It stands where the text embedder stood in a pipeline, with the embedder inside:
 
     pipeline.add_component("embedder", AdaptedTextEmbedder(embedder, "models/docs"))
 
-Document embedders stay as they are.
+Document embedders stay as they are. Or both from one file, without torch:
+``EncoderTextEmbedder`` and ``EncoderDocumentEmbedder``.
 """
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 from trimtab.errors import ConfigError, MissingExtraError
@@ -15,11 +18,12 @@ from trimtab.integrations.loaded import (
     AdapterOrPath,
     HoldsAdapter,
     LoadedAdapter,
+    load_encoder,
     refuse_adapted,
 )
 
 try:
-    from haystack import component, default_from_dict, default_to_dict
+    from haystack import Document, component, default_from_dict, default_to_dict
     from haystack.components.embedders.types import TextEmbedder
     from haystack.core.serialization import component_to_dict
 except ImportError as error:
@@ -150,3 +154,74 @@ class AdaptedTextEmbedder(HoldsAdapter):
             "embedding": loaded.adapt(embedded["embedding"]),
             "meta": {**(embedded.get("meta") or {}), META_KEY: loaded.adapter.mark},
         }
+
+
+@component
+class EncoderTextEmbedder:
+    """A text embedder from an encoder's file; queries adapted where an adapter is in it.
+
+    Attributes:
+        path: Where the encoder comes from.
+        encoder: The encoder.
+
+    Example:
+        >>> embedder = EncoderTextEmbedder("models/docs/encoder.onnx")  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Load the encoder.
+
+        Raises:
+            ModelError: The file can't be used.
+        """
+        self.path, self.encoder = str(path), load_encoder(path)
+
+    @component.output_types(embedding=list[float], meta=dict[str, Any])
+    def run(self, text: str) -> dict[str, Any]:
+        """Embed a query: ``embedding``, and in ``meta`` the encoder."""
+        manifest = self.encoder.manifest
+        return {"embedding": self.encoder.encode(text).tolist(), "meta": {"model": manifest.name}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the component down."""
+        return default_to_dict(self, path=self.path)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make the component that :meth:`to_dict` has written down."""
+        return default_from_dict(cls, data)
+
+
+@component
+class EncoderDocumentEmbedder:
+    """A document embedder from an encoder's file: raw, with the document prefix.
+
+    Attributes:
+        path: Where the encoder comes from.
+        encoder: The encoder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Load the encoder.
+
+        Raises:
+            ModelError: The file can't be used.
+        """
+        self.path, self.encoder = str(path), load_encoder(path)
+
+    @component.output_types(documents=list[Document], meta=dict[str, Any])
+    def run(self, documents: list[Document]) -> dict[str, Any]:
+        """Embed the contents of documents, which are copied."""
+        texts = [document.content or "" for document in documents]
+        rows = self.encoder.encode(texts, role="document").tolist()
+        embedded = [replace(one, embedding=row) for one, row in zip(documents, rows, strict=True)]
+        return {"documents": embedded, "meta": {"model": self.encoder.manifest.name}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the component down."""
+        return default_to_dict(self, path=self.path)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make the component that :meth:`to_dict` has written down."""
+        return default_from_dict(cls, data)

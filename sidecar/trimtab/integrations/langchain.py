@@ -3,13 +3,21 @@
 One line changes in an application::
 
     embeddings = AdaptedEmbeddings(embeddings, "models/docs")
+
+Or both from one file, without torch::
+
+    embeddings = EncoderEmbeddings("models/docs/encoder.onnx")
 """
+
+import asyncio
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.integrations.loaded import (
     AdapterOrPath,
+    EncoderOrPath,
     HoldsAdapter,
     LoadedAdapter,
+    load_encoder,
     refuse_adapted,
 )
 
@@ -82,3 +90,41 @@ class AdaptedEmbeddings(HoldsAdapter, Embeddings):
     def __repr__(self) -> str:
         """Name the adapter and the embeddings."""
         return f"AdaptedEmbeddings({self.adapter.mark!r}, {type(self.embeddings).__name__})"
+
+
+class EncoderEmbeddings(Embeddings):
+    """LangChain embeddings from an encoder's file; queries adapted where an adapter is in it.
+
+    Attributes:
+        encoder: The encoder; documents are embedded raw, each role with its prefix.
+
+    Example:
+        >>> embeddings = EncoderEmbeddings("models/docs/encoder.onnx")  # doctest: +SKIP
+    """
+
+    def __init__(self, encoder: EncoderOrPath) -> None:
+        """Take an encoder, or load it.
+
+        Raises:
+            ConfigError: It is neither an encoder nor a path.
+            ModelError: The file can't be used.
+        """
+        self.encoder = load_encoder(encoder)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed a query."""
+        numbers: list[float] = self.encoder.encode(text).tolist()
+        return numbers
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed documents, raw."""
+        rows: list[list[float]] = self.encoder.encode(texts, role="document").tolist()
+        return rows
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Embed a query in a thread."""
+        return await asyncio.to_thread(self.embed_query, text)
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed documents in a thread."""
+        return await asyncio.to_thread(self.embed_documents, texts)

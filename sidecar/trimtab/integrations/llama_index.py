@@ -3,18 +3,26 @@
 Takes the place of ``AdapterEmbeddingModel`` of ``llama-index-embeddings-adapter``, without torch::
 
     embed_model = AdaptedEmbedding(embed_model, "models/docs")
+
+Or both from one file::
+
+    embed_model = EncoderEmbedding("models/docs/encoder.onnx")
 """
 
+import asyncio
 from typing import Any, ClassVar, Self
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.integrations.loaded import (
     AdapterOrPath,
+    EncoderOrPath,
     HoldsAdapter,
     LoadedAdapter,
+    load_encoder,
     refuse_adapted,
 )
 from trimtab.model.adapter import Adapter
+from trimtab.text.encoder import TextEncoder
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
@@ -245,3 +253,66 @@ def _reopen(kind: type[AdaptedEmbedding], state: dict[Any, Any]) -> AdaptedEmbed
     BaseModel.__setstate__(model, state)
     model.callback_manager = CallbackManager([])
     return model
+
+
+class EncoderEmbedding(BaseEmbedding):
+    """An embedding model from an encoder's file; queries adapted where an adapter is in it.
+
+    Attributes:
+        path: Where the encoder came from; ``to_dict`` writes it down, and it is loaded from there.
+
+    Example:
+        >>> embed_model = EncoderEmbedding("models/docs/encoder.onnx")  # doctest: +SKIP
+    """
+
+    path: str = Field(description="The encoder's file, or its folder.")
+    _encoder: TextEncoder = PrivateAttr()
+
+    def __init__(self, path: EncoderOrPath, **options: Any) -> None:
+        """Take an encoder, or load it.
+
+        Args:
+            path: The encoder's file or folder; an encoder in memory can't be written by ``to_dict``
+                and read again.
+            options: Of LlamaIndex's ``BaseEmbedding``.
+
+        Raises:
+            ConfigError: It is neither an encoder nor a path.
+            ModelError: The file can't be used.
+        """
+        encoder = load_encoder(path)
+        told = "" if isinstance(path, TextEncoder) else str(path)
+        super().__init__(**{"model_name": encoder.manifest.name, "path": told, **options})
+        self._encoder = encoder
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name the class in what is saved."""
+        return "EncoderEmbedding"
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The encoder; texts are embedded raw, each role with its prefix."""
+        return self._encoder
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        """Embed a query."""
+        numbers: Embedding = self._encoder.encode(query).tolist()
+        return numbers
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        """Embed a query in a thread."""
+        return await asyncio.to_thread(self._get_query_embedding, query)
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        """Embed a text."""
+        return self._get_text_embeddings([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        """Embed a batch of texts."""
+        rows: list[Embedding] = self._encoder.encode(texts, role="document").tolist()
+        return rows
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        """Embed a batch of texts in a thread."""
+        return await asyncio.to_thread(self._get_text_embeddings, texts)

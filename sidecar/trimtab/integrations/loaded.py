@@ -11,6 +11,10 @@ from numpy.typing import ArrayLike
 
 from trimtab.errors import ConfigError, QueryError
 from trimtab.model.adapter import Adapter
+from trimtab.text.encoder import TextEncoder
+
+EncoderOrPath = TextEncoder | str | Path
+"""An encoder, or the path of its file or folder."""
 
 AdapterOrPath = Adapter | str | Path
 """An adapter, or the path of a model: the ONNX file or its folder."""
@@ -93,6 +97,23 @@ class LoadedAdapter:
         return self
 
 
+def load_encoder(encoder: EncoderOrPath) -> TextEncoder:
+    """Load an encoder where a path is given.
+
+    Raises:
+        ConfigError: Neither an encoder nor a path.
+        ModelError: The file can't be used.
+    """
+    if isinstance(encoder, TextEncoder):
+        return encoder
+    if not isinstance(encoder, str | Path):
+        raise ConfigError(
+            f"the encoder is a {type(encoder).__name__}; expected a TextEncoder or the path of its "
+            "file, such as models/docs/encoder.onnx"
+        )
+    return TextEncoder.load(encoder)
+
+
 class HoldsAdapter:
     """What every wrapper that holds one adapter has in common."""
 
@@ -118,7 +139,8 @@ def refuse_adapted(inner: object) -> None:
         ConfigError: It does.
     """
     for held in _held_by(inner, _DEEPEST):
-        if getattr(type(held), "adapts_queries", False) is True:
+        is_fused = isinstance(held, TextEncoder) and held.adapter is not None
+        if is_fused or getattr(type(held), "adapts_queries", False) is True:
             raise ConfigError(
                 f"{type(inner).__name__} adapts its queries already ({type(held).__name__}); "
                 "adapt them once, in one place"

@@ -1,0 +1,139 @@
+"""An encoder's file in frameworks and hooks: queries adapted where an adapter is in it."""
+
+import asyncio
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from haystack import Document, Pipeline
+from llama_index.core.embeddings.loading import load_embed_model
+
+from tests.support.onnx_models import CARD, linear_bytes, weight_of
+from tests.support.tiny_encoder import embed, words_bytes
+from trimtab import Adapter, AsyncQueryHook, QueryHook, TextEncoder
+from trimtab.errors import ConfigError
+from trimtab.integrations.fastembed import add_encoder
+from trimtab.integrations.haystack import EncoderDocumentEmbedder, EncoderTextEmbedder
+from trimtab.integrations.langchain import AdaptedEmbeddings, EncoderEmbeddings
+from trimtab.integrations.llama_index import EncoderEmbedding
+from trimtab_training.export.fused_encoder import fuse_adapter
+
+DIM, DIM_OUT = 8, 5
+QUERY, DOCUMENTS = "how do i cancel", ["money back", "the invoice of my plan"]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("plain") / "encoder.onnx"
+    file.write_bytes(
+        words_bytes(fingerprint=CARD.fingerprint, query_prefix="query ", document_prefix="passage ")
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def fused(plain: Path) -> Path:
+    file = plain.with_name("fused.onnx")
+    content = fuse_adapter(plain.read_bytes(), linear_bytes(dim_in=DIM, dim_out=DIM_OUT))
+    file.write_bytes(content)
+    return file
+
+
+def near(found: object, wanted: np.ndarray) -> bool:
+    rows = np.asarray(found)
+    return rows.shape == wanted.shape and bool(np.abs(rows - wanted).max() < 1e-5)
+
+
+RAW = embed(f"query {QUERY}")
+ADAPTED = RAW @ weight_of(DIM, DIM_OUT)
+STORED = np.stack([embed(f"passage {text}") for text in DOCUMENTS])
+
+
+def test_a_hook_takes_an_encoder_with_an_adapter_in_it(fused: Path) -> None:
+    encoder = TextEncoder.load(fused)
+    for hook in (QueryHook(encoder), pickle.loads(pickle.dumps(QueryHook(encoder)))):  # noqa: S301
+        assert near(hook(QUERY), ADAPTED)
+        assert near(hook([QUERY, QUERY]), np.stack([ADAPTED] * 2))
+    assert near(asyncio.run(AsyncQueryHook(encoder)(QUERY)), ADAPTED)
+
+
+def test_a_hook_says_what_it_cannot_take(plain: Path, fused: Path) -> None:
+    with pytest.raises(ConfigError, match="the query is a vector, and this hook's encoder takes"):
+        QueryHook(TextEncoder.load(fused))(RAW)
+    with pytest.raises(ConfigError, match="the adapter is a TextEncoder; expected an Adapter"):
+        QueryHook(TextEncoder.load(plain))  # type: ignore[arg-type]
+
+
+def test_an_encoder_alone_is_a_hooks_encoder(plain: Path) -> None:
+    adapter = Adapter.from_bytes(linear_bytes(dim_in=DIM, dim_out=DIM_OUT))
+    hook = QueryHook(adapter, encoder=TextEncoder.load(plain))
+    assert near(hook(QUERY), embed(f"query: {QUERY}") @ weight_of(DIM, DIM_OUT))
+
+
+def test_langchain(plain: Path, fused: Path) -> None:
+    embeddings = EncoderEmbeddings(plain)
+    assert near(embeddings.embed_query(QUERY), RAW)
+    assert near(embeddings.embed_documents(DOCUMENTS), STORED)
+    assert near(asyncio.run(embeddings.aembed_query(QUERY)), RAW)
+    assert near(asyncio.run(embeddings.aembed_documents(DOCUMENTS)), STORED)
+    both = EncoderEmbeddings(TextEncoder.load(fused))
+    assert near(both.embed_query(QUERY), ADAPTED)
+    assert near(both.embed_documents(DOCUMENTS), STORED)
+
+
+def test_what_adapts_already_is_not_wrapped_again(plain: Path, fused: Path) -> None:
+    adapter = Adapter.from_bytes(linear_bytes(dim_in=DIM, dim_out=DIM_OUT))
+    assert near(AdaptedEmbeddings(EncoderEmbeddings(plain), adapter).embed_query(QUERY), ADAPTED)
+    with pytest.raises(ConfigError, match="adapts its queries already"):
+        AdaptedEmbeddings(EncoderEmbeddings(fused), adapter)
+    with pytest.raises(ConfigError, match="the encoder is a int; expected a TextEncoder"):
+        EncoderEmbeddings(7)  # type: ignore[arg-type]
+
+
+def test_llama_index(plain: Path, fused: Path) -> None:
+    model = EncoderEmbedding(plain)
+    assert near(model.get_query_embedding(QUERY), RAW)
+    assert near(model.get_text_embedding_batch(DOCUMENTS), STORED)
+    assert near(asyncio.run(model.aget_query_embedding(QUERY)), RAW)
+    assert near(asyncio.run(model.aget_text_embedding_batch(DOCUMENTS)), STORED)
+    assert model.model_name == "toy/words"
+    again = EncoderEmbedding.from_dict(model.to_dict())
+    assert near(again.get_query_embedding(QUERY), RAW)
+    assert near(EncoderEmbedding(fused).get_query_embedding(QUERY), ADAPTED)
+    with pytest.raises(ValueError, match="EncoderEmbedding"):
+        load_embed_model({"class_name": "EncoderEmbedding"})  # LlamaIndex knows its own alone
+
+
+def test_haystack(plain: Path, fused: Path) -> None:
+    queries, documents = EncoderTextEmbedder(fused), EncoderDocumentEmbedder(plain)
+    assert near(queries.run(QUERY)["embedding"], ADAPTED)
+    given = [Document(content=text, meta={"n": n}) for n, text in enumerate(DOCUMENTS)]
+    found = documents.run(given)["documents"]
+    assert near([each.embedding for each in found], STORED)
+    assert [each.meta for each in found] == [{"n": 0}, {"n": 1}]
+    assert given[0].embedding is None
+    pipeline = Pipeline()
+    pipeline.add_component("queries", queries)
+    pipeline.add_component("documents", documents)
+    allowed = ["trimtab.integrations.haystack"]
+    again = Pipeline.loads(pipeline.dumps(), allowed_modules=allowed)
+    answer = again.run({"queries": {"text": QUERY}, "documents": {"documents": given}})
+    assert near(answer["queries"]["embedding"], ADAPTED)
+
+
+def test_fastembed_runs_the_file_itself(tmp_path: Path) -> None:
+    file = tmp_path / "encoder.onnx"
+    bare = words_bytes(fingerprint=CARD.fingerprint)
+    file.write_bytes(fuse_adapter(bare, linear_bytes(dim_in=DIM, dim_out=DIM_OUT)))
+    model = add_encoder("trimtab/words-adapted", file, tmp_path / "fastembed")
+    texts = [QUERY, "money back", "how is my money"]
+    wanted = np.stack([embed(text) for text in texts]) @ weight_of(DIM, DIM_OUT)
+    assert near(list(model.query_embed(texts)), wanted)
+    with pytest.raises(ConfigError, match="FastEmbed can't take model 'trimtab/words-adapted'"):
+        add_encoder("trimtab/words-adapted", file, tmp_path / "fastembed")
+
+
+def test_fastembed_would_leave_out_a_prefix(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="puts 'query ' before queries"):
+        add_encoder("trimtab/words-prefixed", plain, tmp_path / "fastembed")
