@@ -231,6 +231,8 @@ class EncoderSettings:
     Attributes:
         model: The name by which requests ask for it, compared without regard to case.
         file: The encoder's file, or its folder; see ``trimtab export-encoder``.
+        adapts: Collections, or COLLECTION/VECTOR, whose queries get what the adapter in the
+            encoder's file makes of their texts; they have no route of their own.
         writes: True to embed the texts of points that are written, too: raw, never adapted.
         threads: Threads of one worker that embed; each takes a core while texts wait.
         waiting: Texts that may wait in one worker; beyond that, requests get 503.
@@ -239,6 +241,7 @@ class EncoderSettings:
 
     model: str
     file: Path
+    adapts: tuple[str, ...] = ()
     writes: bool = False
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     waiting: Annotated[int, Meta(ge=1)] = 1000

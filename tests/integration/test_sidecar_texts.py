@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
+from tests.support.onnx_models import linear_bytes, weight_of
 from tests.support.qdrant.fixtures import connect, unique_name
 from tests.support.qdrant.process import Server
 from tests.support.sidecar import Sidecar, running_sidecar
@@ -32,6 +33,7 @@ from tests.support.sidecar_world import (
 from tests.support.tiny_encoder import embed, words_bytes
 from trimtab import Adapter
 from trimtab.routing.routes import MARK_HEADER
+from trimtab_training.export.fused_encoder import fuse_adapter
 
 JS = Path(__file__).parents[1] / "support" / "js"
 MODEL = "Toy/Words"
@@ -93,6 +95,8 @@ def world(qdrant: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     adapter = write_model(folder / "adapter.onnx", seed=5)
     (folder / "words.onnx").write_bytes(encoder_bytes())
     (folder / "other.onnx").write_bytes(encoder_bytes(fingerprint="sha256:other"))
+    fused = fuse_adapter(encoder_bytes(), linear_bytes(dim_in=DIM, dim_out=DIM, seed=9))
+    (folder / "fused.onnx").write_bytes(fused)
     config = folder / "sidecar.toml"
     config.write_text(
         f"""
@@ -111,6 +115,10 @@ file = "words.onnx"
 [[encoder]]
 model = "toy/other"
 file = "other.onnx"
+[[encoder]]
+model = "toy/fused"
+file = "fused.onnx"
+adapts = ["{name}/title"]
 """
     )
     with running_sidecar(config=config) as sidecar:
@@ -136,6 +144,34 @@ def test_a_vector_without_a_route_gets_the_raw_embedding(
 ) -> None:
     answer = client.query_points(world.name, query=asked(), using="title", limit=DEPTH)
     assert found(answer.points) == exact(raw(TEXT), name="title")
+
+
+def test_an_adapter_in_the_encoders_file_is_used_where_the_table_says_so(
+    client: QdrantClient, world: World
+) -> None:
+    text = asked(model="toy/fused")
+    answer = client.query_points(world.name, query=text, using="title", limit=DEPTH)
+    wanted = raw(TEXT) @ weight_of(DIM, DIM, seed=9)
+    assert found(answer.points) == exact(wanted, name="title")
+    answer = client.query_points(world.name, query=text, limit=DEPTH)
+    assert found(answer.points) == exact(world.adapted())  # by the route, from the raw embedding
+
+
+@pytest.mark.parametrize(("opted_out", "mark"), [(False, "toy@"), (True, None)])
+def test_a_query_that_the_encoders_file_has_adapted_carries_its_mark(
+    world: World, opted_out: bool, mark: str | None
+) -> None:
+    body = body_of(model="toy/fused") | {"using": "title"}
+    with rest(world) as http:
+        answer = http.post(
+            f"/collections/{world.name}/points/query",
+            json=body,
+            headers={MARK_HEADER: "none"} if opted_out else {},
+        )
+    said = answer.headers.get(MARK_HEADER)
+    assert said is None if mark is None else str(said).startswith(mark)
+    wanted = raw(TEXT) if opted_out else raw(TEXT) @ weight_of(DIM, DIM, seed=9)
+    assert found(answer.json()["result"]["points"]) == exact(wanted, name="title")
 
 
 Ask = Callable[[QdrantClient, str, Any], Any]

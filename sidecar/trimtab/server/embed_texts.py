@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,28 +16,55 @@ from trimtab.server.route_table import RouteTable
 from trimtab.server.worker_state import WorkerState
 from trimtab.text.encoder_manifest import Role
 
-Embedding = tuple[Text, NDArray[np.float32]]
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request's vectors go.
+
+    Attributes:
+        collection: The collection or alias, as the request names it.
+        routes: Of that collection, by vector name; an adapter comes after the texts.
+        is_write: True where the texts are documents'.
+        is_left: True for a query whose sender wants no adapter.
+    """
+
+    collection: str
+    routes: Mapping[str, Route]
+    is_write: bool
+    is_left: bool = False
+
+    def takes_adapted(self, served: ServedEncoder, text: Text) -> bool:
+        """Tell whether a text gets what the adapter in its encoder's file makes of it."""
+        if self.is_write or self.is_left:
+            return False
+        return served.adapts(self.collection, text.vector_name)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTexts:
+    """What was embedded of a request; the other texts are for Qdrant.
+
+    Attributes:
+        vectors: Each text with its vector, float32, shape ``(dim,)``.
+        mark: ``NAME@VERSION`` of the encoders whose own adapters had a part, joined by commas.
+    """
+
+    vectors: Sequence[tuple[Text, NDArray[np.float32]]] = ()
+    mark: str = ""
 
 
 async def embed_texts(
-    state: WorkerState,
-    table: RouteTable,
-    texts: Sequence[Text],
-    routes: Mapping[str, Route],
-    *,
-    is_write: bool,
-) -> list[Embedding]:
-    """Embed those texts of a request that name an encoder of this sidecar, raw.
+    state: WorkerState, table: RouteTable, texts: Sequence[Text], target: Target
+) -> EmbeddedTexts:
+    """Embed those texts of a request that name an encoder of this sidecar.
+
+    Raw; but for queries of a vector that the adapter in the encoder's file is meant for.
 
     Args:
         state: What all requests share.
         table: The table that the request began with.
         texts: What was found in it.
-        routes: Of its collection, by vector name; an adapter comes after this.
-        is_write: True where the texts are documents'.
-
-    Returns:
-        Each text that is embedded here, with its vector; the others are for Qdrant.
+        target: Where its vectors go.
 
     Raises:
         RefusedError: A text says more about how to embed it, or its encoder is another one than
@@ -44,37 +72,41 @@ async def embed_texts(
         BusyError: Too many texts wait.
         TooLargeError: A text is too long.
     """
-    role: Role = "document" if is_write else "query"
-    groups: dict[ServedEncoder, list[Text]] = {}
+    role: Role = "document" if target.is_write else "query"
+    groups: dict[tuple[ServedEncoder, bool], list[Text]] = {}
     for text in texts:
         served = table.encoders.find(text.model)
         if served is None:
             continue
-        if is_write and not served.settings.writes:
+        if target.is_write and not served.settings.writes:
             state.telemetry.count(t.TEXTS, served.settings.model, role, "passed")
             continue
-        _check(text, served, None if is_write else routes.get(text.vector_name))
-        groups.setdefault(served, []).append(text)
+        _check(text, served, target)
+        groups.setdefault((served, target.takes_adapted(served, text)), []).append(text)
     found = await asyncio.gather(
         *(
-            state.texts.of(served).embed([text.text for text in group], role)
-            for served, group in groups.items()
+            state.texts.of(served).embed([text.text for text in group], role, adapted=is_adapted)
+            for (served, is_adapted), group in groups.items()
         )
     )
-    return [
-        (text, embedded.vector)
-        for group, embeddings in zip(groups.values(), found, strict=True)
-        for text, embedded in zip(group, embeddings, strict=True)
-    ]
+    return EmbeddedTexts(
+        [
+            (text, embedded.vector)
+            for group, embeddings in zip(groups.values(), found, strict=True)
+            for text, embedded in zip(group, embeddings, strict=True)
+        ],
+        ",".join(served.encoder.mark for served, is_adapted in groups if is_adapted),
+    )
 
 
-def _check(text: Text, served: ServedEncoder, route: Route | None) -> None:
+def _check(text: Text, served: ServedEncoder, target: Target) -> None:
     """Refuse what can't be embedded as the request means it."""
     if text.has_options:
         raise RefusedError(
             f"the text for {text.model} has options, and the encoder in this sidecar knows none; "
             "leave them out"
         )
+    route = None if target.is_write else target.routes.get(text.vector_name)
     if route is not None and route.mode != "off" and not served.fits(route):
         manifest = route.adapter.manifest
         raise RefusedError(

@@ -5,8 +5,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from trimtab.errors import ConfigError
 from trimtab.model.onnx_file import naming_file, read_content
-from trimtab.routing.routes import Route
+from trimtab.routing.routes import Route, Routes
 from trimtab.settings import EncoderSettings
 from trimtab.text.encoder import TextEncoder
 from trimtab.text.encoder_file import ENCODER_RULES, resolve_encoder_path
@@ -20,6 +21,30 @@ class ServedEncoder:
 
     settings: EncoderSettings
     encoder: TextEncoder
+
+    def adapts(self, collection: str, vector_name: str) -> bool:
+        """Tell whether the adapter in the file is meant for the queries of a vector."""
+        name = f"{collection}/{vector_name}" if vector_name else collection
+        return name in self.settings.adapts
+
+    def check(self, routes: Routes) -> None:
+        """Refuse what would adapt twice, or can't adapt.
+
+        Raises:
+            ConfigError: With what contradicts what.
+        """
+        model = self.settings.model
+        if self.settings.adapts and self.encoder.adapter is None:
+            raise ConfigError(
+                f"[[encoder]] {model!r} adapts {', '.join(self.settings.adapts)}, and there is no "
+                "adapter in its file; make one by trimtab export-encoder --adapter MODEL"
+            )
+        for route in routes:
+            if route.mode != "off" and self.adapts(route.collection, route.vector_name):
+                raise ConfigError(
+                    f"[[encoder]] {model!r} adapts {route}, which has a [[route]] as well; leave "
+                    "one of them out"
+                )
 
     def fits(self, route: Route) -> bool:
         """Tell whether a route's adapter can take what this encoder gives, as far as is known."""
@@ -64,11 +89,16 @@ class Encoders:
         return cls(ServedEncoder(each, _load(each, known)) for each in settings)
 
 
-def tell_misfits(encoders: Encoders, routes: Iterable[Route]) -> None:
-    """Warn of an encoder whose vectors no route's adapter was trained on."""
-    routes = tuple(routes)
+def check_encoders(encoders: Encoders, routes: Routes) -> None:
+    """Hold encoders against routes; warn of one whose vectors no route's adapter was trained on.
+
+    Raises:
+        ConfigError: An encoder and a route contradict each other.
+    """
     for served in encoders:
-        if routes and not any(served.fits(route) for route in routes):
+        served.check(routes)
+        is_used = served.settings.adapts or any(served.fits(route) for route in routes)
+        if len(routes) and not is_used:
             logger.warning(
                 "no route's adapter was trained on this encoder's queries",
                 extra={"encoder": served.settings.model},

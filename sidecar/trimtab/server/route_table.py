@@ -18,7 +18,7 @@ from trimtab.rewrite.policies import Policies
 from trimtab.routing.outcome import is_write_guarded
 from trimtab.routing.routes import Route, Routes
 from trimtab.routing.schema_cache import CollectionRoutes, RouteBook, SchemaCache, check_routes
-from trimtab.server.encoders import Encoders, tell_misfits
+from trimtab.server.encoders import Encoders, check_encoders
 from trimtab.settings import CollectionSettings, RouteSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class LiveTable:
         found = stamps(settings.collections)
         collections = _load_collections(settings, old)
         encoders = Encoders.load(settings.encoders, None if old is None else old.encoders)
-        tell_misfits(encoders, routes)
+        check_encoders(encoders, routes)
         _check_places(settings, routes)
         for collection in settings.collections:
             check_routes(

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,11 @@ class TextEncoder:
         """Make session and tokenizer again."""
         self.__dict__.update(state)
         self._prepare()
+
+    @property
+    def mark(self) -> str:
+        """``NAME@VERSION`` of the adapter in the file, in ASCII; empty without one."""
+        return "" if self.adapter is None else f"{quote(self.adapter.name)}@{self.version}"
 
     @property
     def dim(self) -> int:

@@ -29,7 +29,7 @@ from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.routing.schema_cache import CollectionRoutes, Question
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
-from trimtab.server.embed_texts import embed_texts
+from trimtab.server.embed_texts import Target, embed_texts
 from trimtab.server.grpc.listener import Listener
 from trimtab.server.grpc.messages import (
     Method,
@@ -64,6 +64,7 @@ class _Query:
         collection: As it named it.
         routes: Of that collection.
         table: The table that it began with.
+        mark: Of encoders whose own adapters had a part in it.
     """
 
     method: Method
@@ -73,6 +74,7 @@ class _Query:
     collection: str
     routes: CollectionRoutes
     table: RouteTable
+    mark: str = ""
 
     def adapt(self, message: Any, *, shadow: bool = False) -> Outcome:
         """Adapt it."""
@@ -222,7 +224,7 @@ class GrpcServer:
         """Pass a query on, adapted where a route asks for it."""
         metadata = passed_on(context.invocation_metadata())
         table = self._state.table
-        has_encoders = len(table.encoders) > 0
+        has_encoders, own_mark = len(table.encoders) > 0, ""
         if not len(table.routes) and not table.collections.names() and not has_encoders:
             return await self._relay.unary(method, content, metadata, context)
         mark = next((str(value) for key, value in metadata if key == MARK_HEADER), None)
@@ -240,11 +242,12 @@ class GrpcServer:
             raise NotServedError(f"collection {name!r} is a FAISS index; ask it over REST")
         routes = await self._routes(table, name, metadata)
         if has_encoders:
-            content = await self._embed(method.vectors, message, (content, table), routes)
+            target = Target(name, routes, is_write=False, is_left=mark is not None)
+            content, own_mark = await self._embed(method.vectors, message, (content, table), target)
         if mark is not None:
             self._count_unread(table, content, reason_of_mark(mark))
             return await self._relay.unary(method, content, metadata, context)
-        query = _Query(method, method.vectors, content, metadata, name, routes, table)
+        query = _Query(method, method.vectors, content, metadata, name, routes, table, own_mark)
         return await self._ask(query, message, context)
 
     async def _ask(self, query: _Query, message: Any, context: Any) -> bytes:
@@ -253,12 +256,10 @@ class GrpcServer:
         self._state.count_outcome(query.collection, outcome, "grpc")
         if outcome.decisions.keys() == NOTHING_FOUND and message_holds_vector(query.content):
             self._state.count_bypass("grpc", Bypass.FIELD, query.method.path)
-        metadata = query.metadata
-        if outcome.mark:
-            metadata = [*metadata, (MARK_HEADER, outcome.mark)]
-        answer = await self._relay.unary(
-            query.method, outcome.content, metadata, context, outcome.mark
-        )
+        metadata, mark = query.metadata, ",".join(filter(None, (outcome.mark, query.mark)))
+        if mark:
+            metadata = [*metadata, (MARK_HEADER, mark)]
+        answer = await self._relay.unary(query.method, outcome.content, metadata, context, mark)
         if Reason.SHADOW in outcome.decisions and self._state.shadow.is_wanted():
             self._compare(query, answer)
         return answer
@@ -272,28 +273,32 @@ class GrpcServer:
             message = read_message(method.vectors, content)
         except MalformedError:  # Qdrant says what is wrong with it
             return content
-        return await self._embed(method.vectors, message, (content, table), {})
+        target = Target(message.collection_name, {}, is_write=True)
+        return (await self._embed(method.vectors, message, (content, table), target))[0]
 
     async def _embed(
         self,
         vectors: GrpcMethod,
         message: Any,
         given: tuple[bytes, RouteTable],
-        routes: CollectionRoutes,
-    ) -> bytes:
-        """Put vectors where texts stand that are embedded here; give the message to send on."""
+        target: Target,
+    ) -> tuple[bytes, str]:
+        """Put vectors where texts stand that are embedded here.
+
+        Returns:
+            The message to send on, and the mark of adapters that had a part.
+        """
         content, table = given
         try:
             texts = find_texts(vectors, message)
         except MalformedError:  # told once more, and counted, by what comes next
-            return content
-        is_write = vectors.is_write
-        embedded = await embed_texts(self._state, table, texts, routes, is_write=is_write)
-        if not embedded:
-            return content
-        put_embeddings(embedded)
+            return content, ""
+        embedded = await embed_texts(self._state, table, texts, target)
+        if not embedded.vectors:
+            return content, ""
+        put_embeddings(embedded.vectors)
         changed: bytes = message.SerializeToString()
-        return changed
+        return changed, embedded.mark
 
     async def _watch(
         self, method: Method, content: bytes, metadata: Metadata, table: RouteTable

@@ -17,7 +17,7 @@ from trimtab.routing.outcome import Outcome
 from trimtab.routing.schema_cache import CollectionRoutes
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.dispatch import Plan, Way
-from trimtab.server.embed_texts import embed_texts
+from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
 from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import RouteTable
@@ -92,13 +92,18 @@ async def prepare(
     routes = _known_routes(state, table, endpoint)
     if routes is None:
         routes = await _ask_routes(state, table, plan, head)
-    content, head = await _embed(state, table, plan, (head, body), routes)
+    content, embedded = await _embed(state, table, plan, (head, body), routes)
+    if content is not body:
+        head = head.without_coding()
     mark = head.values.get(MARK)
     if mark is not None and not endpoint.is_write:
         prepared = _left(content, mark)
     else:
         prepared = _adapt(state, table, plan, head, (routes, content))
     prepared.is_changed = content is not body
+    if embedded.mark:
+        marks = (prepared.mark, embedded.mark.encode())
+        prepared.mark = b",".join(filter(None, marks))
     return prepared
 
 
@@ -150,30 +155,31 @@ async def _embed(
     plan: Plan,
     given: tuple[RequestHead, bytes],
     routes: CollectionRoutes,
-) -> tuple[bytes, RequestHead]:
+) -> tuple[bytes, EmbeddedTexts]:
     """Put vectors where texts stand that are embedded here.
 
     Returns:
-        The new body, and its head without a content coding; both as they came where nothing has
-        changed.
+        The new body, unpacked, or the very one that came; and what was embedded.
     """
     head, body = given
-    endpoint = plan.endpoint
+    endpoint, nothing = plan.endpoint, EmbeddedTexts()
     if endpoint is None or not _may_hold_texts(table, head, body):
-        return body, head
+        return body, nothing
     content: bytes | None = body
     if plan.way is not Way.SERVE:
         content = _unpack(table, head, body)
     if content is None:
-        return body, head
+        return body, nothing
     try:
         texts = find_texts(endpoint, content)
     except MalformedError:  # told once more, and counted, by what comes next
-        return body, head
-    embedded = await embed_texts(state, table, texts, routes, is_write=endpoint.is_write)
-    if not embedded:
-        return body, head
-    return put_embeddings(content, embedded), head.without_coding()
+        return body, nothing
+    is_left = MARK in head.values
+    target = Target(endpoint.collection, routes, endpoint.is_write, is_left=is_left)
+    embedded = await embed_texts(state, table, texts, target)
+    if not embedded.vectors:
+        return body, nothing
+    return put_embeddings(content, embedded.vectors), embedded
 
 
 def _adapt(
