@@ -1,5 +1,6 @@
 """What every test shares: its marker by folder, one thread, one seed."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ KINDS = {"architecture", "contract", "e2e", "integration", "property", "unit"}
 
 
 def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a shell starts a script's jobs in the background, and commands would inherit it: tests
+        # interrupt them as a user does.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # tiny arrays: threads would only wait for one another
 
 

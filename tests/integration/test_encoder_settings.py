@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click.testing
+import onnx
 import pytest
 
 from tests.support.onnx_models import CARD, linear_bytes
@@ -21,6 +22,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "plain.onnx").write_bytes(plain)
     (tmp_path / "adapter.onnx").write_bytes(adapter)
     (tmp_path / "fused.onnx").write_bytes(fuse_adapter(plain, adapter))
+    queries_alone = onnx.load(tmp_path / "fused.onnx")
+    del queries_alone.graph.output[1:]
+    onnx.save(queries_alone, tmp_path / "tuned.onnx")
     return tmp_path
 
 
@@ -46,6 +50,10 @@ def test_what_fits_together_is_served(folder: Path) -> None:
         (
             ROUTE + PLAIN.replace("plain", "fused") + 'adapts = ["docs"]\n',
             "adapts collection 'docs', which has a [[route]] as well",
+        ),
+        (
+            PLAIN.replace("plain", "tuned") + "writes = true\n",
+            "writes, and its file embeds queries alone",
         ),
         (PLAIN + "threads = 0\n", "threads"),
         (PLAIN + "waiting = 0\n", "waiting"),

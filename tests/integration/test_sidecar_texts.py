@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 from qdrant_client import QdrantClient, models
 
@@ -97,6 +98,9 @@ def world(qdrant: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (folder / "other.onnx").write_bytes(encoder_bytes(fingerprint="sha256:other"))
     fused = fuse_adapter(encoder_bytes(), linear_bytes(dim_in=DIM, dim_out=DIM, seed=9))
     (folder / "fused.onnx").write_bytes(fused)
+    queries_alone = onnx.load_from_string(fused)
+    del queries_alone.graph.output[1:]
+    onnx.save(queries_alone, folder / "tuned.onnx")
     config = folder / "sidecar.toml"
     config.write_text(
         f"""
@@ -118,6 +122,10 @@ file = "other.onnx"
 [[encoder]]
 model = "toy/fused"
 file = "fused.onnx"
+adapts = ["{name}/title"]
+[[encoder]]
+model = "toy/tuned"
+file = "tuned.onnx"
 adapts = ["{name}/title"]
 """
     )
@@ -155,6 +163,14 @@ def test_an_adapter_in_the_encoders_file_is_used_where_the_table_says_so(
     assert found(answer.points) == exact(wanted, name="title")
     answer = client.query_points(world.name, query=text, limit=DEPTH)
     assert found(answer.points) == exact(world.adapted())  # by the route, from the raw embedding
+
+
+def test_a_file_for_queries_alone_embeds_nothing_else(client: QdrantClient, world: World) -> None:
+    text = asked(model="toy/tuned")
+    answer = client.query_points(world.name, query=text, using="title", limit=DEPTH)
+    assert found(answer.points) == exact(raw(TEXT) @ weight_of(DIM, DIM, seed=9), name="title")
+    said = told_of(lambda: client.query_points(world.name, query=text))
+    assert "toy/tuned embeds queries alone, of the collections that its adapts names" in said
 
 
 @pytest.mark.parametrize(("opted_out", "mark"), [(False, "toy@"), (True, None)])

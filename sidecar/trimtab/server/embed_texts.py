@@ -106,6 +106,11 @@ def _check(text: Text, served: ServedEncoder, target: Target) -> None:
             f"the text for {text.model} has options, and the encoder in this sidecar knows none; "
             "leave them out"
         )
+    if not served.encoder.has_raw and not target.takes_adapted(served, text):
+        raise RefusedError(
+            f"{text.model} embeds queries alone, of the collections that its adapts names; this is "
+            "something else, or its sender wants no adapter"
+        )
     route = None if target.is_write else target.routes.get(text.vector_name)
     if route is not None and route.mode != "off" and not served.fits(route):
         manifest = route.adapter.manifest

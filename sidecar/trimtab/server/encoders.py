@@ -39,6 +39,11 @@ class ServedEncoder:
                 f"[[encoder]] {model!r} adapts {', '.join(self.settings.adapts)}, and there is no "
                 "adapter in its file; make one by trimtab export-encoder --adapter MODEL"
             )
+        if self.settings.writes and not self.encoder.has_raw:
+            raise ConfigError(
+                f"[[encoder]] {model!r} writes, and its file embeds queries alone; name the "
+                "untouched encoder for writes"
+            )
         for route in routes:
             if route.mode != "off" and self.adapts(route.collection, route.vector_name):
                 raise ConfigError(

@@ -60,6 +60,7 @@ class TextEncoder:
     Attributes:
         manifest: What the file says about the encoder.
         adapter: What it says about the adapter behind it; None without one.
+        has_raw: False for a file that was tuned for queries and gives nothing else.
         version: First 12 hex digits of the file's SHA-256.
 
     Example:
@@ -71,6 +72,7 @@ class TextEncoder:
         """Make a session from a checked file; callers use :meth:`load`."""
         self.manifest: EncoderManifest = file.manifest
         self.adapter: Manifest | None = file.adapter
+        self.has_raw: bool = file.has_raw
         self.version: str = hashlib.sha256(file.content).hexdigest()[:12]
         self._content = file.content
         self._tokenizer_json = file.tokenizer
@@ -145,7 +147,7 @@ class TextEncoder:
             queries have the adapter's ``dim_out`` values.
 
         Raises:
-            QueryError: Something in it is no text.
+            QueryError: Something in it is no text, or the file embeds adapted queries alone.
         """
         several = [texts] if isinstance(texts, str) else list(texts)
         if not all(isinstance(text, str) for text in several):
@@ -186,6 +188,11 @@ class TextEncoder:
 
     def _embed_tokens(self, tokens: list[list[int]], output: str) -> NDArray[np.float32]:
         """Embed texts that are split into tokens."""
+        if output == EMBEDDING_NAME and not self.has_raw:
+            raise QueryError(
+                f"this file embeds queries alone, tuned from {self.manifest.name}; embed documents "
+                "with that encoder itself"
+            )
         if len(tokens) == 1:
             return self._run(tokens, output)
         rows = np.empty((len(tokens), self._dim_of(output)), dtype=np.float32)
@@ -241,7 +248,8 @@ class TextEncoder:
 
     def _check_answers(self) -> None:
         """Run the graph on two texts, and hold the answers against the manifest."""
-        outputs = [EMBEDDING_NAME] if self.adapter is None else [EMBEDDING_NAME, OUTPUT_NAME]
+        outputs = [EMBEDDING_NAME] if self.has_raw else []
+        outputs += [OUTPUT_NAME] if self.adapter is not None else []
         for output in outputs:
             try:
                 tokens = self._tokens(list(_PROBES))

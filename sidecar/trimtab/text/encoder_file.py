@@ -2,7 +2,8 @@
 
 One ONNX file: token ids and their mask in, one embedding a text out, the tokenizer and the manifest
 among its metadata. A file may hold an adapter behind the encoder, in the same graph: it has the
-adapted query as an output of its own, first, and the adapter's manifest beside the encoder's.
+adapted query as an output of its own, first, and the adapter's manifest beside the encoder's. One
+whose encoder was itself tuned for queries has that output alone: it embeds no document.
 """
 
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ class EncoderFile:
     tokenizer: str
     adapter: Manifest | None
     graph: CheckedGraph
+
+    @property
+    def has_raw(self) -> bool:
+        """Tell whether the file gives the untouched encoder's embeddings, too."""
+        return any(output.name == EMBEDDING_NAME for output in self.graph.outputs)
 
 
 def resolve_encoder_path(model: str | Path) -> Path:
@@ -144,10 +150,12 @@ def _check_inputs(inputs: tuple[Endpoint, ...]) -> None:
 def _check_outputs(
     outputs: tuple[Endpoint, ...], manifest: EncoderManifest, adapter: Manifest | None
 ) -> None:
-    """Expect one embedding a text, behind the adapted query where there is an adapter."""
+    """Expect one embedding a text, behind the adapted query where there is an adapter, or none."""
     expected = [Endpoint(EMBEDDING_NAME, FLOAT, (None, manifest.dim))]
     if adapter is not None:
         expected.insert(0, Endpoint(OUTPUT_NAME, FLOAT, (None, adapter.dim_out)))
+        if len(outputs) == 1:
+            del expected[1]
         if adapter.dim_in != manifest.dim:
             raise ManifestError(
                 f"the adapter takes {adapter.dim_in} values, the encoder before it gives "

@@ -131,7 +131,7 @@ def _figures(found: "Diagnosis") -> list[str]:
 
 def _show_next(found: "Diagnosis", dataset: Path, embeddings: Path | None) -> None:
     """Say in one line whether to go on, and with what."""
-    from trimtab_training.commands.screen import results, talk
+    from trimtab_training.commands.screen import results, tell_next
 
     n_errors = sum(one.severity == "error" for one in found.findings)
     n_warnings = sum(one.severity == "warning" for one in found.findings)
@@ -145,7 +145,7 @@ def _show_next(found: "Diagnosis", dataset: Path, embeddings: Path | None) -> No
         if embeddings
         else f"trimtab embed {dataset} -o {place}"
     )
-    talk.print(f"next: {command}", style="bold", markup=False, soft_wrap=True)
+    tell_next(command)
 
 
 def _plural(count: int, word: str) -> str:

@@ -59,7 +59,7 @@ def embed(dataset: Path, output: Path, **options: Any) -> None:
     Interrupted, it continues when the same command is run again; nothing is embedded twice.
     """
     _check_options(options)
-    from trimtab_training.commands.screen import results, talk
+    from trimtab_training.commands.screen import results, talk, tell_next
     from trimtab_training.data.dataset import Dataset
 
     data = Dataset.load(dataset)
@@ -68,10 +68,7 @@ def embed(dataset: Path, output: Path, **options: Any) -> None:
     talk.print(f"{info.name}, {info.dim} values a vector, {known}")
     results.print(f"made {output}")
     more = " --use migration" if options["use"] == "migration" else ""
-    talk.print(
-        f"next: trimtab fit {dataset} --embeddings {output} -o models/{data.name}{more}",
-        style="bold",
-    )
+    tell_next(f"trimtab fit {dataset} --embeddings {output} -o models/{data.name}{more}")
 
 
 def _check_options(options: dict[str, Any]) -> None:

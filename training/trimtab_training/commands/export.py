@@ -24,7 +24,7 @@ def export(checkpoint: Path, output: Path, precision: Literal["auto", "float32"]
     CHECKPOINT is a model folder, or the checkpoint folder in it. Writes nothing unless ONNX
     Runtime gives what the adapter gives.
     """
-    from trimtab_training.commands.screen import results, talk
+    from trimtab_training.commands.screen import results, tell_next
     from trimtab_training.errors import ExportError
     from trimtab_training.export.model_folder import load_checkpoint
     from trimtab_training.export.onnx_export import export_adapter
@@ -37,4 +37,4 @@ def export(checkpoint: Path, output: Path, precision: Literal["auto", "float32"]
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, content)
     results.print(f"made {output} ({len(content) / 1e6:.2f} MB)")
-    talk.print(f"next: trimtab inspect {output}", style="bold")
+    tell_next(f"trimtab inspect {output}")

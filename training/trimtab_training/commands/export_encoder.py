@@ -65,7 +65,7 @@ def export_encoder(
     texts without torch: trimtab.TextEncoder, or [[encoder]] of the sidecar. Writes nothing unless
     it gives what sentence-transformers gives.
     """
-    from trimtab_training.commands.screen import results, talk
+    from trimtab_training.commands.screen import results, talk, tell_next
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.errors import ExportError
     from trimtab_training.export import encoder_export
@@ -93,7 +93,7 @@ def export_encoder(
     results.print(f"made {output} ({len(content) / 1e6:.1f} MB): {_describe(exported)}")
     if loss is not None:
         results.print(_describe_loss(loss), soft_wrap=True)
-    talk.print(f"next: trimtab inspect {output}", style="bold")
+    tell_next(f"trimtab inspect {output}")
 
 
 def _fuse(encoder: bytes, adapter: Path) -> bytes:

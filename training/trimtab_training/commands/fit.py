@@ -121,7 +121,7 @@ def fit(
 
 def _show(built: "BuiltModel") -> None:
     """Print what came out of it, and what was made."""
-    from trimtab_training.commands.screen import results, show_evaluation, talk
+    from trimtab_training.commands.screen import results, show_evaluation, talk, tell_next
 
     talk.print(built.fit.verdict)
     show_evaluation(built.evaluation)
@@ -132,7 +132,7 @@ def _show(built: "BuiltModel") -> None:
     size = built.file.stat().st_size / 1e6
     results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
     results.print(f"made {built.report}: the proof, to read in a browser and to show")
-    talk.print(f"next: trimtab inspect {built.folder}", style="bold")
+    tell_next(f"trimtab inspect {built.folder}")
 
 
 def _what_becomes_of_old_work(is_resumed: bool, is_fresh: bool) -> "Resume":

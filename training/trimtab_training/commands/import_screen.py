@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from trimtab_training.commands.screen import one_line, results, talk
+from trimtab_training.commands.screen import one_line, results, talk, tell_next
 
 _N_RANKS = 10
 _N_UNUSED = 8
@@ -55,7 +55,7 @@ def show_record(record: dict[str, Any], output: Path) -> None:
         if record[key]:
             _show_counts(title, record[key])
     results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)
-    talk.print(f"next: trimtab doctor {output}", style="bold", markup=False)
+    tell_next(f"trimtab doctor {output}")
 
 
 def _plain_table() -> Table:

@@ -33,6 +33,11 @@ talk = Console(stderr=True, highlight=False)
 results = Console(highlight=False, soft_wrap=True)
 
 
+def tell_next(command: str) -> None:
+    """Say what to run next, on one line that can be copied, whatever stands in its paths."""
+    talk.print(f"next: {command}", style="bold", markup=False, soft_wrap=True)
+
+
 class RateColumn(ProgressColumn):
     """How many are done in a minute."""
 

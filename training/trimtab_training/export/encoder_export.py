@@ -3,7 +3,7 @@
 import datetime
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -74,27 +74,13 @@ def export_encoder(
             differ from sentence-transformers': for ``float32`` by more than :data:`TOLERANCE`.
     """
     module = TextModule(encoder.model).eval()
-    tokenizer = _tokenizer_of(encoder)
+    tokenizer = tokenizer_of(encoder)
     probes = [*probe_texts(encoder.max_tokens or 0), *texts]
     wanted = _reference(encoder, probes)
-    model = _trace(module)
+    model = trace_encoder(module)
     if precision == "int8":
         model = _quantise(model)
-    manifest = EncoderManifest(
-        name=encoder.name,
-        fingerprint=encoder.fingerprint,
-        dim=wanted.shape[1],
-        normalised=module.is_normalised,
-        max_tokens=encoder.max_tokens or 0,
-        query_prefix=encoder.query_prefix,
-        document_prefix=encoder.document_prefix,
-        lowercase=bool(getattr(encoder.model[0], "do_lower_case", False)),
-        pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
-        pooling=module.pooling,
-        precision=precision,
-        versions={package: version(package) for package in _PACKAGES},
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
+    manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1], precision=precision)
     served = _load(stamp_encoder(model, manifest, tokenizer))
     _compare_tokens(encoder, served, probes)
     distances = _distances(wanted, _embed_alone_and_together(served, encoder, probes))
@@ -113,7 +99,28 @@ def export_encoder(
     )
 
 
-def _tokenizer_of(encoder: LocalEncoder) -> str:
+def describe_encoder_file(
+    encoder: LocalEncoder, module: TextModule, *, dim: int, precision: Precision = "float32"
+) -> EncoderManifest:
+    """Fill in the manifest of an encoder's file."""
+    return EncoderManifest(
+        name=encoder.name,
+        fingerprint=encoder.fingerprint,
+        dim=dim,
+        normalised=module.is_normalised,
+        max_tokens=encoder.max_tokens or 0,
+        query_prefix=encoder.query_prefix,
+        document_prefix=encoder.document_prefix,
+        lowercase=bool(getattr(encoder.model[0], "do_lower_case", False)),
+        pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
+        pooling=module.pooling,
+        precision=precision,
+        versions={package: version(package) for package in _PACKAGES},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def tokenizer_of(encoder: LocalEncoder) -> str:
     """Write the tokenizer as JSON, set to cut texts and to leave short ones as they are.
 
     Raises:
@@ -141,7 +148,7 @@ def _tokenizer_of(encoder: LocalEncoder) -> str:
     return text
 
 
-def _trace(module: TextModule) -> onnx.ModelProto:
+def trace_encoder(module: TextModule) -> onnx.ModelProto:
     """Trace the module, with any number of texts and tokens."""
     attention = module.transformer.config._attn_implementation
     module.transformer.set_attn_implementation("eager")  # the plainest graph, and the fastest
@@ -184,10 +191,16 @@ def _quantise(model: onnx.ModelProto) -> onnx.ModelProto:
     return rounded
 
 
-def stamp_encoder(model: onnx.ModelProto, manifest: EncoderManifest, tokenizer: str) -> bytes:
+def stamp_encoder(
+    model: onnx.ModelProto,
+    manifest: EncoderManifest,
+    tokenizer: str,
+    more: Mapping[str, str] | None = None,
+) -> bytes:
     """Put manifest and tokenizer among the model's metadata, in place of any that stands there."""
     del model.metadata_props[:]
-    for key, value in ((ENCODER_KEY, manifest.to_json()), (TOKENIZER_KEY, tokenizer)):
+    metadata = {ENCODER_KEY: manifest.to_json(), TOKENIZER_KEY: tokenizer, **(more or {})}
+    for key, value in metadata.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     encoded: bytes = model.SerializeToString(deterministic=True)

@@ -101,7 +101,7 @@ def _names(table: RouteTable) -> list[str]:
     names = []
     for served in table.encoders:
         model = served.settings.model
-        names += [model, f"{model}:document"]
+        names += [model, f"{model}:document"] if served.encoder.has_raw else []
         if served.encoder.adapter is not None:
             names.append(f"{model}:query")
     return names
@@ -137,12 +137,13 @@ def _read(table: RouteTable, body: bytes) -> _Asked:
 def _find(table: RouteTable, model: str) -> tuple[ServedEncoder, Role | None]:
     """Find what a model's name means."""
     served = table.encoders.find(model)
-    if served is not None:
+    if served is not None and served.encoder.has_raw:
         return served, None
     name, _, role = model.rpartition(":")
     served = table.encoders.find(name)
     known = ", ".join(_names(table))
-    if served is None or role not in {"query", "document"}:
+    roles = {"query", "document"} if served is None or served.encoder.has_raw else {"query"}
+    if served is None or role not in roles:
         raise _RequestError(f"no model {model!r} here; there are: {known}", "model", 404)
     if role == "query" and served.encoder.adapter is None:
         raise _RequestError(
