@@ -72,12 +72,11 @@ def select_tuning(
     what = "The tuned encoder" if chosen == TUNED else "The mean of tuned and adapted queries"
     text = (
         f"{what} helps: nDCG@10 {selection.gain:+.4f} expected from {len(rivals[chosen].base)} "
-        f"held-out queries, standard error {selection.error:.4f}"
+        f"held-out queries, standard error {selection.error:.4f} (before choosing is taken off: "
+        f"{_name_gains(validation)})."
     )
-    if adapter is not None:
-        text += f"; the adapter alone gives {objective(adapter):+.4f}"
     choice: Choice = "tuned" if chosen == TUNED else "mean"
-    return TuningSelection(choice, best[chosen], best, text + ".", validation)
+    return TuningSelection(choice, best[chosen], best, text, validation)
 
 
 def _has(way: str, rated: Mapping[Candidate, HeldOut]) -> bool:
@@ -93,12 +92,16 @@ def _best_of(way: str, rated: Mapping[Candidate, HeldOut]) -> Candidate:
 
 def _say_no(validation: Mapping[str, Any], fallback: str) -> str:
     """Say that tuning is not chosen, and what stays."""
-    gains = ", ".join(f"{way} {each['gain']:+.4f}" for way, each in validation["rivals"].items())
     keep = "raw queries" if fallback == "nothing" else "adapter"
     return (
         f"Tuning the encoder does not clearly help here (held-out gains in nDCG@10: "
-        f"{gains or 'none'}). Keep the {keep}."
+        f"{_name_gains(validation) or 'none'}). Keep the {keep}."
     )
+
+
+def _name_gains(validation: Mapping[str, Any]) -> str:
+    """Name every rival with its held-out gain."""
+    return ", ".join(f"{way} {each['gain']:+.4f}" for way, each in validation["rivals"].items())
 
 
 def _describe(
