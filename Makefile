@@ -9,7 +9,7 @@ SEED ?= $(shell $(PYTHON) -c 'import random; print(random.randrange(2**32))')
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-fit bench-labels bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize
+	bench-drift bench-fit bench-tuning bench-labels bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize bench-text
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -90,12 +90,18 @@ bench-faults: .venv/.test  ## what a client sees of each fault behind the sideca
 bench-hostile: .venv/.test  ## 100,000 malformed or hostile requests in each of six ways; resumes
 	$(BIN)/python benchmarks/hostile/run.py
 
+bench-text: .venv/.test  ## what a text costs, and what texts do to vector queries beside them
+	$(BIN)/python benchmarks/text/run.py
+
 bench-synthesize: .venv/.test  ## queries that a small LLM writes here, beside real labels; resumes
 	$(PIP) -r benchmarks/synthesize/requirements.txt
 	$(BIN)/python benchmarks/synthesize/run.py
 
 bench-fit: .venv/.test  ## what a default fit costs; RIVAL=CHECKOUT beside another version's
 	$(BIN)/python benchmarks/fit/run.py --data $(SHARED) $(if $(RIVAL),--rival $(RIVAL))
+
+bench-tuning: .venv/.test  ## the encoder of queries tuned, beside a default fit, on the sets in SHARED; hours, resumes
+	$(BIN)/python benchmarks/tuning/run.py --data $(SHARED) --sets hpo_lay scifact llamaindex_10k
 
 bench-labels: .venv/.test  ## default fits of 50 to 500 labels on the sets in SHARED; an hour
 	$(BIN)/python benchmarks/labels/run.py --data $(SHARED)

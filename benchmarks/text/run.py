@@ -41,9 +41,25 @@ from trimtab_training.export.encoder_export import export_encoder
 
 HERE = Path(__file__).parent
 MODEL = "minilm"
-WORDS = (
-    ["how", "do", "i", "cancel", "my", "subscription", "before", "it", "renews", "and", "get", "the", "money", "back", "for", "last", "month"]
-)
+WORDS = [
+    "how",
+    "do",
+    "i",
+    "cancel",
+    "my",
+    "subscription",
+    "before",
+    "it",
+    "renews",
+    "and",
+    "get",
+    "the",
+    "money",
+    "back",
+    "for",
+    "last",
+    "month",
+]
 TEXTS = {"short": " ".join(WORDS[:9]), "long": " ".join(WORDS * 7)}
 ROUNDS, WARM_UP = 60, 5
 DIM, N_POINTS = 384, 5000
@@ -107,6 +123,7 @@ class Texts:
         self.n_answers, self.errors, self.times = 0, 0, []
 
     def __enter__(self) -> "Texts":
+        """Begin."""
         self._threads = [
             threading.Thread(target=self._ask, args=(number,)) for number in range(self._n_clients)
         ]
@@ -115,6 +132,7 @@ class Texts:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End."""
         self._over.set()
         for thread in self._threads:
             thread.join()
@@ -148,7 +166,8 @@ def ask_vectors(address: tuple[str, int], seconds: float, rate: float) -> list[f
         link.request("POST", "/collections/docs/points/query", bodies[number % len(bodies)])
         answer = link.getresponse()
         answer.read()
-        assert answer.status == 200
+        if answer.status != 200:
+            raise SystemExit(f"a vector query was answered {answer.status}")
         taken.append(time.perf_counter() - due)
     return taken
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from trimtab_training.export.onnx_export import export_adapter
     from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
     from trimtab_training.fit.recipe import Recipe
+    from trimtab_training.fit.tuning.settings import TuningSettings
+    from trimtab_training.fit.tuning.tune import (
+        TunedEncoder,
+        cross_validate_tuning,
+        tune_encoder,
+    )
     from trimtab_training.pipeline import BuildOptions, BuiltModel, build_model
 
 __all__ = [
@@ -30,10 +36,14 @@ __all__ = [
     "FitSettings",
     "Recipe",
     "TrainingError",
+    "TunedEncoder",
+    "TuningSettings",
     "build_model",
+    "cross_validate_tuning",
     "evaluate_model",
     "export_adapter",
     "fit_adapter",
+    "tune_encoder",
 ]
 
 _MODULES = {
@@ -46,6 +56,8 @@ _MODULES = {
     "export.onnx_export": ("export_adapter",),
     "fit.fit": ("FitResult", "FitSettings", "fit_adapter"),
     "fit.recipe": ("Recipe",),
+    "fit.tuning.settings": ("TuningSettings",),
+    "fit.tuning.tune": ("TunedEncoder", "cross_validate_tuning", "tune_encoder"),
     "pipeline": ("BuildOptions", "BuiltModel", "build_model"),
 }
 

@@ -145,7 +145,7 @@ class LocalEncoder:
 
     def batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Group texts of like length, shortest first."""
-        lengths = self._count_tokens(texts)
+        lengths = self.count_tokens(texts)
         batch: list[int] = []
         for place in np.argsort(lengths, kind="stable").tolist():
             if batch and (len(batch) + 1) * lengths[place] > _TOKENS_AT_ONCE:
@@ -199,7 +199,7 @@ class LocalEncoder:
             raise EncoderError(f"can't compute {self.name} in float32: {error}") from error
         return True
 
-    def _count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count each text's tokens, as far as the model reads."""
         limit = self.max_tokens or 512
         lengths: list[int] = []

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trimtab_training.adapters import Adapter
 from trimtab_training.data.folds import Fold
@@ -70,9 +72,16 @@ class CrossValidation:
     @torch.no_grad()
     def score_at(self, adapter: Adapter, blend: float, fold: int) -> Scores:
         """Score one adapter at one blend on one fold's queries."""
-        validation = self._validations[fold]
         adapter.blend.fill_(blend)
-        return validation.ndcg(adapter(validation.queries.to(self._device)))
+        return self.score_vectors(adapter(self.raw_queries(fold)), fold)
+
+    def raw_queries(self, fold: int) -> Float[Tensor, "queries dim_in"]:
+        """Give the raw vectors of one fold's queries, in the order of :func:`held_out_labels`."""
+        return self._validations[fold].queries.to(self._device)
+
+    def score_vectors(self, vectors: Float[Tensor, "queries dim_out"], fold: int) -> Scores:
+        """Score one fold's queries by whatever vectors something makes of them."""
+        return self._validations[fold].ndcg(vectors)
 
     def held_out(self, scores: Mapping[float, Scores], fold: int) -> HeldOut:
         """Put scores by blend beside what is known of a fold's queries."""
@@ -95,3 +104,9 @@ def held_out_labels(fold: Fold, recipe: Recipe) -> Qrels:
     """Give the queries that a fold is scored on: those that it leaves out, or some of them."""
     chosen = sorted(fold.held_out, key=lambda query: unit_hash(query, "held out"))
     return {query: fold.held_out[query] for query in chosen[: recipe.max_held_out]}
+
+
+def count_folds(folds: Sequence[Fold], recipe: Recipe, n_queries: int) -> int:
+    """Count the folds that it takes to hold out so many queries; at most all."""
+    sizes = [len(held_out_labels(fold, recipe)) for fold in folds]
+    return min(len(folds), 1 + int(np.searchsorted(np.cumsum(sizes), n_queries)))

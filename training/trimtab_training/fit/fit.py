@@ -8,7 +8,7 @@ is then fitted on all training queries. Test queries are never looked at.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,7 @@ from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.fit.checkpoint import Resume, Tell, Workspace
-from trimtab_training.fit.cross_validation import CrossValidation, held_out_labels
+from trimtab_training.fit.cross_validation import CrossValidation, count_folds
 from trimtab_training.fit.device import find_device, seeded
 from trimtab_training.fit.forecast import describe_needs
 from trimtab_training.fit.initial import Initialisation, digest_of
@@ -177,9 +177,8 @@ class _Fit:
         self.initialisation = Initialisation(recipe, embeddings, settings.start_from, settings.seed)
         self.unlabelled_share = self.query_split.unlabelled_share(embeddings)
         folds = self.query_split.make_folds(embeddings, recipe, settings.seed)
-        sizes = [len(held_out_labels(fold, recipe)) for fold in folds]
-        self.n_folds = _count_folds(sizes, recipe.compared_queries)
-        self.n_screened = min(self.n_folds, _count_folds(sizes, recipe.screened_queries))
+        self.n_folds = count_folds(folds, recipe, recipe.compared_queries)
+        self.n_screened = min(self.n_folds, count_folds(folds, recipe, recipe.screened_queries))
         self.cross_validation = CrossValidation(
             folds[: self.n_folds], embeddings, recipe, seed=settings.seed, device=device
         )
@@ -426,11 +425,6 @@ def _describe_trials(tried: Mapping[Weights, HeldOut], kind: str) -> list[dict[s
         }
         for weights, scores in tried.items()
     ]
-
-
-def _count_folds(sizes: Sequence[int], wanted: int) -> int:
-    """Count the folds that it takes to hold out so many queries; at most all."""
-    return min(len(sizes), 1 + int(np.searchsorted(np.cumsum(sizes), wanted)))
 
 
 def _used_by_start(dataset: Dataset, settings: FitSettings) -> frozenset[str]:
