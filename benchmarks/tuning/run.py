@@ -3,8 +3,8 @@
 ``python benchmarks/tuning/run.py --data FOLDER --sets hpo_lay --seeds 1 --corpus-queries titles``
 
 Everything is chosen on held-out training queries, or the dev split; every rival is then scored on
-the test split, chosen or not. Documents are never embedded again. One process a set would compute
-on other cores alone; here sets follow each other. Finished rows are kept as they come.
+the test split, chosen or not. Documents are never embedded again. Rows are kept as they come, and
+an interrupted one is continued.
 """
 
 import argparse

@@ -149,8 +149,8 @@ class Tuning:
         device = find_device(settings.device)
         query_split = split_queries(dataset)
         folds = query_split.make_folds(embeddings, recipe, fit.seed)
-        self.n_screened = count_folds(folds, recipe, recipe.screened_queries)
         folds = folds[: count_folds(folds, recipe, recipe.compared_queries)]
+        self.n_screened = count_folds(folds, recipe, recipe.screened_queries)
         judged = {query: None for fold in folds for query in fold.held_out}
         texts = _texts_of(dataset, {**judged, **dict.fromkeys(query_split.train)})
         is_unit = recipe.similarity == "cosine" or embeddings.unit_documents

@@ -230,6 +230,13 @@ def test_interrupted_tuning_ends_as_an_uninterrupted_one(
         assert torch.equal(one, other)
 
 
+def test_no_more_folds_are_run_than_the_recipe_compares(bench: Bench) -> None:
+    few = replace(bench.fit, recipe=replace(RECIPE, compared_queries=1))
+    found = replace(bench, fit=few).tune(replace(SETTINGS, epochs=1))
+    n_queries = {each["n_queries"] for each in found.validation["rivals"].values()}
+    assert max(n_queries) <= len(bench.dataset.split("train")) / 2
+
+
 def test_progress_ends_with_all_of_it(bench: Bench) -> None:
     told: list[tuple[int, int]] = []
     bench.tune(progress=lambda done, total: told.append((done, total)))
