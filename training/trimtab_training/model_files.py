@@ -9,7 +9,11 @@ REPORT = "report.html"
 CARD = "README.md"
 RUNS = "runs"
 TRAINED_ON = "trained_on.npz"
-OURS = frozenset({MODEL, CHECKPOINT, EVALUATION, REPORT, CARD, RUNS, TRAINED_ON})
+QUERY_MODEL = "query.onnx"
+TUNING = "tuning.json"
+OURS = frozenset(
+    {MODEL, CHECKPOINT, EVALUATION, REPORT, CARD, RUNS, TRAINED_ON, QUERY_MODEL, TUNING}
+)
 
 
 def folder_of(model: str | Path) -> Path:

@@ -168,10 +168,10 @@ def _measure(
     """Measure what the file finds; an int8 file remembers what it costs."""
     from trimtab.text.encoder import TextEncoder
     from trimtab_training.data.dataset import Dataset
-    from trimtab_training.export.encoder_loss import measure_loss
+    from trimtab_training.export.encoder_loss import measure_file
 
     served = TextEncoder.from_bytes(exported.content)
-    loss = measure_loss(served, Dataset.load(dataset), embeddings)
+    loss = measure_file(served, Dataset.load(dataset), embeddings)
     return exported.remember(ndcg=asdict(loss)) if exported.manifest.loss else exported, loss
 
 

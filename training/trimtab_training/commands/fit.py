@@ -9,6 +9,9 @@ import click
 from trimtab_training.commands.options import PATH
 
 if TYPE_CHECKING:
+    from trimtab_training.data.dataset import Dataset
+    from trimtab_training.embeddings.encoders import LocalEncoder
+    from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.fit.checkpoint import Resume
     from trimtab_training.pipeline import BuiltModel
 
@@ -54,6 +57,25 @@ if TYPE_CHECKING:
     "--allow-identity", is_flag=True, help="Where no adapter helps, write one that does nothing."
 )
 @click.option(
+    "--encoder",
+    metavar="FOLDER",
+    help="With --tune-encoder: the sentence-transformers folder that gave the query vectors, or "
+    "'minilm'.",
+)
+@click.option(
+    "--tune-encoder",
+    type=click.Choice(["lora", "all"]),
+    help="Tune the encoder of queries, too, documents frozen: by low-rank additions, or whole "
+    "layers. Takes minutes to hours.",
+)
+@click.option(
+    "--corpus-queries",
+    type=click.Choice(["none", "titles", "sentences"]),
+    default="none",
+    show_default=True,
+    help="With --tune-encoder: what of a document is a training query for it, besides.",
+)
+@click.option(
     "--index", metavar="faiss:PATH", help="Approximate index that is searched: report its recall."
 )
 @click.option(
@@ -65,6 +87,7 @@ def fit(
     output: Path,
     recipe: Path | None,
     start_from: Path | None,
+    tune_encoder: str | None,
     **options: Any,
 ) -> None:
     """Fit the best adapter for DATASET, prove it, and export it.
@@ -80,6 +103,8 @@ def fit(
     from trimtab_training.fit.recipe import Recipe, load_recipe
     from trimtab_training.pipeline import BuildOptions, build_model
 
+    encoder, corpus_queries = options.pop("encoder"), options.pop("corpus_queries")
+    _check_tuning(encoder, tune_encoder, corpus_queries, start_from)
     knobs = load_recipe(recipe) if recipe else Recipe()
     use = options.pop("use")
     if (max_dropped := options.pop("max_dropped")) is not None:
@@ -89,6 +114,7 @@ def fit(
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
     with talk.status("reading vectors"):
         vectors = Embeddings.open(embeddings)
+    opened = None if tune_encoder is None else _open_encoder(encoder, vectors, options["device"])
     if knobs.use == "auto":
         knobs = replace(knobs, use=said_use(embeddings))
     started, trained_before = None, None
@@ -99,6 +125,7 @@ def fit(
             knobs = replace(knobs, use=manifest.use)  # type: ignore[arg-type]  # it is one of them
     if use:
         knobs = replace(knobs, use=use)
+    resume = _what_becomes_of_old_work(options.pop("resume"), options.pop("fresh"))
     with progress_bar(percent=True) as show:
         built = build_model(
             data,
@@ -109,7 +136,7 @@ def fit(
                 start_from=started,
                 start_name=str(start_from or ""),
                 start_trained_on=trained_before,
-                resume=_what_becomes_of_old_work(options.pop("resume"), options.pop("fresh")),
+                resume=resume,
                 tell=talk.print,
                 **options,
             ),
@@ -117,6 +144,77 @@ def fit(
             progress=lambda done, total: show("fitting", done, total),
         )
     _show(built)
+    if opened is not None:
+        settings = {"method": tune_encoder, "corpus_queries": corpus_queries, "resume": resume}
+        settings |= {"seed": options["seed"], "device": options["device"]}
+        _tune(data, vectors, built, opened, settings)
+
+
+def _check_tuning(
+    encoder: str | None, method: str | None, corpus_queries: str, start_from: Path | None
+) -> None:
+    """Refuse options of a tuning that do not go together."""
+    if (encoder is None) != (method is None):
+        raise click.UsageError("--encoder and --tune-encoder go together: which, and how")
+    if method is None and corpus_queries != "none":
+        raise click.UsageError("--corpus-queries goes with --tune-encoder")
+    if method is not None and start_from is not None:
+        raise click.UsageError("--tune-encoder starts at the untouched encoder; leave out --from")
+
+
+def _open_encoder(encoder: str, vectors: "Embeddings", device: str) -> "LocalEncoder":
+    """Open the encoder of the queries, as it was used for their vectors."""
+    from trimtab_training.embeddings.encoders import MINILM, LocalEncoder, packaged_minilm
+
+    info = vectors.encoder
+    used: dict[str, Any] = {
+        "query_prefix": info.query_prefix,
+        "document_prefix": info.document_prefix,
+        "max_tokens": info.max_tokens,
+        "device": device,
+    }
+    if encoder == MINILM:
+        return packaged_minilm(**used)
+    return LocalEncoder(Path(encoder), name=info.name, **used)
+
+
+def _tune(
+    data: "Dataset",
+    vectors: "Embeddings",
+    built: "BuiltModel",
+    encoder: "LocalEncoder",
+    settings: dict[str, Any],
+) -> None:
+    """Tune the encoder of queries beside the model; print what came out of it."""
+    from trimtab_training.commands.screen import progress_bar, results, talk, tell_next
+    from trimtab_training.fit.tuning.settings import TuningSettings
+    from trimtab_training.query_tuning import tune_queries
+
+    work = built.folder.with_name(f".{built.folder.name}.tuning")
+    told = TuningSettings(workspace=work, tell=talk.print, **settings)
+    with progress_bar(percent=True) as show:
+        made = tune_queries(
+            data,
+            vectors,
+            built,
+            encoder,
+            told,
+            progress=lambda done, total: show("tuning the encoder", done, total),
+        )
+    results.print(made.tuned.verdict, style="bold", markup=False)
+    results.print(f"made {made.record}: what was tried, and what was chosen")
+    if made.file is None or made.test is None:
+        return
+    test, size = made.test, made.file.stat().st_size / 1e6
+    low, high = test.ci95
+    results.print(
+        f"nDCG@10 on {test.n_queries} test queries: {test.stored:.4f} raw, {test.file:.4f} by the "
+        f"{made.tuned.choice} ({test.delta:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
+    )
+    results.print(
+        f"made {made.file} ({size:.1f} MB) in {made.tuned.seconds:.0f} s: text in, query out"
+    )
+    tell_next(f"trimtab inspect {made.file}")
 
 
 def _show(built: "BuiltModel") -> None:

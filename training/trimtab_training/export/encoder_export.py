@@ -83,8 +83,8 @@ def export_encoder(
     manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1], precision=precision)
     served = _load(stamp_encoder(model, manifest, tokenizer))
     _compare_tokens(encoder, served, probes)
-    distances = _distances(wanted, _embed_alone_and_together(served, encoder, probes))
-    worst, mean = float(distances.max()), float(distances.mean())
+    far = distances(wanted, _embed_alone_and_together(served, encoder, probes))
+    worst, mean = float(far.max()), float(far.mean())
     if precision == "float32" and not worst <= TOLERANCE:
         raise ExportError(
             f"the file's embeddings are up to {worst:.1e} (1 - cosine) from those of "
@@ -242,18 +242,29 @@ def _embed_alone_and_together(
     return [np.concatenate(together), np.concatenate(alone)]
 
 
-def _distances(
-    wanted: NDArray[np.float32], found: Sequence[NDArray[np.float32]]
+def distances(
+    wanted: NDArray[np.floating[Any]], found: Sequence[NDArray[np.floating[Any]]]
 ) -> NDArray[np.float64]:
-    """Give the distance, as 1 - cosine, of every embedding; a matter of many digits."""
-    truth = wanted.astype(np.float64)
-    truth /= np.linalg.norm(truth, axis=1, keepdims=True)
+    """Give the largest distance, as 1 - cosine, of every row in several ways to embed the same.
+
+    In float64: a matter of many digits. A text without any token may have the zero vector, which is
+    near to itself alone.
+    """
+    truth, lengths = _unit(wanted)
     worst = np.zeros(len(truth))
     for rows in found:
-        vectors = rows.astype(np.float64)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        worst = np.maximum(worst, 1.0 - np.einsum("nd,nd->n", vectors, truth))
+        vectors, own = _unit(rows)
+        cosines = np.einsum("nd,nd->n", vectors, truth)
+        is_zero = lengths == 0
+        worst = np.maximum(worst, np.where(is_zero, own, 1.0 - cosines))
     return worst
+
+
+def _unit(rows: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scale rows to unit length, zero ones left; give their lengths besides."""
+    vectors = rows.astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1)
+    return vectors / np.where(lengths == 0, 1.0, lengths)[:, None], lengths
 
 
 def _compare_tokens(encoder: LocalEncoder, served: TextEncoder, texts: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from trimtab_training.errors import ExportError
 from trimtab_training.export.encoder_export import (
     TOLERANCE,
     describe_encoder_file,
+    distances,
     stamp_encoder,
     tokenizer_of,
     trace_encoder,
@@ -153,8 +154,9 @@ def _by_parts(
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale rows to unit length."""
-    scaled: NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    """Scale rows to unit length; a zero one, of a text without any token, stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[np.float64] = rows / np.where(lengths == 0, 1.0, lengths)
     return scaled
 
 
@@ -169,10 +171,9 @@ def _prove(content: bytes, texts: list[str], wanted: NDArray[np.float64]) -> Non
     except ModelError as error:
         raise ExportError(f"the tuned model would be refused when loaded: {error}") from error
     alone = np.stack([served.encode(text) for text in texts])
-    for found in (served.encode(texts), alone):
-        far = 1.0 - np.einsum("nd,nd->n", _unit(found.astype(np.float64)), _unit(wanted))
-        if not far.max() <= TOLERANCE:
-            raise ExportError(
-                f"queries of the tuned file are up to {far.max():.1e} (1 - cosine) from those of "
-                f"its parts; at most {TOLERANCE:.0e} is allowed; nothing was written"
-            )
+    worst = float(distances(wanted, [served.encode(texts), alone]).max())
+    if not worst <= TOLERANCE:
+        raise ExportError(
+            f"queries of the tuned file are up to {worst:.1e} (1 - cosine) from those of its "
+            f"parts; at most {TOLERANCE:.0e} is allowed; nothing was written"
+        )

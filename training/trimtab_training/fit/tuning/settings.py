@@ -1,6 +1,6 @@
 """What a tuning is told beside data and recipe, and what its trials try."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,10 @@ class TuningSettings:
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the outcome, as plain JSON types."""
         left_out = {"workspace", "resume", "tell"}
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
         return {
             key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
+            for key, value in given.items()
             if key not in left_out
         }
 
