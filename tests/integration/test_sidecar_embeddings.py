@@ -1,5 +1,7 @@
 """The sidecar's encoders by OpenAI's API, for its official client, and before FAISS files."""
 
+import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,7 +137,7 @@ def test_what_is_no_request_is_said(sidecar: Sidecar) -> None:
 
 
 def test_an_index_is_asked_by_text(sidecar: Sidecar) -> None:
-    def ask(http: httpx.Client, query: object) -> object:
+    def ask(http: httpx.Client, query: object) -> list[tuple[object, float]]:
         answer = http.post("/collections/papers/points/query", json={"query": query, "limit": 5})
         assert answer.status_code == 200, answer.text
         return [
@@ -143,5 +145,15 @@ def test_an_index_is_asked_by_text(sidecar: Sidecar) -> None:
         ]
 
     with new_client(sidecar.rest_url) as http:
-        by_text = ask(http, {"text": "money back", "model": "toy/plain"})
+        text = {"text": "money back", "model": "toy/plain"}
+        by_text = ask(http, text)
+        packed = gzip.compress(json.dumps({"query": text, "limit": 5}).encode())
+        answer = http.post(
+            "/collections/papers/points/query",
+            content=packed,
+            headers={"content-encoding": "gzip"},
+        )
+        assert [point["id"] for point in answer.json()["result"]["points"]] == [
+            point for point, _ in by_text
+        ]
         assert by_text == ask(http, embed("query money back").tolist())

@@ -28,6 +28,8 @@ MAX_LETTERS = 262_144
 """Letters of one text: a longer one takes the tokenizer a second, and is cut off long before."""
 
 _TEXTS_AT_ONCE = 16
+_LEAST_MOST_TEXTS = 2048
+"""Texts that one request may bring wherever fewer may wait: what OpenAI takes."""
 _NICENESS = 10
 _MEMORY = 0.9
 """Weight of what is known already in the time that a text takes."""
@@ -69,10 +71,16 @@ class TextPool:
         self._cache: OrderedDict[Wanted, Embedded] = OrderedDict()
         self._n_running = 0
         self._n_waiting = 0
+        self._is_retired = False
         self._text_s = 0.01
         self._threads = ThreadPoolExecutor(
             served.settings.threads, "trimtab-text", initializer=_give_way
         )
+
+    def retire(self) -> None:
+        """Take what waits to its end, and then let the threads go: another pool takes over."""
+        self._is_retired = True
+        self._start()
 
     @property
     def n_waiting(self) -> int:
@@ -99,13 +107,19 @@ class TextPool:
             For each text its vector and the number of its tokens.
 
         Raises:
-            TooLargeError: A text is longer than :data:`MAX_LETTERS`.
+            TooLargeError: A text is longer than :data:`MAX_LETTERS`, or there are too many.
             BusyError: Too many wait already.
         """
         if any(len(text) > MAX_LETTERS for text in texts):
             raise TooLargeError(
                 f"a text to embed has more than {MAX_LETTERS} letters; send its first part, which "
                 "is all that the encoder reads"
+            )
+        most = max(self.served.settings.waiting, _LEAST_MOST_TEXTS)
+        if len(texts) > most:
+            raise TooLargeError(
+                f"the request has {len(texts)} texts to embed; at most {most} are taken at once; "
+                "send them in parts"
             )
         prefix = self.served.encoder.manifest.prefix(role) if prefixed else ""
         wanted = [Wanted(prefix + text, adapted) for text in texts]
@@ -161,6 +175,8 @@ class TextPool:
         while self._n_running < self.served.settings.threads:
             jobs = self._take()
             if not jobs:
+                if self._is_retired and not self._n_running:
+                    self.close()
                 return
             self._n_running += 1
             loop = asyncio.get_running_loop()
@@ -190,11 +206,17 @@ class TextPool:
     ) -> None:
         """Hand out what a batch gave, and begin the next."""
         self._n_running -= 1
-        now, error = time.perf_counter(), running.exception()
+        now = time.perf_counter()
+        error: BaseException | None = asyncio.CancelledError()
+        if not running.cancelled():
+            error = running.exception()
         self._text_s = _MEMORY * self._text_s + (1 - _MEMORY) * (now - started) / len(jobs)
         for place, job in enumerate(jobs):
             self._jobs.pop(job.wanted, None)
             if job.future.done():
+                continue
+            if isinstance(error, asyncio.CancelledError):  # the worker ends
+                job.future.cancel()
                 continue
             if error is not None:
                 job.future.set_exception(error)
@@ -247,11 +269,13 @@ class TextPools:
         """Let go of the pools of encoders that are served no more."""
         kept = set(served)
         for each in [each for each in self._pools if each not in kept]:
-            self._pools.pop(each).close()
+            self._pools.pop(each).retire()
 
     def close(self) -> None:
-        """Let go of all."""
-        self.keep(())
+        """Let go of all at once."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
 
 
 def _give_way() -> None:

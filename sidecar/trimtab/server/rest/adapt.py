@@ -64,10 +64,7 @@ def prepare_at_once(
         SidecarError: The request is refused.
     """
     if plan.way is Way.SERVE:
-        unpacked = _unpack(table, head, body)
-        if unpacked is None:
-            raise MalformedError("the body is in a coding that is not known here")
-        body = unpacked
+        body = _unpacked(table, head, body)
     if plan.endpoint is None:
         return Prepared(body)
     if _may_hold_texts(table, head, body):
@@ -87,6 +84,8 @@ async def prepare(
     Args and errors are those of :func:`prepare_at_once`.
     """
     endpoint = plan.endpoint
+    if plan.way is Way.SERVE:
+        body = _unpacked(table, head, body)
     if endpoint is None:
         return Prepared(body)
     routes = _known_routes(state, table, endpoint)
@@ -220,6 +219,18 @@ def _unpack(table: RouteTable, head: RequestHead, body: bytes) -> bytes | None:
     """
     coding = head.values.get(b"content-encoding", b"")
     return unpack(body, coding, table.settings.limits.body_bytes)
+
+
+def _unpacked(table: RouteTable, head: RequestHead, body: bytes) -> bytes:
+    """Undo a body's content coding, for whoever reads it here.
+
+    Raises:
+        MalformedError: It is one that is not known here.
+    """
+    unpacked = _unpack(table, head, body)
+    if unpacked is None:
+        raise MalformedError("the body is in a coding that is not known here")
+    return unpacked
 
 
 class _ShadowRequest:

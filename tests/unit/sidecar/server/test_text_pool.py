@@ -256,6 +256,47 @@ def test_a_text_that_is_too_long_is_refused(make: Callable[..., TextPool]) -> No
         run(lambda: pool.embed(["a" * (MAX_LETTERS + 1)], "query"))
 
 
+def test_a_request_of_very_many_texts_is_refused(make: Callable[..., TextPool]) -> None:
+    pool = make(waiting=3)
+    with pytest.raises(TooLargeError, match="has 2049 texts to embed; at most 2048"):
+        run(lambda: pool.embed(["a"] * 2049, "document"))
+
+
+def test_a_pool_that_is_replaced_takes_what_waits_to_its_end(held: Held) -> None:
+    """Requests keep the table that they began with, and with it their encoder's pool."""
+    pools = TextPools(Telemetry())
+    served = ServedEncoder(EncoderSettings("one", Path("encoder.onnx")), held)  # type: ignore[arg-type]
+    held.may_go.clear()
+
+    async def work() -> None:
+        pool = pools.of(served)
+        first = asyncio.create_task(pool.embed(["a"], "query"))
+        await until(held.has_begun.is_set)
+        second = asyncio.create_task(pool.embed(["b"], "query"))
+        await until(lambda: pool.n_waiting == 1)
+        pools.keep([])
+        held.may_go.set()
+        assert len(await first) == len(await second) == 1
+        await until(lambda: pool._threads._shutdown)
+
+    run(work)
+    assert held.asked == [["query a"], ["query b"]]
+
+
+def test_whoever_waits_at_the_end_is_told(held: Held, make: Callable[..., TextPool]) -> None:
+    pool = make()
+    held.may_go.clear()
+
+    async def work() -> None:
+        first = asyncio.create_task(pool.embed(["a"], "query"))
+        await until(held.has_begun.is_set)
+        pool.close()
+        held.may_go.set()
+        assert len(await first) == 1
+
+    run(work)
+
+
 def test_pools_of_encoders_that_are_served_no_more_are_closed(held: Held) -> None:
     pools = TextPools(Telemetry())
     one, two = (
