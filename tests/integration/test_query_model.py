@@ -38,7 +38,7 @@ def tuned(encoder: LocalEncoder) -> object:
 @pytest.fixture(scope="module")
 def adapter(encoder: LocalEncoder) -> bytes:
     card = replace(CARD, fingerprint=encoder.fingerprint, query_prefix="query: ")
-    return linear_bytes(dim_in=DIM, dim_out=DIM, use="relevance", encoder=card)
+    return linear_bytes(dim_in=DIM, dim_out=DIM, use="relevance", encoder=card, normalised=True)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -85,6 +85,11 @@ def _describe(
     """Say what stands in the place of an adapter."""
     if adapter is not None:
         behind = Adapter.from_bytes(adapter).manifest
+        if not behind.normalised:
+            raise ExportError(
+                f"adapter {behind.name} gives vectors of any length; the mean with a tuned encoder "
+                "is of unit vectors; fit with similarity cosine, or without --tune-encoder"
+            )
         kind = f"mean of a tuned encoder and {behind.kind}"
         return replace(behind, name=name, kind=kind, normalised=True, query_region=None)
     dim = _width(encoder)
