@@ -244,7 +244,7 @@ class EncoderSettings:
     adapts: tuple[str, ...] = ()
     writes: bool = False
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
-    waiting: Annotated[int, Meta(ge=1)] = 1000
+    waiting: Annotated[int, Meta(ge=1)] = 2048
     cached: Count = 10_000
 
 

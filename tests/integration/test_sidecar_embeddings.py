@@ -112,6 +112,7 @@ def test_our_own_client_of_such_endpoints_gets_them(sidecar: Sidecar) -> None:
         ({"input": []}, 400, "input is no text"),
         ({"input": None}, 400, "input is no text"),
         ({"input": ["a"] * 2049}, 400, "2049 texts; at most 2048"),
+        ({"dimensions": []}, 400, "dimensions is []; this model gives 8"),
         ({"input": "a" * 262_145}, 413, "more than 262144 letters"),
         ({"dimensions": 4}, 400, "dimensions is 4; this model gives 8"),
         ({"encoding_format": "hex"}, 400, "expected float or base64"),

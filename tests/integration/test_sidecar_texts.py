@@ -92,7 +92,7 @@ class World:
 def world(qdrant: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder: Path = tmp_path_factory.mktemp("texts")
     name, direct = unique_name("texts"), connect(qdrant)
-    fill(direct, name)
+    fill(direct, name, f"{name}-alias")
     adapter = write_model(folder / "adapter.onnx", seed=5)
     (folder / "words.onnx").write_bytes(encoder_bytes())
     (folder / "other.onnx").write_bytes(encoder_bytes(fingerprint="sha256:other"))
@@ -188,6 +188,42 @@ def test_a_query_that_the_encoders_file_has_adapted_carries_its_mark(
     assert said is None if mark is None else str(said).startswith(mark)
     wanted = raw(TEXT) if opted_out else raw(TEXT) @ weight_of(DIM, DIM, seed=9)
     assert found(answer.json()["result"]["points"]) == exact(wanted, name="title")
+
+
+def test_examples_are_spared_by_an_adapter_in_the_file_as_by_a_route(
+    client: QdrantClient, world: World
+) -> None:
+    def ask(example: Any) -> Any:
+        recommend = models.RecommendInput(
+            positive=[example], strategy=models.RecommendStrategy.BEST_SCORE
+        )
+        query = models.RecommendQuery(recommend=recommend)
+        return client.query_points(world.name, query=query, using="title", limit=DEPTH)
+
+    wanted = hits_of(ask(raw(TEXT).tolist()))
+    assert list(map(dict, hits_of(ask(asked(model="toy/fused"))))) == [
+        {point: close(score) for point, score in hits} for hits in wanted
+    ]
+
+
+@pytest.mark.parametrize("model", ["toy/fused", MODEL])
+def test_an_alias_leads_to_what_is_behind_it(
+    client: QdrantClient, world: World, model: str
+) -> None:
+    for name in (world.name, f"{world.name}-alias"):
+        answer = client.query_points(name, query=asked(model=model), using="title", limit=DEPTH)
+        wanted = raw(TEXT) @ weight_of(DIM, DIM, seed=9) if model == "toy/fused" else raw(TEXT)
+        assert found(answer.points) == exact(wanted, name="title")
+
+
+def test_an_opted_out_query_may_use_any_encoder(world: World) -> None:
+    with rest(world) as http:
+        answer = http.post(
+            f"/collections/{world.name}/points/query",
+            json=body_of(model="toy/other"),
+            headers={MARK_HEADER: "none"},
+        )
+    assert answer.status_code == 200, answer.text
 
 
 Ask = Callable[[QdrantClient, str, Any], Any]

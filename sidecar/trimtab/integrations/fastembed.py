@@ -121,10 +121,12 @@ def add_encoder(name: str, encoder: str | Path, folder: str | Path) -> TextEmbed
         ModelError: The file can't be used.
     """
     read = read_encoder_file(resolve_encoder_path(encoder))
-    if read.manifest.query_prefix or read.manifest.lowercase:
+    manifest = read.manifest
+    if manifest.query_prefix or manifest.document_prefix or manifest.lowercase:
         raise ConfigError(
-            f"encoder {read.manifest.name} puts {read.manifest.query_prefix!r} before queries or "
-            "lower-cases them, which FastEmbed would not; use trimtab.TextEncoder"
+            f"encoder {manifest.name} puts {manifest.query_prefix!r} before queries and "
+            f"{manifest.document_prefix!r} before documents, or lower-cases them, which FastEmbed "
+            "would not; use trimtab.TextEncoder"
         )
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)

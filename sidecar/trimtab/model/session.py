@@ -28,6 +28,6 @@ def make_session(content: bytes, *, n_threads: int = 1) -> Any:
         raise IntegrityError(f"ONNX Runtime refuses the model: {one_line(error)}") from error
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Write another library's error on one line."""
     return " ".join(str(error).split())

@@ -16,6 +16,7 @@ class Text:
         model: The model that is to embed it, as the request names it.
         text: The text.
         vector_name: The collection's vector that it is for; empty for the unnamed one.
+        is_example: True for an example of recommend, context or feedback.
         has_options: True where the request says more about how to embed it.
         holder: What the vector takes the place of: a ``JsonObject``, or the protobuf message that
             holds the text.
@@ -24,5 +25,6 @@ class Text:
     model: str
     text: str
     vector_name: str
+    is_example: bool
     has_options: bool
     holder: Any

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.rewrite.places import Kind
+from trimtab.rewrite.places import Kind, Role
 from trimtab.rewrite.qdrant_grpc import GrpcMethod, find_in_message
 from trimtab.rewrite.texts import Text
 
@@ -22,13 +22,13 @@ def find_texts(method: GrpcMethod, message: Any) -> list[Text]:
         MalformedError: Qdrant would refuse it too.
     """
     if method.is_write:
-        found = _in_write(message)
+        texts = [_read(holder, name, is_example=False) for holder, name in _in_write(message)]
     else:
-        places = find_in_message(method, message)
-        found = (
-            (place.value, place.vector_name) for place in places if place.kind is Kind.INFERENCE
-        )
-    texts = (_read(holder, name) for holder, name in found)
+        texts = [
+            _read(place.value, place.vector_name, is_example=place.role is Role.EXAMPLE)
+            for place in find_in_message(method, message)
+            if place.kind is Kind.INFERENCE
+        ]
     return [text for text in texts if text is not None]
 
 
@@ -40,12 +40,12 @@ def put_embeddings(embedded: Sequence[tuple[Text, NDArray[np.float32]]]) -> None
         dense.data.extend(vector)
 
 
-def _read(holder: Any, name: str) -> Text | None:
+def _read(holder: Any, name: str, *, is_example: bool) -> Text | None:
     """Read a ``VectorInput`` or ``Vector`` that holds a document; None for another object."""
     if not holder.HasField("document"):
         return None
     document = holder.document
-    return Text(document.model, document.text, name, bool(document.options), holder)
+    return Text(document.model, document.text, name, is_example, bool(document.options), holder)
 
 
 def _in_write(message: Any) -> Iterator[tuple[Any, str]]:

@@ -7,16 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.rewrite.json_spans import JsonObject, read_json, write_floats
-from trimtab.rewrite.places import Kind
+from trimtab.rewrite.places import Kind, Role
 from trimtab.rewrite.qdrant_rest import JsonFinder, RestEndpoint, find_in_body
 from trimtab.rewrite.texts import Text
 
 _FINDER = JsonFinder()
 
 
+_ESCAPED_LETTERS = (b"\\u006", b"\\u007")
+"""As a key may be written: of ASCII letters in lower case. Other escapes are of no letter in it."""
+
+
 def may_hold_texts(body: bytes) -> bool:
-    """Tell whether a body can hold a text to embed, without reading it: its key may be escaped."""
-    return b'"text"' in body or b"\\u" in body
+    """Tell whether a body can hold a text to embed, without reading it: both keys must be there."""
+    if b'"text"' in body and b'"model"' in body:
+        return True
+    return any(letters in body for letters in _ESCAPED_LETTERS)
 
 
 def find_texts(endpoint: RestEndpoint, body: bytes) -> list[Text]:
@@ -30,13 +36,14 @@ def find_texts(endpoint: RestEndpoint, body: bytes) -> list[Text]:
         MalformedError: Qdrant would not read it either.
     """
     if endpoint.is_write:
-        found = _in_write(endpoint, read_json(body))
+        written = _in_write(endpoint, read_json(body))
+        texts = [_read(value, name, is_example=False) for value, name in written]
     else:
-        places = find_in_body(endpoint, body)
-        found = (
-            (place.value, place.vector_name) for place in places if place.kind is Kind.INFERENCE
-        )
-    texts = (_read(value, name) for value, name in found)
+        texts = [
+            _read(place.value, place.vector_name, is_example=place.role is Role.EXAMPLE)
+            for place in find_in_body(endpoint, body)
+            if place.kind is Kind.INFERENCE
+        ]
     return [text for text in texts if text is not None]
 
 
@@ -50,12 +57,12 @@ def put_embeddings(body: bytes, embedded: Sequence[tuple[Text, NDArray[np.float3
     return write_floats(body, [(text.holder, vector) for text, vector in embedded])
 
 
-def _read(value: Any, name: str) -> Text | None:
+def _read(value: Any, name: str, *, is_example: bool) -> Text | None:
     """Read an object that holds a text and a model; None for an image or another object."""
     text, model = (_FINDER.text(_FINDER.get(value, key)) for key in ("text", "model"))
     if text is None or model is None:
         return None
-    return Text(model, text, name, bool(value.get("options")), value)
+    return Text(model, text, name, is_example, bool(value.get("options")), value)
 
 
 def _in_write(endpoint: RestEndpoint, root: Any) -> Iterator[tuple[JsonObject, str]]:

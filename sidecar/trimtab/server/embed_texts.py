@@ -1,19 +1,22 @@
 """Texts in requests become vectors, before anything else is done with the request."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab import metrics as t
 from trimtab.errors import RefusedError
+from trimtab.rewrite.policies import Policies
 from trimtab.rewrite.texts import Text
 from trimtab.routing.routes import Route
 from trimtab.server.encoders import ServedEncoder
 from trimtab.server.route_table import RouteTable
 from trimtab.server.worker_state import WorkerState
+from trimtab.text.encoder import Embedded
 from trimtab.text.encoder_manifest import Role
 
 
@@ -33,11 +36,10 @@ class Target:
     is_write: bool
     is_left: bool = False
 
-    def takes_adapted(self, served: ServedEncoder, text: Text) -> bool:
-        """Tell whether a text gets what the adapter in its encoder's file makes of it."""
-        if self.is_write or self.is_left:
-            return False
-        return served.adapts(self.collection, text.vector_name)
+    def takes_adapter(self, text: Text, policies: Policies) -> bool:
+        """Tell whether an adapter, whosever, has a part in a text's vector."""
+        is_spared = text.is_example and policies.examples == "never"
+        return not (self.is_write or self.is_left or is_spared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ async def embed_texts(
         TooLargeError: A text is too long.
     """
     role: Role = "document" if target.is_write else "query"
+    behind = state.facts.collection_of(target.collection)
+    names = (target.collection, *([] if behind is None else [behind]))
     groups: dict[tuple[ServedEncoder, bool], list[Text]] = {}
     for text in texts:
         served = table.encoders.find(text.model)
@@ -81,13 +85,16 @@ async def embed_texts(
         if target.is_write and not served.settings.writes:
             state.telemetry.count(t.TEXTS, served.settings.model, role, "passed")
             continue
-        _check(text, served, target)
-        groups.setdefault((served, target.takes_adapted(served, text)), []).append(text)
-    found = await asyncio.gather(
-        *(
+        takes_adapter = target.takes_adapter(text, table.policies)
+        is_adapted = takes_adapter and served.adapts(names, text.vector_name)
+        route = target.routes.get(text.vector_name) if takes_adapter else None
+        _check(text, served, route, is_adapted=is_adapted)
+        groups.setdefault((served, is_adapted), []).append(text)
+    found = await _all(
+        [
             state.texts.of(served).embed([text.text for text in group], role, adapted=is_adapted)
             for (served, is_adapted), group in groups.items()
-        )
+        ]
     )
     return EmbeddedTexts(
         [
@@ -99,21 +106,37 @@ async def embed_texts(
     )
 
 
-def _check(text: Text, served: ServedEncoder, target: Target) -> None:
+async def _all(embedding: Sequence[Coroutine[Any, Any, list[Embedded]]]) -> list[list[Embedded]]:
+    """Wait for several encoders; where one fails, nobody waits for the others."""
+    tasks = [asyncio.ensure_future(each) for each in embedding]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _check(text: Text, served: ServedEncoder, route: Route | None, *, is_adapted: bool) -> None:
     """Refuse what can't be embedded as the request means it."""
     if text.has_options:
         raise RefusedError(
             f"the text for {text.model} has options, and the encoder in this sidecar knows none; "
             "leave them out"
         )
-    if not served.encoder.has_raw and not target.takes_adapted(served, text):
+    if not served.encoder.has_raw and not is_adapted:
         raise RefusedError(
             f"{text.model} embeds queries alone, of the collections that its adapts names; this is "
             "something else, or its sender wants no adapter"
         )
-    route = None if target.is_write else target.routes.get(text.vector_name)
-    if route is not None and route.mode != "off" and not served.fits(route):
-        manifest = route.adapter.manifest
+    if route is None or route.mode == "off":
+        return
+    manifest = route.adapter.manifest
+    if is_adapted:
+        raise RefusedError(
+            f"the adapter in the file of {text.model} is meant for this vector, and so is that of "
+            f"{route}; leave one of them out of the settings"
+        )
+    if not served.fits(route):
         raise RefusedError(
             f"{text.model} is another encoder than the one whose queries adapter {manifest.name} "
             f"of {route} was trained on ({manifest.encoder.name}, query prefix "

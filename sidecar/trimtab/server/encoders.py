@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trimtab.errors import ConfigError
@@ -22,10 +22,15 @@ class ServedEncoder:
     settings: EncoderSettings
     encoder: TextEncoder
 
-    def adapts(self, collection: str, vector_name: str) -> bool:
-        """Tell whether the adapter in the file is meant for the queries of a vector."""
-        name = f"{collection}/{vector_name}" if vector_name else collection
-        return name in self.settings.adapts
+    def adapts(self, names: Sequence[str], vector_name: str) -> bool:
+        """Tell whether the adapter in the file is meant for the queries of a vector.
+
+        Args:
+            names: Of its collection: as the request has it, and what is behind an alias.
+            vector_name: The vector's name; empty for the unnamed one.
+        """
+        end = f"/{vector_name}" if vector_name else ""
+        return any(name + end in self.settings.adapts for name in names)
 
     def check(self, routes: Routes) -> None:
         """Refuse what would adapt twice, or can't adapt.
@@ -45,7 +50,7 @@ class ServedEncoder:
                 "untouched encoder for writes"
             )
         for route in routes:
-            if route.mode != "off" and self.adapts(route.collection, route.vector_name):
+            if route.mode != "off" and self.adapts((route.collection,), route.vector_name):
                 raise ConfigError(
                     f"[[encoder]] {model!r} adapts {route}, which has a [[route]] as well; leave "
                     "one of them out"
@@ -63,12 +68,14 @@ class Encoders:
 
     Attributes:
         write: True where some of them embed what is written.
+        adapt: True where the adapter in some file is meant for some collection.
     """
 
     def __init__(self, served: Iterable[ServedEncoder] = ()) -> None:
         """Take the encoders."""
         self._served = {each.settings.model.lower(): each for each in served}
         self.write = any(each.settings.writes for each in self)
+        self.adapt = any(each.settings.adapts for each in self)
 
     def __len__(self) -> int:
         """Count them."""

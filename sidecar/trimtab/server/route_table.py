@@ -63,6 +63,11 @@ class RouteTable:
         """The user's settings."""
         return self.settings.policies
 
+    @property
+    def needs_aliases(self) -> bool:
+        """Tell whether what is done with a collection's vectors depends on its name."""
+        return len(self.routes) > 0 or self.encoders.adapt
+
     def known_routes(self, name: str) -> CollectionRoutes | None:
         """Give the routes of a collection or alias, or None where Qdrant must be asked first.
 

@@ -217,6 +217,10 @@ class TextEncoder:
             return [found.ids for found in self._tokenizer.encode_batch_fast(texts)]
         except (TypeError, ValueError) as error:
             raise QueryError(f"not a text: {_describe(texts)}; expected str") from error
+        except BaseException as error:  # the library panics beside Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise QueryError(f"the tokenizer can't split the text: {one_line(error)}") from error
 
     def _batches(self, tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Group texts of like length, shortest first.
@@ -299,9 +303,16 @@ def _make_tokenizer(text: str, max_tokens: int) -> Any:
         raise MissingExtraError("texts need tokenizers: pip install 'trimtab[text]'") from error
     try:
         tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises Exception itself
+    except BaseException as error:  # the library raises Exception itself, and panics beside it
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise IntegrityError(f"the file's tokenizer can't be read: {one_line(error)}") from error
     limit = (tokenizer.truncation or {}).get("max_length")
+    if max_tokens <= tokenizer.num_special_tokens_to_add(is_pair=False):
+        raise IntegrityError(
+            f"the file reads {max_tokens} tokens of a text, and its tokenizer alone adds "
+            f"{tokenizer.num_special_tokens_to_add(is_pair=False)}; export the encoder again"
+        )
     if limit != max_tokens or tokenizer.padding is not None:
         raise IntegrityError(
             f"the file's tokenizer cuts texts at {limit} tokens, the manifest says {max_tokens}; "

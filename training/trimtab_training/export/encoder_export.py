@@ -142,6 +142,11 @@ def tokenizer_of(encoder: LocalEncoder) -> str:
     from tokenizers import Tokenizer
 
     copied = Tokenizer.from_str(backend.to_str())
+    if limit <= copied.num_special_tokens_to_add(is_pair=False):
+        raise ExportError(
+            f"{limit} tokens of a text are to be read, and the tokenizer alone adds "
+            f"{copied.num_special_tokens_to_add(is_pair=False)}; say more: --max-tokens 512"
+        )
     copied.no_padding()
     copied.enable_truncation(limit, direction=tokenizer.truncation_side)
     text: str = copied.to_str()
@@ -203,7 +208,13 @@ def stamp_encoder(
     for key, value in metadata.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
-    encoded: bytes = model.SerializeToString(deterministic=True)
+    try:
+        encoded: bytes = model.SerializeToString(deterministic=True)
+    except Exception as error:  # protobuf's own, of more than one kind
+        raise ExportError(
+            "the encoder is too large for one ONNX file, which holds 2 GB: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
     return encoded
 
 

@@ -341,6 +341,8 @@ class GrpcServer:
         Raises:
             ConfigError: An adapter can't serve it.
         """
+        if not table.needs_aliases:
+            return {}
         routes = table.known_routes(name)
         if routes is None:
             routes = await self._state.look_up(table, name, self._asker(metadata))

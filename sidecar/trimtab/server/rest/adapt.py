@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from trimtab.errors import ConfigError, MalformedError
+from trimtab.errors import ConfigError, MalformedError, TooLargeError
 from trimtab.faiss_collections.replies import Reply
 from trimtab.rewrite.policies import Reason, reason_of_mark
 from trimtab.rewrite.qdrant_rest import RestEndpoint
+from trimtab.rewrite.texts import Text
 from trimtab.rewrite.texts_rest import find_texts, may_hold_texts, put_embeddings
 from trimtab.routing.adapt_rest import adapt_body
 from trimtab.routing.outcome import Outcome
@@ -24,6 +25,9 @@ from trimtab.server.route_table import RouteTable
 from trimtab.server.shadow import Capture
 from trimtab.server.worker_state import WorkerState, credentials_of
 from trimtab.upstream.http1 import unpack
+
+_READ_BESIDE_BYTES = 64 * 1024
+"""A larger body is read for texts in a thread: a bulk write takes a second."""
 
 
 @dataclass(slots=True)  # unfrozen: made for every query
@@ -67,7 +71,7 @@ def prepare_at_once(
         body = _unpacked(table, head, body)
     if plan.endpoint is None:
         return Prepared(body)
-    if _may_hold_texts(table, head, body):
+    if _may_hold_texts(table, plan.endpoint, head, body):
         return None
     mark = head.values.get(MARK)
     if mark is not None and not plan.endpoint.is_write:
@@ -116,6 +120,8 @@ def _known_routes(
     state: WorkerState, table: RouteTable, endpoint: RestEndpoint
 ) -> CollectionRoutes | None:
     """Give the routes of a request's collection; None where Qdrant must be asked."""
+    if not table.needs_aliases:
+        return {}
     if endpoint.is_write:
         return table.book.unchecked_routes(endpoint.collection)
     try:
@@ -141,11 +147,28 @@ async def _ask_routes(
         return state.fitting_routes(table, collection, error)
 
 
-def _may_hold_texts(table: RouteTable, head: RequestHead, body: bytes) -> bool:
+def _may_hold_texts(
+    table: RouteTable, endpoint: RestEndpoint, head: RequestHead, body: bytes
+) -> bool:
     """Tell whether a body may hold texts to embed here; one that is packed has to be looked at."""
-    if not len(table.encoders):
+    if not (table.encoders.write if endpoint.is_write else len(table.encoders)):
         return False
     return b"content-encoding" in head.values or may_hold_texts(body)
+
+
+async def _find_texts(endpoint: RestEndpoint, content: bytes) -> list[Text]:
+    """Find the texts of a body; none in one that can't be read, which is told by what comes next.
+
+    A write that is too large to be read goes on to Qdrant.
+    """
+    if not may_hold_texts(content):
+        return []
+    try:
+        if len(content) > _READ_BESIDE_BYTES:
+            return await asyncio.to_thread(find_texts, endpoint, content)
+        return find_texts(endpoint, content)
+    except (MalformedError, TooLargeError):
+        return []
 
 
 async def _embed(
@@ -162,17 +185,14 @@ async def _embed(
     """
     head, body = given
     endpoint, nothing = plan.endpoint, EmbeddedTexts()
-    if endpoint is None or not _may_hold_texts(table, head, body):
+    if endpoint is None or not _may_hold_texts(table, endpoint, head, body):
         return body, nothing
     content: bytes | None = body
     if plan.way is not Way.SERVE:
         content = _unpack(table, head, body)
     if content is None:
         return body, nothing
-    try:
-        texts = find_texts(endpoint, content)
-    except MalformedError:  # told once more, and counted, by what comes next
-        return body, nothing
+    texts = await _find_texts(endpoint, content)
     is_left = MARK in head.values
     target = Target(endpoint.collection, routes, endpoint.is_write, is_left=is_left)
     embedded = await embed_texts(state, table, texts, target)

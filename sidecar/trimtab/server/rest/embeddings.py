@@ -159,7 +159,7 @@ def _check_dimensions(served: ServedEncoder, role: Role | None, dimensions: Any)
     """Refuse another width than the model's own."""
     encoder = served.encoder
     dim = encoder.adapter.dim_out if role == "query" and encoder.adapter else encoder.dim
-    if dimensions not in {None, dim}:
+    if dimensions is not None and dimensions != dim:
         raise _RequestError(f"dimensions is {dimensions!r}; this model gives {dim}", "dimensions")
 
 

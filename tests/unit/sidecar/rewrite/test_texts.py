@@ -138,7 +138,21 @@ def test_a_key_that_stands_twice_is_left_to_qdrant() -> None:
 
 def test_what_can_hold_no_text_is_told_without_reading() -> None:
     assert not texts_rest.may_hold_texts(b'{"query": [1.0, 2.0], "limit": 5}')
+    assert not texts_rest.may_hold_texts(b'{"points": [{"payload": {"text": "\\u00fc"}}]}')
     assert texts_rest.may_hold_texts(b'{"query": {"te\\u0078t": "a"}}')
+
+
+def test_examples_are_told_from_queries() -> None:
+    endpoint = match_endpoint("POST", "/collections/docs/points/query")
+    assert endpoint is not None
+    query = {"discover": {"target": doc("a"), "context": [{"positive": doc("b"), "negative": 1}]}}
+    found = texts_rest.find_texts(endpoint, json.dumps({"query": query}).encode())
+    assert {text.text: text.is_example for text in found} == {"a": False, "b": True}
+    inputs = grpc.DiscoverInput(
+        target=INPUT, context=grpc.ContextInput(pairs=[{"positive": INPUT}])
+    )
+    method, read = message("Query", grpc.QueryPoints(query=grpc.Query(discover=inputs)))
+    assert [text.is_example for text in texts_grpc.find_texts(method, read)] == [False, True]
 
 
 def message(name: str, request: Any) -> tuple[Any, Any]:

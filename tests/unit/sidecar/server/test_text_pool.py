@@ -36,6 +36,7 @@ class Held:
         self.may_go = threading.Event()
         self.may_go.set()
         self.error: Exception | None = None
+        self.bad = ""
 
     def embed(self, texts: Sequence[str], *, adapted: bool = False) -> list[Embedded]:
         self.asked.append(list(texts))
@@ -43,6 +44,8 @@ class Held:
         assert self.may_go.wait(PATIENCE_S)
         if self.error is not None:
             raise self.error
+        if self.bad in texts:
+            raise ValueError(self.bad)
         return self._inner.embed(texts, adapted=adapted)
 
 
@@ -162,7 +165,7 @@ def test_what_waits_is_taken_together_queries_first(
         await asyncio.gather(first, documents, queries)
 
     run(work)
-    assert held.asked == [["query a"], ["query b", "query c", "passage x", "passage y"]]
+    assert held.asked == [["query a"], ["query b", "query c"], ["passage x", "passage y"]]
 
 
 def test_too_many_waiting_texts_are_refused_with_a_time(
@@ -186,12 +189,69 @@ def test_too_many_waiting_texts_are_refused_with_a_time(
     assert counted(pool, "refused") == 2
 
 
-def test_a_request_of_many_texts_is_taken_where_nobody_waits(
+def test_a_request_of_more_texts_than_may_wait_is_told_to_come_in_parts(
+    make: Callable[..., TextPool],
+) -> None:
+    """It never could be taken, however often its sender came back."""
+    pool = make(waiting=3)
+    assert len(run(lambda: pool.embed(["a", "b", "c"], "document"))) == 3
+    with pytest.raises(TooLargeError, match="has 4 texts to embed; at most 3 may wait at once"):
+        run(lambda: pool.embed(["a", "b", "c", "d"], "document"))
+
+
+def test_documents_are_not_kept_in_place_of_queries(
     held: Held, make: Callable[..., TextPool]
 ) -> None:
-    """Else it never could be, whatever its sender does."""
-    pool = make(waiting=3)
-    assert len(run(lambda: pool.embed([str(n) for n in range(50)], "document"))) == 50
+    pool = make(cached=1)
+
+    async def work() -> None:
+        await pool.embed(["a"], "query")
+        await pool.embed(["x", "y"], "document")
+        await pool.embed(["a"], "query")
+
+    run(work)
+    assert held.asked == [["query a"], ["passage x", "passage y"]]
+
+
+def test_a_query_that_waits_as_a_document_goes_first(
+    held: Held, make: Callable[..., TextPool]
+) -> None:
+    pool = make()
+    held.may_go.clear()
+
+    async def work() -> None:
+        first = asyncio.create_task(pool.embed(["a"], "query"))
+        await until(held.has_begun.is_set)
+        texts = [str(number) for number in range(40)]
+        documents = asyncio.create_task(pool.embed(texts, "document", prefixed=False))
+        await until(lambda: pool.n_waiting == 40)
+        query = asyncio.create_task(pool.embed(["39"], "query", prefixed=False))
+        await asyncio.sleep(0)
+        assert pool.n_waiting == 40
+        held.may_go.set()
+        await asyncio.gather(first, documents, query)
+
+    run(work)
+    assert held.asked[1] == ["39"]
+    assert sum(map(len, held.asked)) == 41
+
+
+def test_a_text_that_fails_fails_alone(held: Held, make: Callable[..., TextPool]) -> None:
+    pool = make()
+    held.may_go.clear()
+    held.bad = "query bad"
+
+    async def work() -> None:
+        first = asyncio.create_task(pool.embed(["a"], "query"))
+        await until(held.has_begun.is_set)
+        good, bad = (asyncio.create_task(pool.embed([each], "query")) for each in ("good", "bad"))
+        await until(lambda: pool.n_waiting == 2)
+        held.may_go.set()
+        assert len(await good) == len(await first) == 1
+        with pytest.raises(ValueError, match="query bad"):
+            await bad
+
+    run(work)
 
 
 def test_what_nobody_waits_for_is_not_embedded(held: Held, make: Callable[..., TextPool]) -> None:
@@ -205,8 +265,9 @@ def test_what_nobody_waits_for_is_not_embedded(held: Held, make: Callable[..., T
         await until(lambda: pool.n_waiting == 1)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
+        assert pool.n_waiting == 0  # others may wait in its place
         last = asyncio.create_task(pool.embed(["c"], "query"))
-        await until(lambda: pool.n_waiting == 2)
+        await until(lambda: pool.n_waiting == 1)
         held.may_go.set()
         await asyncio.gather(first, last)
 
@@ -256,12 +317,6 @@ def test_a_text_that_is_too_long_is_refused(make: Callable[..., TextPool]) -> No
         run(lambda: pool.embed(["a" * (MAX_LETTERS + 1)], "query"))
 
 
-def test_a_request_of_very_many_texts_is_refused(make: Callable[..., TextPool]) -> None:
-    pool = make(waiting=3)
-    with pytest.raises(TooLargeError, match="has 2049 texts to embed; at most 2048"):
-        run(lambda: pool.embed(["a"] * 2049, "document"))
-
-
 def test_a_pool_that_is_replaced_takes_what_waits_to_its_end(held: Held) -> None:
     """Requests keep the table that they began with, and with it their encoder's pool."""
     pools = TextPools(Telemetry())
@@ -277,10 +332,13 @@ def test_a_pool_that_is_replaced_takes_what_waits_to_its_end(held: Held) -> None
         pools.keep([])
         held.may_go.set()
         assert len(await first) == len(await second) == 1
-        await until(lambda: pool._threads._shutdown)
+        await until(lambda: pool._threads is None)
+        again = pools.of(served)  # a request that keeps an old table
+        assert len(await again.embed(["c"], "query")) == 1
+        assert list(pools) == []
 
     run(work)
-    assert held.asked == [["query a"], ["query b"]]
+    assert held.asked == [["query a"], ["query b"], ["query c"]]
 
 
 def test_whoever_waits_at_the_end_is_told(held: Held, make: Callable[..., TextPool]) -> None:
@@ -290,9 +348,13 @@ def test_whoever_waits_at_the_end_is_told(held: Held, make: Callable[..., TextPo
     async def work() -> None:
         first = asyncio.create_task(pool.embed(["a"], "query"))
         await until(held.has_begun.is_set)
+        waits = asyncio.create_task(pool.embed(["b"], "query"))
+        await until(lambda: pool.n_waiting == 1)
         pool.close()
         held.may_go.set()
         assert len(await first) == 1
+        with pytest.raises(asyncio.CancelledError):
+            await waits
 
     run(work)
 
