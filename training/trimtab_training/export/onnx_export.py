@@ -13,6 +13,7 @@ from trimtab.model.adapter import Adapter as ServedAdapter
 from trimtab.model.manifest import METADATA_KEY, EncoderCard, Manifest
 from trimtab.model.onnx_file import INPUT_NAME, OUTPUT_NAME
 from trimtab_training.adapters import Adapter, ComposedAdapter, kind_of
+from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.errors import ExportError
 from trimtab_training.export.float_graph import float_graph
@@ -137,14 +138,19 @@ def describe_adapter(
         dim_out=adapter.dim_out,
         similarity=similarity,
         normalised=adapter.normalised,
-        encoder=EncoderCard(
-            name=encoder.name,
-            fingerprint=encoder.fingerprint,
-            max_tokens=encoder.max_tokens,
-            query_prefix=encoder.query_prefix,
-            document_prefix=encoder.document_prefix,
-        ),
+        encoder=encoder_card(encoder),
         **more,
+    )
+
+
+def encoder_card(encoder: EncoderInfo | LocalEncoder) -> EncoderCard:
+    """Write what a manifest says about an encoder of queries."""
+    return EncoderCard(
+        name=encoder.name,
+        fingerprint=encoder.fingerprint,
+        max_tokens=encoder.max_tokens,
+        query_prefix=encoder.query_prefix,
+        document_prefix=encoder.document_prefix,
     )
 
 

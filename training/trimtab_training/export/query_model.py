@@ -15,7 +15,7 @@ from onnx import compose, helper
 
 from trimtab.errors import ModelError
 from trimtab.model.adapter import Adapter
-from trimtab.model.manifest import METADATA_KEY, EncoderCard, Manifest
+from trimtab.model.manifest import METADATA_KEY, Manifest
 from trimtab.model.onnx_file import OUTPUT_NAME
 from trimtab.text.encoder import TextEncoder
 from trimtab.text.encoder_file import EMBEDDING_NAME, IDS_NAME, MASK_NAME
@@ -30,6 +30,7 @@ from trimtab_training.export.encoder_export import (
     trace_encoder,
 )
 from trimtab_training.export.fused_encoder import fuse_adapter
+from trimtab_training.export.onnx_export import encoder_card
 from trimtab_training.export.probe_texts import probe_texts
 from trimtab_training.export.text_module import TextModule
 
@@ -101,13 +102,7 @@ def _describe(
         dim_out=dim,
         similarity="cosine",
         normalised=module.is_normalised,
-        encoder=EncoderCard(
-            name=encoder.name,
-            fingerprint=encoder.fingerprint,
-            max_tokens=encoder.max_tokens,
-            query_prefix=encoder.query_prefix,
-            document_prefix=encoder.document_prefix,
-        ),
+        encoder=encoder_card(encoder),
     )
 
 

@@ -80,6 +80,14 @@ def run(work: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(bounded())
 
 
+async def begin(pool: TextPool, held: Held) -> "asyncio.Task[list[Embedded]]":
+    """Let a first text be embedded until somebody says that it may go."""
+    held.may_go.clear()
+    first = asyncio.create_task(pool.embed(["a"], "query"))
+    await until(held.has_begun.is_set)
+    return first
+
+
 async def until(look: Callable[[], bool]) -> None:
     while not look():
         await asyncio.sleep(0.001)
@@ -152,11 +160,9 @@ def test_what_waits_is_taken_together_queries_first(
     held: Held, make: Callable[..., TextPool]
 ) -> None:
     pool = make()
-    held.may_go.clear()
 
     async def work() -> None:
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         documents = asyncio.create_task(pool.embed(["x", "y"], "document"))
         await asyncio.sleep(0)
         queries = asyncio.create_task(pool.embed(["b", "c"], "query"))
@@ -172,11 +178,9 @@ def test_too_many_waiting_texts_are_refused_with_a_time(
     held: Held, make: Callable[..., TextPool]
 ) -> None:
     pool = make(waiting=3)
-    held.may_go.clear()
 
     async def work() -> None:
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         waiting = asyncio.create_task(pool.embed(["b", "c"], "query"))
         await until(lambda: pool.n_waiting == 2)
         with pytest.raises(BusyError, match="2 texts wait to be embedded by toy/words; at most 3"):
@@ -217,11 +221,9 @@ def test_a_query_that_waits_as_a_document_goes_first(
     held: Held, make: Callable[..., TextPool]
 ) -> None:
     pool = make()
-    held.may_go.clear()
 
     async def work() -> None:
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         texts = [str(number) for number in range(40)]
         documents = asyncio.create_task(pool.embed(texts, "document", prefixed=False))
         await until(lambda: pool.n_waiting == 40)
@@ -238,12 +240,10 @@ def test_a_query_that_waits_as_a_document_goes_first(
 
 def test_a_text_that_fails_fails_alone(held: Held, make: Callable[..., TextPool]) -> None:
     pool = make()
-    held.may_go.clear()
     held.bad = "query bad"
 
     async def work() -> None:
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         good, bad = (asyncio.create_task(pool.embed([each], "query")) for each in ("good", "bad"))
         await until(lambda: pool.n_waiting == 2)
         held.may_go.set()
@@ -256,11 +256,9 @@ def test_a_text_that_fails_fails_alone(held: Held, make: Callable[..., TextPool]
 
 def test_what_nobody_waits_for_is_not_embedded(held: Held, make: Callable[..., TextPool]) -> None:
     pool = make()
-    held.may_go.clear()
 
     async def work() -> None:
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         left = asyncio.create_task(pool.embed(["b"], "query"))
         await until(lambda: pool.n_waiting == 1)
         left.cancel()
@@ -280,11 +278,9 @@ def test_one_who_leaves_does_not_take_the_text_from_another(
     held: Held, make: Callable[..., TextPool]
 ) -> None:
     pool = make()
-    held.may_go.clear()
 
     async def work() -> None:
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         left, stays = (asyncio.create_task(pool.embed(["b"], "query")) for _ in range(2))
         await until(lambda: pool.n_waiting == 1)
         left.cancel()
@@ -321,12 +317,10 @@ def test_a_pool_that_is_replaced_takes_what_waits_to_its_end(held: Held) -> None
     """Requests keep the table that they began with, and with it their encoder's pool."""
     pools = TextPools(Telemetry())
     served = ServedEncoder(EncoderSettings("one", Path("encoder.onnx")), held)  # type: ignore[arg-type]
-    held.may_go.clear()
 
     async def work() -> None:
         pool = pools.of(served)
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         second = asyncio.create_task(pool.embed(["b"], "query"))
         await until(lambda: pool.n_waiting == 1)
         pools.keep([])
@@ -343,11 +337,9 @@ def test_a_pool_that_is_replaced_takes_what_waits_to_its_end(held: Held) -> None
 
 def test_whoever_waits_at_the_end_is_told(held: Held, make: Callable[..., TextPool]) -> None:
     pool = make()
-    held.may_go.clear()
 
     async def work() -> None:
-        first = asyncio.create_task(pool.embed(["a"], "query"))
-        await until(held.has_begun.is_set)
+        first = await begin(pool, held)
         waits = asyncio.create_task(pool.embed(["b"], "query"))
         await until(lambda: pool.n_waiting == 1)
         pool.close()
