@@ -11,7 +11,13 @@ import click
 from trimtab.errors import ModelError
 from trimtab.log import printable
 from trimtab.model.manifest import Manifest, QueryRegion
-from trimtab.model.onnx_file import ModelFile, read_model_file, resolve_model_path
+from trimtab.model.onnx_file import (
+    ModelFile,
+    check_model,
+    naming_file,
+    read_content,
+    resolve_model_path,
+)
 
 if TYPE_CHECKING:
     from trimtab.text.encoder_file import EncoderFile
@@ -25,15 +31,18 @@ def inspect(model: str, as_json: bool) -> None:
 
     MODEL is an adapter's file or an encoder's, or the folder that holds one.
     """
-    from trimtab.text.encoder_file import holds_encoder, read_encoder_file
+    from trimtab.text.encoder_file import ENCODER_RULES, check_encoder, holds_encoder
 
     file = _find(Path(model))
-    if holds_encoder(file):
-        read = read_encoder_file(file)
-        _show(describe_encoder(read), _encoder_lines(file, read), as_json=as_json)
-    else:
-        checked = read_model_file(file)
-        _show(describe(checked), _adapter_lines(file, checked), as_json=as_json)
+    with naming_file(file):
+        content = read_content(file, ENCODER_RULES)
+        if holds_encoder(content):
+            read = check_encoder(content)
+            record, lines = describe_encoder(read), _encoder_lines(file, read)
+        else:
+            checked = check_model(content)
+            record, lines = describe(checked), _adapter_lines(file, checked)
+    _show(record, lines, as_json=as_json)
 
 
 def _find(path: Path) -> Path:

@@ -86,13 +86,9 @@ def resolve_encoder_path(model: str | Path) -> Path:
     return file
 
 
-def holds_encoder(path: Path) -> bool:
-    """Tell whether a file is an encoder's rather than an adapter's; neither is checked.
-
-    Raises:
-        ModelError: It can't be read.
-    """
-    return ENCODER_KEY.encode() in read_content(path, ENCODER_RULES)
+def holds_encoder(content: bytes) -> bool:
+    """Tell whether a file's bytes are an encoder's rather than an adapter's; neither is checked."""
+    return ENCODER_KEY.encode() in content
 
 
 def read_encoder_file(path: Path) -> EncoderFile:

@@ -81,7 +81,7 @@ def export_encoder(
     if precision == "int8":
         model = _quantise(model)
     manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1], precision=precision)
-    served = _load(stamp_encoder(model, manifest, tokenizer))
+    served = load_exported(stamp_encoder(model, manifest, tokenizer))
     _compare_tokens(encoder, served, probes)
     far = distances(wanted, _embed_alone_and_together(served, encoder, probes))
     worst, mean = float(far.max()), float(far.mean())
@@ -218,8 +218,12 @@ def stamp_encoder(
     return encoded
 
 
-def _load(content: bytes) -> TextEncoder:
+def load_exported(content: bytes, what: str = "exported encoder") -> TextEncoder:
     """Load what was exported, as whoever serves it will.
+
+    Args:
+        content: The file's bytes.
+        what: What it is called in the message.
 
     Raises:
         ExportError: It would be refused.
@@ -227,7 +231,7 @@ def _load(content: bytes) -> TextEncoder:
     try:
         return TextEncoder.from_bytes(content)
     except ModelError as error:
-        raise ExportError(f"the exported encoder would be refused when loaded: {error}") from error
+        raise ExportError(f"the {what} would be refused when loaded: {error}") from error
 
 
 def _reference(encoder: LocalEncoder, texts: Sequence[str]) -> NDArray[np.float32]:

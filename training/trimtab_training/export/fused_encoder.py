@@ -12,6 +12,7 @@ from trimtab.text.encoder import TextEncoder
 from trimtab.text.encoder_file import EMBEDDING_NAME
 from trimtab.text.encoder_manifest import EncoderManifest
 from trimtab_training.errors import ExportError
+from trimtab_training.export.encoder_export import load_exported
 from trimtab_training.export.probe_texts import probe_texts
 
 _TOLERANCE = 1e-4
@@ -123,10 +124,7 @@ def _prove(content: bytes, encoder: TextEncoder, adapter: Adapter) -> None:
     Raises:
         ExportError: They differ, or the file would be refused.
     """
-    try:
-        fused = TextEncoder.from_bytes(content)
-    except ModelError as error:
-        raise ExportError(f"the fused model would be refused when loaded: {error}") from error
+    fused = load_exported(content, "fused model")
     texts = probe_texts(encoder.manifest.max_tokens)
     raw = encoder.encode(texts)
     alone = np.stack([fused.encode(text) for text in texts])

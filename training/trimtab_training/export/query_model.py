@@ -13,11 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import compose, helper
 
-from trimtab.errors import ModelError
 from trimtab.model.adapter import Adapter
 from trimtab.model.manifest import METADATA_KEY, Manifest
 from trimtab.model.onnx_file import OUTPUT_NAME
-from trimtab.text.encoder import TextEncoder
 from trimtab.text.encoder_file import EMBEDDING_NAME, IDS_NAME, MASK_NAME
 from trimtab_training.embeddings.encoders import LocalEncoder, with_prefix
 from trimtab_training.errors import ExportError
@@ -25,6 +23,7 @@ from trimtab_training.export.encoder_export import (
     TOLERANCE,
     describe_encoder_file,
     distances,
+    load_exported,
     stamp_encoder,
     tokenizer_of,
     trace_encoder,
@@ -166,10 +165,7 @@ def _prove(content: bytes, texts: list[str], wanted: NDArray[np.float64]) -> Non
     Raises:
         ExportError: They differ, or the file would be refused.
     """
-    try:
-        served = TextEncoder.from_bytes(content)
-    except ModelError as error:
-        raise ExportError(f"the tuned model would be refused when loaded: {error}") from error
+    served = load_exported(content, "tuned model")
     alone = np.stack([served.encode(text) for text in texts])
     worst = float(distances(wanted, [served.encode(texts), alone]).max())
     if not worst <= TOLERANCE:

@@ -90,7 +90,7 @@ def test_what_must_stand_once_may_not_stand_twice_or_never(key: str) -> None:
 def test_an_adapter_is_told_from_an_encoder(tmp_path: Path) -> None:
     file = tmp_path / "adapter.onnx"
     file.write_bytes(linear_bytes())
-    assert not holds_encoder(file)
+    assert not holds_encoder(file.read_bytes())
     with pytest.raises(ManifestError, match=r"adapter.onnx: this is an adapter: it takes vectors"):
         read_encoder_file(file)
 
