@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -59,22 +60,22 @@ class Runs:
         if work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True)
-        names = _Names(self)
+        names = _written_names(self)
         write_whole(work / QRELS, "".join(_qrels_lines(self.qrels, names)).encode())
         for name in self.rankings:
             write_whole(work / f"{name}.trec", "".join(self._run_lines(name, names)).encode())
         write_whole(work / PER_QUERY, "".join(self._score_lines()).encode())
         swap_folder(work, folder)
 
-    def _run_lines(self, name: str, names: "_Names") -> Iterator[str]:
+    def _run_lines(self, name: str, names: Mapping[str, str]) -> Iterator[str]:
         """Write one ranking; equal scores are told apart, as tools order those by id."""
         for query, rows, scores in zip(self.qrels, *self.rankings[name], strict=True):
             found = rows >= 0
             for rank, (row, score) in enumerate(
                 zip(rows[found].tolist(), falling(scores[found]), strict=True), start=1
             ):
-                document = names.write(self.document_ids[row])
-                yield f"{names.write(query)} Q0 {document} {rank} {score} {name}\n"
+                document = names[self.document_ids[row]]
+                yield f"{names[query]} Q0 {document} {rank} {score} {name}\n"
 
     def _score_lines(self) -> Iterator[str]:
         """Write each query's metrics in every ranking."""
@@ -127,34 +128,27 @@ def falling(scores: NDArray[np.float32]) -> list[str]:
     return written
 
 
-class _Names:
-    """Writes ids as TREC's format can hold them."""
-
-    def __init__(self, runs: Runs) -> None:
-        """See whether any id has white space."""
-        labelled = (doc for labels in runs.qrels.values() for doc in labels)
-        self._is_quoted = any(
-            len(name.split()) != 1 or name != name.strip()
-            for names in (runs.qrels, runs.document_ids, labelled)
-            for name in names
-        )
-
-    def write(self, name: str) -> str:
-        """Write one id."""
-        if not self._is_quoted:
-            return name
-        return "".join(
-            quote(letter, safe="") if letter.isspace() or letter == "%" else letter
-            for letter in name
-        )
+def _written_names(runs: Runs) -> dict[str, str]:
+    """Write every id as TREC's format can hold it."""
+    names = {*runs.qrels, *runs.document_ids, *chain.from_iterable(runs.qrels.values())}
+    if all(len(name.split()) == 1 and name == name.strip() for name in names):
+        return {name: name for name in names}
+    return {name: _without_spaces(name) for name in names}
 
 
-def _qrels_lines(qrels: Qrels, names: _Names) -> Iterator[str]:
+def _without_spaces(name: str) -> str:
+    """Write white space, and the sign that marks it, as a URL does."""
+    return "".join(
+        quote(letter, safe="") if letter.isspace() or letter == "%" else letter for letter in name
+    )
+
+
+def _qrels_lines(qrels: Qrels, names: Mapping[str, str]) -> Iterator[str]:
     """Write the labels, grades as whole numbers."""
     scale = _scale_of({grade for labels in qrels.values() for grade in labels.values()})
     for query, labels in qrels.items():
         for document, grade in labels.items():
-            yield f"{names.write(query)} 0 {names.write(document)} {_whole(grade, scale)}\n"
+            yield f"{names[query]} 0 {names[document]} {_whole(grade, scale)}\n"
 
 
 def _scale_of(grades: set[float]) -> int:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab_training.fit.validation import slices
 from trimtab_training.retrieval.significance import queries_for_error, round_up
 
 _HALVINGS = 16
@@ -89,16 +88,6 @@ class HeldOut:
         """Put other scores at one blend: those of another size of the adapter."""
         return replace(self, adapted={**self.adapted, blend: scores})
 
-    def harms(self, blend: float) -> bool:
-        """Tell whether queries about seen documents clearly lose, or those about unseen ones.
-
-        No blend that does is chosen, whatever it gains on the others.
-        """
-        return any(
-            part.mean() < -HARM - STANDARD_ERRORS * standard_error(part)
-            for part in slices(self.gains(blend), self.is_seen)
-        )
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -125,11 +114,34 @@ def best_blend(scores: HeldOut) -> float:
     Where every share harms a slice, the smallest does.
     """
     shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
-    harmless = [share for share in shares if not scores.harms(share)]
-    best = max(harmless or shares[:1], key=scores.gain)
-    is_changed = best > 0 or not scores.is_comparable
-    larger = [share for share in harmless if share > best and is_changed]
-    return max((share for share in larger if not _is_worse(scores, share, best)), default=best)
+    adapted = np.stack([scores.adapted[share] for share in shares])
+    gains = adapted - scores.base
+    may_be_chosen = ~_harmed(gains, scores.is_seen)
+    if not may_be_chosen.any():
+        return shares[0]
+    best = int(np.where(may_be_chosen, gains.mean(axis=1), -np.inf).argmax())
+    if shares[best] == 0 and scores.is_comparable:
+        return shares[best]
+    behind = adapted[best] - adapted
+    is_worse = behind.mean(axis=1) > _standard_errors(behind)
+    is_worse[best] = False
+    return shares[int(np.flatnonzero(may_be_chosen & ~is_worse)[-1])]
+
+
+def _harmed(gains: Scores, is_seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell where queries about seen documents clearly lose, or those about unseen ones.
+
+    No blend that does is chosen, whatever it gains on the others.
+
+    Args:
+        gains: Of every query, a row for each blend: ``[n_blends, n_queries]``.
+        is_seen: Whether a relevant document of the query was trained on.
+    """
+    harmed = np.zeros(len(gains), dtype=np.bool_)
+    for part in (gains[:, is_seen], gains[:, ~is_seen]):
+        if part.size:
+            harmed |= part.mean(axis=1) < -HARM - STANDARD_ERRORS * _standard_errors(part)
+    return harmed
 
 
 def objective(scores: HeldOut) -> float:
@@ -262,14 +274,14 @@ def describe(
     }
 
 
-def _is_worse(scores: HeldOut, share: float, best: float) -> bool:
-    """Tell whether one share of the change is worse than another by more than a standard error."""
-    difference = scores.adapted[best] - scores.adapted[share]
-    return bool(difference.mean() > standard_error(difference))
-
-
 def standard_error(differences: Scores) -> float:
     """Give the standard error of the mean of paired differences; infinite for fewer than two."""
-    if len(differences) < 2:
-        return float("inf")
-    return float(differences.std(ddof=1) / np.sqrt(len(differences)))
+    return float(_standard_errors(differences))
+
+
+def _standard_errors(differences: Scores) -> Scores:
+    """Give the standard error along the last axis."""
+    n_queries = differences.shape[-1]
+    if n_queries < 2:
+        return np.full(differences.shape[:-1], np.inf)
+    return np.asarray(differences.std(axis=-1, ddof=1) / np.sqrt(n_queries))

@@ -114,8 +114,3 @@ class ValidationSet:
     def chance(self) -> NDArray[np.float64]:
         """Score the documents in an order of chance: the expected nDCG@10 of each query."""
         return expected_ndcg(self.relevant_places, len(self.pool.place), K)
-
-
-def slices(scores: NDArray[np.float64], is_seen: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Split per-query scores into seen and unseen, leaving out an empty side."""
-    return [part for part in (scores[is_seen], scores[~is_seen]) if len(part)]

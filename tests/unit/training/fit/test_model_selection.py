@@ -43,6 +43,12 @@ def test_raw_query_wins_where_every_blend_harms() -> None:
     assert best_blend(held_out(b50=[0.9, 0.9, 0.3, 0.3], b100=[1.0, 1.0, 0.1, 0.1])) == 0.0
 
 
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_one_slice_alone_is_weighed_without_the_other(is_seen: bool) -> None:
+    scores = held_out(b50=[0.7] * 4, b100=[0.4] * 4)
+    assert best_blend(HeldOut(BASE, scores.adapted, np.full(len(BASE), is_seen))) == 0.5
+
+
 def test_blend_that_the_recipe_leaves_out_is_never_chosen() -> None:
     scores = held_out(b50=[0.6] * 4, b100=[0.9] * 4)
     assert best_blend(HeldOut(BASE, scores.adapted, SEEN, blends=(0.5,))) == 0.5

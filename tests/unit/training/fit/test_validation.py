@@ -1,4 +1,4 @@
-"""Validation: which documents are ranked, how queries are scored, and how slices are weighed."""
+"""Validation: which documents are ranked, and how queries are scored."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.sets import write_embeddings
 from trimtab_training.data.qrels import Qrels
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.fit.recipe import Recipe
-from trimtab_training.fit.validation import DocumentPool, ValidationSet, slices, validation_rows
+from trimtab_training.fit.validation import DocumentPool, ValidationSet, validation_rows
 from trimtab_training.retrieval.exact_search import search
 from trimtab_training.retrieval.metrics import measure
 
@@ -130,16 +130,3 @@ def test_perfectly_adapted_queries_score_one(embeddings: Embeddings) -> None:
     held_out = ValidationSet.make(TRAIN, {}, embeddings, pool)
     adapted = torch.from_numpy(embeddings.documents.take([n * 20 for n in range(8)]))
     np.testing.assert_array_equal(held_out.ndcg(adapted), np.ones(8))
-
-
-# Slices
-
-
-@pytest.mark.parametrize("is_seen", [True, False])
-def test_empty_slice_is_left_out(is_seen: bool) -> None:
-    assert len(slices(np.array([0.2, 0.6]), np.full(2, is_seen))) == 1
-
-
-def test_seen_comes_before_unseen() -> None:
-    seen, unseen = slices(np.array([0.1, 0.2, 0.3]), np.array([True, False, True]))
-    assert (seen.tolist(), unseen.tolist()) == ([0.1, 0.3], [0.2])
