@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import faiss
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ def pytest_configure() -> None:
         # interrupt them as a user does.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # tiny arrays: threads would only wait for one another
+    faiss.omp_set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

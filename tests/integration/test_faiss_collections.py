@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -48,9 +48,22 @@ BLIND_KINDS = ["IVF16,PQ8x4fs"]
 WITH_NUMBERS = ["IDMap,Flat", "IDMap2,HNSW16", "IDMap,IVF16,Flat", "IVF16,Flat"]
 
 
-def load(tmp_path: Path, kind: str, distance: str = "Dot") -> Collections:
-    settings = write_collection(tmp_path, build(kind, distance), payloads=PAYLOADS)
-    return Collections.load([settings])
+class Load(Protocol):
+    def __call__(self, kind: str, distance: str = "Dot") -> Collections: ...
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """Serve an index of a kind; each is opened, and tried in a process of its own, once."""
+
+    @functools.cache
+    def load(kind: str, distance: str = "Dot") -> Collections:
+        folder = tmp_path_factory.mktemp("served")
+        return Collections.load(
+            [write_collection(folder, build(kind, distance), payloads=PAYLOADS)]
+        )
+
+    return load
 
 
 @functools.cache  # training takes longer than everything else
@@ -76,8 +89,8 @@ def ids(points: list[dict[str, Any]]) -> list[int]:
 
 @pytest.mark.parametrize("kind", EXACT_KINDS)
 @pytest.mark.parametrize("distance", ["Dot", "Euclid"])
-def test_exact_search_is_exact(tmp_path: Path, kind: str, distance: str) -> None:
-    collections = load(tmp_path, kind, distance)
+def test_exact_search_is_exact(load: Load, kind: str, distance: str) -> None:
+    collections = load(kind, distance)
     similarities = (
         VECTORS @ QUERY if distance == "Dot" else -np.linalg.norm(VECTORS - QUERY, axis=1)
     )
@@ -94,16 +107,16 @@ def test_exact_search_is_exact(tmp_path: Path, kind: str, distance: str) -> None
 
 
 @pytest.mark.parametrize("kind", [*EXACT_KINDS, *LOSSY_KINDS, *BLIND_KINDS])
-def test_every_search_finds_as_many_points_as_there_are(tmp_path: Path, kind: str) -> None:
-    collections = load(tmp_path, kind)
+def test_every_search_finds_as_many_points_as_there_are(load: Load, kind: str) -> None:
+    collections = load(kind)
     assert len(search(collections, limit=N_ROWS + 5)) == N_ROWS
     assert len(search(collections, limit=900)) == 900
     assert len(set(ids(search(collections, limit=700)))) == 700
 
 
 @pytest.mark.parametrize("kind", [*EXACT_KINDS, *LOSSY_KINDS])
-def test_every_filter_holds_and_finds_all(tmp_path: Path, kind: str) -> None:
-    collections = load(tmp_path, kind)
+def test_every_filter_holds_and_finds_all(load: Load, kind: str) -> None:
+    collections = load(kind)
     for few in (3, 9):
         found = search(collections, filter={"must": {"key": "n", "range": {"lt": few}}}, limit=20)
         assert sorted(ids(found)) == list(range(few))
@@ -113,8 +126,8 @@ def test_every_filter_holds_and_finds_all(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [*EXACT_KINDS, *LOSSY_KINDS])
-def test_a_point_finds_its_neighbours_and_not_itself(tmp_path: Path, kind: str) -> None:
-    collections = load(tmp_path, kind)
+def test_a_point_finds_its_neighbours_and_not_itself(load: Load, kind: str) -> None:
+    collections = load(kind)
     found = search(collections, query=7, limit=30, with_vector=True)
     assert len(found) == 30
     assert 7 not in ids(found)
@@ -124,8 +137,8 @@ def test_a_point_finds_its_neighbours_and_not_itself(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize("kind", [*EXACT_KINDS, *LOSSY_KINDS, *BLIND_KINDS])
-def test_information_says_what_the_index_is(tmp_path: Path, kind: str) -> None:
-    collections = load(tmp_path, kind)
+def test_information_says_what_the_index_is(load: Load, kind: str) -> None:
+    collections = load(kind)
     info = ask(collections, "GET", "/collections/papers")[1]["result"]
     told = info["config"]["metadata"]
     assert told["lossy"] is (kind not in EXACT_KINDS)
@@ -133,8 +146,8 @@ def test_information_says_what_the_index_is(tmp_path: Path, kind: str) -> None:
     assert (info["points_count"], info["config"]["params"]["vectors"]["size"]) == (N_ROWS, DIM)
 
 
-def test_what_an_index_without_vectors_can_not_do_is_said(tmp_path: Path) -> None:
-    collections = load(tmp_path, "IVF16,PQ8x4fs")
+def test_what_an_index_without_vectors_can_not_do_is_said(load: Load) -> None:
+    collections = load("IVF16,PQ8x4fs")
     assert len(search(collections)) == 10
     assert len(search(collections, params={"exact": True})) == 10
     few = {"must": {"key": "n", "range": {"lt": 5}}}
@@ -151,8 +164,8 @@ def test_what_an_index_without_vectors_can_not_do_is_said(tmp_path: Path) -> Non
     assert point == {"id": 7, "payload": PAYLOADS[7]}
 
 
-def test_a_transform_that_can_not_be_undone_is_said(tmp_path: Path) -> None:
-    collections = load(tmp_path, "ITQ16,Flat", "Euclid")
+def test_a_transform_that_can_not_be_undone_is_said(load: Load) -> None:
+    collections = load("ITQ16,Flat", "Euclid")
     assert len(search(collections, params={"exact": True})) == 10
     status, body = ask(collections, "POST", f"{C}/query", {"query": 7})
     assert (status, "can't be undone" in body["status"]["error"]) == (400, True)
@@ -188,12 +201,12 @@ def test_an_ids_file_names_rows_under_an_id_map(tmp_path: Path) -> None:
     assert len(search(collections, filter=only)) == 2
 
 
-def test_unit_vectors_make_a_cosine_collection(tmp_path: Path) -> None:
+def test_unit_vectors_make_a_cosine_collection(load: Load) -> None:
     for kind in ("Flat", "HNSW16", "IVF16,Flat", "IVF16,SQ8", "L2norm,Flat"):
-        assert load(tmp_path, kind, "Cosine").vectors("papers")[""].distance == "cosine"
+        assert load(kind, "Cosine").vectors("papers")[""].distance == "cosine"
         wanted = "cosine" if kind == "L2norm,Flat" else "dot"
-        assert load(tmp_path, kind, "Dot").vectors("papers")[""].distance == wanted
-    collections = load(tmp_path, "Flat", "Cosine")
+        assert load(kind, "Dot").vectors("papers")[""].distance == wanted
+    collections = load("Flat", "Cosine")
     plain, scaled = search(collections), search(collections, query=(QUERY * 7).tolist())
     assert [point["score"] for point in plain] == pytest.approx(
         [point["score"] for point in scaled]
@@ -204,7 +217,7 @@ def test_unit_vectors_make_a_cosine_collection(tmp_path: Path) -> None:
     assert search(collections, query=[0.0] * DIM)[0]["score"] == 0
 
 
-def test_params_steer_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_steer_the_search(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     plain = VectorIndex._params
 
@@ -213,21 +226,21 @@ def test_params_steer_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return asked[-1]
 
     monkeypatch.setattr(VectorIndex, "_params", watch)
-    collections = load(tmp_path, "IVF16,Flat")
+    collections = load("IVF16,Flat")
     for params, n_lists in (
         (None, 1), ({"nprobe": 5}, 5), ({"hnsw_ef": 7}, 7), ({"hnsw_ef": 400}, 16),
         ({"nprobe": 3, "hnsw_ef": 9}, 3), ({"exact": True}, 16),
     ):  # fmt: skip
         search(collections, limit=1, params=params)
         assert asked[-1].nprobe == n_lists
-    collections = load(tmp_path, "HNSW16")
+    collections = load("HNSW16")
     for params, ef in ((None, 16), ({"hnsw_ef": 99}, 99), ({"hnsw_ef": 10**12}, N_ROWS)):
         search(collections, params=params)
         assert asked[-1].efSearch == ef
 
 
-def test_more_probes_find_more(tmp_path: Path) -> None:
-    collections = load(tmp_path, "IVF16,Flat")
+def test_more_probes_find_more(load: Load) -> None:
+    collections = load("IVF16,Flat")
     wanted = set(best(VECTORS @ QUERY, k=20))
     found = [
         len(wanted & set(ids(search(collections, limit=20, params={"nprobe": n}))))
@@ -238,11 +251,11 @@ def test_more_probes_find_more(tmp_path: Path) -> None:
 
 
 def test_few_allowed_rows_are_compared_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trimtab.faiss_collections.index._FEW_ROWS", 0)
     for kind in ("Flat", "HNSW16", "IVF16,Flat", "PQ8x4"):
-        collections = load(tmp_path, kind)
+        collections = load(kind)
         half = {"must": {"key": "half", "match": {"value": 1}}}
         found = ids(search(collections, filter=half, params={"exact": True}))
         if kind != "PQ8x4":
@@ -251,8 +264,8 @@ def test_few_allowed_rows_are_compared_one_by_one(
         assert sorted(found) == list(range(1, N_ROWS, 2))
 
 
-def test_threads_of_faiss_are_left_as_they_were(tmp_path: Path) -> None:
-    collections = load(tmp_path, "IVF16,Flat")
+def test_threads_of_faiss_are_left_as_they_were(load: Load) -> None:
+    collections = load("IVF16,Flat")
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(3)
     try:
