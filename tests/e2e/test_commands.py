@@ -1,29 +1,19 @@
-"""The commands as a user runs them, on a small world, in processes of their own."""
+"""The commands as a user runs them, on a small world."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
 
+from tests.support.commands import TRIMTAB, trimtab, trimtab_apart
 from tests.support.worlds import World, make_world
 
-TRIMTAB = Path(sys.executable).with_name("trimtab")
 SHORT = "epochs = 12\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\nhidden = 64\n"
-
-
-def trimtab(*words: object, cwd: Path, check: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [TRIMTAB, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == check, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("fitted")
     (place / "recipe.toml").write_text(SHORT)
-    done = trimtab(
+    done = trimtab_apart(
         "fit", world.folder, "--embeddings", world.vectors, "-o", "models/docs",
         "--recipe", "recipe.toml", cwd=place,
     )  # fmt: skip
@@ -48,7 +38,7 @@ def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_evaluate_prints_one_json_object_equal_to_what_fit_left(world: World, fitted: Path) -> None:
-    done = trimtab(
+    done = trimtab_apart(
         "evaluate", "models/docs", world.folder, "--embeddings", world.vectors, "--split", "test",
         "--json", cwd=fitted,
     )  # fmt: skip
