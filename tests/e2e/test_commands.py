@@ -9,11 +9,17 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-from tests.support.commands import TRIMTAB, trimtab, trimtab_apart
+from tests.support.commands import TRIMTAB, standing_in, trimtab, trimtab_apart
 from tests.support.worlds import World, make_world
+from trimtab_training.fit.fit import fit_adapter
+from trimtab_training.fit.recipe import load_recipe
 
-SHORT = "epochs = 12\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\nhidden = 64\n"
+FEW = "folds = 2\nlearning_rate = 0.02\nmin_steps = 1\nunlabelled_weights = 0.0\nanchors = 0.3\n"
+SHORT = f"{FEW}epochs = 12\nhidden = 64\n"
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +205,7 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(
         f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n'
-        f"[fit]\n{SHORT}adapter = 'linear'\ntemperatures = 0.03\n"
+        f"[fit]\n{SHORT}adapter = 'linear'\n"
     )
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
     assert (folder / "adapter.onnx").exists()
@@ -247,45 +253,41 @@ def pausing_fit(words: list[object], cwd: Path) -> subprocess.Popen[str]:
     return running
 
 
-@pytest.fixture(scope="module")
-def pausing(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
-    """A place with a fit that is done, and the words of its command but for the folder's name."""
-    place = tmp_path_factory.mktemp("pausing")
-    (place / "recipe.toml").write_text(
-        'adapter = "pausing:Pausing"\nepochs = 60\nfolds = 3\n'
-        "learning_rate = 0.02\nmin_steps = 1\ntemperatures = 0.03\n"
-    )
-    (place / "pausing.py").write_text(PAUSING)
-    words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", "recipe.toml", "-o"]
-    trimtab(*words, "whole", cwd=place)
-    return place, words
-
-
-def weights_in(model: Path) -> bytes:
-    return (model / "checkpoint" / "adapter.safetensors").read_bytes()
+def weights_in(model: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = load_file(model / "checkpoint" / "adapter.safetensors")
+    return weights
 
 
 def test_interrupted_fit_is_continued_by_the_same_command_and_kept_from_any_other(
-    pausing: tuple[Path, list[object]],
+    world: World, tmp_path: Path
 ) -> None:
-    place, words = pausing
-    words = [*words, "cut"]
-    running = pausing_fit(words, place)
-    done = trimtab(*words, "--fresh", cwd=place, check=1)
+    (tmp_path / "recipe.toml").write_text(f'{FEW}adapter = "pausing:Pausing"\nepochs = 20\n')
+    (tmp_path / "pausing.py").write_text(PAUSING)
+    words = ["fit", world.folder, "--embeddings", world.vectors, "--recipe", "recipe.toml"]
+    words += ["-o", "cut"]
+    running = pausing_fit(words, tmp_path)
+    done = trimtab(*words, "--fresh", cwd=tmp_path, check=1)
     assert "another run writes to cut; wait for it" in one_line(done.stderr)
     running.send_signal(signal.SIGINT)
     _, talk = running.communicate()
     assert running.returncode == 130
     assert "Traceback" not in talk
-    assert not (place / "cut").exists()
-    states = sorted((place / ".cut.partial" / "fit").iterdir())
-    done = trimtab(*words, "--seed", "7", cwd=place, check=1)
+    assert not (tmp_path / "cut").exists()
+    states = sorted((tmp_path / ".cut.partial" / "fit").iterdir())
+    assert states
+    done = trimtab(*words, "--seed", "7", cwd=tmp_path, check=1)
     assert "(seed was 0, is 7)" in one_line(done.stderr)
-    assert sorted((place / ".cut.partial" / "fit").iterdir()) == states
-    done = trimtab(*words, cwd=place)
+    assert sorted((tmp_path / ".cut.partial" / "fit").iterdir()) == states
+    done = trimtab(*words, cwd=tmp_path)
     assert "continuing an interrupted fit of the same settings" in one_line(done.stderr)
-    assert weights_in(place / "cut") == weights_in(place / "whole")
-    assert list(place.glob(".cut.*")) == []
+    with standing_in(tmp_path):
+        recipe = load_recipe(Path("recipe.toml"))
+        whole = fit_adapter(world.dataset, world.embeddings, recipe).adapter
+    assert whole is not None
+    cut = weights_in(tmp_path / "cut")
+    assert cut.keys() == whole.state_dict().keys()
+    assert all(torch.equal(cut[name], value) for name, value in whole.state_dict().items())
+    assert list(tmp_path.glob(".cut.*")) == []
 
 
 def one_line(text: str) -> str:
@@ -305,9 +307,7 @@ def test_embed_copies_stored_vectors_and_search_shows_both(tmp_path: Path) -> No
         cwd=tmp_path,
     )  # fmt: skip
     assert "next: trimtab fit" in done.stderr
-    (tmp_path / "recipe.toml").write_text(
-        'adapter = "linear"\nepochs = 8\nmin_steps = 1\nfolds = 2\n'
-    )
+    (tmp_path / "recipe.toml").write_text(f'{FEW}adapter = "linear"\nepochs = 8\n')
     np.testing.assert_array_equal(np.load(tmp_path / "vectors" / "documents.npy"), rows)
     trimtab(
         "fit", world.folder, "--embeddings", "vectors", "-o", "models/docs", "--allow-identity",

@@ -61,7 +61,7 @@ def trimtab(
         env: Changes of the environment; None takes a variable out.
         stdin: What is typed, or piped, into it.
     """
-    with contextlib.chdir(cwd), _left_as_it_was(cwd), _warned_as_by_default():
+    with standing_in(cwd):
         done = CliRunner().invoke(
             main, [str(word) for word in words], input=stdin, env=env, catch_exceptions=False
         )
@@ -74,6 +74,13 @@ def trimtab_apart(*words: object, cwd: Path, check: int = 0) -> Done:
         [TRIMTAB, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
     )
     return Done(done.returncode, done.stdout, done.stderr).checked(check)
+
+
+@contextlib.contextmanager
+def standing_in(cwd: Path) -> Iterator[None]:
+    """Do something in a folder as a process of its own would, and take back what it changed."""
+    with contextlib.chdir(cwd), _left_as_it_was(cwd), _warned_as_by_default():
+        yield
 
 
 @contextlib.contextmanager
