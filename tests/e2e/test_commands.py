@@ -1,9 +1,12 @@
 """The commands as a user runs them, on a small world."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import faiss
@@ -185,6 +188,17 @@ def test_mistakes_get_one_line_and_exit_1(
     done = trimtab(*words, cwd=tmp_path, check=1)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_command_run_here_leaves_this_process_as_it_was(tmp_path: Path) -> None:
+    def state() -> tuple[object, ...]:
+        logger = logging.getLogger("trimtab")
+        logged = (logger.level, logger.handlers[:], logger.propagate)
+        return Path.cwd(), dict(os.environ), sys.path[:], warnings.filters[:], sys.stderr, logged
+
+    before = state()
+    trimtab("-v", "inspect", "nowhere", cwd=tmp_path, check=1, env={"NOT_SET": "1"})
+    assert state() == before
 
 
 def test_wrong_option_exits_2(tmp_path: Path) -> None:
