@@ -94,8 +94,10 @@ def finish_figure(figure: Any, name: str, title: str, caption: str, text: str) -
     """Write a figure as one SVG element that lives on a page with others."""
     drawn = StringIO()
     with _styled():
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(drawn, format="svg", metadata=nothing)
+        FigureCanvasSVG(figure).print_svg(drawn, metadata=nothing)  # savefig would draw it twice
     return Plot(name, title, caption, text, _inline(drawn.getvalue(), name, title, text))
 
 
