@@ -97,7 +97,8 @@ def finish_figure(figure: Any, name: str, title: str, caption: str, text: str) -
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(drawn, metadata=nothing)  # savefig would draw it twice
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(drawn, metadata=nothing)  # savefig would draw the figure twice
     return Plot(name, title, caption, text, _inline(drawn.getvalue(), name, title, text))
 
 
