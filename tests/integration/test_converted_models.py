@@ -13,7 +13,7 @@ from trimtab.commands.group import main
 from trimtab.model.adapter import Adapter
 
 GOLDEN = Path(__file__).parents[1] / "contract" / "llama_index"
-RECIPE = "epochs = 4\nfolds = 2\nlearning_rate = 0.02\n"
+RECIPE = "epochs = 4\nmin_steps = 20\nanchors = [0.3]\nfolds = 2\nlearning_rate = 0.02\n"
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,10 @@ from trimtab_training.query_tuning import tune_queries
 KNOBS = """
 hidden = 8
 gated = false
-folds = 3
+folds = 2
+compared_queries = 1
 learning_rate = 0.01
-min_steps = 60
+min_steps = 10
 unlabelled_weights = [0.0]
 anchors = [0.3]
 ranks = []

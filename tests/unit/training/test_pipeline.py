@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from onnx import numpy_helper
 from tests.support.worlds import World, make_world
 from trimtab.model.adapter import Adapter
 from trimtab_training import pipeline
-from trimtab_training.adapters import LinearAdapter, load_adapter
+from trimtab_training.adapters import load_adapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.errors import ConfigError, DataError, TrainingError
@@ -26,15 +27,17 @@ from trimtab_training.export.onnx_export import export_adapter
 from trimtab_training.fit.query_region import find_query_region
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.lock import locked
-from trimtab_training.pipeline import BuildOptions, build_model
+from trimtab_training.pipeline import BuildOptions, BuiltModel, build_model
 
 QUICK = Recipe(
     adapter="linear",
     epochs=12,
-    folds=3,
+    folds=2,
     learning_rate=0.02,
     batch_size=64,
     min_steps=1,
+    unlabelled_weights=(0.0,),
+    anchors=(0.3,),
     temperatures=(0.03,),
 )
 
@@ -49,7 +52,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("noise"), useful=False, seed=1)
 
 
-def build(world: World, folder: Path, **options: object) -> pipeline.BuiltModel:
+def build(world: World, folder: Path, **options: object) -> BuiltModel:
     return build_model(
         world.dataset,
         world.embeddings,
@@ -57,6 +60,46 @@ def build(world: World, folder: Path, **options: object) -> pipeline.BuiltModel:
         QUICK,
         BuildOptions(**options),  # type: ignore[arg-type]
     )
+
+
+@pytest.fixture(scope="module")
+def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> BuiltModel:
+    """A model that tests only read; they change a copy of its folder."""
+    return build(world, tmp_path_factory.mktemp("built") / "docs", seed=3)
+
+
+@pytest.fixture(scope="module")
+def rebuilt(world: World, tmp_path_factory: pytest.TempPathFactory) -> BuiltModel:
+    """The same model once more, with a size curve, in a folder that holds a user's files."""
+    folder = tmp_path_factory.mktemp("rebuilt") / "docs"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "recipe.toml").write_text("# mine")
+    (folder / "notes" / "why.txt").write_text("mine, too")
+    return build(world, folder, seed=3, size_curve=True)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> BuiltModel:
+    """A model of few training queries, whose texts UTF-8 can not hold."""
+    place = tmp_path_factory.mktemp("odd")
+    world = make_world(place / "world", n_queries=100)
+    lines = [
+        json.dumps({"_id": f"q{row}", "text": "half \ud83d <script>alert(1)</script> \x00"})
+        for row in range(100)
+    ]
+    (world.folder / "queries.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return build(world, place / "docs")
+
+
+@pytest.fixture(scope="module")
+def gone_on(
+    built: BuiltModel, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> BuiltModel:
+    """A model whose start gave any length, and for which the user vouches."""
+    start, _ = load_checkpoint(built.folder)
+    start.normalised = False
+    folder = tmp_path_factory.mktemp("gone_on") / "docs"
+    return build(world, folder, start_from=start, from_unseen=True)
 
 
 def weights_of(file: Path) -> list[np.ndarray]:
@@ -68,14 +111,13 @@ def read(file: Path) -> Evaluation:
     return decode_record(file.read_bytes(), Evaluation, file)
 
 
-def test_build_leaves_model_evaluation_card_and_checkpoint(world: World, tmp_path: Path) -> None:
-    built = build(world, tmp_path / "docs")
-    assert built.file == tmp_path / "docs" / "adapter.onnx"
-    assert {item.name for item in (tmp_path / "docs").iterdir()} == {
+def test_build_leaves_model_evaluation_card_and_checkpoint(built: BuiltModel) -> None:
+    assert built.file == built.folder / "adapter.onnx"
+    assert {item.name for item in built.folder.iterdir()} == {
         "adapter.onnx", "evaluation.json", "report.html", "README.md", "checkpoint",
         "runs", "trained_on.npz",
     }  # fmt: skip
-    assert [item.name for item in tmp_path.iterdir()] == ["docs"]
+    assert [item.name for item in built.folder.parent.iterdir()] == ["docs"]
 
 
 def test_second_build_of_one_folder_is_refused_before_it_touches_anything(
@@ -117,35 +159,30 @@ def test_default_recipe_s_model_says_what_it_is_composed_of(world: World, tmp_pa
 
 
 def test_metrics_agree_in_manifest_evaluation_and_a_second_look(
-    world: World, tmp_path: Path
+    built: BuiltModel, world: World
 ) -> None:
-    build(world, tmp_path / "docs")
-    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
-    manifest = Adapter.load(tmp_path / "docs").manifest
-    again = json.loads(
-        encode_record(evaluate_model(tmp_path / "docs", world.dataset, world.embeddings))
-    )
+    record = json.loads((built.folder / "evaluation.json").read_text())
+    manifest = Adapter.load(built.folder).manifest
+    again = json.loads(encode_record(evaluate_model(built.folder, world.dataset, world.embeddings)))
     assert manifest.metrics["metrics"] == record["metrics"] == again["metrics"]
     assert {key: record[key] for key in again} == again
-    assert manifest.training["seed"] == 0
+    assert manifest.training["seed"] == 3
     assert manifest.training["labels"] == world.dataset.content_hash()
 
 
-def test_verdict_is_one_in_record_card_report_and_result(world: World, tmp_path: Path) -> None:
-    built = build(world, tmp_path / "docs")
-    record = read(tmp_path / "docs" / "evaluation.json")
+def test_verdict_is_one_in_record_card_report_and_result(built: BuiltModel) -> None:
+    record = read(built.folder / "evaluation.json")
     assert record == built.evaluation
     assert record.verdict == built.verdict == decide(record)
-    assert built.report == tmp_path / "docs" / "report.html"
-    assert built.verdict.sentence in (tmp_path / "docs" / "README.md").read_text()
+    assert built.report == built.folder / "report.html"
+    assert built.verdict.sentence in (built.folder / "README.md").read_text()
     assert built.verdict.decision.capitalize() in built.report.read_text()
 
 
 def test_record_names_file_command_versions_and_the_cost_of_a_query(
-    world: World, tmp_path: Path
+    built: BuiltModel,
 ) -> None:
-    built = build(world, tmp_path / "docs", seed=3)
-    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+    record = json.loads((built.folder / "evaluation.json").read_text())
     assert built.file is not None
     digest = hashlib.sha256(built.file.read_bytes()).hexdigest()
     assert record["model"]["sha256"] == f"sha256:{digest}"
@@ -173,30 +210,21 @@ def test_missing_package_of_the_report_is_said_before_training(
         build(world, tmp_path / "docs")
 
 
-def test_size_curve_is_kept_where_it_is_asked_for(world: World, tmp_path: Path) -> None:
-    build(world, tmp_path / "docs", size_curve=True)
-    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+def test_size_curve_is_kept_where_it_is_asked_for(rebuilt: BuiltModel) -> None:
+    record = json.loads((rebuilt.folder / "evaluation.json").read_text())
     curve = record["size_curve"]
     assert curve["sizes"] == [50, 100, 120]
     assert curve["points"][-1]["adapted"] == record["metrics"]["ndcg@10"]["adapted"]
 
 
-def test_texts_that_utf8_can_not_hold_do_not_stop_a_build(tmp_path: Path) -> None:
-    odd = make_world(tmp_path / "odd")
-    lines = [
-        json.dumps({"_id": f"q{row}", "text": "half \ud83d <script>alert(1)</script> \x00"})
-        for row in range(160)
-    ]
-    (odd.folder / "queries.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    build(odd, tmp_path / "docs")
-    record = json.loads((tmp_path / "docs" / "evaluation.json").read_text())
+def test_texts_that_utf8_can_not_hold_do_not_stop_a_build(odd: BuiltModel) -> None:
+    record = json.loads((odd.folder / "evaluation.json").read_text())
     assert "\ud83d" in record["improvements"][0]["query"]
-    assert "<script>alert" not in (tmp_path / "docs" / "report.html").read_text()
+    assert "<script>alert" not in odd.report.read_text()
 
 
-def test_card_names_gain_seed_and_use(world: World, tmp_path: Path) -> None:
-    build(world, tmp_path / "docs", seed=3)
-    card = (tmp_path / "docs" / "README.md").read_text()
+def test_card_names_gain_seed_and_use(built: BuiltModel) -> None:
+    card = (built.folder / "README.md").read_text()
     for words in (
         "# docs",
         "| ndcg@10 |",
@@ -207,44 +235,35 @@ def test_card_names_gain_seed_and_use(world: World, tmp_path: Path) -> None:
         assert words in card
 
 
-def test_model_knows_where_its_training_queries_lie(world: World, tmp_path: Path) -> None:
-    build(world, tmp_path / "docs", seed=3)
-    manifest = Adapter.load(tmp_path / "docs").manifest
+def test_model_knows_where_its_training_queries_lie(built: BuiltModel, world: World) -> None:
+    manifest = Adapter.load(built.folder).manifest
     queries, train = world.embeddings.queries, list(world.dataset.split("train"))
     assert manifest.query_region is not None
     assert manifest.query_region == find_query_region(queries, train, seed=3)
-    assert load_checkpoint(tmp_path / "docs")[1].query_region == manifest.query_region
-    assert "mean directions of training queries" in (tmp_path / "docs" / "README.md").read_text()
+    assert load_checkpoint(built.folder)[1].query_region == manifest.query_region
+    assert "mean directions of training queries" in (built.folder / "README.md").read_text()
 
 
-def test_model_of_few_training_queries_has_no_region(tmp_path: Path) -> None:
-    few = make_world(tmp_path / "few", n_queries=100)
-    build(few, tmp_path / "docs", allow_identity=True)
-    assert Adapter.load(tmp_path / "docs").manifest.query_region is None
-    assert "mean directions" not in (tmp_path / "docs" / "README.md").read_text()
+def test_model_of_few_training_queries_has_no_region(odd: BuiltModel) -> None:
+    assert Adapter.load(odd.folder).manifest.query_region is None
+    assert "mean directions" not in (odd.folder / "README.md").read_text()
 
 
-def test_user_files_beside_a_model_survive_a_new_build(world: World, tmp_path: Path) -> None:
-    folder = tmp_path / "docs"
-    (folder / "notes").mkdir(parents=True)
-    (folder / "recipe.toml").write_text("# mine")
-    (folder / "notes" / "why.txt").write_text("mine, too")
-    build(world, folder)
-    assert (folder / "recipe.toml").read_text() == "# mine"
-    assert (folder / "notes" / "why.txt").read_text() == "mine, too"
+def test_user_files_beside_a_model_survive_a_new_build(rebuilt: BuiltModel) -> None:
+    assert (rebuilt.folder / "recipe.toml").read_text() == "# mine"
+    assert (rebuilt.folder / "notes" / "why.txt").read_text() == "mine, too"
 
 
 def test_build_remembers_what_it_and_its_start_were_trained_on(
-    world: World, tmp_path: Path
+    built: BuiltModel, gone_on: BuiltModel, world: World, tmp_path: Path
 ) -> None:
-    first = known_by(build(world, tmp_path / "first"), world)
+    first = known_by(built, world)
     train, test = (list(world.dataset.split(split)) for split in ("train", "test"))
     assert first.has_query(world.dataset, train).all()
     assert not first.has_query(world.dataset, test).any()
     assert first.is_complete
-    adapter, _ = load_checkpoint(tmp_path / "first")
-    vouched = build(world, tmp_path / "again", start_from=adapter, from_unseen=True)
-    assert known_by(vouched, world).is_complete
+    assert known_by(gone_on, world).is_complete
+    adapter, _ = load_checkpoint(built.folder)
     seen = TrainedOn.of(Dataset("seen", world.folder, {"train": world.dataset.split("test")}))
     heir = build(world, tmp_path / "heir", start_from=adapter, start_trained_on=seen)
     assert known_by(heir, world).is_complete
@@ -274,25 +293,22 @@ def test_no_identity_stands_in_for_a_migration(tmp_path: Path) -> None:
         build_model(noise.dataset, noise.embeddings, tmp_path / "docs", recipe, options)
 
 
-def known_by(built: pipeline.BuiltModel, world: World) -> TrainedOn:
+def known_by(built: BuiltModel, world: World) -> TrainedOn:
     assert built.file is not None
     found = TrainedOn.beside(built.folder, Adapter.load(built.file).manifest.training)
     assert found is not None
     return found
 
 
-def test_start_of_any_length_becomes_one_of_unit_length(world: World, tmp_path: Path) -> None:
+def test_start_of_any_length_becomes_one_of_unit_length(gone_on: BuiltModel) -> None:
     """As converted adapters are; a ranking by direction is the same, training needs the length."""
-    start = LinearAdapter(16)
-    start.normalised = False
-    build(world, tmp_path / "docs", start_from=start, from_unseen=True)
-    assert Adapter.load(tmp_path / "docs").manifest.normalised
+    assert Adapter.load(gone_on.folder).manifest.normalised
 
 
 def test_failed_build_leaves_the_old_model(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: BuiltModel, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(world, tmp_path / "docs")
+    shutil.copytree(built.folder, tmp_path / "docs")
     before = {item.name for item in (tmp_path / "docs").iterdir()}
     content = (tmp_path / "docs" / "adapter.onnx").read_bytes()
 
@@ -307,11 +323,11 @@ def test_failed_build_leaves_the_old_model(
 
 
 def test_where_no_adapter_helps_there_is_no_model_but_the_reason(
-    noise: World, world: World, tmp_path: Path
+    built: BuiltModel, noise: World, tmp_path: Path
 ) -> None:
-    build(world, tmp_path / "docs")
-    built = build(noise, tmp_path / "docs")
-    assert built.file is None
+    shutil.copytree(built.folder, tmp_path / "docs")
+    none = build(noise, tmp_path / "docs")
+    assert none.file is None
     assert {item.name for item in (tmp_path / "docs").iterdir()} == {
         "evaluation.json", "report.html", "README.md", "runs",
     }  # fmt: skip
@@ -319,7 +335,7 @@ def test_where_no_adapter_helps_there_is_no_model_but_the_reason(
     assert record["fit"]["helps"] is False
     assert record["metrics"]["ndcg@10"]["delta"] == 0
     assert "No adapter" in (tmp_path / "docs" / "README.md").read_text()
-    assert built.verdict.decision == "do not ship"
+    assert none.verdict.decision == "do not ship"
     assert "Do not ship" in (tmp_path / "docs" / "report.html").read_text()
 
 
@@ -331,22 +347,19 @@ def test_identity_is_written_where_it_is_allowed(noise: World, tmp_path: Path) -
     np.testing.assert_allclose(adapter.transform(queries), queries, atol=1e-6)
 
 
-def test_checkpoint_exports_to_the_same_weights(world: World, tmp_path: Path) -> None:
-    build(world, tmp_path / "docs")
-    adapter, manifest = load_checkpoint(tmp_path / "docs")
+def test_checkpoint_exports_to_the_same_weights(built: BuiltModel, tmp_path: Path) -> None:
+    adapter, manifest = load_checkpoint(built.folder)
     again = tmp_path / "again.onnx"
     again.write_bytes(export_adapter(adapter, manifest))
     for one, other in zip(
-        weights_of(tmp_path / "docs" / "adapter.onnx"), weights_of(again), strict=True
+        weights_of(built.folder / "adapter.onnx"), weights_of(again), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
 
-def test_same_seed_gives_same_weights_in_the_file(world: World, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        build(world, tmp_path / name, seed=5)
+def test_same_seed_gives_same_weights_in_the_file(built: BuiltModel, rebuilt: BuiltModel) -> None:
     for one, other in zip(
-        *(weights_of(tmp_path / name / "adapter.onnx") for name in ("one", "two")), strict=True
+        *(weights_of(each.folder / "adapter.onnx") for each in (built, rebuilt)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
@@ -409,8 +422,8 @@ def test_file_in_the_place_of_the_folder_is_refused_before_training(
 
 
 @pytest.mark.parametrize("damage", ["missing", "json", "weights", "manifest"])
-def test_damaged_checkpoints_are_refused(world: World, tmp_path: Path, damage: str) -> None:
-    build(world, tmp_path / "docs")
+def test_damaged_checkpoints_are_refused(built: BuiltModel, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(built.folder, tmp_path / "docs")
     checkpoint = tmp_path / "docs" / "checkpoint"
     record = json.loads((checkpoint / "adapter.json").read_text())
     if damage == "missing":

@@ -33,9 +33,17 @@ def relevant(labels: dict[str, float]) -> dict[str, float]:
     return {doc_id: grade for doc_id, grade in labels.items() if grade > 0}
 
 
+def only_relevant(qrels: Qrels) -> Qrels:
+    """Keep of every query the documents that are relevant, as :func:`relevant` does."""
+    return {
+        query: {doc_id: grade for doc_id, grade in labels.items() if grade > 0}
+        for query, labels in qrels.items()
+    }
+
+
 def relevant_documents(qrels: Qrels) -> set[str]:
     """Gather every document that is relevant to some query."""
-    return {doc_id for labels in qrels.values() for doc_id in relevant(labels)}
+    return set().union(*only_relevant(qrels).values())
 
 
 def load_qrels(path: Path) -> Qrels:

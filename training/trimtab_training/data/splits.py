@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from trimtab_training.data.qrels import SPLITS, Qrels, name_some, relevant
+from trimtab_training.data.qrels import SPLITS, Qrels, name_some, only_relevant, relevant_documents
 from trimtab_training.errors import DataError
 
 MIN_DEV_QUERIES = 100
@@ -58,8 +58,8 @@ def group_by_document(qrels: Qrels) -> dict[str, str]:
         return query
 
     first_with: dict[str, str] = {}
-    for query, labels in qrels.items():
-        for doc_id in relevant(labels):
+    for query, labels in only_relevant(qrels).items():
+        for doc_id in labels:
             one, other = find(query), find(first_with.setdefault(doc_id, query))
             parent[max(one, other)] = min(one, other)
     return {query: find(query) for query in qrels}
@@ -93,7 +93,7 @@ def has_seen_document(qrels: Qrels, training: Qrels) -> np.ndarray:
     Returns:
         Booleans in the order of ``qrels``.
     """
-    known = {doc_id for labels in training.values() for doc_id in relevant(labels)}
+    known = relevant_documents(training)
     return np.array(
-        [not known.isdisjoint(relevant(labels)) for labels in qrels.values()], dtype=bool
+        [not known.isdisjoint(labels) for labels in only_relevant(qrels).values()], dtype=bool
     )

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.data.qrels import Qrels, only_relevant
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.retrieval.exact_search import prepare_documents
@@ -130,8 +130,7 @@ def make_targets(
     """Lay out training queries and their relevant documents as flat arrays."""
     column_of = {row: column for column, row in enumerate(labelled)}
     starts, columns, shares = [0], [], []
-    for labels in train.values():
-        wanted = relevant(labels)
+    for wanted in only_relevant(train).values():
         total = sum(wanted.values())
         columns += [column_of[embeddings.documents.rows[doc_id]] for doc_id in wanted]
         shares += [grade / total for grade in wanted.values()]

@@ -31,7 +31,10 @@ def find_device(name: str) -> torch.device:
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Run a block under a seed, leaving the caller's random state alone."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # those of accelerators stay the caller's
+        else:
+            torch.manual_seed(seed)
         yield
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trimtab_training.adapters import Adapter, ComposedAdapter, Gate, kind_of
 from trimtab_training.adapters.registry import make_adapter
-from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.data.qrels import Qrels, only_relevant
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.fit.query_gate import find_gate
 from trimtab_training.fit.recipe import Recipe
@@ -129,8 +129,7 @@ def ridge_map(train: Qrels, embeddings: Embeddings) -> Float[Tensor, "dim_in dim
     """
     queries = embeddings.queries.take_ids(list(train)).astype(np.float64)
     targets = np.empty((len(train), embeddings.documents.dim))
-    for row, labels in enumerate(train.values()):
-        wanted = relevant(labels)
+    for row, wanted in enumerate(only_relevant(train).values()):
         vectors = embeddings.documents.take_ids(list(wanted)).astype(np.float64)
         targets[row] = np.average(vectors, axis=0, weights=list(wanted.values()))
     gram = queries.T @ queries + _PENALTY * np.eye(queries.shape[1])

@@ -166,9 +166,12 @@ def nested_gain(candidates: Sequence[HeldOut]) -> float:
     for row in gains:
         is_first = rng.permutation(n_queries) < n_queries // 2
         for deciding in (is_first, ~is_first):
-            halves = [(each, each.only(deciding)) for each in candidates]
-            best, half = max(halves, key=lambda pair: objective(pair[1]))
-            row[~deciding] = best.gains(best_blend(half))[~deciding]
+            halves = [each.only(deciding) for each in candidates]
+            blends = [best_blend(half) for half in halves]
+            best = int(
+                np.argmax([half.gain(blend) for half, blend in zip(halves, blends, strict=True)])
+            )
+            row[~deciding] = candidates[best].gains(blends[best])[~deciding]
     return float(gains.mean())
 
 

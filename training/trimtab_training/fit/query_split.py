@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.folds import Fold, make_folds
-from trimtab_training.data.qrels import Qrels, relevant, relevant_documents
+from trimtab_training.data.qrels import Qrels, only_relevant, relevant_documents
 from trimtab_training.data.splits import MIN_DEV_QUERIES
 from trimtab_training.embeddings.store import Embeddings, VectorTable
 from trimtab_training.errors import DataError
@@ -143,7 +143,7 @@ def _without(qrels: Qrels, left_out: Collection[str]) -> Qrels:
 
 def _usable(qrels: Qrels) -> Qrels:
     """Keep queries that have a relevant document; the others can teach nothing."""
-    return {query: labels for query, labels in qrels.items() if relevant(labels)}
+    return {query: qrels[query] for query, labels in only_relevant(qrels).items() if labels}
 
 
 _QUERIES_AT_ONCE = 4096

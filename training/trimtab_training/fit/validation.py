@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.data.qrels import Qrels, only_relevant
 from trimtab_training.data.splits import has_seen_document
 from trimtab_training.embeddings.store import Embeddings, VectorTable
 from trimtab_training.fit.recipe import Recipe
@@ -99,8 +99,8 @@ class ValidationSet:
         return cls(
             torch.from_numpy(embeddings.queries.take_ids(list(qrels))),
             [
-                {pool.place[doc_id]: grade for doc_id, grade in relevant(labels).items()}
-                for labels in qrels.values()
+                {pool.place[doc_id]: grade for doc_id, grade in labels.items()}
+                for labels in only_relevant(qrels).values()
             ],
             has_seen_document(qrels, training),
             pool,

@@ -94,8 +94,11 @@ def finish_figure(figure: Any, name: str, title: str, caption: str, text: str) -
     """Write a figure as one SVG element that lives on a page with others."""
     drawn = StringIO()
     with _styled():
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(drawn, format="svg", metadata=nothing)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(drawn, metadata=nothing)  # savefig would draw the figure twice
     return Plot(name, title, caption, text, _inline(drawn.getvalue(), name, title, text))
 
 

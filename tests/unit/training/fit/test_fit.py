@@ -1,7 +1,10 @@
 """A fit: better where something can be learnt, nothing where it can't, the same every time."""
 
 import json
-from dataclasses import replace
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +17,71 @@ from trimtab_training.adapters import LinearAdapter
 from trimtab_training.adapters.registry import save_adapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
-from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError, DataError, DivergedError
 from trimtab_training.fit import trainer as trial
 from trimtab_training.fit.checkpoint import Resume, Workspace
-from trimtab_training.fit.fit import FitSettings, fit_adapter
+from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.retrieval.exact_search import search
 from trimtab_training.retrieval.metrics import measure
 
 QUICK = Recipe(
     adapter="linear",
-    epochs=25,
+    epochs=15,
     folds=3,
     learning_rate=0.02,
     batch_size=64,
     min_steps=1,
     temperatures=(0.03,),
 )
-TINY = replace(QUICK, epochs=2, folds=2)
+PLAIN = replace(QUICK, unlabelled_weights=(0.0,), anchors=(0.3,))
+TINY = replace(PLAIN, epochs=2, folds=2)
 AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16)
+RECIPES = {
+    "auto": AUTO,
+    "narrow": replace(AUTO, ranks=(2, 8), hidden=4),
+    "linear": QUICK,
+    "low_rank": replace(PLAIN, adapter="low_rank", adapter_options={"rank": 16}),
+    "two_layer": replace(PLAIN, adapter="two_layer", adapter_options={"hidden": 64}),
+}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@dataclass
+class Fitted:
+    """An uninterrupted fit: what came out of it, what it left, and what it told."""
+
+    folder: Path
+    calls: list[tuple[int, int]] = field(default_factory=list)
+    result: FitResult = field(init=False)
+
+    def copy_to(self, folder: Path) -> FitSettings:
+        """Copy what the fit left; give settings that continue it."""
+        shutil.copytree(self.folder, folder)
+        return FitSettings(workspace=folder, resume="must_match")
+
+
+@pytest.fixture(scope="module")
+def whole(world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fitted]:
+    """Fits by the names of their recipes, each run once: tests only read them."""
+
+    @cache
+    def fit(name: str) -> Fitted:
+        fitted = Fitted(tmp_path_factory.mktemp(name))
+        fitted.result = fit_adapter(
+            world.dataset,
+            world.embeddings,
+            RECIPES[name],
+            FitSettings(workspace=fitted.folder),
+            progress=lambda done, total: fitted.calls.append((done, total)),
+        )
+        return fitted
+
+    return fit
 
 
 def ndcg_of(world: World, adapter: torch.nn.Module | None) -> float:
@@ -58,18 +101,11 @@ def state_of(adapter: torch.nn.Module | None) -> dict[str, bytes]:
     return {key: value.numpy().tobytes() for key, value in adapter.state_dict().items()}
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("auto", {}),
-        ("linear", {}),
-        ("low_rank", {"rank": 16}),
-        ("two_layer", {"hidden": 64}),
-    ],
-)
-def test_fit_ranks_unseen_queries_better(world: World, kind: str, options: dict[str, int]) -> None:
-    recipe = AUTO if kind == "auto" else replace(QUICK, adapter=kind, adapter_options=options)
-    result = fit_adapter(world.dataset, world.embeddings, recipe)
+@pytest.mark.parametrize("name", ["auto", "linear", "low_rank", "two_layer"])
+def test_fit_ranks_unseen_queries_better(
+    world: World, whole: Callable[[str], Fitted], name: str
+) -> None:
+    result = whole(name).result
     assert result.adapter is not None, result.verdict
     assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
 
@@ -81,18 +117,20 @@ def test_fit_says_no_where_labels_are_noise(tmp_path: Path) -> None:
     assert "No adapter helps" in result.verdict
 
 
-def test_fit_never_looks_at_test_labels(world: World, tmp_path: Path) -> None:
-    full = fit_adapter(world.dataset, world.embeddings, QUICK)
+def test_fit_never_looks_at_test_labels(world: World, whole: Callable[[str], Fitted]) -> None:
     scrambled = dict(world.dataset.splits)
     scrambled["test"] = {query: {"d0": 1.0} for query in scrambled["test"]}
     other = fit_adapter(replace(world.dataset, splits=scrambled), world.embeddings, QUICK)
-    assert state_of(full.adapter) == state_of(other.adapter)
+    assert state_of(whole("linear").result.adapter) == state_of(other.adapter)
 
 
-def test_fit_gives_same_bytes_for_same_seed_and_others_for_another(world: World) -> None:
-    first, second, third = (
+def test_fit_gives_same_bytes_for_same_seed_and_others_for_another(
+    world: World, whole: Callable[[str], Fitted]
+) -> None:
+    first = whole("auto").result.adapter
+    second, third = (
         fit_adapter(world.dataset, world.embeddings, AUTO, FitSettings(seed=seed)).adapter
-        for seed in (7, 7, 8)
+        for seed in (0, 8)
     )
     assert state_of(first) == state_of(second)
     assert state_of(first) != state_of(third)
@@ -101,7 +139,7 @@ def test_fit_gives_same_bytes_for_same_seed_and_others_for_another(world: World)
 def test_fit_leaves_global_random_state_alone(world: World) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    fit_adapter(world.dataset, world.embeddings, replace(AUTO, epochs=1))
+    fit_adapter(world.dataset, world.embeddings, replace(TINY, adapter="auto"))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -118,61 +156,62 @@ class StopAfter:
 
 
 @pytest.mark.parametrize(
-    ("kind", "calls", "keep_every_s"),
-    [("auto", 1, 0.0), ("auto", 25, 1e9), ("linear", 9, 0.0), ("two_layer", 20, 1e9)],
+    ("name", "calls", "keep_every_s"),
+    [("auto", 1, 0.0), ("auto", 25, 1e9), ("linear", 25, 0.0), ("two_layer", 13, 1e9)],
 )
 def test_resumed_fit_gives_same_bytes_as_uninterrupted(
     world: World,
+    whole: Callable[[str], Fitted],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    kind: str,
+    *,
+    name: str,
     calls: int,
     keep_every_s: float,
 ) -> None:
     monkeypatch.setattr(trial, "KEEP_EVERY_S", keep_every_s)
-    recipe = AUTO if kind == "auto" else replace(QUICK, adapter=kind)
-    whole = fit_adapter(world.dataset, world.embeddings, recipe)
+    recipe, uninterrupted = RECIPES[name], whole(name).result
     settings = FitSettings(workspace=tmp_path / "work", resume="must_match")
     with pytest.raises(KeyboardInterrupt):
         fit_adapter(world.dataset, world.embeddings, recipe, settings, progress=StopAfter(calls))
     resumed = fit_adapter(world.dataset, world.embeddings, recipe, settings)
-    assert state_of(whole.adapter) == state_of(resumed.adapter)
-    assert whole.curves == resumed.curves
+    assert state_of(uninterrupted.adapter) == state_of(resumed.adapter)
+    assert uninterrupted.curves == resumed.curves
 
 
-NARROW = replace(AUTO, ranks=(2, 8), hidden=4)
-
-
-def test_resumed_fit_ships_the_same_rank(world: World, tmp_path: Path) -> None:
+def test_resumed_fit_ships_the_same_rank(
+    world: World, whole: Callable[[str], Fitted], tmp_path: Path
+) -> None:
     """The adapters of finished folds are gone; what they would have said of ranks is not."""
-    settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
-    whole = fit_adapter(world.dataset, world.embeddings, NARROW, settings)
-    again = fit_adapter(world.dataset, world.embeddings, NARROW, settings)
-    assert [size.rank for size in whole.sizes] == [2, 0]  # rank 8 of 16 by 16 saves nothing
-    assert [(size.gain, size.loss) for size in whole.sizes] == [
+    first, settings = whole("narrow").result, whole("narrow").copy_to(tmp_path / "work")
+    again = fit_adapter(world.dataset, world.embeddings, RECIPES["narrow"], settings)
+    assert [size.rank for size in first.sizes] == [2, 0]  # rank 8 of 16 by 16 saves nothing
+    assert [(size.gain, size.loss) for size in first.sizes] == [
         (size.gain, size.loss) for size in again.sizes
     ]
-    assert state_of(whole.adapter) == state_of(again.adapter)
-    assert whole.curves == again.curves
+    assert state_of(first.adapter) == state_of(again.adapter)
+    assert first.curves == again.curves
 
 
-def test_budget_decides_what_is_shipped_and_scores_are_of_what_is_shipped(world: World) -> None:
-    free = fit_adapter(world.dataset, world.embeddings, NARROW)
-    tight = fit_adapter(world.dataset, world.embeddings, replace(NARROW, max_megabytes=0.0004))
+def test_budget_decides_what_is_shipped_and_scores_are_of_what_is_shipped(
+    world: World, whole: Callable[[str], Fitted]
+) -> None:
+    free, recipe = whole("narrow").result, replace(RECIPES["narrow"], max_megabytes=0.0004)
+    tight = fit_adapter(world.dataset, world.embeddings, recipe)
     assert (free.rank, tight.rank) == (0, 2), free.sizes
     assert tight.adapter is not None
     assert tight.adapter.options["rank"] == 2
     assert tight.validation["adapted_ndcg@10"] < free.validation["adapted_ndcg@10"]
-    narrow, whole = tight.sizes
+    narrow, full = tight.sizes
     assert narrow.gain == pytest.approx(
         tight.validation["adapted_ndcg@10"] - tight.validation["base_ndcg@10"]
     )
-    assert narrow.loss == pytest.approx(whole.gain - narrow.gain)
+    assert narrow.loss == pytest.approx(full.gain - narrow.gain)
 
 
 def test_budget_that_nothing_meets_is_refused_before_any_training(world: World) -> None:
     calls: list[int] = []
-    recipe = replace(NARROW, max_megabytes=0.0001)
+    recipe = replace(RECIPES["narrow"], max_megabytes=0.0001)
     with pytest.raises(ConfigError, match=r"'max_megabytes' is 0\.0001, but the smallest"):
         fit_adapter(world.dataset, world.embeddings, recipe, progress=lambda *_: calls.append(1))
     assert not calls
@@ -192,7 +231,10 @@ def test_finished_trials_are_a_small_part_of_what_training_holds(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workspace, "save", counted)
         result = fit_adapter(
-            world.dataset, world.embeddings, QUICK, FitSettings(workspace=tmp_path)
+            world.dataset,
+            world.embeddings,
+            replace(QUICK, epochs=10),
+            FitSettings(workspace=tmp_path),
         )
     assert result.adapter is not None
     n_bytes = sum(value.nbytes for value in result.adapter.state_dict().values())
@@ -203,9 +245,10 @@ def test_finished_trials_are_a_small_part_of_what_training_holds(
     assert written[-1] < n_bytes + 4096
 
 
-def test_resume_repeats_no_finished_trial(world: World, tmp_path: Path) -> None:
-    settings = FitSettings(workspace=tmp_path / "work", resume="if_same")
-    whole = fit_adapter(world.dataset, world.embeddings, QUICK, settings)
+def test_resume_repeats_no_finished_trial(
+    world: World, whole: Callable[[str], Fitted], tmp_path: Path
+) -> None:
+    first, settings = whole("linear").result, whole("linear").copy_to(tmp_path / "work")
     calls: list[tuple[int, int]] = []
     again = fit_adapter(
         world.dataset,
@@ -216,38 +259,42 @@ def test_resume_repeats_no_finished_trial(world: World, tmp_path: Path) -> None:
     )
     assert len(calls) == 4 * 3 + 3 + 1  # one call a finished trial, none a round of steps
     assert calls[-1][0] == calls[-1][1]
-    assert state_of(whole.adapter) == state_of(again.adapter)
-    assert whole.validation == again.validation
+    assert state_of(first.adapter) == state_of(again.adapter)
+    assert first.validation == again.validation
 
 
-def test_progress_counts_steps_and_never_goes_back(world: World) -> None:
-    calls: list[tuple[int, int]] = []
-    fit_adapter(
-        world.dataset,
-        world.embeddings,
-        AUTO,
-        progress=lambda done, total: calls.append((done, total)),
-    )
+def test_progress_counts_steps_and_never_goes_back(whole: Callable[[str], Fitted]) -> None:
+    calls = whole("auto").calls
     done = [each[0] for each in calls]
     assert done == sorted(done)
     assert calls[-1][0] == calls[-1][1]
     assert all(one <= total for one, total in calls)
 
 
-def interrupted(world: World, work: Path, recipe: Recipe = TINY) -> set[str]:
-    """Leave an interrupted fit in a workspace; give the names of its states."""
+@pytest.fixture(scope="module")
+def interrupted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an interrupted fit leaves in its workspace; tests go on in a copy."""
+    work = tmp_path_factory.mktemp("interrupted")
     settings = FitSettings(workspace=work)
     with pytest.raises(KeyboardInterrupt):
-        fit_adapter(world.dataset, world.embeddings, recipe, settings, progress=StopAfter(3))
-    states = {file.name for file in work.glob("*.safetensors")}
-    assert states
-    return states
+        fit_adapter(world.dataset, world.embeddings, TINY, settings, progress=StopAfter(3))
+    assert states_in(work)
+    return work
 
 
-def test_continued_fit_says_so(world: World, tmp_path: Path) -> None:
-    states = interrupted(world, tmp_path)
+@pytest.fixture
+def work(interrupted: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(interrupted, tmp_path / "work")
+
+
+def states_in(work: Path) -> set[str]:
+    return {file.name for file in work.glob("*.safetensors")}
+
+
+def test_continued_fit_says_so(world: World, work: Path) -> None:
+    states = states_in(work)
     told: list[str] = []
-    settings = FitSettings(workspace=tmp_path, resume="must_match", tell=told.append)
+    settings = FitSettings(workspace=work, resume="must_match", tell=told.append)
     fit_adapter(world.dataset, world.embeddings, TINY, settings)
     line, needs = told
     assert needs.startswith("the fit takes about ")
@@ -266,9 +313,9 @@ def test_continued_fit_says_so(world: World, tmp_path: Path) -> None:
     ],
 )
 def test_interrupted_fit_is_not_removed_by_another_which_says_what_differs(
-    world: World, tmp_path: Path, change: dict[str, Any], differs: str
+    world: World, work: Path, change: dict[str, Any], differs: str
 ) -> None:
-    states = interrupted(world, tmp_path)
+    states = states_in(work)
     dataset, embeddings = world.dataset, world.embeddings
     if "labels" in change:
         train = dict(list(dataset.split("train").items())[: change["labels"]])
@@ -277,7 +324,7 @@ def test_interrupted_fit_is_not_removed_by_another_which_says_what_differs(
         matrix = embeddings.queries.take(np.arange(len(embeddings.queries))) * change["vectors"]
         embeddings = replace(embeddings, queries=replace(embeddings.queries, matrix=matrix))
     settings = FitSettings(
-        workspace=tmp_path,
+        workspace=work,
         resume="must_match",
         seed=change.get("seed", 0),
         start_from=change.get("start"),
@@ -285,16 +332,15 @@ def test_interrupted_fit_is_not_removed_by_another_which_says_what_differs(
     )
     with pytest.raises(DataError, match=rf"{differs}.*--fresh"):
         fit_adapter(dataset, embeddings, change.get("recipe", TINY), settings)
-    assert {file.name for file in tmp_path.glob("*.safetensors")} == states
+    assert states_in(work) == states
 
 
 @pytest.mark.parametrize(("resume", "seed"), [("never", 0), ("never", 1), ("if_same", 1)])
 def test_starting_over_says_what_is_removed(
-    world: World, tmp_path: Path, resume: Resume, seed: int
+    world: World, work: Path, resume: Resume, seed: int
 ) -> None:
-    interrupted(world, tmp_path)
     told: list[str] = []
-    settings = FitSettings(workspace=tmp_path, resume=resume, seed=seed, tell=told.append)
+    settings = FitSettings(workspace=work, resume=resume, seed=seed, tell=told.append)
     fit_adapter(world.dataset, world.embeddings, TINY, settings)
     line, _needs = told
     assert line.startswith("starting over")
@@ -302,50 +348,41 @@ def test_starting_over_says_what_is_removed(
 
 
 @pytest.mark.parametrize("record", ["", "[1]", "{", '"text"'])
-def test_damaged_record_of_a_fit_is_one_line(world: World, tmp_path: Path, record: str) -> None:
-    interrupted(world, tmp_path)
-    (tmp_path / "fit.json").write_text(record)
-    settings = FitSettings(workspace=tmp_path, resume="must_match")
+def test_damaged_record_of_a_fit_is_one_line(world: World, work: Path, record: str) -> None:
+    (work / "fit.json").write_text(record)
+    settings = FitSettings(workspace=work, resume="must_match")
     with pytest.raises(DataError, match="missing or malformed"):
         fit_adapter(world.dataset, world.embeddings, TINY, settings)
 
 
-def test_resume_names_a_damaged_state(world: World, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    fit_adapter(world.dataset, world.embeddings, QUICK, FitSettings(workspace=work))
-    state = next(work.glob("*.safetensors"))
+def test_resume_names_a_damaged_state(
+    world: World, whole: Callable[[str], Fitted], tmp_path: Path
+) -> None:
+    settings = whole("linear").copy_to(tmp_path / "work")
+    state = next((tmp_path / "work").glob("*.safetensors"))
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(DataError, match="damaged"):
-        fit_adapter(
-            world.dataset,
-            world.embeddings,
-            QUICK,
-            FitSettings(workspace=work, resume="must_match"),
-        )
+        fit_adapter(world.dataset, world.embeddings, QUICK, settings)
 
 
 def test_new_fit_empties_the_workspace_of_old_states(world: World, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (work / "old.safetensors").write_bytes(b"")
-    fit_adapter(
-        world.dataset, world.embeddings, replace(QUICK, epochs=1), FitSettings(workspace=work)
-    )
+    fit_adapter(world.dataset, world.embeddings, TINY, FitSettings(workspace=work))
     assert not (work / "old.safetensors").exists()
 
 
-def test_all_relevant_documents_and_grades_count(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    plain = fit_adapter(world.dataset, world.embeddings, QUICK)
+def test_all_relevant_documents_and_grades_count(world: World) -> None:
+    plain = fit_adapter(world.dataset, world.embeddings, TINY)
     splits = dict(world.dataset.splits)
     splits["train"] = {query: {**x, "d0": 3.0} for query, x in splits["train"].items()}
-    graded = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    graded = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, TINY)
     assert plain.curves != graded.curves
 
 
-def test_judged_non_relevant_documents_are_candidates(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    recipe = replace(QUICK, unlabelled_weights=(0.0,))
+def test_judged_non_relevant_documents_are_candidates(world: World) -> None:
+    recipe = replace(TINY, folds=3)
     plain = fit_adapter(world.dataset, world.embeddings, recipe)
     splits = dict(world.dataset.splits)
     first = next(iter(splits["train"]))
@@ -356,7 +393,7 @@ def test_judged_non_relevant_documents_are_candidates(tmp_path: Path) -> None:
 
 
 def test_temperature_is_chosen_by_held_out_queries(world: World) -> None:
-    recipe = replace(QUICK, temperatures=(1000.0, 0.03), unlabelled_weights=(1.0,))
+    recipe = replace(PLAIN, temperatures=(1000.0, 0.03), unlabelled_weights=(1.0,))
     result = fit_adapter(world.dataset, world.embeddings, recipe)
     assert result.weights.temperature == 0.03
     rated = {each["temperature"]: each["objective"] for each in result.validation["trials"]}
@@ -364,7 +401,7 @@ def test_temperature_is_chosen_by_held_out_queries(world: World) -> None:
 
 
 def test_whole_corpus_must_be_clearly_better_to_be_the_candidates(world: World) -> None:
-    recipe = replace(QUICK, unlabelled_weights=(1.0, 0.999))
+    recipe = replace(PLAIN, unlabelled_weights=(1.0, 0.999))
     result = fit_adapter(world.dataset, world.embeddings, recipe)
     assert result.weights.unlabelled == 0.999
 
@@ -374,25 +411,25 @@ def test_dev_split_decides_where_there_is_one(tmp_path: Path) -> None:
     splits = dict(world.dataset.splits)
     queries = list(splits["train"])
     splits["dev"] = {query: splits["train"].pop(query) for query in queries[:100]}
-    result = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, QUICK)
+    result = fit_adapter(replace(world.dataset, splits=splits), world.embeddings, TINY)
     assert result.validation["on"] == "dev split"
     assert result.validation["n_queries"] == 100
 
 
-def test_few_dev_queries_are_held_out_like_any_training_query(world: World) -> None:
+def test_few_dev_queries_are_held_out_like_any_training_query(
+    world: World, whole: Callable[[str], Fitted]
+) -> None:
     splits = dict(world.dataset.splits)
     train = dict(splits["train"])
     splits["dev"] = {query: train.pop(query) for query in list(train)[:10]}
-    few = fit_adapter(replace(world.dataset, splits={**splits, "train": train}), *_quick(world))
-    plain = fit_adapter(world.dataset, *_quick(world))
+    few = fit_adapter(
+        replace(world.dataset, splits={**splits, "train": train}), world.embeddings, TINY
+    )
+    plain = whole("linear").result
     assert few.validation["n_queries"] == plain.validation["n_queries"] == 120
     assert "10 queries are too few alone" in few.validation["on"]
     assert few.training_splits == ("train", "dev")
     assert few.validation["standard_error"] > 0
-
-
-def _quick(world: World) -> tuple[Embeddings, Recipe]:
-    return world.embeddings, replace(QUICK, epochs=3)
 
 
 def test_widths_may_differ_and_start_from_ridge(tmp_path: Path) -> None:
@@ -419,8 +456,8 @@ def test_queries_of_another_width_are_never_of_the_documents_encoder(tmp_path: P
         fit_adapter(world.dataset, world.embeddings, replace(QUICK, use="relevance"))
 
 
-def test_fit_continues_from_a_given_adapter(world: World) -> None:
-    first = fit_adapter(world.dataset, world.embeddings, AUTO).adapter
+def test_fit_continues_from_a_given_adapter(world: World, whole: Callable[[str], Fitted]) -> None:
+    first = whole("auto").result.adapter
     assert first is not None
     result = fit_adapter(
         world.dataset,
@@ -434,7 +471,7 @@ def test_fit_continues_from_a_given_adapter(world: World) -> None:
 
 @pytest.mark.parametrize("similarity", ["dot", "euclid"])
 def test_other_similarities_learn_too(world: World, similarity: str) -> None:
-    result = fit_adapter(world.dataset, world.embeddings, replace(QUICK, similarity=similarity))
+    result = fit_adapter(world.dataset, world.embeddings, replace(PLAIN, similarity=similarity))
     assert result.adapter is not None
     assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05
 
@@ -443,14 +480,14 @@ def test_unnormalised_documents_train_an_unnormalised_adapter(tmp_path: Path) ->
     world = make_world(tmp_path)
     matrix = np.load(world.vectors / "documents.npy") * 3
     np.save(world.vectors / "documents.npy", matrix)
-    result = fit_adapter(world.dataset, world.embeddings, replace(QUICK, similarity="dot"))
+    result = fit_adapter(world.dataset, world.embeddings, replace(PLAIN, similarity="dot"))
     assert result.adapter is not None
     assert not result.adapter.normalised
 
 
 def test_large_corpora_are_sampled_and_still_learnt(tmp_path: Path) -> None:
-    world = make_world(tmp_path, n_documents=2000, n_queries=400)
-    recipe = replace(QUICK, sampled_documents=50, max_validated=500)
+    world = make_world(tmp_path, n_documents=600, n_queries=240)
+    recipe = replace(PLAIN, unlabelled_weights=(1.0,), sampled_documents=50, max_validated=300)
     result = fit_adapter(world.dataset, world.embeddings, recipe)
     assert result.adapter is not None
     assert ndcg_of(world, result.adapter) > ndcg_of(world, None) + 0.05

@@ -29,6 +29,8 @@ from trimtab_training.report import require_packages, write_report
 
 OPTIONAL = ("fit", "latency", "approximate", "size_curve", "model", "verdict")
 PLOTS = {"differences", "changes", "frontier", "curves", "sizes", "recall"}
+CHANGED = {"wins": 102, "losses": 17, "ties": 181}
+BAD = ("\x00", "\x1b[31m", "\x85", "\ud800", "\uffff")
 HOSTILE = "<script>alert(1)</script>&lt;\"'><img src=x onerror=alert(2)></textarea>{{ 7 * 7 }}"
 
 
@@ -43,8 +45,9 @@ def page(html: str) -> HtmlPage:
 
 
 def plain_record(**changes: Any) -> Evaluation:
-    """Leave the optional parts out, which take most of the time to draw."""
-    return make_record(**{**dict.fromkeys(OPTIONAL), **changes})
+    """Leave the optional parts out, and changes: they take most of the time to draw."""
+    unchanged = {"wins": 0, "losses": 0, "ties": 300}
+    return make_record(**{**dict.fromkeys(OPTIONAL), **unchanged, **changes})
 
 
 def read(record: Evaluation, manifest: Manifest | None = None) -> HtmlPage:
@@ -90,7 +93,7 @@ def test_each_decision_has_a_band_of_its_own(decision: str) -> None:
 
 
 def test_record_without_a_verdict_is_judged_here() -> None:
-    page = read(plain_record(verdict=None, approximate=None))
+    page = read(plain_record(verdict=None, approximate=None, **CHANGED))
     assert page.named("section")[0]["class"] == "verdict ship"
 
 
@@ -208,7 +211,7 @@ def test_page_does_without_all_optional_parts() -> None:
 
 def test_fit_of_version_0_1_is_shown() -> None:
     page = read(plain_record(fit=make_old_fit()), make_manifest())
-    assert plots_of(page) == {"differences", "changes", "curves"}
+    assert plots_of(page) == {"differences", "curves"}
     assert "family epochs linear 12" in page.text
     assert "composed of gain linear 0.1 linear+memory 0.2" in page.text
 
@@ -256,17 +259,23 @@ def test_texts_can_bring_no_markup_in() -> None:
     assert not any(key.startswith("on") for _, given in page.elements for key in given)
 
 
-@pytest.mark.parametrize("bad", ["\x00", "\x1b[31m", "\x85", "\ud800", "\uffff"])
-def test_characters_that_no_page_may_hold_are_replaced(bad: str) -> None:
-    html = write_report(plain_record(regressions=[make_example(1, query=f"a{bad}b")]), None)
-    assert bad[0] not in html
-    assert "a\N{REPLACEMENT CHARACTER}" in html
-    html.encode("utf-8")
+@pytest.fixture(scope="module")
+def odd() -> str:
+    """A page of queries in odd characters, one of them of another direction."""
+    queries = [*(f"a{number}{bad}b" for number, bad in enumerate(BAD)), "\u202e\u05e9"]
+    examples = [make_example(number, query=query) for number, query in enumerate(queries)]
+    return write_report(plain_record(regressions=examples), None)
 
 
-def test_text_of_another_direction_keeps_to_itself() -> None:
-    html = write_report(plain_record(regressions=[make_example(1, query="\u202e\u05e9")]), None)
-    assert re.search(r'<h3 dir="auto">[^<]*\u05e9', html)
+@pytest.mark.parametrize(("number", "bad"), [*enumerate(BAD)])
+def test_characters_that_no_page_may_hold_are_replaced(odd: str, number: int, bad: str) -> None:
+    assert bad[0] not in odd
+    assert f"a{number}\N{REPLACEMENT CHARACTER}" in odd
+    odd.encode("utf-8")
+
+
+def test_text_of_another_direction_keeps_to_itself(odd: str) -> None:
+    assert re.search(r'<h3 dir="auto">[^<]*\u05e9', odd)
 
 
 def test_long_texts_are_cut() -> None:
@@ -277,7 +286,7 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_size_of_a_page_does_not_grow_with_the_queries() -> None:
-    few = plain_record()
+    few = plain_record(**CHANGED)
     counts = [count * 100_000 for count in few.changes.counts]
     many = replace(few, changes=replace(few.changes, counts=counts))
     sizes = [len(write_report(one, None)) for one in (few, many)]
@@ -292,33 +301,41 @@ def test_missing_package_is_told_before_the_fit(monkeypatch: pytest.MonkeyPatch)
     assert missing.value.name == "jinja2"
 
 
-def test_matplotlib_is_imported_only_to_write_a_report() -> None:
-    script = "import sys, trimtab_training.report; print('matplotlib' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
-
-
-def test_home_that_can_not_be_written_to_is_no_trouble(tmp_path: Path) -> None:
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def homeless(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProcess[str]":
+    """A report by a process whose home can't be written to."""
+    place = tmp_path_factory.mktemp("homeless")
+    home = place / "home"
     home.write_text("a file, so no folder can be made in it")
     script = (
-        "from tests.support.records import make_record\n"
+        "import sys\n"
         "from trimtab_training.report import write_report\n"
+        "print('matplotlib' in sys.modules)\n"
+        "from tests.support.records import make_record\n"
         "print(len(write_report(make_record(), None)))\n"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[4],
         env={
-            "HOME": str(home), "PATH": "", "TMPDIR": str(tmp_path),
+            "HOME": str(home), "PATH": "", "TMPDIR": str(place),
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         },
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 50_000
-    assert done.stderr == ""
+
+
+def test_matplotlib_is_imported_only_to_write_a_report(
+    homeless: "subprocess.CompletedProcess[str]",
+) -> None:
+    assert homeless.stdout.splitlines()[0] == "False"
+
+
+def test_home_that_can_not_be_written_to_is_no_trouble(
+    homeless: "subprocess.CompletedProcess[str]",
+) -> None:
+    assert homeless.returncode == 0, homeless.stderr
+    assert int(homeless.stdout.splitlines()[1]) > 50_000
+    assert homeless.stderr == ""
 
 
 def test_loggers_of_the_plotting_package_are_left_as_they_were() -> None:

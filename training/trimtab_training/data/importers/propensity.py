@@ -243,14 +243,14 @@ def _fit(
 ) -> Float[np.ndarray, " ranks"]:
     """Maximise the likelihood of swaps by EM."""
     missed = weights - clicks
-    both_clicks, both_weights = clicks + clicks.T, np.maximum(weights + weights.T, 1e-300)
+    both_weights, row_weights = np.maximum(weights + weights.T, 1e-300), weights.sum(axis=1)
     chance = 1 / np.arange(1, len(clicks) + 1)
-    relevance = np.clip(both_clicks / both_weights, 1e-6, 0.5)
+    relevance = np.clip((clicks + clicks.T) / both_weights, 1e-6, 0.5)
     for _ in range(_ITERATIONS):
         unseen = missed / np.maximum(1 - chance[:, None] * relevance, 1e-12)
         looked = clicks + unseen * chance[:, None] * (1 - relevance)
         liked = clicks + unseen * relevance * (1 - chance[:, None])
-        updated = looked.sum(axis=1) / weights.sum(axis=1)
+        updated = looked.sum(axis=1) / row_weights
         relevance = np.clip((liked + liked.T) / both_weights, 1e-9, 1)
         moved = np.abs(updated / updated[0] - chance / chance[0]).max()
         chance = np.clip(updated, 1e-9, 1)

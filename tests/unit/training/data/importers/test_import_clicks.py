@@ -19,6 +19,7 @@ from trimtab_training.data.importers.exposure_table import ExposureTable
 from trimtab_training.data.importers.gather import Search
 from trimtab_training.data.importers.propensity import (
     Exposures,
+    Propensities,
     Relevance,
     estimate_relevance,
     harvest_propensities,
@@ -29,6 +30,7 @@ from trimtab_training.data.importers.texts import Text
 from trimtab_training.data.qrels import Qrels, load_splits
 from trimtab_training.errors import ConfigError, DataError
 
+Imported = tuple[Path, dict[str, Qrels], dict[str, Any]]
 CLOSE = 0.25  # relative error of a propensity that rests on 300 clicks, its chain on as many
 
 
@@ -48,8 +50,18 @@ def world(request: pytest.FixtureRequest) -> ClickWorld:
     return make_clicks(20_000, decay=request.param)
 
 
-def test_propensities_are_recovered_from_a_log(world: ClickWorld) -> None:
-    found = harvest_propensities(exposures_of(world), 10)
+@pytest.fixture(scope="module")
+def exposures(world: ClickWorld) -> Exposures:
+    return exposures_of(world)
+
+
+@pytest.fixture(scope="module")
+def harvested(exposures: Exposures) -> Propensities:
+    return harvest_propensities(exposures, 10)
+
+
+def test_propensities_are_recovered_from_a_log(world: ClickWorld, harvested: Propensities) -> None:
+    found = harvested
     trusted = found.swapped_clicks > 300
     assert trusted.sum() >= 4
     error = np.abs(found.values / world.propensities - 1)
@@ -59,13 +71,11 @@ def test_propensities_are_recovered_from_a_log(world: ClickWorld) -> None:
 
 @pytest.mark.parametrize("inverse", [True, False])
 def test_relevance_is_recovered_better_than_by_click_rates(
-    world: ClickWorld, inverse: bool
+    world: ClickWorld, exposures: Exposures, harvested: Propensities, inverse: bool
 ) -> None:
-    exposures = exposures_of(world)
-    propensities = harvest_propensities(exposures, 10).values
     rank_free = np.ones(10)  # clicks over times shown, which position bias spoils
     raw = estimate_relevance(exposures, rank_free, clip=0.0, inverse=False)
-    found = estimate_relevance(exposures, propensities, clip=0.1, inverse=inverse)
+    found = estimate_relevance(exposures, harvested.values, clip=0.1, inverse=inverse)
     if not inverse:
         found, _, _ = shrink(found)
 
@@ -132,16 +142,32 @@ def imported(
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClickWorld, Path]:
-    world = make_clicks(2_000, n_queries=25)
+    world = make_clicks(800, n_queries=12)
     return world, world.write_whole(tmp_path_factory.mktemp("log") / "log.jsonl")
 
 
+@pytest.fixture(scope="module")
+def examined(log: tuple[ClickWorld, Path], tmp_path_factory: pytest.TempPathFactory) -> Imported:
+    """The log imported with the default estimate: its folder, labels and record."""
+    place = tmp_path_factory.mktemp("examined")
+    return place / "out", *imported(place, log[1])
+
+
 @pytest.mark.parametrize("estimate", ["examined", "ips", "pairwise"])
-def test_log_becomes_a_dataset(tmp_path: Path, log: tuple[ClickWorld, Path], estimate: str) -> None:
+def test_log_becomes_a_dataset(
+    tmp_path: Path,
+    log: tuple[ClickWorld, Path],
+    examined: Imported,
+    estimate: str,
+) -> None:
     world, path = log
-    splits, record = imported(tmp_path, path, estimate=estimate)
-    assert set(splits) == {"train", "test"}  # a dev split of 25 queries at most is none
-    texts = dict(Dataset("out", tmp_path / "out", splits).iter_queries())
+    if estimate == ClickSettings().estimate:
+        folder, splits, record = examined
+    else:
+        folder, (splits, record) = tmp_path / "out", imported(tmp_path, path, estimate=estimate)
+    assert record["clicks"]["estimate"] == estimate
+    assert set(splits) == {"train", "test"}  # a dev split of 12 queries at most is none
+    texts = dict(Dataset("out", folder, splits).iter_queries())
     assert set(texts) == {query for qrels in splits.values() for query in qrels}
     means = Counter[str]()
     counts = Counter[str]()
@@ -154,7 +180,7 @@ def test_log_becomes_a_dataset(tmp_path: Path, log: tuple[ClickWorld, Path], est
                 counts[kind] += 1
                 means[kind] += world.relevance[number, int(doc.partition("-")[2])]
     assert means["relevant"] / counts["relevant"] > 2 * means["judged"] / counts["judged"]
-    assert record["clicks"]["searches"] == 2_000
+    assert record["clicks"]["searches"] == 800
 
 
 def test_later_searches_are_in_later_splits(tmp_path: Path) -> None:
@@ -175,11 +201,11 @@ def test_later_searches_are_in_later_splits(tmp_path: Path) -> None:
 
 
 def test_query_of_several_times_stays_in_one_split_by_hash(
-    tmp_path: Path, log: tuple[ClickWorld, Path]
+    examined: Imported,
 ) -> None:
-    splits, record = imported(tmp_path, log[1])
+    _, splits, record = examined
     sizes = {name: len(qrels) for name, qrels in splits.items()}
-    assert sum(sizes.values()) == len(set().union(*splits.values())) == 25
+    assert sum(sizes.values()) == len(set().union(*splits.values())) == 12
     assert sizes["train"] > sizes["test"] > 0
     assert "query has labels in another split" in {one["reason"] for one in record["left_out"]}
 
@@ -342,10 +368,10 @@ def test_counts_add_up_whenever_they_are_compacted(monkeypatch: pytest.MonkeyPat
 
 
 def test_record_says_what_the_estimate_rests_on(
-    tmp_path: Path, log: tuple[ClickWorld, Path]
+    examined: Imported,
 ) -> None:
-    _, record = imported(tmp_path, log[1])
-    left = json.loads((tmp_path / "out" / "import.json").read_text(encoding="utf-8"))["clicks"]
+    folder, _, record = examined
+    left = json.loads((folder / "import.json").read_text(encoding="utf-8"))["clicks"]
     assert left == record["clicks"]
     assert left["propensities"][0] == 1
     assert len(left["swapped_clicks"]) == len(left["propensities"]) == 10

@@ -36,6 +36,8 @@ RECIPE = Recipe(
     anchors=(0.3,),
     ranks=(),
 )
+BRIEF = replace(RECIPE, epochs=1, min_steps=1)
+"""For a fit whose adapter nobody looks at."""
 SETTINGS = TuningSettings(
     epochs=8,
     patience=4,
@@ -62,11 +64,11 @@ class Bench:
         )
 
 
-def make_bench(folder: Path, **options: Any) -> Bench:
+def make_bench(folder: Path, recipe: Recipe = RECIPE, **options: Any) -> Bench:
     encoder = LocalEncoder(write_encoder(folder / "encoder"))
     dataset = Dataset.load(write_world(folder / "world", encoder, **options))
     embeddings = Embeddings.open(dataset.folder / "embeddings")
-    return Bench(dataset, embeddings, encoder, fit_adapter(dataset, embeddings, RECIPE))
+    return Bench(dataset, embeddings, encoder, fit_adapter(dataset, embeddings, recipe))
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +77,23 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def tuned(bench: Bench) -> TunedEncoder:
-    return bench.tune()
+def told() -> list[tuple[int, int]]:
+    """The progress of ``tuned``."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def tuned(bench: Bench, told: list[tuple[int, int]]) -> TunedEncoder:
+    return bench.tune(progress=lambda done, total: told.append((done, total)))
 
 
 def without_adapter(bench: Bench) -> Bench:
     return replace(bench, fit=replace(bench.fit, adapter=None))
+
+
+@pytest.fixture(scope="module")
+def tuned_alone(bench: Bench) -> TunedEncoder:
+    return without_adapter(bench).tune()
 
 
 def test_every_rival_is_scored_on_the_same_held_out_queries(
@@ -93,11 +106,10 @@ def test_every_rival_is_scored_on_the_same_held_out_queries(
 
 
 def test_encoder_that_learns_the_words_is_chosen_and_finds_unseen_documents(
-    bench: Bench,
+    bench: Bench, tuned_alone: TunedEncoder
 ) -> None:
-    found = without_adapter(bench).tune()
-    assert found.choice == "tuned"
-    assert found.adapter is None
+    assert tuned_alone.choice == "tuned"
+    assert tuned_alone.adapter is None
     test = bench.dataset.split("test")
     texts = read_queries(bench.dataset.folder)
     documents = torch.from_numpy(bench.embeddings.documents.take(np.arange(66)))
@@ -109,7 +121,9 @@ def test_encoder_that_learns_the_words_is_chosen_and_finds_unseen_documents(
         return float((scores > own).sum(dim=1).double().mean())
 
     chosen = [texts[query] for query in test]
-    assert mean_rank(found.model.encode(chosen)) < 0.5 * mean_rank(bench.encoder.encode(chosen))
+    assert mean_rank(tuned_alone.model.encode(chosen)) < 0.5 * mean_rank(
+        bench.encoder.encode(chosen)
+    )
 
 
 def test_model_is_plain_and_the_choice_names_its_parts(tuned: TunedEncoder) -> None:
@@ -123,7 +137,7 @@ def test_labels_of_noise_expect_no_gain_and_choose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dev: bool
 ) -> None:
     monkeypatch.setattr("trimtab_training.fit.query_split.MIN_DEV_QUERIES", 10)
-    bench = make_bench(tmp_path, useful=False, dev=dev)
+    bench = make_bench(tmp_path, BRIEF, useful=False, dev=dev)
     settings = replace(SETTINGS, epochs=2, corpus_queries="titles")
     found = without_adapter(bench).tune(settings)
     assert found.choice == "nothing"
@@ -179,7 +193,8 @@ def test_held_out_query_trains_nothing_not_even_as_a_corpus_query(
     monkeypatch.setattr(TrainableEncoder, "vectors", spy_vectors)
     dataset = Dataset.load(folder)
     settings = replace(SETTINGS, epochs=1, corpus_queries="titles")
-    cross_validate_tuning(dataset, bench.embeddings, bench.encoder, bench.fit, settings)
+    fit = without_adapter(bench).fit
+    cross_validate_tuning(dataset, bench.embeddings, bench.encoder, fit, settings)
     folds = [name for name in trained if "-c0.5-" in name and "fold" in name]
     assert len(folds) == 3
     for name in folds:
@@ -193,7 +208,7 @@ def test_dev_split_judges_what_is_shipped_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trimtab_training.fit.query_split.MIN_DEV_QUERIES", 10)
-    bench = without_adapter(make_bench(tmp_path, dev=True))
+    bench = without_adapter(make_bench(tmp_path, BRIEF, dev=True))
     found = bench.tune()
     assert found.choice == "tuned"
     dev = bench.dataset.split("dev")
@@ -209,10 +224,9 @@ def test_dev_split_judges_what_is_shipped_itself(
 
 
 def test_interrupted_tuning_ends_as_an_uninterrupted_one(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tuned_alone: TunedEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trimtab_training.fit.tuning.tuner.KEEP_EVERY_S", 0.0)
-    whole = without_adapter(bench).tune()
     kept = replace(SETTINGS, workspace=tmp_path, resume="must_match")
     calls = 0
 
@@ -225,8 +239,9 @@ def test_interrupted_tuning_ends_as_an_uninterrupted_one(
     with pytest.raises(KeyboardInterrupt):
         without_adapter(bench).tune(kept, progress=interrupt)
     resumed = without_adapter(bench).tune(kept)
-    assert resumed.validation == whole.validation
-    for one, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+    assert resumed.validation == tuned_alone.validation
+    models = resumed.model, tuned_alone.model
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
         assert torch.equal(one, other)
 
 
@@ -237,9 +252,8 @@ def test_no_more_folds_are_run_than_the_recipe_compares(bench: Bench) -> None:
     assert max(n_queries) <= len(bench.dataset.split("train")) / 2
 
 
-def test_progress_ends_with_all_of_it(bench: Bench) -> None:
-    told: list[tuple[int, int]] = []
-    bench.tune(progress=lambda done, total: told.append((done, total)))
+@pytest.mark.usefixtures("tuned")
+def test_progress_ends_with_all_of_it(told: list[tuple[int, int]]) -> None:
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1][0] <= told[-1][1]
 

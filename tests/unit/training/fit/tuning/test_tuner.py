@@ -81,6 +81,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(encoder, embeddings, TuningData(train, texts, (), corpus), texts)
 
 
+@pytest.fixture(scope="module")
+def free(bench: Bench) -> torch.Tensor:
+    """What plain training makes of some queries."""
+    return bench.run()
+
+
 def raw(bench: Bench) -> torch.Tensor:
     return torch.from_numpy(bench.encoder.encode(bench.some_texts))
 
@@ -116,8 +122,7 @@ def test_merged_model_gives_the_vectors_that_were_scored(bench: Bench) -> None:
     assert not [name for name, _ in model.named_parameters() if "lora" in name]
 
 
-def test_pull_keeps_query_vectors_near_the_untouched_ones(bench: Bench) -> None:
-    free = bench.run(weights=PLAIN)
+def test_pull_keeps_query_vectors_near_the_untouched_ones(bench: Bench, free: torch.Tensor) -> None:
     pulled = bench.run(weights=replace(PLAIN, pull=100.0))
     start = raw(bench)
     assert (pulled - start).norm() < 0.3 * (free - start).norm()
@@ -125,9 +130,21 @@ def test_pull_keeps_query_vectors_near_the_untouched_ones(bench: Bench) -> None:
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(bench: Bench) -> None:
     weights = replace(PLAIN, corpus=0.5)
-    first = bench.run(weights=weights)
-    assert torch.equal(first, bench.run(weights=weights))
-    assert not torch.equal(first, bench.run(replace(SETTINGS, seed=1), weights))
+    first, again = (bench.run(weights=weights, n_passes=1) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, bench.run(replace(SETTINGS, seed=1), weights, n_passes=1))
+
+
+RESUMED = replace(PLAIN, corpus=0.5, pull=0.5)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(bench: Bench) -> dict[str, torch.Tensor]:
+    """What a run ends at, by its method."""
+    return {
+        method: bench.run(replace(SETTINGS, method=method), RESUMED, n_passes=2)
+        for method in ("lora", "all")
+    }
 
 
 class Interruption(Exception):
@@ -137,14 +154,17 @@ class Interruption(Exception):
 @pytest.mark.parametrize("method", ["lora", "all"])
 @pytest.mark.parametrize("n_rounds", [1, 3, 6])
 def test_resumed_run_ends_as_an_uninterrupted_one(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, n_rounds: int
+    bench: Bench,
+    uninterrupted: dict[str, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    method: str,
+    n_rounds: int,
 ) -> None:
     monkeypatch.setattr("trimtab_training.fit.tuning.tuner.KEEP_EVERY_S", 0.0)
-    monkeypatch.setattr("trimtab_training.fit.tuning.tuner.ROUND", 4)
-    settings, weights = replace(SETTINGS, method=method), replace(PLAIN, corpus=0.5, pull=0.5)
-    expected = bench.run(settings, weights)
-
-    left = n_rounds
+    monkeypatch.setattr("trimtab_training.fit.tuning.tuner.ROUND", 2)
+    settings, left = replace(SETTINGS, method=method), n_rounds
 
     def interrupt(_n_steps: int) -> None:
         nonlocal left
@@ -153,11 +173,11 @@ def test_resumed_run_ends_as_an_uninterrupted_one(
             raise Interruption
 
     with seeded(settings.seed, CPU), pytest.raises(Interruption):
-        bench.tuner(settings, weights).run(open_workspace(tmp_path), 4, on_round=interrupt)
+        bench.tuner(settings, RESUMED).run(open_workspace(tmp_path), 2, on_round=interrupt)
     with seeded(settings.seed + 1, CPU):  # the state brings its own
-        tuner = bench.tuner(settings, weights)
-        tuner.run(open_workspace(tmp_path), 4)
-    assert torch.equal(tuner.encoder.embed(bench.some_texts), expected)
+        tuner = bench.tuner(settings, RESUMED)
+        tuner.run(open_workspace(tmp_path), 2)
+    assert torch.equal(tuner.encoder.embed(bench.some_texts), uninterrupted[method])
 
 
 def test_run_ends_where_held_out_scores_no_longer_rise(bench: Bench) -> None:
@@ -205,15 +225,14 @@ def test_every_corpus_query_has_its_turn(bench: Bench, monkeypatch: pytest.Monke
     assert set(titles) == set(bench.data.corpus.texts)
 
 
-def test_sampled_candidates_stand_for_all(bench: Bench) -> None:
-    exact = bench.run(weights=replace(PLAIN, corpus=0.0))
+def test_sampled_candidates_stand_for_all(bench: Bench, free: torch.Tensor) -> None:
     few = replace(SETTINGS, max_candidates=4)
     train = dict(list(bench.data.train.items())[:40])
     small = replace(bench, data=replace(bench.data, train=train, corpus=no_corpus()))
     sampled, whole = small.run(few), small.run()
     assert not torch.equal(sampled, whole)
     closeness = (sampled * whole).sum(dim=1).mean()
-    assert closeness > (exact * raw(bench)).sum(dim=1).mean()
+    assert closeness > (free * raw(bench)).sum(dim=1).mean()
 
 
 def no_corpus() -> CorpusQueries:
