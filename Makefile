@@ -20,7 +20,7 @@ demo: .venv/.demo  ## the main job on real data, end to end
 	$(BIN)/trimtab demo
 
 test: .venv/.test  ## every test, in random order; COV=1 measures what they reach, in twice the time
-	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --randomly-seed=$(SEED) \
+	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED) \
 	  $(if $(COV),--cov --cov-report=term:skip-covered)
 
 test-fast: .venv/.test  ## unit tests only
