@@ -30,5 +30,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parts = item.path.relative_to(tests).parts if item.path.is_relative_to(tests) else ()
         kind = parts[0] if parts and parts[0] in KINDS else "unit"
         item.add_marker(kind)
-    # The demo takes longest: at the end one worker would run it while the others have nothing to do.
+    # The demo takes longest: at the end, one worker would run it while others have nothing to do.
     items.sort(key=lambda item: item.path.name != "test_demo.py")

@@ -3,7 +3,7 @@
 What is measured is the exported file, through the code that serves it, never the torch module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +29,12 @@ from trimtab_training.evaluation.per_query import (
 from trimtab_training.evaluation.record import Evaluation, Metric, Scores, ScoreShift, Slice
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.searched_models import Searcher
-from trimtab_training.retrieval.metrics import METRICS, expected_ndcg
+from trimtab_training.retrieval.metrics import HEADLINE_CUTOFF, METRICS, expected_ndcg
 from trimtab_training.retrieval.significance import compare_paired
 
 _SCORE_RANKS = (1, 10)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SEED = 0
-K = 10
 ALL = slice(None)
 
 Chosen = NDArray[np.bool_] | slice
@@ -155,9 +154,14 @@ def _compare(
         n_synthetic=len(dataset.synthetic & set(qrels)),
         split_is_made=dataset.made_splits is not None and split != "dev",
         n_used=n_used,
-        chance=float(expected_ndcg(queries.relevant_rows, len(queries.document_ids), K).mean()),
+        chance=_chance(queries.relevant_rows, len(queries.document_ids)),
         fresh_queries=_slice(before, after, ~is_used) if is_used is not None and n_used else None,
     )
+
+
+def _chance(relevant_rows: Sequence[Mapping[int, float]], n_documents: int) -> float:
+    """Expect nDCG@10 of the documents in an order of chance."""
+    return float(expected_ndcg(relevant_rows, n_documents, HEADLINE_CUTOFF).mean())
 
 
 def _find_used(

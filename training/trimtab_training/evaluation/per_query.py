@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.retrieval.exact_search import Ranking
+from trimtab_training.retrieval.metrics import HEADLINE_CUTOFF
 
-HEADLINE = "ndcg@10"
+HEADLINE = f"ndcg@{HEADLINE_CUTOFF}"
 TIE = 1e-9
 
 _FOUND = "hit@10"

@@ -14,9 +14,8 @@ from trimtab_training.data.splits import has_seen_document
 from trimtab_training.embeddings.store import Embeddings, VectorTable
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.retrieval.exact_search import best_of, normalise, prepare_documents, search
-from trimtab_training.retrieval.metrics import expected_ndcg, grades_of, ndcg
+from trimtab_training.retrieval.metrics import HEADLINE_CUTOFF, expected_ndcg, grades_of, ndcg
 
-K = 10
 _HARD_DEPTH = 100
 _QUERIES_AT_ONCE = 512
 
@@ -69,7 +68,7 @@ class DocumentPool:
         if self.similarity == "cosine":
             queries = normalise(queries)
         found = [
-            best_of(torch.addmm(self._offsets, part, self._vectors.T), K)[0]
+            best_of(torch.addmm(self._offsets, part, self._vectors.T), HEADLINE_CUTOFF)[0]
             for part in torch.split(queries, _QUERIES_AT_ONCE)
         ]
         return torch.cat(found).cpu().numpy()
@@ -109,8 +108,8 @@ class ValidationSet:
     def ndcg(self, adapted: Float[Tensor, "n dim_out"]) -> NDArray[np.float64]:
         """Score adapted queries: nDCG@10 for each."""
         rows = self.pool.rank(adapted)
-        return ndcg(grades_of(rows, self.relevant_places), self.relevant_places, K)
+        return ndcg(grades_of(rows, self.relevant_places), self.relevant_places, HEADLINE_CUTOFF)
 
     def chance(self) -> NDArray[np.float64]:
         """Score the documents in an order of chance: the expected nDCG@10 of each query."""
-        return expected_ndcg(self.relevant_places, len(self.pool.place), K)
+        return expected_ndcg(self.relevant_places, len(self.pool.place), HEADLINE_CUTOFF)

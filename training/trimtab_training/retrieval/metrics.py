@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+HEADLINE_CUTOFF = 10
+"""How many documents the metric looks at that adapters are chosen and judged by: nDCG@10."""
+
 Grades = Float[np.ndarray, "queries depth"]
 PerQuery = Float[np.ndarray, " queries"]
 
