@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # What is imported is compiled then, and kept: compiling all 24,000 files takes longer than the rest.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 SHARED ?= ../shared/data
 TEST_WORKERS ?= 2
