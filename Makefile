@@ -19,7 +19,7 @@ help:  ## list the targets
 demo: .venv/.demo  ## the main job on real data, end to end
 	$(BIN)/trimtab demo
 
-test: .venv/.test  ## every test, in random order; COV=1 measures what they reach, in twice the time
+test: .venv/.test  ## every test, in random order; COV=1 measures what they reach, slowly
 	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED) \
 	  $(if $(COV),--cov --cov-report=term:skip-covered)
 

@@ -3,14 +3,14 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-TRIMTAB = Path(sys.executable).with_name("trimtab")
+from tests.support.commands import TRIMTAB, trimtab
+
 WORDS = [TRIMTAB, "demo", "--terms", "600"]
 
 
@@ -73,7 +73,4 @@ def test_demo_shows_version_examples_table_cost_and_next_step(demo: tuple[Path, 
 def test_search_command_that_the_demo_names_works(demo: tuple[Path, str]) -> None:
     line = next(text for text in demo[1].splitlines() if "trimtab search" in text)
     words = line.split('"')[0].split()[1:]
-    done = subprocess.run(
-        [TRIMTAB, *words, "runny nose"], cwd=demo[0], capture_output=True, text=True, check=True
-    )
-    assert "“runny nose”" in done.stdout
+    assert "“runny nose”" in trimtab(*words, "runny nose", cwd=demo[0]).stdout

@@ -2,12 +2,12 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.commands import TRIMTAB
 from tests.support.llm_endpoint import (
     LlmEndpoint,
     good,
@@ -17,7 +17,6 @@ from tests.support.llm_endpoint import (
     write_corpus,
 )
 
-TRIMTAB = Path(sys.executable).with_name("trimtab")
 TEXTS = [f"Everything that is known of subject {n}: it is called thing{n}" for n in range(12)]
 
 

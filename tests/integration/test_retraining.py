@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.support.commands import TRIMTAB
 from tests.support.onnx_models import matrix_bytes
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server
@@ -26,7 +26,6 @@ from trimtab_training.adapters import LinearAdapter, save_adapter
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "retrain.sh"
-TRIMTAB = Path(sys.executable).with_name("trimtab")
 DIM = 16
 RECIPE = 'adapter = "linear"\nepochs = 8\nfolds = 2\nlearning_rate = 0.02\nmin_steps = 1\n'
 CARD = EncoderCard("toy", "sha256:toy")

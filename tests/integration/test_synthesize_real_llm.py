@@ -7,7 +7,6 @@ TRIMTAB_REAL_LLM=1.
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,10 @@ from benchmarks.synthesize.llama_server import (
     missing_packages,
     running_server,
 )
+from tests.support.commands import TRIMTAB
 from tests.support.llm_endpoint import write_corpus
 from trimtab_training.data.dataset import Dataset
 
-TRIMTAB = Path(sys.executable).with_name("trimtab")
 TEXTS = [
     "Epistaxis. Acute haemorrhage from the nostril, nasal cavity or nasopharynx.",
     "Alopecia areata. Patchy loss of hair from the scalp.",

@@ -50,7 +50,6 @@ def trimtab(
     cwd: Path,
     check: int = 0,
     env: Mapping[str, str | None] | None = None,
-    stdin: str | None = None,
 ) -> Done:
     """Run a command in this process; what would be a traceback is raised.
 
@@ -59,11 +58,10 @@ def trimtab(
         cwd: The folder to run in.
         check: The exit status to expect.
         env: Changes of the environment; None takes a variable out.
-        stdin: What is typed, or piped, into it.
     """
     with standing_in(cwd):
         done = CliRunner().invoke(
-            main, [str(word) for word in words], input=stdin, env=env, catch_exceptions=False
+            main, [str(word) for word in words], env=env, catch_exceptions=False
         )
     return Done(done.exit_code, done.stdout, done.stderr).checked(check)
 

@@ -35,10 +35,7 @@ def relevant(labels: dict[str, float]) -> dict[str, float]:
 
 def only_relevant(qrels: Qrels) -> Qrels:
     """Keep of every query the documents that are relevant, as :func:`relevant` does."""
-    return {
-        query: {doc_id: grade for doc_id, grade in labels.items() if grade > 0}
-        for query, labels in qrels.items()
-    }
+    return {query: relevant(labels) for query, labels in qrels.items()}
 
 
 def relevant_documents(qrels: Qrels) -> set[str]:

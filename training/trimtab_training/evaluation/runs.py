@@ -6,8 +6,9 @@ every query are JSON Lines.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
@@ -60,22 +61,22 @@ class Runs:
         if work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True)
-        names = _written_names(self)
-        write_whole(work / QRELS, "".join(_qrels_lines(self.qrels, names)).encode())
+        spell = _spelling(self)
+        write_whole(work / QRELS, "".join(_qrels_lines(self.qrels, spell)).encode())
         for name in self.rankings:
-            write_whole(work / f"{name}.trec", "".join(self._run_lines(name, names)).encode())
+            write_whole(work / f"{name}.trec", "".join(self._run_lines(name, spell)).encode())
         write_whole(work / PER_QUERY, "".join(self._score_lines()).encode())
         swap_folder(work, folder)
 
-    def _run_lines(self, name: str, names: Mapping[str, str]) -> Iterator[str]:
+    def _run_lines(self, name: str, spell: Callable[[str], str]) -> Iterator[str]:
         """Write one ranking; equal scores are told apart, as tools order those by id."""
         for query, rows, scores in zip(self.qrels, *self.rankings[name], strict=True):
             found = rows >= 0
             for rank, (row, score) in enumerate(
                 zip(rows[found].tolist(), falling(scores[found]), strict=True), start=1
             ):
-                document = names[self.document_ids[row]]
-                yield f"{names[query]} Q0 {document} {rank} {score} {name}\n"
+                document = spell(self.document_ids[row])
+                yield f"{spell(query)} Q0 {document} {rank} {score} {name}\n"
 
     def _score_lines(self) -> Iterator[str]:
         """Write each query's metrics in every ranking."""
@@ -128,12 +129,13 @@ def falling(scores: NDArray[np.float32]) -> list[str]:
     return written
 
 
-def _written_names(runs: Runs) -> dict[str, str]:
-    """Write every id as TREC's format can hold it."""
-    names = {*runs.qrels, *runs.document_ids, *chain.from_iterable(runs.qrels.values())}
+def _spelling(runs: Runs) -> Callable[[str], str]:
+    """Tell how ids are written, so that TREC's format can hold them: as they are, if it can."""
+    labelled = chain.from_iterable(runs.qrels.values())
+    names = chain(runs.qrels, runs.document_ids, labelled)
     if all(len(name.split()) == 1 and name == name.strip() for name in names):
-        return {name: name for name in names}
-    return {name: _without_spaces(name) for name in names}
+        return str
+    return cache(_without_spaces)
 
 
 def _without_spaces(name: str) -> str:
@@ -143,12 +145,12 @@ def _without_spaces(name: str) -> str:
     )
 
 
-def _qrels_lines(qrels: Qrels, names: Mapping[str, str]) -> Iterator[str]:
+def _qrels_lines(qrels: Qrels, spell: Callable[[str], str]) -> Iterator[str]:
     """Write the labels, grades as whole numbers."""
     scale = _scale_of({grade for labels in qrels.values() for grade in labels.values()})
     for query, labels in qrels.items():
         for document, grade in labels.items():
-            yield f"{names[query]} 0 {names[document]} {_whole(grade, scale)}\n"
+            yield f"{spell(query)} 0 {spell(document)} {_whole(grade, scale)}\n"
 
 
 def _scale_of(grades: set[float]) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 
+from tests.support.commands import TRIMTAB
 from tests.support.onnx_models import graph_model, linear_bytes, queries_of
 from trimtab.commands import group
 from trimtab.commands.group import explain_missing, main
 from trimtab.errors import ConfigError
 from trimtab_training.errors import DataError
 
-TRIMTAB = Path(sys.executable).with_name("trimtab")
 PATIENCE_S = 300
 
 

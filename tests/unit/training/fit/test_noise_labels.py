@@ -29,7 +29,6 @@ QUICK = Recipe(
     min_steps=1,
     temperatures=(0.03,),
     unlabelled_weights=(0.0,),
-    anchors=(0.3,),
 )
 CHANCE = 0.08
 """More than four standard errors of the mean nDCG@10 of 90 queries over 400 documents by chance; a

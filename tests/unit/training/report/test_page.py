@@ -210,8 +210,8 @@ def test_page_does_without_all_optional_parts() -> None:
 
 
 def test_fit_of_version_0_1_is_shown() -> None:
-    page = read(plain_record(fit=make_old_fit()), make_manifest())
-    assert plots_of(page) == {"differences", "curves"}
+    page = read(plain_record(fit=make_old_fit(), **CHANGED), make_manifest())
+    assert plots_of(page) == {"differences", "changes", "curves"}
     assert "family epochs linear 12" in page.text
     assert "composed of gain linear 0.1 linear+memory 0.2" in page.text
 
