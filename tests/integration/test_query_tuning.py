@@ -15,8 +15,12 @@ from trimtab_training import BuildOptions, TuningSettings, build_model
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.evaluation.record import Evaluation, decode_record
 from trimtab_training.fit.recipe import Recipe
+from trimtab_training.fit.trainer import Trainer
 from trimtab_training.query_tuning import tune_queries
+from trimtab_training.retrieval.exact_search import search
+from trimtab_training.retrieval.metrics import measure
 
 KNOBS = """
 hidden = 8
@@ -71,7 +75,33 @@ def test_the_command_tunes_judges_and_says_what_it_made(world: Path) -> None:
     assert record["verdict"] in " ".join(done.stdout.split())
     assert set(record["validation"]["rivals"]) >= {"tuned"}
     assert (output / "query.onnx").exists() == (record["choice"] in {"tuned", "mean"})
-    assert not list(output.parent.glob(".*tuning"))  # nothing unfinished is left
+    assert not list(output.parent.glob(".*"))  # nothing unfinished is left
+    assert f"{record['verdict']}"[:40] in (output / "report.html").read_text()
+
+
+def test_a_tuning_that_was_interrupted_goes_on_without_fitting_again(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = world / "models" / "interrupted"
+    words = (*fit_words(world, output), "--encoder", world / "encoder", "--tune-encoder", "lora")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab_training.query_tuning.tune_encoder", stop)
+        assert run(*words).exit_code != 0
+    assert (output / "evaluation.json").exists()  # the adapter was fitted, and judged
+    trained = []
+    steps = Trainer.run
+    monkeypatch.setattr(
+        Trainer,
+        "run",
+        lambda self, *given, **named: trained.append(self.name) or steps(self, *given, **named),
+    )
+    assert run(*words).exit_code == 0
+    assert all(name.startswith("adapter-fold") for name in trained)  # of the tuning's own folds
+    assert not list(output.parent.glob(".*"))
 
 
 def test_what_is_chosen_becomes_one_file(world: Path) -> None:
@@ -83,8 +113,10 @@ def test_what_is_chosen_becomes_one_file(world: Path) -> None:
     made = tune_queries(dataset, vectors, built, encoder, settings)
     assert made.tuned.choice in {"tuned", "mean"}
     assert made.file is not None
-    assert made.test is not None
-    assert made.test.delta > 0.1
+    tuning = made.evaluation.tuning
+    assert tuning is not None
+    assert tuning.test is not None
+    assert tuning.test.against_raw.delta > 0.1
     served = TextEncoder.load(made.file)
     texts = list(read_queries(world / "docs").values())
     tuned = made.tuned.model.encode(texts, show_progress_bar=False)
@@ -93,8 +125,34 @@ def test_what_is_chosen_becomes_one_file(world: Path) -> None:
         assert np.abs(found - tuned).max() < 1e-4
     else:
         assert np.einsum("nd,nd->n", found, tuned).min() > 0.3
-    assert json.loads(made.record.read_text())["test"]["file"] == made.test.file
     assert not (world / "work").exists()
+
+    # What the record says of the file is what the file does, and every reader gets to see it.
+    folder = built.folder
+    assert (
+        decode_record((folder / "evaluation.json").read_bytes(), Evaluation, "it")
+        == made.evaluation
+    )
+    test, metric = tuning.test, tuning.test.metrics["ndcg@10"]
+    assert (metric.a, metric.raw) == (
+        built.evaluation.metrics["ndcg@10"].adapted,
+        built.evaluation.metrics["ndcg@10"].base,
+    )
+    queries = dataset.split("test")
+    mine = served.encode([dataset.query_texts(queries)[query] for query in queries])
+    found, _ = search(mine, vectors.documents, depth=10, similarity="cosine")
+    rows = vectors.documents.rows
+    wanted = [{rows[doc]: grade for doc, grade in labels.items()} for labels in queries.values()]
+    assert metric.b == pytest.approx(measure(found, wanted)["ndcg@10"].mean(), abs=1e-9)
+    per_query = [
+        json.loads(line) for line in (folder / "runs/per_query.jsonl").read_text().splitlines()
+    ]
+    assert np.mean([one["tuned"]["ndcg@10"] for one in per_query]) == pytest.approx(metric.b)
+    said = f"{metric.b:.4f}"
+    assert said in (folder / "report.html").read_text()
+    assert said in (folder / "README.md").read_text()
+    assert "query.onnx" in " ".join(reason.text for reason in made.evaluation.verdict.reasons)
+    assert test.n_queries == len(queries)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,13 @@ from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.ann_recall import sweep_index
 from trimtab_training.evaluation.evaluate import evaluate_runs
-from trimtab_training.evaluation.record import Evaluation, Verdict, encode_record, note_dropped
+from trimtab_training.evaluation.record import (
+    Evaluation,
+    Tuning,
+    Verdict,
+    encode_record,
+    note_dropped,
+)
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.verdict import decide
 from trimtab_training.export.model_folder import check_target, empty, keep_others, write_model
@@ -67,6 +73,7 @@ class BuiltModel:
         evaluation: What it does to the test split, with all of its record.
         fit: How it came about.
         verdict: Whether to ship it.
+        manifest: The model file's, or None where there is none.
     """
 
     folder: Path
@@ -75,6 +82,24 @@ class BuiltModel:
     evaluation: Evaluation
     fit: FitResult
     verdict: Verdict
+    manifest: Manifest | None
+
+    def record_tuning(self, tuning: Tuning, runs: Runs | None) -> Evaluation:
+        """Write into record, report and card what tuning the encoder of the queries came to.
+
+        Args:
+            tuning: What was chosen and measured.
+            runs: What every test query found, each way; None leaves the runs that stand there.
+
+        Returns:
+            The whole record, its verdict anew.
+        """
+        record = msgspec.structs.replace(self.evaluation, tuning=tuning)
+        record = msgspec.structs.replace(record, verdict=decide(record))
+        if runs is not None:
+            runs.write(self.folder / RUNS)
+        _write_record(self.folder, self.folder.name, record, self.manifest)
+        return record
 
 
 @dataclass(frozen=True)
@@ -94,6 +119,9 @@ class BuildOptions:
         allow_identity: Where no adapter helps, write a model that changes nothing.
         index: ``faiss:PATH`` of the approximate index that will be searched, to be measured, too.
         size_curve: Whether to fit with fewer training queries, too, and show what they give.
+        keeps_work: Whether the finished fit's work stays beside the folder, so that the same build
+            again takes seconds: for whoever has more to do that may be interrupted, and ends it
+            with :func:`forget_work`.
         tell: Told, in a sentence each, what becomes of an interrupted build, and what a fit takes.
     """
 
@@ -107,6 +135,7 @@ class BuildOptions:
     allow_identity: bool = False
     index: str | None = None
     size_curve: bool = False
+    keeps_work: bool = False
     tell: Tell = lambda _text: None
 
     @property
@@ -232,12 +261,13 @@ class _Build:
         record = msgspec.structs.replace(record, verdict=verdict)
         self._write(record, runs, model, trained_on)
         file = self.folder / MODEL if model else None
-        return BuiltModel(self.folder, file, self.folder / REPORT, record, fit, verdict)
+        report, manifest = self.folder / REPORT, model.manifest if model else None
+        return BuiltModel(self.folder, file, report, record, fit, verdict, manifest)
 
     @property
     def _work(self) -> Path:
         """Where unfinished work stands."""
-        return self.folder.with_name(f".{self.folder.name}.partial")
+        return _work_beside(self.folder)
 
     @property
     def _settings(self) -> FitSettings:
@@ -326,12 +356,28 @@ class _Build:
             write_model(new, model.adapter, model.content, model.manifest)
             write_whole(new / TRAINED_ON, trained_on.encode(model.manifest.training))
         runs.write(new / RUNS)
-        write_whole(new / EVALUATION, encode_record(record))
-        write_whole(new / REPORT, write_report(record, manifest).encode())
-        write_whole(new / CARD, write_card(self.folder.name, manifest, record).encode())
+        _write_record(new, self.folder.name, record, manifest)
         keep_others(self.folder, new)
         swap_folder(new, self.folder)
-        shutil.rmtree(self._work)
+        if not self.options.keeps_work:
+            forget_work(self.folder)
+
+
+def forget_work(folder: Path) -> None:
+    """Remove the work beside a model's folder that was kept for an interruption."""
+    shutil.rmtree(_work_beside(folder), ignore_errors=True)
+
+
+def _work_beside(folder: Path) -> Path:
+    """Give the place of unfinished work on a model's folder."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _write_record(folder: Path, name: str, record: Evaluation, manifest: Manifest | None) -> None:
+    """Write a record for programs, and what people read of it."""
+    write_whole(folder / EVALUATION, encode_record(record))
+    write_whole(folder / REPORT, write_report(record, manifest).encode())
+    write_whole(folder / CARD, write_card(name, manifest, record).encode())
 
 
 def _as_start(adapter: Adapter | None, embeddings: Embeddings, recipe: Recipe) -> Adapter | None:

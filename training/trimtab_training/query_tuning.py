@@ -1,23 +1,28 @@
 """Beside a model that is built: the encoder of its queries tuned, where that helps, as one file."""
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from trimtab.model.adapter import Adapter
 from trimtab.text.encoder import TextEncoder
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
-from trimtab_training.export.encoder_loss import EncoderLoss, measure_file
+from trimtab_training.evaluation.record import Evaluation, TunedTest, Tuning, TuningRival
+from trimtab_training.evaluation.runs import Runs
+from trimtab_training.evaluation.tuned_queries import measure_tuned
+from trimtab_training.export.provenance import describe_file
 from trimtab_training.export.query_model import export_query_model
 from trimtab_training.files import write_whole
 from trimtab_training.fit.tuning.settings import TuningSettings
 from trimtab_training.fit.tuning.tune import TunedEncoder, tune_encoder
 from trimtab_training.model_files import QUERY_MODEL, TUNING
-from trimtab_training.pipeline import BuiltModel
+from trimtab_training.pipeline import BuiltModel, forget_work
 
 Progress = Callable[[int, int], None]
 
@@ -29,14 +34,14 @@ class QueryModel:
     Attributes:
         tuned: How it came about.
         file: The file from text to query vector, or None where tuning is not chosen.
-        record: What was chosen and why, as JSON.
-        test: What the file finds for the test queries, beside raw vectors; None without a file.
+        record: What was tried and chosen, as JSON.
+        evaluation: The model's record, with what the file does to the test split.
     """
 
     tuned: TunedEncoder
     file: Path | None
     record: Path
-    test: EncoderLoss | None
+    evaluation: Evaluation
 
 
 def tune_queries(
@@ -62,15 +67,15 @@ def tune_queries(
         TrainingError: Data, encoder and fit do not go together; see :func:`tune_encoder`.
     """
     tuned = tune_encoder(data, vectors, encoder, built.fit, settings, progress=progress)
-    file, test = None, None
+    file, content, test, runs = None, None, None, None
     if tuned.model is not None:
-        adapter = None
-        if tuned.choice == "mean" and built.file is not None:
-            adapter = built.file.read_bytes()
-        content = export_query_model(encoder, tuned.model, adapter, name=built.folder.name)
+        adapter = built.file.read_bytes() if built.file is not None else None
+        mixed = adapter if tuned.choice == "mean" else None
+        content = export_query_model(encoder, tuned.model, mixed, name=built.folder.name)
+        test, runs = _measure(content, adapter, data, vectors, built)
         file = built.folder / QUERY_MODEL
         write_whole(file, content)
-        test = measure_file(TextEncoder.from_bytes(content), data, vectors, adapted=True)
+    evaluation = built.record_tuning(_describe(tuned, test, content), runs)
     record = built.folder / TUNING
     written = {
         "choice": tuned.choice,
@@ -79,9 +84,43 @@ def tune_queries(
         "validation": tuned.validation,
         "curves": tuned.curves,
         "seconds": tuned.seconds,
-        "test": None if test is None else dataclasses.asdict(test),
     }
     write_whole(record, (json.dumps(written, indent=1) + "\n").encode())
     if settings.workspace is not None:  # what stands there was for an interruption
         shutil.rmtree(settings.workspace, ignore_errors=True)
-    return QueryModel(tuned, file, record, test)
+    forget_work(built.folder)
+    return QueryModel(tuned, file, record, evaluation)
+
+
+def _measure(
+    content: bytes, adapter: bytes | None, data: Dataset, vectors: Embeddings, built: BuiltModel
+) -> tuple[TunedTest, Runs]:
+    """Hold the file, through the code that serves it, against the model on the test split."""
+    test = data.split("test")
+    texts = data.query_texts(test)
+    embedded = TextEncoder.from_bytes(content).encode([texts.get(query, "") for query in test])
+    return measure_tuned(
+        embedded,
+        Adapter.from_bytes(adapter) if adapter else None,
+        data,
+        vectors,
+        trained={
+            query: labels
+            for split in built.fit.training_splits
+            for query, labels in data.splits.get(split, {}).items()
+        },
+        similarity=built.fit.recipe.similarity,
+    )
+
+
+def _describe(tuned: TunedEncoder, test: TunedTest | None, content: bytes | None) -> Tuning:
+    """Say for the model's record what was chosen, and on what grounds."""
+    return Tuning(
+        choice=tuned.choice,
+        verdict=tuned.verdict,
+        settings=tuned.settings.as_dict(),
+        rivals=msgspec.convert(tuned.validation["rivals"], dict[str, TuningRival]),
+        seconds=tuned.seconds,
+        test=test,
+        model=None if content is None else describe_file(content, QUERY_MODEL),
+    )

@@ -137,6 +137,7 @@ def fit(
                 start_name=str(start_from or ""),
                 start_trained_on=trained_before,
                 resume=resume,
+                keeps_work=opened is not None,
                 tell=talk.print,
                 **options,
             ),
@@ -186,7 +187,13 @@ def _tune(
     settings: dict[str, Any],
 ) -> None:
     """Tune the encoder of queries beside the model; print what came out of it."""
-    from trimtab_training.commands.screen import progress_bar, results, talk, tell_next
+    from trimtab_training.commands.screen import (
+        progress_bar,
+        results,
+        show_tuned,
+        talk,
+        tell_next,
+    )
     from trimtab_training.fit.tuning.settings import TuningSettings
     from trimtab_training.query_tuning import tune_queries
 
@@ -203,16 +210,14 @@ def _tune(
         )
     results.print(made.tuned.verdict, style="bold", markup=False)
     results.print(f"made {made.record}: what was tried, and what was chosen")
-    if made.file is None or made.test is None:
+    tuning = made.evaluation.tuning
+    if made.file is None or tuning is None or tuning.test is None:
         return
-    test, size = made.test, made.file.stat().st_size / 1e6
-    low, high = test.ci95
+    show_tuned(tuning.test, has_adapter=built.file is not None)
+    size = made.file.stat().st_size / 1e6
     results.print(
-        f"nDCG@10 on {test.n_queries} test queries: {test.stored:.4f} raw, {test.file:.4f} by the "
-        f"{made.tuned.choice} ({test.delta:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
-    )
-    results.print(
-        f"made {made.file} ({size:.1f} MB) in {made.tuned.seconds:.0f} s: text in, query out"
+        f"made {made.file} ({size:.1f} MB) in {made.tuned.seconds:.0f} s: text in, query out; "
+        f"{built.report} shows both"
     )
     tell_next(f"trimtab inspect {made.file}")
 

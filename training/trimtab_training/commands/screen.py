@@ -27,7 +27,13 @@ from trimtab_training.evaluation.side_by_side import BothWays, Found
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trimtab_training.evaluation.record import ComparedMetric, Comparison, Evaluation, Metric
+    from trimtab_training.evaluation.record import (
+        ComparedMetric,
+        Comparison,
+        Evaluation,
+        Metric,
+        TunedTest,
+    )
 
 talk = Console(stderr=True, highlight=False)
 results = Console(highlight=False, soft_wrap=True)
@@ -156,7 +162,10 @@ class _Lines:
 
 
 def metrics_table(
-    record: "Evaluation | Comparison", columns: "Sequence[str]", *, no_wrap: bool = False
+    record: "Evaluation | Comparison | TunedTest",
+    columns: "Sequence[str]",
+    *,
+    no_wrap: bool = False,
 ) -> Table:
     """Lay out every metric, overall and by slice, under columns of these names."""
     from trimtab_training.report.words import metric_cells
@@ -183,6 +192,17 @@ def show_evaluation(record: "Evaluation") -> None:
     results.print(metrics_table(record, ("base", "adapted", "difference")))
     results.print(
         f"{record.wins} queries better, {record.losses} worse, {record.ties} the same (nDCG@10)"
+    )
+
+
+def show_tuned(test: "TunedTest", *, has_adapter: bool) -> None:
+    """Print what a tuned encoder's file does, beside raw queries and the adapter."""
+    before = "adapter" if has_adapter else "no adapter"
+    results.print(metrics_table(test, ("raw", before, "query.onnx", "difference")))
+    low, high = test.against_raw.ci95
+    results.print(
+        f"query.onnx over raw queries: nDCG@10 {test.against_raw.delta:+.4f} "
+        f"(95 % interval {low:+.4f} to {high:+.4f})"
     )
 
 

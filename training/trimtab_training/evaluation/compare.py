@@ -136,14 +136,14 @@ class _Queries:
             n_queries=len(self.kept),
             a=pair[0].describe(),
             b=pair[1].describe(),
-            metrics=_metrics(found),
+            metrics=compare_metrics(found),
             slices={
-                "seen_documents": _slice(found, is_seen),
-                "unseen_documents": _slice(found, ~is_seen),
+                "seen_documents": compare_slice(found, is_seen),
+                "unseen_documents": compare_slice(found, ~is_seen),
             },
             against_raw=AgainstRaw(
-                a=_against_raw(found, "a") if pair[0].adapter else None,
-                b=_against_raw(found, "b") if pair[1].adapter else None,
+                a=against_raw(found, "a") if pair[0].adapter else None,
+                b=against_raw(found, "b") if pair[1].adapter else None,
             ),
             wins=wins,
             losses=losses,
@@ -199,8 +199,8 @@ def _joined(records: list[Comparison]) -> Comparison:
     return msgspec.structs.replace(first, notes=[*first.notes, note], more=more)
 
 
-def _metrics(found: dict[str, Searched], chosen: Chosen = ALL) -> dict[str, ComparedMetric]:
-    """Compare B with A on every metric over some queries, the raw query beside them."""
+def compare_metrics(found: dict[str, Searched], chosen: Chosen = ALL) -> dict[str, ComparedMetric]:
+    """Compare ``b`` with ``a`` on every metric over some queries, ``raw`` beside them."""
     return {
         name: ComparedMetric(
             raw=float(found["raw"].scores[name][chosen].mean()),
@@ -214,13 +214,13 @@ def _metrics(found: dict[str, Searched], chosen: Chosen = ALL) -> dict[str, Comp
     }
 
 
-def _slice(found: dict[str, Searched], chosen: NDArray[np.bool_]) -> Slice[ComparedMetric]:
+def compare_slice(found: dict[str, Searched], chosen: NDArray[np.bool_]) -> Slice[ComparedMetric]:
     """Compare on a part of the queries."""
-    metrics = _metrics(found, chosen) if chosen.any() else None
+    metrics = compare_metrics(found, chosen) if chosen.any() else None
     return Slice(n_queries=int(chosen.sum()), metrics=metrics)
 
 
-def _against_raw(found: dict[str, Searched], side: str) -> Difference | None:
+def against_raw(found: dict[str, Searched], side: str) -> Difference | None:
     """Compare a model with the raw query; None where that could not be searched with at all."""
     if (found["raw"].ranking[0] < 0).all():
         return None

@@ -106,6 +106,39 @@ class Verdict(Struct, frozen=True, kw_only=True):
     reasons: list[Reason]
 
 
+class TuningRival(Struct, frozen=True, kw_only=True):
+    """What a way to embed queries gains over raw vectors on held-out training queries."""
+
+    n_queries: int
+    gain: float
+    standard_error: float
+
+
+class TunedTest(Struct, frozen=True, kw_only=True):
+    """What query.onnx, B, does to one split, beside the adapter, A; without one, A is raw."""
+
+    split: str
+    n_queries: int
+    metrics: dict[str, ComparedMetric]
+    slices: dict[str, Slice[ComparedMetric]]
+    against_raw: Difference
+
+
+class Tuning(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The encoder of queries, tuned: what was chosen, on what grounds, and what became of it.
+
+    Without a test, nothing tuned was chosen, and there is no file.
+    """
+
+    choice: Literal["nothing", "adapter", "tuned", "mean"]
+    verdict: str
+    settings: dict[str, object]
+    rivals: dict[str, TuningRival]
+    seconds: float
+    test: TunedTest | None = None
+    model: ModelFile | None = None
+
+
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model does to one split: the object of ``evaluate --json``, and evaluation.json.
 
@@ -147,6 +180,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     size_curve: SizeCurve | None = None
     model: ModelFile | None = None
     verdict: Verdict | None = None
+    tuning: Tuning | None = None
 
     @property
     def is_comparable(self) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from trimtab.model.adapter import Adapter
 from trimtab_training.data.dataset import Dataset
@@ -11,7 +12,7 @@ from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.evaluation.per_query import Queries, Searched
 from trimtab_training.evaluation.record import ComparedModel
-from trimtab_training.retrieval.exact_search import search
+from trimtab_training.retrieval.exact_search import Ranking, search
 from trimtab_training.retrieval.metrics import DEPTH, measure
 
 NO_ADAPTER = ("none", "raw")
@@ -99,12 +100,22 @@ class Searcher:
         if key not in self._found:
             if adapter or self._is_comparable:
                 vectors = adapter.transform(self.vectors) if adapter else self.vectors
-                ranking = search(vectors, self._documents, depth=DEPTH, similarity=similarity)
+                self._found[key] = self.search_vectors(vectors, similarity)
             else:  # raw queries of another encoder than the documents find nothing
                 n_queries = len(self.vectors)
                 ranking = np.full((n_queries, 1), -1), np.zeros((n_queries, 1), dtype=np.float32)
-            self._found[key] = Searched(ranking, measure(ranking[0], self.queries.relevant_rows))
+                self._found[key] = self._measured(ranking)
         return self._found[key]
+
+    def search_vectors(
+        self, vectors: Float[np.ndarray, "queries dim"], similarity: str
+    ) -> Searched:
+        """Rank with vectors that stand for the queries, one each, in their order."""
+        return self._measured(search(vectors, self._documents, depth=DEPTH, similarity=similarity))
+
+    def _measured(self, ranking: Ranking) -> Searched:
+        """Put what a ranking is worth beside it."""
+        return Searched(ranking, measure(ranking[0], self.queries.relevant_rows))
 
     def search_with(self, a: Side, b: Side) -> dict[str, Searched]:
         """Rank with ``a``, with ``b`` and with ``raw`` queries, each as its index compares."""

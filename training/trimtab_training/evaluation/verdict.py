@@ -133,6 +133,7 @@ def _reasons(record: Evaluation) -> Iterator[Reason]:
         yield from _from_slices(record)
         yield from _from_other_metrics(record)
         yield from _from_index(record)
+    yield from _from_tuning(record)
 
 
 def _from_split(record: Evaluation) -> Iterator[Reason]:
@@ -275,6 +276,29 @@ def _from_index(record: Evaluation) -> Iterator[Reason]:
     )
 
 
+def _from_tuning(record: Evaluation) -> Iterator[Reason]:
+    """Say beside the adapter's verdict what the tuned encoder of its queries does."""
+    tuning = record.tuning
+    if tuning is None:
+        return
+    if tuning.test is None:
+        yield _reason(
+            "note", f"the encoder of queries was tuned, too: {tuning.verdict.rstrip('.')}"
+        )
+        return
+    metric, than = (
+        tuning.test.metrics[HEADLINE],
+        "the adapter" if record.has_model else "raw queries",
+    )
+    low, high = metric.ci95
+    verb = "beats" if low > 0 else "loses to" if high < 0 else "can't be told from"
+    yield _reason(
+        "good" if low > 0 else "note",
+        f"query.onnx, the encoder of queries tuned, {verb} {than} on the {tuning.test.split} "
+        f"queries: nDCG@10 {metric.b:.3f} against {metric.a:.3f}, {difference(metric)}",
+    )
+
+
 def _sentence(decision: Decision, record: Evaluation, reasons: list[Reason]) -> str:
     """Put decision, gain and the heaviest reasons into one sentence."""
     heaviest = [reason.text for reason in reasons if reason.weight == _HEAVIEST[decision]]
@@ -282,7 +306,10 @@ def _sentence(decision: Decision, record: Evaluation, reasons: list[Reason]) -> 
     if decision == "can't tell":
         return f"{word}: {'; '.join(heaviest)}."
     if decision == "do not ship":
-        return f"{word}: {'; '.join(heaviest)}; keep the raw queries."
+        keep = "keep the raw queries"
+        if record.tuning and record.tuning.test:
+            keep += ", or serve query.onnx, which is judged apart"
+        return f"{word}: {'; '.join(heaviest)}; {keep}."
     gain = _gain(record)
     if decision == "ship":
         sizes = [part.n_queries for part in record.slices.values()]

@@ -49,7 +49,6 @@ def measure_file(
     embeddings: Embeddings,
     *,
     split: str = "test",
-    adapted: bool = False,
 ) -> EncoderLoss:
     """Embed a split's queries by the file, search exactly by cosine, compare with stored vectors.
 
@@ -58,7 +57,6 @@ def measure_file(
         dataset: Labels and texts.
         embeddings: Their vectors, by the same encoder.
         split: Whose queries.
-        adapted: True for what the adapter in the file makes of them, rather than raw embeddings.
 
     Raises:
         DataError: A label has no vector, or a query no text.
@@ -69,7 +67,7 @@ def measure_file(
     if lacking := [query_id for query_id in qrels if query_id not in texts]:
         raise DataError(f"query {lacking[0]!r} of {dataset.name} has labels and no text")
     stored = embeddings.queries.take_ids(list(qrels))
-    embedded = encoder.encode([texts[query_id] for query_id in qrels], raw=not adapted)
+    embedded = encoder.encode([texts[query_id] for query_id in qrels], raw=True)
     rows = embeddings.documents.rows
     relevant = [{rows[doc]: grade for doc, grade in wanted.items()} for wanted in qrels.values()]
 

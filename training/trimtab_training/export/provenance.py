@@ -85,10 +85,10 @@ def describe_fit(
     return msgspec.convert(said, Fit)
 
 
-def describe_file(content: bytes) -> ModelFile:
+def describe_file(content: bytes, name: str = MODEL) -> ModelFile:
     """Say exactly which file was measured."""
     digest = hashlib.sha256(content).hexdigest()
-    return ModelFile(file=MODEL, size_bytes=len(content), sha256=f"sha256:{digest}")
+    return ModelFile(file=name, size_bytes=len(content), sha256=f"sha256:{digest}")
 
 
 def write_command(

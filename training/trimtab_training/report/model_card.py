@@ -3,7 +3,7 @@
 from trimtab.model.manifest import Manifest
 from trimtab_training.evaluation.origin import Fit
 from trimtab_training.evaluation.per_query import HEADLINE
-from trimtab_training.evaluation.record import Evaluation, Metric, ScoreShift, Slice
+from trimtab_training.evaluation.record import Evaluation, Metric, ScoreShift, Slice, Tuning
 from trimtab_training.evaluation.verdict import decide
 from trimtab_training.report.words import metric_cells
 
@@ -31,6 +31,8 @@ def write_card(name: str, manifest: Manifest | None, record: Evaluation) -> str:
         *[f"Note: {note}." for note in record.notes],
         _scores(record.score_shift),
     ]
+    if record.tuning:
+        parts += ["## The encoder of queries, tuned", record.tuning.verdict, _tuned(record.tuning)]
     if record.fit:
         parts += ["## How it was made", _making(manifest, record.fit)]
     if manifest is not None:
@@ -63,6 +65,19 @@ def _opening(manifest: Manifest | None, choice: str) -> str:
         f"A {manifest.kind} adapter for query vectors of `{manifest.encoder.name}` "
         f"({manifest.dim_in} to {manifest.dim_out} values, for {manifest.use}). Stored document "
         f"vectors stay as they are. {stores}\n\n{choice}"
+    )
+
+
+def _tuned(tuning: Tuning) -> str:
+    """Say what the file of a tuned encoder does, and how to use it."""
+    if tuning.test is None:
+        return ""
+    test = tuning.test
+    raw, before, tuned, delta, interval, _ = metric_cells(test.metrics[HEADLINE])
+    return (
+        f"`query.onnx` takes a query's text: nDCG@10 {tuned} on the {test.n_queries} {test.split} "
+        f"queries, where raw queries have {raw} and the model above {before} "
+        f"({delta}, {interval}).\n\n{_USE_TUNED}"
     )
 
 
@@ -132,4 +147,10 @@ from trimtab import AdaptedIndex, Adapter
 adapter = Adapter.load("models/{name}")
 adapted = adapter.transform(query_vector)      # as a function
 index = AdaptedIndex(faiss_index, adapter)     # or in front of a FAISS index
+```"""
+
+_USE_TUNED = """```python
+from trimtab import TextEncoder
+
+vectors = TextEncoder.load("query.onnx").encode(["a query"])  # to search with
 ```"""

@@ -9,7 +9,7 @@ import msgspec
 from trimtab.model.manifest import Manifest
 from trimtab_training.evaluation.origin import Fit, SizePoint
 from trimtab_training.evaluation.per_query import HEADLINE, Example, FoundDocument
-from trimtab_training.evaluation.record import Evaluation
+from trimtab_training.evaluation.record import Evaluation, TunedTest
 from trimtab_training.evaluation.verdict import decide, metric_name, slice_name
 from trimtab_training.report import words
 from trimtab_training.report.drawing import Plot
@@ -83,6 +83,7 @@ def write_report(record: Evaluation, manifest: Manifest | None) -> str:
         "metric_name": metric_name,
         "slice_name": slice_name,
         "size_name": words.size_name,
+        "way_name": words.way_name,
     }
     folder = files("trimtab_training.report")
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
@@ -95,7 +96,7 @@ def write_report(record: Evaluation, manifest: Manifest | None) -> str:
 
 def _content(record: Evaluation, manifest: Manifest | None) -> dict[str, object]:
     """Gather what the template shows."""
-    fit = record.fit
+    fit, tuning = record.fit, record.tuning
     made = manifest or fit
     command = fit.command if fit else ""
     return {
@@ -106,6 +107,9 @@ def _content(record: Evaluation, manifest: Manifest | None) -> dict[str, object]
         "fitted_on": _known(record, manifest).get("dataset"),
         "plots": {plot.name: plot for plot in _plots(record)},
         "groups": list(_groups(record)),
+        "tuning": tuning,
+        "tuned_groups": list(_groups(tuning.test)) if tuning and tuning.test else [],
+        "tuned_over": "adapter" if manifest else "no adapter",
         "losses": (record.regressions[:_N_LOSSES], record.regressions[_N_LOSSES:]),
         "gains": (record.improvements[:_N_GAINS], record.improvements[_N_GAINS:]),
         "missed": _missed,
@@ -149,7 +153,7 @@ def _sizes(record: Evaluation) -> list[SizePoint]:
     return (record.fit.sizes or []) if record.fit and record.has_model else []
 
 
-def _groups(record: Evaluation) -> Iterator[dict[str, object]]:
+def _groups(record: Evaluation | TunedTest) -> Iterator[dict[str, object]]:
     """List the groups of queries in the table of metrics; one that holds all has no rows."""
     n_queries = record.n_queries
     yield {"label": f"all {n_queries:,} queries", "metrics": record.metrics}

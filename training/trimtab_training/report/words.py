@@ -63,6 +63,15 @@ def size_name(rank: int) -> str:
     return f"rank {rank}" if rank else "whole matrix"
 
 
+def way_name(way: str) -> str:
+    """Name a way to embed queries, as a tuning chose between them."""
+    return {
+        "adapter": "the encoder, and the adapter",
+        "tuned": "the tuned encoder",
+        "mean": "both: the mean of their vectors",
+    }.get(way, way)
+
+
 def signs(text: str) -> str:
     """Put a true minus sign before every negative number of a sentence."""
     return re.sub(r"(?<![\w.-])-(?=\d)", MINUS, clean(text))
