@@ -69,6 +69,10 @@ class RefusedError(SidecarError):
     """A policy of the user forbids a request."""
 
 
+class UnauthenticatedError(SidecarError):
+    """A request lacks the key that what it asks for wants."""
+
+
 class TooLargeError(SidecarError):
     """A request is larger than a limit allows."""
 

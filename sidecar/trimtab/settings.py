@@ -237,6 +237,9 @@ class EncoderSettings:
         threads: Threads of one worker that embed; each takes a core while texts wait.
         waiting: Texts that may wait in one worker; beyond that, requests get 503.
         cached: Texts whose embeddings are kept.
+        token_env: Variable with the keys, white space between them, of which a request must bring
+            one to have texts embedded: as ``api-key``, or ``Authorization: Bearer``. Empty for
+            whoever reaches the port.
     """
 
     model: str
@@ -246,6 +249,7 @@ class EncoderSettings:
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     waiting: Annotated[int, Meta(ge=1)] = 2048
     cached: Count = 10_000
+    token_env: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,13 @@ file = "plain.onnx"
 [[encoder]]
 model = "toy/fused"
 file = "fused.onnx"
+[[encoder]]
+model = "toy/guarded"
+file = "plain.onnx"
+token_env = "TEXT_KEYS"
 """
     )
-    with running_sidecar(config=config) as running:
+    with running_sidecar(config=config, env={"TEXT_KEYS": "a-key"}) as running:
         yield running
 
 
@@ -74,6 +78,19 @@ def test_the_official_client_gets_embeddings(client: openai.OpenAI) -> None:
     assert [each.index for each in answer.data] == [0, 1, 2]
     plain = client.embeddings.create(model="Toy/Plain", input=TEXTS[0], encoding_format="float")
     assert np.array_equal(rows(plain)[0], rows(answer)[0])
+
+
+def test_a_guarded_encoder_is_for_whoever_brings_its_key(
+    sidecar: Sidecar, client: openai.OpenAI
+) -> None:
+    with pytest.raises(openai.AuthenticationError, match="whoever brings a key of this encoder"):
+        client.embeddings.create(model="toy/guarded", input=TEXTS)
+    assert not [each.id for each in client.models.list() if "guarded" in each.id]
+    with openai.OpenAI(base_url=f"{sidecar.rest_url}/v1", api_key="a-key") as admitted:
+        answer = admitted.embeddings.create(model="toy/guarded", input=TEXTS)
+        names = {each.id for each in admitted.models.list()}
+    assert np.abs(rows(answer) - prefixed("")).max() < 1e-6
+    assert {"toy/guarded", "toy/guarded:document", "toy/plain"} <= names
 
 
 def test_each_name_says_what_is_done(client: openai.OpenAI) -> None:

@@ -77,7 +77,7 @@ class World:
         """Embed and adapt by hand."""
         return self.adapter.transform(raw(text))
 
-    def client(self, *, grpc: bool) -> QdrantClient:
+    def client(self, *, grpc: bool, **more: Any) -> QdrantClient:
         return QdrantClient(
             url=self.sidecar.rest_url,
             grpc_port=self.sidecar.grpc_address[1],
@@ -85,6 +85,7 @@ class World:
             api_key=self.server.api_key,
             cloud_inference=True,  # texts go to the server as they are
             check_compatibility=False,
+            **more,
         )
 
 
@@ -127,9 +128,14 @@ adapts = ["{name}/title"]
 model = "toy/tuned"
 file = "tuned.onnx"
 adapts = ["{name}/title"]
+[[encoder]]
+model = "toy/guarded"
+file = "words.onnx"
+writes = true
+token_env = "TEXT_KEYS"
 """
     )
-    with running_sidecar(config=config) as sidecar:
+    with running_sidecar(config=config, env={"TEXT_KEYS": "first-key second-key"}) as sidecar:
         yield World(sidecar, qdrant, direct, name, adapter, folder)
     direct.delete_collection(name)
     direct.close()
@@ -214,6 +220,43 @@ def test_an_alias_leads_to_what_is_behind_it(
         answer = client.query_points(name, query=asked(model=model), using="title", limit=DEPTH)
         wanted = raw(TEXT) @ weight_of(DIM, DIM, seed=9) if model == "toy/fused" else raw(TEXT)
         assert found(answer.points) == exact(wanted, name="title")
+
+
+@pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
+@pytest.mark.parametrize(
+    ("given", "is_admitted"),
+    [
+        ({}, False),
+        ({"api-key": "first-ke"}, False),
+        ({"api-key": "first-key second-key"}, False),
+        ({"authorization": "Basic first-key"}, False),
+        ({"api-key": "first-key"}, True),
+        ({"authorization": "Bearer second-key"}, True),
+    ],
+)
+def test_texts_are_embedded_for_whoever_brings_a_key(
+    world: World, grpc: bool, given: dict[str, str], is_admitted: bool
+) -> None:
+    text = asked(model="toy/guarded")
+    client = world.client(grpc=grpc, headers=given)
+    point = models.PointStruct(id=4711, vector={"title": text})
+    try:
+        if is_admitted:
+            answer = client.query_points(world.name, query=text, limit=DEPTH)
+            assert found(answer.points) == exact(world.adapted())
+            return
+        for ask in (
+            lambda: client.query_points(world.name, query=text),
+            lambda: client.upsert(world.name, [point], wait=True),
+        ):
+            said, code = refused(ask)
+            assert "texts for toy/guarded are embedded for whoever brings a key" in said
+            assert code == ("UNAUTHENTICATED" if grpc else 401)
+        assert not world.direct.retrieve(world.name, [4711])
+        # Vectors, and texts for encoders that ask for no key, go on as ever.
+        assert client.query_points(world.name, query=asked(), limit=1).points
+    finally:
+        client.close()
 
 
 def test_an_opted_out_query_may_use_any_encoder(world: World) -> None:
@@ -322,10 +365,17 @@ def test_names_are_compared_without_regard_to_case(
 
 def told_of(call: Callable[[], object]) -> str:
     """Make a call that is refused, and give what was said."""
+    return refused(call)[0]
+
+
+def refused(call: Callable[[], object]) -> tuple[str, str | int]:
+    """Make a call that is refused, and give what was said, and the status of its protocol."""
     with pytest.raises(Exception) as raised:  # noqa: PT011  # each protocol has its own types
         call()
     error: Any = raised.value
-    return str(error.details() if hasattr(error, "details") else error)
+    if hasattr(error, "details"):
+        return str(error.details()), str(error.code().name)
+    return str(error), getattr(error, "status_code", 0)
 
 
 def test_models_that_are_not_known_go_on_to_qdrant(client: QdrantClient, world: World) -> None:

@@ -29,12 +29,14 @@ class Target:
         routes: Of that collection, by vector name; an adapter comes after the texts.
         is_write: True where the texts are documents'.
         is_left: True for a query whose sender wants no adapter.
+        keys: Those that the request brings.
     """
 
     collection: str
     routes: Mapping[str, Route]
     is_write: bool
     is_left: bool = False
+    keys: Sequence[bytes] = ()
 
     def takes_adapter(self, text: Text, policies: Policies) -> bool:
         """Tell whether an adapter, whosever, has a part in a text's vector."""
@@ -71,6 +73,7 @@ async def embed_texts(
     Raises:
         RefusedError: A text says more about how to embed it, or its encoder is another one than
             the adapter's that its vector would go through.
+        UnauthenticatedError: The request lacks the key of an encoder that it asks for.
         BusyError: Too many texts wait.
         TooLargeError: A text is too long.
     """
@@ -85,6 +88,7 @@ async def embed_texts(
         if target.is_write and not served.settings.writes:
             state.telemetry.count(t.TEXTS, served.settings.model, role, "passed")
             continue
+        served.admit(target.keys)
         takes_adapter = target.takes_adapter(text, table.policies)
         is_adapted = takes_adapter and served.adapts(names, text.vector_name)
         route = target.routes.get(text.vector_name) if takes_adapter else None

@@ -1,11 +1,13 @@
 """The encoders that a sidecar serves: loaded once, found by the name that a request asks for."""
 
 import hashlib
+import hmac
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from trimtab.errors import ConfigError
+from trimtab.errors import ConfigError, UnauthenticatedError
 from trimtab.model.onnx_file import naming_file, read_content
 from trimtab.routing.routes import Route, Routes
 from trimtab.settings import EncoderSettings
@@ -17,10 +19,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServedEncoder:
-    """An encoder and how it is served."""
+    """An encoder and how it is served.
+
+    Attributes:
+        settings: The settings.
+        encoder: The encoder.
+        keys: Those of which a request must bring one; empty where none is asked for.
+    """
 
     settings: EncoderSettings
     encoder: TextEncoder
+    keys: tuple[bytes, ...] = ()
+
+    def admits(self, given: Iterable[bytes]) -> bool:
+        """Tell whether keys that a request brings let it have texts embedded."""
+        # Every pair is compared, so that the time tells nothing.
+        matches = [hmac.compare_digest(one, key) for one in given for key in self.keys]
+        return not self.keys or any(matches)
+
+    def admit(self, given: Iterable[bytes]) -> None:
+        """Let a request have texts embedded.
+
+        Raises:
+            UnauthenticatedError: It brings no key that is asked for.
+        """
+        if not self.admits(given):
+            raise UnauthenticatedError(
+                f"texts for {self.settings.model} are embedded for whoever brings a key of this "
+                "encoder, as api-key: KEY or Authorization: Bearer KEY"
+            )
 
     def adapts(self, names: Sequence[str], vector_name: str) -> bool:
         """Tell whether the adapter in the file is meant for the queries of a vector.
@@ -94,11 +121,32 @@ class Encoders:
         """Load the encoders; one whose bytes have not changed is not made again.
 
         Raises:
+            ConfigError: Keys are asked for, and there are none.
             ModelError: A file can't be used; the message names it.
             MissingExtraError: ``tokenizers`` is not installed.
         """
         known = {each.encoder.version: each.encoder for each in (old or ())}
-        return cls(ServedEncoder(each, _load(each, known)) for each in settings)
+        return cls(ServedEncoder(each, _load(each, known), _read_keys(each)) for each in settings)
+
+
+def keys_in(fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """List the keys in header fields, as Qdrant reads them, and OpenAI.
+
+    Args:
+        fields: Names and values; names in any case.
+
+    Example:
+        >>> keys_in([(b"Api-Key", b"one"), (b"authorization", b"bearer two"), (b"host", b"three")])
+        [b'one', b'two']
+    """
+    found = []
+    for name, value in fields:
+        if name.lower() == b"api-key":
+            found.append(value.strip())
+        elif name.lower() == b"authorization":
+            scheme, _, key = value.strip().partition(b" ")
+            found += [key.strip()] if scheme.lower() == b"bearer" else []
+    return found
 
 
 def check_encoders(encoders: Encoders, routes: Routes) -> None:
@@ -115,6 +163,24 @@ def check_encoders(encoders: Encoders, routes: Routes) -> None:
                 "no route's adapter was trained on this encoder's queries",
                 extra={"encoder": served.settings.model},
             )
+
+
+def _read_keys(settings: EncoderSettings) -> tuple[bytes, ...]:
+    """Read an encoder's keys from the environment.
+
+    Raises:
+        ConfigError: There are none where they are asked for.
+    """
+    name = settings.token_env
+    if not name:
+        return ()
+    keys = os.environ.get(name, "").split()
+    if not keys:
+        raise ConfigError(
+            f"[[encoder]] {settings.model!r} token_env names {name}, which is not set; set it to "
+            "the key, or to several with spaces between them"
+        )
+    return tuple(key.encode() for key in keys)
 
 
 def _load(settings: EncoderSettings, known: dict[str, TextEncoder]) -> TextEncoder:

@@ -14,6 +14,7 @@ from trimtab.errors import (
     RefusedError,
     SidecarError,
     TooLargeError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -34,6 +35,7 @@ class Status(NamedTuple):
 
 _TABLE: tuple[tuple[type[SidecarError], Status], ...] = (
     (RefusedError, Status(HTTPStatus.UNPROCESSABLE_ENTITY, "FAILED_PRECONDITION", "refused")),
+    (UnauthenticatedError, Status(HTTPStatus.UNAUTHORIZED, "UNAUTHENTICATED", "unauthenticated")),
     (TooLargeError, Status(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RESOURCE_EXHAUSTED", "too_large")),
     (MalformedError, Status(HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", "malformed")),
     (BusyError, Status(HTTPStatus.SERVICE_UNAVAILABLE, "RESOURCE_EXHAUSTED", "busy")),

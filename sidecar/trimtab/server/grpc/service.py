@@ -30,6 +30,7 @@ from trimtab.routing.routes import MARK_HEADER
 from trimtab.routing.schema_cache import CollectionRoutes, Question
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
 from trimtab.server.embed_texts import Target, embed_texts
+from trimtab.server.encoders import keys_in
 from trimtab.server.grpc.listener import Listener
 from trimtab.server.grpc.messages import (
     Method,
@@ -213,7 +214,7 @@ class GrpcServer:
         metadata = passed_on(context.invocation_metadata())
         table = self._state.table
         if table.encoders.write:
-            content = await self._embed_write(method, content, table)
+            content = await self._embed_write(method, content, table, metadata)
         if table.is_guarded:
             await self._watch(method, content, metadata, table)
         elif len(table.routes):
@@ -242,7 +243,9 @@ class GrpcServer:
             raise NotServedError(f"collection {name!r} is a FAISS index; ask it over REST")
         routes = await self._routes(table, name, metadata)
         if has_encoders:
-            target = Target(name, routes, is_write=False, is_left=mark is not None)
+            target = Target(
+                name, routes, is_write=False, is_left=mark is not None, keys=_keys_of(metadata)
+            )
             content, own_mark = await self._embed(method.vectors, message, (content, table), target)
         if mark is not None:
             self._count_unread(table, content, reason_of_mark(mark))
@@ -266,14 +269,16 @@ class GrpcServer:
 
     # What they need
 
-    async def _embed_write(self, method: Method, content: bytes, table: RouteTable) -> bytes:
+    async def _embed_write(
+        self, method: Method, content: bytes, table: RouteTable, metadata: Metadata
+    ) -> bytes:
         """Put vectors where texts stand in a write; give the message to send on."""
         assert method.vectors is not None  # noqa: S101  # narrowing
         try:
             message = read_message(method.vectors, content)
         except MalformedError:  # Qdrant says what is wrong with it
             return content
-        target = Target(message.collection_name, {}, is_write=True)
+        target = Target(message.collection_name, {}, is_write=True, keys=_keys_of(metadata))
         return (await self._embed(method.vectors, message, (content, table), target))[0]
 
     async def _embed(
@@ -394,3 +399,11 @@ class GrpcServer:
         self._state.shadow.offer(
             query.collection, lambda: read_rankings(method.name, answer), ask_shadow
         )
+
+
+def _keys_of(metadata: Metadata) -> list[bytes]:
+    """List the keys that a call brings."""
+    return keys_in(
+        (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in metadata
+    )
