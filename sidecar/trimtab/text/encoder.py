@@ -222,16 +222,21 @@ class TextEncoder:
                 raise
             raise QueryError(f"the tokenizer can't split the text: {one_line(error)}") from error
 
-    def _batches(self, tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Group texts of like length, shortest first.
+    @property
+    def _is_alone(self) -> bool:
+        """Tell whether each text is run alone.
 
         Rounding to 8 bits goes by the largest value of a batch, so that there a text would depend
-        on its neighbours: each is run alone.
+        on its neighbours.
         """
-        is_alone = self.manifest.precision == "int8"
+        return self.manifest.precision == "int8"
+
+    def _batches(self, tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Group texts of like length, shortest first."""
         batch: list[int] = []
         for place in sorted(range(len(tokens)), key=lambda place: len(tokens[place])):
-            if batch and (is_alone or (len(batch) + 1) * len(tokens[place]) > _TOKENS_AT_ONCE):
+            is_full = (len(batch) + 1) * len(tokens[place]) > _TOKENS_AT_ONCE
+            if batch and (self._is_alone or is_full):
                 yield batch
                 batch = []
             batch.append(place)
@@ -257,8 +262,8 @@ class TextEncoder:
         for output in outputs:
             try:
                 tokens = self._tokens(list(_PROBES))
-                both = self._run(tokens, output)
                 alone = np.concatenate([self._run([one], output) for one in tokens])
+                both = alone if self._is_alone else self._run(tokens, output)
             except Exception as error:  # ONNX Runtime raises its own types, without a common base
                 raise IntegrityError(f"the encoder can't be run: {one_line(error)}") from error
             if both.shape != (len(_PROBES), self._dim_of(output)):
@@ -277,7 +282,7 @@ class TextEncoder:
             raise IntegrityError("the encoder answers a plain text with NaN or infinity")
         lengths = np.linalg.norm(alone, axis=1)
         far = 1.0 - np.einsum("nd,nd->n", both, alone) / (lengths * np.linalg.norm(both, axis=1))
-        if not (far < _MIXING[self.manifest.precision]).all():
+        if not (far < _MIXING).all():
             raise IntegrityError("the encoder mixes the texts of a batch; each must stand alone")
         if is_unit and not np.allclose(lengths, 1.0, atol=1e-3):
             raise ManifestError(
@@ -286,7 +291,7 @@ class TextEncoder:
             )
 
 
-_MIXING = {"float32": 1e-4, "int8": 0.05}
+_MIXING = 1e-4
 """How far, as 1 - cosine, a text in a batch may be from itself alone."""
 
 
