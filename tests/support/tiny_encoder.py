@@ -115,7 +115,7 @@ def stamp(model: onnx.ModelProto, key: str, value: str) -> None:
 def write_tiny_bert(
     folder: Path,
     *,
-    pooling: str = "mean",
+    pooling: str | tuple[str, ...] = "mean",
     dense: bool = False,
     normalise: bool = True,
     prompts: dict[str, str] | None = None,
@@ -150,7 +150,7 @@ def write_tiny_bert(
     parts: list[Any] = [modules.Transformer(str(base), max_seq_length=max_tokens)]
     parts.append(modules.Pooling(16, pooling_mode=pooling))
     if dense:
-        parts.append(modules.Dense(16, 12))
+        parts.append(modules.Dense(parts[-1].get_embedding_dimension(), 12))
     if normalise:
         parts.append(modules.Normalize())
     model = SentenceTransformer(modules=parts, device="cpu", prompts=prompts or {})

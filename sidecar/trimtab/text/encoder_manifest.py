@@ -35,7 +35,7 @@ class EncoderManifest:
         document_prefix: Text put before every document.
         lowercase: True where texts are lower-cased before they are split into tokens.
         pad_id: Token that fills up the shorter texts of a batch; it is masked.
-        pooling: How the vectors of tokens become one: ``mean``, ``cls`` or ``lasttoken``.
+        pooling: How the vectors of tokens become one, as in ``mean`` or ``cls + mean``.
         precision: ``float32``, or ``int8`` where the weights of products are rounded.
         loss: What the rounding was measured to cost; empty for ``float32``.
         versions: Versions of the packages that made the file.

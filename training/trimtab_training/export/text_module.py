@@ -1,7 +1,8 @@
 """A sentence-transformers model as one torch module: token ids in, an embedding out.
 
-Written out here, so that what is exported is a few plain operations, whatever the library's own
-modules do beside them; that both give the same is proved on texts (``encoder_export``).
+Pooling is written out here, so that what is exported is a few plain operations for texts that are
+filled up on the right, whatever the library does beside them; that both give the same is proved on
+texts (``encoder_export``).
 """
 
 from collections.abc import Callable
@@ -12,15 +13,17 @@ from torch import Tensor, nn
 
 from trimtab_training.errors import ExportError
 
-POOLINGS = ("mean", "cls", "lasttoken")
-_SHOWN = "a Transformer, a Pooling, and Dense or Normalize after it"
+_BEHIND = ("Dense", "LayerNorm", "Dropout", "Normalize")
+INSTEAD = "give QueryHook an encode of sentence-transformers instead"
+"""What to do with a model that can't be exported."""
+_EXPECTED = f"a Transformer, a Pooling, and then any of {', '.join(_BEHIND)}"
 
 
 class TextModule(nn.Module):
     """Transformer, pooling, and what stands after them.
 
     Attributes:
-        pooling: How the vectors of tokens become one.
+        pooling: How the vectors of tokens become one, as in ``mean`` or ``cls + mean``.
         is_normalised: True where embeddings have unit length.
     """
 
@@ -32,64 +35,79 @@ class TextModule(nn.Module):
         """
         super().__init__()
         kinds = [type(module).__name__ for module in model]
-        if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= {"Dense", "Normalize"}:
+        if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= set(_BEHIND):
             raise ExportError(
-                f"the model is {' + '.join(kinds) or 'empty'}; only {_SHOWN} can be exported"
+                f"the model is {' + '.join(kinds) or 'empty'}; only {_EXPECTED} can be exported; "
+                f"{INSTEAD}"
             )
         self.transformer = model[0].auto_model
-        self.pooling = _pooling_of(model[1])
-        self._pool = _POOL[self.pooling]
-        self.layers = nn.ModuleList([_layer(module) for module in list(model)[2:]])
+        modes = _modes_of(model[1])
+        self.pooling = " + ".join(modes)
+        self._pools = [_POOL[mode] for mode in modes]
+        self.layers = nn.ModuleList(list(model)[2:])
         self.is_normalised = kinds[-1] == "Normalize"
+
+    @property
+    def architecture(self) -> str:
+        """What transformers calls it, as in ``bert``."""
+        return str(self.transformer.config.model_type)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Embed texts: int64 ``(n, tokens)`` each, in; float32 ``(n, dim)`` out."""
         tokens = self.transformer(input_ids=input_ids, attention_mask=attention_mask)[0]
-        embedding = self._pool(tokens, attention_mask)
+        pooled = torch.cat([pool(tokens, attention_mask) for pool in self._pools], dim=-1)
+        features = {"sentence_embedding": pooled}
         for layer in self.layers:
-            embedding = layer(embedding)
-        return embedding
+            features = layer(features)
+        return features["sentence_embedding"]
 
 
-class _Normalise(nn.Module):
-    """Unit length."""
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Scale rows to unit length."""
-        return nn.functional.normalize(embedding, p=2, dim=-1)
-
-
-def _layer(module: Any) -> nn.Module:
-    """Give a module behind the pooling as one that takes and gives tensors."""
-    if type(module).__name__ == "Normalize":
-        return _Normalise()
-    return nn.Sequential(module.linear, module.activation_function)
-
-
-def _pooling_of(pooling: Any) -> str:
-    """Tell how a model pools.
+def _modes_of(pooling: Any) -> tuple[str, ...]:
+    """Tell how a model pools; the vectors of several ways stand one after the other.
 
     Raises:
         ExportError: In a way that is not known here.
     """
     mode = pooling.pooling_mode
     modes = (mode,) if isinstance(mode, str) else tuple(mode)
-    if len(modes) != 1 or modes[0] not in POOLINGS:
+    if not set(modes) <= set(POOLINGS):
         raise ExportError(
-            f"the model pools by {' + '.join(modes)}; only one of {', '.join(POOLINGS)} can be "
-            "exported"
+            f"the model pools by {' + '.join(modes)}; only {', '.join(POOLINGS)} can be exported; "
+            f"{INSTEAD}"
         )
     if not pooling.include_prompt:
         raise ExportError(
-            "the model leaves the tokens of its prompt out of the pooling, which can't be exported"
+            "the model leaves the tokens of its prompt out of the pooling, which can't be "
+            f"exported; {INSTEAD}"
         )
-    return str(modes[0])
+    return modes
 
 
 def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """Average the tokens that are not masked."""
-    weights = mask.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+    return _average(tokens, mask.to(tokens.dtype))
+
+
+def _mean_by_root(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Add the tokens up, over the root of their number."""
+    number = mask.sum(dim=1, keepdim=True).to(tokens.dtype)
+    return _mean(tokens, mask) * number.sqrt()
+
+
+def _mean_by_place(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Average the tokens, the first with weight 1, the second with weight 2."""
+    return _average(tokens, (mask * mask.cumsum(dim=1)).to(tokens.dtype))
+
+
+def _average(tokens: Tensor, weights: Tensor) -> Tensor:
+    """Average by weights; without any, the answer is zero."""
+    total = weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    return (tokens * weights.unsqueeze(-1)).sum(dim=1) / total
+
+
+def _largest(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Take the largest value of each coordinate."""
+    return tokens.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
 
 
 def _first(tokens: Tensor, _: Tensor) -> Tensor:
@@ -108,4 +126,8 @@ _POOL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean": _mean,
     "cls": _first,
     "lasttoken": _last,
+    "max": _largest,
+    "mean_sqrt_len_tokens": _mean_by_root,
+    "weightedmean": _mean_by_place,
 }
+POOLINGS = tuple(_POOL)

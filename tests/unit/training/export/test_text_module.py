@@ -16,9 +16,11 @@ from trimtab_training.export.text_module import POOLINGS, TextModule
 TEXTS = ["how do i cancel", "money", "", "where is the invoice of my plan, please"]
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", [*POOLINGS, ("cls", "mean")])
 @pytest.mark.parametrize("dense", [False, True])
-def test_the_module_gives_what_the_library_gives(tmp_path: Path, pooling: str, dense: bool) -> None:
+def test_the_module_gives_what_the_library_gives(
+    tmp_path: Path, pooling: str | tuple[str, ...], dense: bool
+) -> None:
     folder = write_tiny_bert(tmp_path, pooling=pooling, dense=dense, normalise=not dense)
     encoder = LocalEncoder(folder)
     module = TextModule(encoder.model).eval()
@@ -33,7 +35,7 @@ def test_the_module_gives_what_the_library_gives(tmp_path: Path, pooling: str, d
     ("kinds", "told"),
     [
         (["Transformer"], "the model is Transformer; only"),
-        (["Transformer", "Pooling", "LayerNorm"], "Transformer \\+ Pooling \\+ LayerNorm; only"),
+        (["Transformer", "Pooling", "Router"], "Transformer \\+ Pooling \\+ Router; only"),
         (["Router", "Pooling"], "Router \\+ Pooling; only"),
         ([], "the model is empty"),
     ],
@@ -47,8 +49,8 @@ def test_modules_that_are_not_known_are_named(kinds: list[str], told: str) -> No
 @pytest.mark.parametrize(
     ("pooling", "told"),
     [
-        (SimpleNamespace(pooling_mode="max", include_prompt=True), "pools by max; only one of"),
-        (SimpleNamespace(pooling_mode=("cls", "mean"), include_prompt=True), "cls \\+ mean"),
+        (SimpleNamespace(pooling_mode="rms", include_prompt=True), "pools by rms; only mean, cls"),
+        (SimpleNamespace(pooling_mode=("cls", "rms"), include_prompt=True), "by cls \\+ rms; only"),
         (SimpleNamespace(pooling_mode="mean", include_prompt=False), "prompt out of the pooling"),
     ],
 )
