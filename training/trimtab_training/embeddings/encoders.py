@@ -129,7 +129,13 @@ class LocalEncoder:
                     str(folder), device=device, local_files_only=True
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            raise EncoderError(f"can't load a model from {folder}: {error}") from error
+            reason = " ".join(str(error).split())
+            if "trust_remote_code" in reason:
+                reason = (
+                    "it brings Python code of its own (trust_remote_code), which is never run "
+                    "here; use a release that transformers has built in, or embed by an endpoint"
+                )
+            raise EncoderError(f"can't load a model from {folder}: {reason}") from error
         self.name = name or folder.resolve().name
         self._hold_float32()
         if max_tokens is not None:
@@ -174,10 +180,20 @@ class LocalEncoder:
         return matrix
 
     def _encode(self, texts: Sequence[str]) -> Any:
-        """Embed one batch as a tensor of whatever type the model gives."""
-        return self._model.encode(
-            list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True
-        )
+        """Embed one batch as a tensor of whatever type the model gives.
+
+        Raises:
+            EncoderError: The model fails, as where a text has more tokens than it has places for.
+        """
+        try:
+            return self._model.encode(
+                list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True
+            )
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise EncoderError(
+                f"{self.name}, set to read {self.max_tokens} tokens (--max-tokens), fails on texts "
+                f"of up to {max(self.count_tokens(texts))}: {' '.join(str(error).split())}"
+            ) from error
 
     def _hold_float32(self) -> bool:
         """Turn every weight into float32, as exactly as it is saved; tell whether any was not.

@@ -21,7 +21,7 @@ from trimtab.text.encoder_manifest import ENCODER_KEY, TOKENIZER_KEY, EncoderMan
 from trimtab_training.embeddings.encoders import LocalEncoder, with_prefix
 from trimtab_training.errors import ExportError
 from trimtab_training.export.probe_texts import probe_texts
-from trimtab_training.export.text_module import TextModule
+from trimtab_training.export.text_module import INSTEAD, TextModule
 from trimtab_training.export.tracing import trace
 
 TOLERANCE = 1e-5
@@ -63,44 +63,77 @@ def export_encoder(
 
     Args:
         encoder: A sentence-transformers folder that is opened, on the CPU.
-        precision: ``int8`` rounds the weights of products, and of token embeddings, to 8 bits.
+        precision: ``int8`` rounds the weights of products, and of token embeddings, to 8 bits, once
+            the file without rounding is proved.
         texts: The user's own texts, for the proof beside the built-in ones.
 
     Returns:
         The file, and how near it comes.
 
     Raises:
-        ExportError: The model has a part that can't be exported, or the file's tokens or embeddings
-            differ from sentence-transformers': for ``float32`` by more than :data:`TOLERANCE`.
+        ExportError: The model has a part that can't be exported, or the file's tokens or, before
+            any rounding, its embeddings differ from sentence-transformers' by more than
+            :data:`TOLERANCE`.
     """
+    _check_prompts(encoder)
     module = TextModule(encoder.model).eval()
     tokenizer = tokenizer_of(encoder)
     probes = [*probe_texts(encoder.max_tokens or 0), *texts]
     wanted = _reference(encoder, probes)
     model = trace_encoder(module)
-    if precision == "int8":
-        model = _quantise(model)
-    manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1], precision=precision)
-    served = load_exported(stamp_encoder(model, manifest, tokenizer))
-    _compare_tokens(encoder, served, probes)
-    far = distances(wanted, _embed_alone_and_together(served, encoder, probes))
-    worst, mean = float(far.max()), float(far.mean())
-    if precision == "float32" and not worst <= TOLERANCE:
+    manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1])
+    content = stamp_encoder(model, manifest, tokenizer)
+    far = _measure(content, encoder, probes, wanted)
+    if not far.max() <= TOLERANCE:
         raise ExportError(
-            f"the file's embeddings are up to {worst:.1e} (1 - cosine) from those of "
-            f"sentence-transformers; at most {TOLERANCE:.0e} is allowed; nothing was written"
+            f"the file's embeddings are up to {far.max():.1e} (1 - cosine) from those of "
+            f"sentence-transformers; at most {TOLERANCE:.0e} is allowed; nothing was written: "
+            f"{module.architecture} can't be exported; {INSTEAD}"
         )
     if precision == "int8":
-        manifest = replace(
-            manifest, loss={"cosine_worst": worst, "cosine_mean": mean, "n_texts": len(probes)}
+        model, manifest = _quantise(model), replace(manifest, precision="int8")
+        far = _measure(stamp_encoder(model, manifest, tokenizer), encoder, probes, wanted)
+        loss = {"cosine_worst": float(far.max()), "cosine_mean": float(far.mean())}
+        manifest = replace(manifest, loss={**loss, "n_texts": len(probes)})
+        content = stamp_encoder(model, manifest, tokenizer)
+    return ExportedEncoder(content, manifest, float(far.max()), float(far.mean()), len(probes))
+
+
+def _measure(
+    content: bytes, encoder: LocalEncoder, texts: Sequence[str], wanted: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Tell how far a file's embeddings of texts are from those that are wanted.
+
+    Raises:
+        ExportError: It would be refused when loaded, or has other tokens.
+    """
+    served = load_exported(content)
+    _compare_tokens(encoder, served, texts)
+    return distances(wanted, _embed_alone_and_together(served, encoder, texts))
+
+
+def _check_prompts(encoder: LocalEncoder) -> None:
+    """Refuse a model that writes more around texts than what is given as their prefix.
+
+    Raises:
+        ExportError: It puts a prompt before every text, or texts into a chat template.
+    """
+    name = getattr(encoder.model, "default_prompt_name", None)
+    if prompt := name and encoder.model.prompts.get(name):
+        raise ExportError(
+            f"{encoder.name} puts {prompt!r} before every text by itself; take default_prompt_name "
+            "out of its config_sentence_transformers.json, and say what stands before texts: "
+            "--query-prefix, --document-prefix"
         )
-    return ExportedEncoder(
-        stamp_encoder(model, manifest, tokenizer), manifest, worst, mean, len(probes)
-    )
+    if "message" in getattr(encoder.model[0], "modality_config", ()):
+        raise ExportError(
+            f"{encoder.name} puts texts into a chat template, which can't be exported; if it is "
+            'not meant to, take "message" out of its sentence_bert_config.json'
+        )
 
 
 def describe_encoder_file(
-    encoder: LocalEncoder, module: TextModule, *, dim: int, precision: Precision = "float32"
+    encoder: LocalEncoder, module: TextModule, *, dim: int
 ) -> EncoderManifest:
     """Fill in the manifest of an encoder's file."""
     return EncoderManifest(
@@ -111,13 +144,24 @@ def describe_encoder_file(
         max_tokens=encoder.max_tokens or 0,
         query_prefix=encoder.query_prefix,
         document_prefix=encoder.document_prefix,
-        lowercase=bool(getattr(encoder.model[0], "do_lower_case", False)),
+        lowercase=_lowers_before_splitting(encoder),
         pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
         pooling=module.pooling,
-        precision=precision,
         versions={package: version(package) for package in _PACKAGES},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _lowers_before_splitting(encoder: LocalEncoder) -> bool:
+    """Tell whether texts are lower-cased before the tokenizer has them.
+
+    sentence-transformers used to, and gives the tokenizer a step for it today: that goes letter by
+    letter, where Python writes a sigma at the end of a word in its own way.
+    """
+    if not getattr(encoder.model[0], "do_lower_case", False):
+        return False
+    backend = getattr(encoder.model.tokenizer, "backend_tokenizer", None)
+    return "Lowercase()" not in str(getattr(backend, "normalizer", None))
 
 
 def tokenizer_of(encoder: LocalEncoder) -> str:
@@ -131,7 +175,7 @@ def tokenizer_of(encoder: LocalEncoder) -> str:
     if backend is None:
         raise ExportError(
             f"the tokenizer of {encoder.name} is written in Python alone; only one that the "
-            "tokenizers library can hold (a tokenizer.json) can be exported"
+            f"tokenizers library can hold (a tokenizer.json) can be exported; {INSTEAD}"
         )
     limit = encoder.max_tokens
     if not limit or limit > 65_536:
@@ -166,8 +210,10 @@ def trace_encoder(module: TextModule) -> onnx.ModelProto:
                 (ids, torch.ones_like(ids)),
                 ([IDS_NAME, MASK_NAME], [EMBEDDING_NAME]),
                 (free, free),
-                what="the encoder",
+                what=f"this encoder ({module.architecture})",
             )
+    except ExportError as error:
+        raise ExportError(f"{error}; {INSTEAD}") from error
     finally:
         module.transformer.set_attn_implementation(attention)
 
@@ -296,5 +342,6 @@ def _compare_tokens(encoder: LocalEncoder, served: TextEncoder, texts: Sequence[
         if found != wanted:
             raise ExportError(
                 f"the file splits {text[:60]!r} into {len(found)} tokens otherwise than "
-                f"sentence-transformers does ({len(wanted)}); this tokenizer can't be exported"
+                f"sentence-transformers does ({len(wanted)}); this tokenizer can't be exported; "
+                f"{INSTEAD}"
             )

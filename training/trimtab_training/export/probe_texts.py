@@ -7,6 +7,7 @@ _SENTENCES = (
     "Bronchial asthma, moderate persistent, with acute exacerbation (J45.41)",
     "東京の天気は明日から雨になるそうです。",
     "Где находится ближайшая аптека?",
+    "ΦΩΣ ΨΣΩΣ İSTANBUL GROẞ",
     "naïve café — “quoted”, it\u2019s 20 °C… ½ price!",
     "مرحبا بالعالم",
     "🙂🙃 emoji and\ttabs\nand new lines",
