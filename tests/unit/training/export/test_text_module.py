@@ -61,6 +61,14 @@ def test_poolings_that_are_not_known_are_named(pooling: SimpleNamespace, told: s
         TextModule([Transformer(), Pooling(**vars(pooling))])
 
 
+def test_weights_that_no_file_can_hold_are_refused_before_they_are_traced() -> None:
+    large = torch.nn.Linear(2**15, 2**14 + 1, bias=False, device="meta")
+    Transformer = type("Transformer", (), {"auto_model": large})
+    Pooling = type("Pooling", (SimpleNamespace,), {})
+    with pytest.raises(ExportError, match=r"weights have 2\.1 GB in float32; one"):
+        TextModule([Transformer(), Pooling(pooling_mode="mean", include_prompt=True)])
+
+
 def test_the_probes_are_of_every_length() -> None:
     lengths = sorted({len(text.split()) for text in probe_texts(256)})
     assert lengths[0] == 0
