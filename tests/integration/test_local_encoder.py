@@ -1,15 +1,19 @@
 """A sentence-transformers folder computes in float32, whatever its weights are saved in."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
 
+from tests.support.tiny_encoder import write_tiny_bert
+from trimtab.commands.group import main
 from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.errors import EncoderError
 
@@ -100,3 +104,41 @@ def test_a_model_that_computes_in_less_is_refused(encoder: LocalEncoder) -> None
     with pytest.raises(EncoderError, match="gives bfloat16 embeddings though its weights are"):
         encoder.encode(TEXTS)
     assert encoder.fingerprint.startswith("sha256:")
+
+
+PROMPTS = {"query": "ask: ", "document": "it's: "}
+
+
+def test_a_prefix_behind_a_prompt_of_the_models_own_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path, prompts=PROMPTS)
+    settings = folder / "config_sentence_transformers.json"
+    record = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**record, "default_prompt_name": "query"}))
+    LocalEncoder(folder)  # puts its own prompt there, as sentence-transformers does
+    with pytest.raises(EncoderError, match="puts 'ask: ' before every text by itself, so with the"):
+        LocalEncoder(folder, query_prefix="query: ")
+
+
+def test_embed_says_which_prompts_are_not_put_before_texts(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path, prompts=PROMPTS)
+    docs = tmp_path / "docs"
+    (docs / "qrels").mkdir(parents=True)
+    (docs / "corpus.jsonl").write_text('{"_id": "d", "text": "money back"}\n')
+    (docs / "queries.jsonl").write_text(
+        '{"_id": "train", "text": "refund"}\n{"_id": "test", "text": "my money"}\n'
+    )
+    for split in ("train", "test"):
+        labels = f"query-id\tcorpus-id\tscore\n{split}\td\t1\n"
+        (docs / "qrels" / f"{split}.tsv").write_text(labels)
+    words = ["embed", str(docs), "--encoder", str(folder), "-o"]
+    done = click.testing.CliRunner().invoke(main, [*words, str(tmp_path / "silent")])
+    said = " ".join(done.stderr.split())
+    assert done.exit_code == 0, done.output
+    assert "names 'ask: ' as its prompt before each query; nothing is put there" in said
+    assert """unless you give --document-prefix 'it'"'"'s: '""" in said
+    given = ["--query-prefix", "ask: ", "--document-prefix", ""]
+    done = click.testing.CliRunner().invoke(main, [*words, str(tmp_path / "told"), *given])
+    assert done.exit_code == 0, done.output
+    assert "nothing is put there" not in " ".join(done.stderr.split())
+    record = json.loads((tmp_path / "told" / "encoder.json").read_text())
+    assert (record["query_prefix"], record.get("document_prefix", "")) == ("ask: ", "")

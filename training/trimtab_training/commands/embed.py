@@ -1,6 +1,7 @@
 """`trimtab embed DATASET -o EMB`: texts to vectors, or stored vectors copied."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,7 @@ def _embed(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderIn
     from trimtab_training.embeddings.embed import Stored, embed_dataset
 
     encoder = _open_encoder(options)
+    _say_prompts(options)
     source = options["documents"]
     if source is not None and not is_given("encoder"):
         talk.print(f"no --encoder given: queries are embedded by {encoder.name}, the default")
@@ -130,6 +132,23 @@ def _join(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderInf
         return join_vectors(
             data, queries, output, documents=documents, qdrant=_access(options), progress=show
         )
+
+
+def _say_prompts(options: dict[str, Any]) -> None:
+    """Say which prompts the model's folder names, where nobody has said what to put there."""
+    from trimtab_training.commands.screen import talk
+    from trimtab_training.embeddings.encoders import own_prompts
+
+    folder = Path(options["encoder"])
+    if not folder.is_dir():  # minilm, or a model behind an endpoint
+        return
+    for role, prompt in zip(("query", "document"), own_prompts(folder), strict=True):
+        if prompt and not is_given(f"{role}_prefix"):
+            talk.print(
+                f"{folder} names {prompt!r} as its prompt before each {role}; nothing is put "
+                f"there, unless you give --{role}-prefix {shlex.quote(prompt)}",
+                markup=False,
+            )
 
 
 def _open_encoder(options: dict[str, Any]) -> "Encoder":

@@ -137,12 +137,27 @@ class LocalEncoder:
                 )
             raise EncoderError(f"can't load a model from {folder}: {reason}") from error
         self.name = name or folder.resolve().name
+        self._check_prompt(query_prefix or document_prefix)
         self._hold_float32()
         if max_tokens is not None:
             self._model.max_seq_length = max_tokens
         self.max_tokens: int | None = self._model.max_seq_length
         self.query_prefix, self.document_prefix = query_prefix, document_prefix
         self.fingerprint = fingerprint_of(_digest_weights(folder), query_prefix, document_prefix)
+
+    def _check_prompt(self, prefix: str) -> None:
+        """Refuse a prefix that would stand behind a prompt which the model puts there by itself.
+
+        Raises:
+            EncoderError: There is such a prompt, and a prefix.
+        """
+        own = (self._model.prompts or {}).get(self._model.default_prompt_name)
+        if own and prefix:
+            raise EncoderError(
+                f"{self.name} puts {own!r} before every text by itself, so with the prefix "
+                f"{prefix!r} both would stand there; take default_prompt_name out of its "
+                "config_sentence_transformers.json, or give no prefix"
+            )
 
     @property
     def model(self) -> Any:
