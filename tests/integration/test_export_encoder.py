@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click.testing
 import numpy as np
@@ -16,8 +17,11 @@ from trimtab import Adapter, TextEncoder
 from trimtab.commands.group import main
 from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.errors import ExportError
+from trimtab_training.export import encoder_export
+from trimtab_training.export.encoder_export import export_encoder
 from trimtab_training.export.fused_encoder import fuse_adapter
 from trimtab_training.export.probe_texts import probe_texts
+from trimtab_training.export.text_module import TextModule
 
 PREFIXES = {"query": "query: ", "document": "passage: "}
 TEXTS = ["how do i cancel my plan", "money back", "where is the invoice"]
@@ -144,6 +148,41 @@ def test_rounding_is_measured_and_written_down_and_an_adapter_stands_behind_it(
     assert "adapter behind it  toy: linear, 12 -> 5 dims" in shown
     texts = probe_texts(16)
     assert np.array_equal(served.encode(texts), np.stack([served.encode(text) for text in texts]))
+
+
+def test_weights_beyond_one_file_go_into_one_once_they_are_rounded(
+    encoder: LocalEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(4 * one.numel() for one in encoder.model.parameters())
+    rules = replace(encoder_export.ENCODER_RULES, max_size_bytes=size - 1)
+    monkeypatch.setattr(encoder_export, "ENCODER_RULES", rules)
+    with pytest.raises(ExportError, match="--precision int8 makes one of a quarter"):
+        export_encoder(encoder)
+    rounded = export_encoder(encoder, precision="int8")
+    texts = [f"query: {text}" for text in TEXTS]
+    near = np.einsum(
+        "nd,nd->n", TextEncoder.from_bytes(rounded.content)(texts), encoder.encode(texts)
+    )
+    assert near.min() > 0.9
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_graph_that_gives_other_embeddings_is_refused_before_any_rounding(
+    encoder: LocalEncoder, precision: Literal["float32", "int8"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = encoder_export.trace_encoder
+
+    def spoiled(module: TextModule) -> onnx.ModelProto:
+        model = trace(module)
+        matrices = [one for one in model.graph.initializer if len(one.dims) == 2]
+        largest = max(matrices, key=lambda one: len(one.raw_data))
+        weights = onnx.numpy_helper.to_array(largest)
+        largest.raw_data = (weights + 0.01 * np.sign(weights)).astype(np.float32).tobytes()
+        return model
+
+    monkeypatch.setattr(encoder_export, "trace_encoder", spoiled)
+    with pytest.raises(ExportError, match=r"the file's embeddings are up to .* bert can't be"):
+        export_encoder(encoder, precision=precision)
 
 
 def test_another_encoder_than_the_embeddings_is_refused(embeddings: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from trimtab.errors import IntegrityError
 _SILENT = 4  # ONNX Runtime: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
 
-def make_session(content: bytes, *, n_threads: int = 1) -> Any:
-    """Make a session of a checked model's bytes.
+def make_session(content: bytes | str, *, n_threads: int = 1) -> Any:
+    """Make a session of a checked model's bytes, or of a file by its path.
 
     Raises:
         IntegrityError: ONNX Runtime can't use the model.

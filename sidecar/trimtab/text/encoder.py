@@ -83,7 +83,11 @@ class TextEncoder:
     def _prepare(self) -> None:
         """Make what belongs to one process."""
         self._tokenizer = _make_tokenizer(self._tokenizer_json, self.manifest.max_tokens)
-        self._session = make_session(self._content, n_threads=self._n_threads)
+        self._session = self._make_session()
+
+    def _make_session(self) -> Any:
+        """Make what runs the graph."""
+        return make_session(self._content, n_threads=self._n_threads)
 
     @classmethod
     def load(cls, path: str | Path, *, n_threads: int = 1) -> Self:

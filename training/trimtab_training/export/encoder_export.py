@@ -1,7 +1,6 @@
 """Encoder to ONNX: one file with its tokenizer inside, proved on texts of every length."""
 
 import datetime
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +15,26 @@ from numpy.typing import NDArray
 
 from trimtab.errors import ModelError
 from trimtab.text.encoder import TextEncoder
-from trimtab.text.encoder_file import EMBEDDING_NAME, IDS_NAME, MASK_NAME
+from trimtab.text.encoder_file import (
+    EMBEDDING_NAME,
+    ENCODER_RULES,
+    IDS_NAME,
+    MASK_NAME,
+    check_encoder,
+)
 from trimtab.text.encoder_manifest import ENCODER_KEY, TOKENIZER_KEY, EncoderManifest, Precision
 from trimtab_training.embeddings.encoders import LocalEncoder, with_prefix
 from trimtab_training.errors import ExportError
 from trimtab_training.export.probe_texts import probe_texts
+from trimtab_training.export.rounded_encoder import WeightsBeside, round_weights, save_apart
 from trimtab_training.export.text_module import INSTEAD, TextModule
 from trimtab_training.export.tracing import trace
 
 TOLERANCE = 1e-5
 """Largest distance, as 1 - cosine, between sentence-transformers' embedding and the file's."""
+
+_SHARES: dict[Precision, float] = {"float32": 1.0, "int8": 0.27}
+"""Of the size in float32 that a file takes: in 8 bits, with what is not rounded."""
 
 _PACKAGES = ("trimtab", "torch", "transformers", "sentence-transformers", "tokenizers", "onnx")
 
@@ -77,37 +86,79 @@ def export_encoder(
     """
     _check_prompts(encoder)
     module = TextModule(encoder.model).eval()
+    check_size(module, precision=precision)
     tokenizer = tokenizer_of(encoder)
     probes = [*probe_texts(encoder.max_tokens or 0), *texts]
     wanted = _reference(encoder, probes)
     model = trace_encoder(module)
     manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1])
-    content = stamp_encoder(model, manifest, tokenizer)
-    far = _measure(content, encoder, probes, wanted)
+    if precision == "float32":
+        content = stamp_encoder(model, manifest, tokenizer)
+        far = _measure(load_exported(content), encoder, probes, wanted)
+        _need_near(far, module)
+        return ExportedEncoder(content, manifest, float(far.max()), float(far.mean()), len(probes))
+    rounded = replace(manifest, precision=precision)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = save_apart(model, Path(folder))
+        model = round_weights(graph)
+        served = load_exported(stamp_encoder(model, rounded, tokenizer))
+        before = _load_apart(stamp_encoder(model, manifest, tokenizer), graph)
+        _need_near(_measure(before, encoder, probes, wanted), module)
+        del before
+    far = _measure(served, encoder, probes, wanted)
+    worst, mean = float(far.max()), float(far.mean())
+    loss = {"cosine_worst": worst, "cosine_mean": mean, "n_texts": len(probes)}
+    rounded = replace(rounded, loss=loss)
+    content = stamp_encoder(model, rounded, tokenizer)
+    return ExportedEncoder(content, rounded, worst, mean, len(probes))
+
+
+def check_size(*modules: TextModule, precision: Precision = "float32") -> None:
+    """Refuse, before minutes of tracing, weights that one file can't hold.
+
+    Args:
+        modules: All that are to stand in it.
+        precision: How it is to hold their weights.
+
+    Raises:
+        ExportError: With their size.
+    """
+    weights = [one for module in modules for one in module.parameters()]
+    size = sum(one.numel() * one.element_size() for one in weights)
+    share, most = _SHARES[precision], ENCODER_RULES.max_size_bytes
+    if size * share <= most:
+        return
+    instead = INSTEAD
+    if precision == "float32" and size * _SHARES["int8"] <= most:
+        instead = "--precision int8 makes one of a quarter of that"
+    raise ExportError(
+        f"the model's weights have {size / 1e9:.1f} GB in float32; one ONNX file holds "
+        f"{most / 1e9:.1f}; {instead}"
+    )
+
+
+def _need_near(far: NDArray[np.float64], module: TextModule) -> None:
+    """Refuse a file that gives other embeddings.
+
+    Raises:
+        ExportError: With how far they are.
+    """
     if not far.max() <= TOLERANCE:
         raise ExportError(
             f"the file's embeddings are up to {far.max():.1e} (1 - cosine) from those of "
             f"sentence-transformers; at most {TOLERANCE:.0e} is allowed; nothing was written: "
             f"{module.architecture} can't be exported; {INSTEAD}"
         )
-    if precision == "int8":
-        model, manifest = _quantise(model), replace(manifest, precision="int8")
-        far = _measure(stamp_encoder(model, manifest, tokenizer), encoder, probes, wanted)
-        loss = {"cosine_worst": float(far.max()), "cosine_mean": float(far.mean())}
-        manifest = replace(manifest, loss={**loss, "n_texts": len(probes)})
-        content = stamp_encoder(model, manifest, tokenizer)
-    return ExportedEncoder(content, manifest, float(far.max()), float(far.mean()), len(probes))
 
 
 def _measure(
-    content: bytes, encoder: LocalEncoder, texts: Sequence[str], wanted: NDArray[np.float32]
+    served: TextEncoder, encoder: LocalEncoder, texts: Sequence[str], wanted: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Tell how far a file's embeddings of texts are from those that are wanted.
 
     Raises:
-        ExportError: It would be refused when loaded, or has other tokens.
+        ExportError: It has other tokens.
     """
-    served = load_exported(content)
     _compare_tokens(encoder, served, texts)
     return distances(wanted, _embed_alone_and_together(served, encoder, texts))
 
@@ -218,30 +269,6 @@ def trace_encoder(module: TextModule) -> onnx.ModelProto:
         module.transformer.set_attn_implementation(attention)
 
 
-def _quantise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Round the weights of products and of token embeddings to 8 bits, by ONNX Runtime's own tool.
-
-    Products are rounded to 7 bits of the 8, column by column: processors without VNNI add two of
-    them up in 16 bits, which 8 could overflow.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
-        onnx.save_model(model, before)
-        logging.disable(logging.WARNING)  # it advises what a traced graph does not need
-        try:
-            quantize_dynamic(
-                before, after, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-        rounded = onnx.load_model(after)
-    rounded.ir_version = model.ir_version
-    rounded.producer_name, rounded.producer_version = model.producer_name, model.producer_version
-    return rounded
-
-
 def stamp_encoder(
     model: onnx.ModelProto,
     manifest: EncoderManifest,
@@ -262,6 +289,18 @@ def stamp_encoder(
             f"{' '.join(str(error).split())[:200]}"
         ) from error
     return encoded
+
+
+def _load_apart(content: bytes, graph: Path) -> TextEncoder:
+    """Load a graph whose weights stand beside it, described by a file of the same encoder.
+
+    Raises:
+        ExportError: It would be refused.
+    """
+    try:
+        return WeightsBeside(check_encoder(content), graph)
+    except ModelError as error:
+        raise ExportError(f"the encoder would be refused when loaded: {error}") from error
 
 
 def load_exported(content: bytes, what: str = "exported encoder") -> TextEncoder:

@@ -21,6 +21,7 @@ from trimtab_training.embeddings.encoders import LocalEncoder, with_prefix
 from trimtab_training.errors import ExportError
 from trimtab_training.export.encoder_export import (
     TOLERANCE,
+    check_size,
     describe_encoder_file,
     distances,
     load_exported,
@@ -55,6 +56,7 @@ def export_query_model(
         ExportError: It can't be exported, or differs from its parts.
     """
     module, untouched = TextModule(tuned).eval(), TextModule(encoder.model).eval()
+    check_size(module, *([untouched] if adapter else []))
     texts = probe_texts(encoder.max_tokens or 0)
     wanted = _by_parts(encoder, tuned, adapter, texts)
     manifest = describe_encoder_file(encoder, untouched, dim=_width(encoder))

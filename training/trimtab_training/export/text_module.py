@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trimtab.text.encoder_file import ENCODER_RULES
 from trimtab_training.errors import ExportError
 
 _BEHIND = ("Dense", "LayerNorm", "Dropout", "Normalize")
 INSTEAD = "give QueryHook an encode of sentence-transformers instead"
 """What to do with a model that can't be exported."""
-_LARGEST = ENCODER_RULES.max_size_bytes
 _EXPECTED = f"a Transformer, a Pooling, and then any of {', '.join(_BEHIND)}"
 
 
@@ -48,20 +46,6 @@ class TextModule(nn.Module):
         self._pools = [_POOL[mode] for mode in modes]
         self.layers = nn.ModuleList(list(model)[2:])
         self.is_normalised = kinds[-1] == "Normalize"
-        self._check_size()
-
-    def _check_size(self) -> None:
-        """Refuse, before minutes of tracing, weights that one file can't hold.
-
-        Raises:
-            ExportError: With their size.
-        """
-        size = sum(one.numel() * one.element_size() for one in self.parameters())
-        if size > _LARGEST:
-            raise ExportError(
-                f"the model's weights have {size / 1e9:.1f} GB in float32; one ONNX file holds "
-                f"{_LARGEST / 1e9:.1f}; {INSTEAD}"
-            )
 
     @property
     def architecture(self) -> str:

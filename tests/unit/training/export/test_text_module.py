@@ -10,6 +10,7 @@ import torch
 from tests.support.tiny_encoder import write_tiny_bert
 from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.errors import ExportError
+from trimtab_training.export.encoder_export import check_size
 from trimtab_training.export.probe_texts import probe_texts
 from trimtab_training.export.text_module import POOLINGS, TextModule
 
@@ -61,12 +62,25 @@ def test_poolings_that_are_not_known_are_named(pooling: SimpleNamespace, told: s
         TextModule([Transformer(), Pooling(**vars(pooling))])
 
 
-def test_weights_that_no_file_can_hold_are_refused_before_they_are_traced() -> None:
-    large = torch.nn.Linear(2**15, 2**14 + 1, bias=False, device="meta")
+def module_of(n_rows: int) -> TextModule:
+    """A model of so many rows of 32,768 weights, which take no memory."""
+    large = torch.nn.Linear(2**15, n_rows, bias=False, device="meta")
     Transformer = type("Transformer", (), {"auto_model": large})
     Pooling = type("Pooling", (SimpleNamespace,), {})
-    with pytest.raises(ExportError, match=r"weights have 2\.1 GB in float32; one"):
-        TextModule([Transformer(), Pooling(pooling_mode="mean", include_prompt=True)])
+    return TextModule([Transformer(), Pooling(pooling_mode="mean", include_prompt=True)])
+
+
+def test_weights_that_no_file_can_hold_are_refused_before_they_are_traced() -> None:
+    check_size(module_of(2**13), module_of(2**13 - 1))
+    check_size(module_of(2**14 + 1), precision="int8")
+    told = r"weights have 2\.1 GB in float32; one ONNX file holds 2\.1; --precision int8 makes one"
+    with pytest.raises(ExportError, match=told):
+        check_size(module_of(2**14 + 1))
+    with pytest.raises(ExportError, match=r"have 2\.1 GB"):
+        check_size(module_of(2**13), module_of(2**13 + 1))
+    for precision in ("float32", "int8"):
+        with pytest.raises(ExportError, match=r"have 8\.6 GB in float32.*give QueryHook an encode"):
+            check_size(module_of(2**16), precision=precision)
 
 
 def test_the_probes_are_of_every_length() -> None:
