@@ -11,7 +11,7 @@ SEED ?= $(shell $(PYTHON) -c 'import random; print(random.randrange(2**32))')
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-fit bench-tuning bench-labels bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize bench-text
+	bench-drift bench-fit bench-tuning bench-labels bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize bench-text bench-breaks
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ bench-hostile: .venv/.test  ## 100,000 malformed or hostile requests in each of 
 
 bench-text: .venv/.test  ## what a text costs, and what texts do to vector queries beside them
 	$(BIN)/python benchmarks/text/run.py
+
+bench-breaks: .venv/.test  ## each mend taken away on purpose: whether a test notices; half an hour
+	$(BIN)/python benchmarks/breaks/run.py
 
 bench-synthesize: .venv/.test  ## queries that a small LLM writes here, beside real labels; resumes
 	$(PIP) -r benchmarks/synthesize/requirements.txt

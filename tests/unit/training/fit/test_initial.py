@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from tests.support.sets import write_embeddings
+from tests.support.worlds import make_world
 from trimtab_training.embeddings.store import Embeddings
-from trimtab_training.fit.initial import ridge_map
+from trimtab_training.fit.initial import Initialisation, ridge_map
+from trimtab_training.fit.recipe import Recipe
 
 LOUD = 1e3  # queries so long that the penalty of 1 weighs one part in a million
 RECOVERED = 1e-4
@@ -56,3 +58,18 @@ def test_direction_without_queries_maps_to_nothing(tmp_path: Path) -> None:
     embeddings = world(tmp_path, np.eye(2), np.eye(1, 3))
     found = ridge_map({"q0": {"d1": 1.0}}, embeddings)
     assert (found[1:] == 0).all()
+
+
+def test_start_is_made_of_the_training_queries_that_are_given(tmp_path: Path) -> None:
+    """Gate and map of a fold owe nothing to the queries of a start that was made before."""
+    made = make_world(tmp_path, dim_query=24)
+    everything = made.dataset.split("train")
+    half = dict(list(everything.items())[::2])
+    recipe = Recipe(adapter="auto", hidden=0)
+    alone = Initialisation(recipe, made.embeddings, None, seed=0).make(half).state_dict()
+    initialisation = Initialisation(recipe, made.embeddings, None, seed=0)
+    first = initialisation.make(everything).state_dict()
+    second = initialisation.make(half).state_dict()
+    for part in ("start", "gate_centroids", "gate_bounds"):
+        assert torch.equal(second[part], alone[part])
+        assert not torch.equal(second[part], first[part])
