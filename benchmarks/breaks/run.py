@@ -6,15 +6,16 @@ break is caught where one of its tests fails; a test that can't even be collecte
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -26,6 +27,20 @@ from benchmarks.record import ROOT, write_results
 HERE = Path(__file__).resolve().parent
 SOURCES = ("sidecar", "training")
 JS = "tests/support/js/node_modules"
+PYTEST = ("-p", "no:randomly", "-p", "no:cacheprovider", "-q", "--tb=line")
+WARM = multiprocessing.get_context("forkserver")
+"""Processes that begin with what is heavy to import; of this repository, nothing is among it."""
+WARM.set_forkserver_preload(
+    [
+        "pytest",
+        "torch",
+        "faiss",
+        "onnxruntime",
+        "hypothesis",
+        "qdrant_client",
+        "sentence_transformers",
+    ]
+)
 CAUGHT, TIMED_OUT = "caught", "NOT CAUGHT: out of time"
 OUTCOMES = {0: "NOT CAUGHT", 1: CAUGHT, 4: "no such test", 5: "no such test"}
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+(?:\[.*?\])?)(?: - (.*))?$", re.MULTILINE)
@@ -57,42 +72,31 @@ class Copy:
 
     def __init__(self, folder: Path, limit_s: float) -> None:
         """Unpack the last commit."""
-        self.folder, self._limit_s = folder, limit_s
+        self.folder, self._limit_s = folder / "copy", limit_s
+        self._said = folder / "said.txt"
+        self.folder.mkdir()
         packed = folder / "copy.tar"
         subprocess.run(["git", "archive", "-o", packed, "HEAD"], cwd=ROOT, check=True)
-        shutil.unpack_archive(packed, folder, filter="data")
-        packed.unlink()
+        shutil.unpack_archive(packed, self.folder, filter="data")
         if (ROOT / JS).is_dir():
-            (folder / JS).symlink_to((ROOT / JS).resolve())
-        paths = os.pathsep.join(str(folder / source) for source in SOURCES)
-        self._environment = {**os.environ, "PYTHONPATH": paths}
-        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
+            (self.folder / JS).symlink_to((ROOT / JS).resolve())
 
-    def test(self, tests: Iterable[str], *options: str, limit_s: float) -> tuple[int | None, str]:
+    def test(self, tests: list[str], option: str, limit_s: float) -> tuple[int | None, str]:
         """Run some tests; give pytest's exit status, None where time ran out, and its words."""
-        command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider"]
-        running = subprocess.Popen(
-            [*command, "-q", "--tb=line", *options, *tests],
-            cwd=self.folder,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            said, _ = running.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, 9)  # servers that the tests have started, too
-            said, _ = running.communicate()
-            return None, said
-        return running.returncode, said
+        running = WARM.Process(target=run_tests, args=(self.folder, self._said, option, tests))
+        running.start()
+        running.join(limit_s)
+        status = running.exitcode
+        if status is None and running.pid is not None:
+            os.killpg(running.pid, signal.SIGKILL)  # servers that the tests have started, too
+            running.join()
+        return status, self._said.read_text(encoding="utf-8", errors="replace")
 
     def passing(self, tests: list[str]) -> set[str]:
         """Run all tests on the copy as it is, in one go; give those that pass."""
         if not tests:
             return set()
-        _, said = self.test(tests, "-rA", limit_s=self._limit_s * len(tests))
+        _, said = self.test(tests, "-rA", self._limit_s * len(tests))
         passed = PASSED.findall(said)
         names = {test: f"{test}[" for test in tests}
         return {
@@ -110,7 +114,7 @@ class Copy:
             return "does not apply", f"the text stands {whole.count(each.old)} times in {each.file}"
         path.write_text(whole.replace(each.old, each.new), encoding="utf-8")
         try:
-            status, said = self.test(each.tests, "-x", limit_s=self._limit_s)
+            status, said = self.test(each.tests, "-x", self._limit_s)
         finally:
             path.write_text(whole, encoding="utf-8")
         if status is None:
@@ -118,6 +122,24 @@ class Copy:
         failed = FAILED.search(said)
         words = f"{failed[1]}: {failed[2] or ''}" if failed else said.strip().splitlines()[-1]
         return OUTCOMES.get(status, "the tests do not run"), words
+
+
+def run_tests(folder: Path, said: Path, option: str, tests: list[str]) -> None:
+    """Be the process that runs some tests on a copy; its words go to a file."""
+    os.setsid()
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sources = [str(folder / source) for source in SOURCES]
+    sys.path[:0] = sources
+    os.environ["PYTHONPATH"] = os.pathsep.join(sources)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.chdir(folder)
+    import pytest
+
+    status = pytest.main([*PYTEST, option, *tests])
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def read_breaks(path: Path = HERE / "breaks.toml") -> list[Break]:
@@ -145,7 +167,8 @@ def main() -> None:
         copy = Copy(Path(folder), options.limit)
         started = time.monotonic()
         passing = copy.passing(sorted({test for each in chosen for test in each.tests}))
-        print(f"{len(passing)} tests pass unbroken, in {time.monotonic() - started:.0f} s")
+        seconds = time.monotonic() - started
+        print(f"{len(passing)} tests pass unbroken, in {seconds:.0f} s", flush=True)
         for each in chosen:
             started = time.monotonic()
             broken_before = sorted(set(each.tests) - passing)
