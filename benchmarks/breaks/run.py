@@ -27,7 +27,10 @@ from benchmarks.record import ROOT, write_results
 HERE = Path(__file__).resolve().parent
 SOURCES = ("sidecar", "training")
 JS = "tests/support/js/node_modules"
-PYTEST = ("-p", "no:randomly", "-p", "no:cacheprovider", "-q", "--tb=line")
+PYTEST = (
+    *("-p", "no:randomly", "-p", "no:cacheprovider", "-q", "--tb=line"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that are imported already
+)
 WARM = multiprocessing.get_context("forkserver")
 """Processes that begin with what is heavy to import; of this repository, nothing is among it."""
 WARM.set_forkserver_preload(
@@ -36,7 +39,6 @@ WARM.set_forkserver_preload(
         "torch",
         "faiss",
         "onnxruntime",
-        "hypothesis",
         "qdrant_client",
         "sentence_transformers",
     ]
