@@ -3,9 +3,11 @@
 Each break replaces one exact text of the product in a copy of the last commit, and runs the few
 tests that should fail then. First these tests run on the copy as it is, where they must pass. A
 break is caught where one of its tests fails; a test that can't even be collected proves nothing.
+With --only, results of other breaks stay as they were.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import re
@@ -17,6 +19,7 @@ import tempfile
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -121,6 +124,8 @@ class Copy:
             path.write_text(whole, encoding="utf-8")
         if status is None:
             return TIMED_OUT, ""
+        if status < 0:
+            return CAUGHT, f"the tests' process: ended by signal {-status}"
         failed = FAILED.search(said)
         words = f"{failed[1]}: {failed[2] or ''}" if failed else said.strip().splitlines()[-1]
         return OUTCOMES.get(status, "the tests do not run"), words
@@ -135,6 +140,7 @@ def run_tests(folder: Path, said: Path, option: str, tests: list[str]) -> None:
     sources = [str(folder / source) for source in SOURCES]
     sys.path[:0] = sources
     os.environ["PYTHONPATH"] = os.pathsep.join(sources)
+    os.environ["COLUMNS"] = "300"  # or what has failed is cut off
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.chdir(folder)
     import pytest
@@ -164,7 +170,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such break: {', '.join(sorted(unknown))}")
     chosen = [each for each in breaks if not options.only or each.point in options.only]
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder), options.limit)
         started = time.monotonic()
@@ -181,21 +187,27 @@ def main() -> None:
             )
             seconds = round(time.monotonic() - started, 1)
             print(f"{outcome:20} {each.point:50} {seconds:6.1f} s  {words[:150]}", flush=True)
-            rows.append(
-                {
-                    "point": each.point,
-                    "what": each.what,
-                    "file": each.file,
-                    "outcome": outcome,
-                    "noticed_by": words.partition(": ")[0] if outcome == CAUGHT else None,
-                    "seconds": seconds,
-                }
-            )
-    n_caught = sum(row["outcome"] == CAUGHT for row in rows)
+            rows[each.point] = {
+                "what": each.what,
+                "file": each.file,
+                "outcome": outcome,
+                "noticed_by": words.partition(": ")[0] if outcome == CAUGHT else None,
+                "seconds": seconds,
+            }
+    n_caught = sum(row["outcome"] == CAUGHT for row in rows.values())
     print(f"{n_caught} of {len(rows)} breaks are caught")
-    if not options.only:
-        write_results(HERE, {"n_breaks": len(rows), "n_caught": n_caught, "breaks": rows})
+    _write(rows, breaks)
     raise SystemExit(n_caught < len(rows))
+
+
+def _write(rows: dict[str, dict[str, Any]], breaks: list[Break]) -> None:
+    """Write what became of these breaks; others stay as an earlier run left them."""
+    path = HERE / "results.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["breaks"] if path.exists() else {}
+    known = {**before, **rows}
+    kept = {each.point: known[each.point] for each in breaks if each.point in known}
+    n_caught = sum(row["outcome"] == CAUGHT for row in kept.values())
+    write_results(HERE, {"n_breaks": len(kept), "n_caught": n_caught, "breaks": kept})
 
 
 if __name__ == "__main__":

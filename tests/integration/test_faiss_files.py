@@ -85,12 +85,22 @@ def test_an_index_without_its_lists_or_vectors_is_refused(tmp_path: Path) -> Non
         open_index(path)
 
 
-def test_a_graph_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beyond", [0, 10**6])
+def test_a_graph_that_leads_nowhere_is_refused(tmp_path: Path, beyond: int) -> None:
+    """Also where it leads to the memory right behind the vectors, and ends no process."""
     index = build("HNSW8")
     links = faiss.rev_swig_ptr(index.hnsw.neighbors.data(), index.hnsw.neighbors.size())
-    links[:] = N + 10**6
+    links[:] = N + beyond
     faiss.write_index(index, str(tmp_path / "x.faiss"))
-    with pytest.raises(ConfigError, match=r"x\.faiss"):
+    with pytest.raises(ConfigError, match=r"x\.faiss: its graph has links to vectors that are not"):
+        open_index(tmp_path / "x.faiss")
+
+
+def test_a_graph_that_begins_nowhere_is_refused(tmp_path: Path) -> None:
+    index = build("HNSW8")
+    index.hnsw.entry_point = N
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    with pytest.raises(ConfigError, match=r"x\.faiss: its graph begins at a vector that is not"):
         open_index(tmp_path / "x.faiss")
 
 

@@ -32,12 +32,11 @@ from trimtab.settings import (
     Address,
     Origin,
     ReloadSettings,
-    Settings,
     ShadowSettings,
     UpstreamSettings,
 )
 from trimtab.unforeseen import Border, repeat, tell
-from trimtab.upstream.rest_pool import Pool
+from trimtab.upstream.rest_pool import Node, Pool
 
 WAIT_S = 10
 HOST = "127.0.0.1"
@@ -101,8 +100,8 @@ async def at_reload(place: Place) -> None:
 
 
 async def at_watcher(place: Place) -> None:
-    """The watcher meets one error after another, and sees the next good file."""
-    reloaded, reads = asyncio.Event(), [0]
+    """The watcher meets one error after another, and has every change reloaded all the same."""
+    reloaded = asyncio.Event()
 
     async def prepare() -> str:
         reloaded.set()
@@ -111,17 +110,11 @@ async def at_watcher(place: Place) -> None:
     async def commit() -> bool:
         return True
 
-    def read() -> Settings:
-        reads[0] += 1
-        if reads[0] == 1:
-            raise LibraryError("boom")
-        return settings
-
     settings = replace(place.settings, reload=ReloadSettings(interval_s=0.001))
     worker = cast(Control, SimpleNamespace(prepare=prepare, commit=commit))
     administration = Administration([worker], place.telemetry)
     watching = asyncio.create_task(
-        watch_files(settings, administration, read, stamp_files(settings))
+        watch_files(settings, administration, failing, stamp_files(settings))
     )
     for seed in (2, 3):
         (place.folder / "adapter.onnx").write_bytes(linear_bytes(seed=seed, name="m" * seed))
@@ -215,10 +208,8 @@ async def at_shadow(place: Place) -> None:
 async def at_clients(place: Place) -> None:
     """Looking after one client meets an error; the others are looked after, again and again."""
     worker, looked = place.worker(), asyncio.Event()
-    worker._connections |= cast(
-        Any,
-        {SimpleNamed(check=failing), SimpleNamed(check=lambda _: looked.set())},
-    )
+    clients = [SimpleNamespace(check=failing), SimpleNamespace(check=lambda _: looked.set())]
+    worker._connections = cast(Any, clients)  # the one that fails is the first each time
     place.patch.setattr("trimtab.server.process.worker._SWEEP_S", (0.0, 0.0))
     sweeping = asyncio.create_task(worker._sweep())
     for _ in range(3):
@@ -229,23 +220,24 @@ async def at_clients(place: Place) -> None:
     sweeping.cancel()
 
 
-class SimpleNamed(SimpleNamespace):
-    """One that a set can hold."""
-
-    __hash__ = object.__hash__
-
-
 async def at_upstream(place: Place) -> None:
-    """Looking up and checking addresses meet errors, and go on."""
+    """Looking up and checking addresses meet errors, and go on; the addresses have failed."""
+    failed: set[Node] = set()
+
+    def fail(node: Node, *, surely: bool) -> None:
+        failed.add(node)
+
     origin = Origin(Address(HOST, 9), is_tls=False)
     settings = UpstreamSettings(rest=(origin,), check_interval_s=0.0, resolve_interval_s=0.0)
     pool = Pool(settings, None, place.telemetry)
     place.patch.setattr(pool, "connect_to", failing_async)
     await pool.start(failing_async)
     pool.nodes[0].is_up = False
+    place.patch.setattr(Node, "failed", fail)
     place.patch.setattr("trimtab.upstream.rest_pool._resolve", failing_async)
     await place.until_told(Border.UPSTREAM, 6)
     assert not any(task.done() for task in pool._tasks)
+    assert failed == set(pool.nodes)
     await pool.stop()
 
 
@@ -348,6 +340,25 @@ def test_what_is_raised_on_purpose_is_no_surprise(caplog: pytest.LogCaptureFixtu
 )
 def test_a_cause_is_one_line_of_bounded_length(error: Exception, expected: str) -> None:
     assert tell(Telemetry(), Border.RELOAD, error) == expected
+
+
+def test_a_turn_that_fails_is_counted_and_the_next_one_comes() -> None:
+    async def run() -> None:
+        telemetry, turns, enough = Telemetry(), [0], asyncio.Event()
+
+        async def turn() -> None:
+            turns[0] += 1
+            if turns[0] == 3:
+                enough.set()
+            raise LibraryError("boom")
+
+        task = asyncio.create_task(repeat(telemetry, Border.CLIENTS, 0, turn))
+        async with asyncio.timeout(WAIT_S):
+            await enough.wait()
+        task.cancel()
+        assert telemetry.numbers[t.UNFORESEEN.name, Border.CLIENTS] >= 2
+
+    asyncio.run(run())
 
 
 def test_a_turn_that_is_cancelled_ends_the_repetition() -> None:

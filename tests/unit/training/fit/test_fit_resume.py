@@ -115,6 +115,30 @@ def test_resume_repeats_no_finished_trial(
     assert first.validation == again.validation
 
 
+def test_interrupted_trial_goes_on_at_the_step_that_was_kept(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY, min_steps=4 * trial.ROUND)
+    rounds: list[str] = []
+    train_round = trial.Trainer._train_round
+
+    def counted(trainer: trial.Trainer) -> float:
+        rounds.append(trainer.name)
+        return train_round(trainer)
+
+    monkeypatch.setattr(trial, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(trial.Trainer, "_train_round", counted)
+    fit_adapter(world.dataset, world.embeddings, recipe, FitSettings(workspace=tmp_path / "a"))
+    uninterrupted, settings = rounds.copy(), FitSettings(workspace=tmp_path / "b")
+    rounds.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fit_adapter(world.dataset, world.embeddings, recipe, settings, progress=StopAfter(2))
+    assert rounds == uninterrupted[:2]
+    assert uninterrupted[2] == uninterrupted[1]  # in the middle of a trial
+    fit_adapter(world.dataset, world.embeddings, recipe, replace(settings, resume="must_match"))
+    assert rounds == uninterrupted
+
+
 @pytest.fixture(scope="module")
 def interrupted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an interrupted fit leaves in its workspace; tests go on in a copy."""

@@ -94,9 +94,13 @@ def test_queries_of_an_llm_that_judge_nothing_expect_no_gain(tmp_path: Path) -> 
     assert result.validation["expected_gain"] < CHANCE
 
 
-def test_the_same_query_under_two_ids_expects_no_gain(tmp_path: Path) -> None:
-    """A log may hold one query many times; its twin in training is no future query."""
-    world = noise(tmp_path)
+@pytest.mark.parametrize("dim_query", [16, 200])
+def test_the_same_query_under_two_ids_expects_no_gain(tmp_path: Path, dim_query: int) -> None:
+    """A log may hold one query many times; its twin in training is no future query.
+
+    An adapter of 200 values knows 60 queries by heart, and so every twin of theirs.
+    """
+    world = noise(tmp_path, dim_query)
     embeddings = world.embeddings
     queries = np.asarray(embeddings.queries.matrix).copy()
     qrels = {split: dict(labels) for split, labels in world.dataset.splits.items()}

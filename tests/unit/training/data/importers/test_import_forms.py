@@ -336,6 +336,24 @@ def test_parquet_columns_that_nobody_uses_do_no_harm(tmp_path: Path, column: arr
     assert record_of(tmp_path / "rows.parquet")["understood"]["files"][0]["unused"] == ["other"]
 
 
+def test_parquet_column_that_cant_be_decoded_and_that_nobody_uses_does_no_harm(
+    tmp_path: Path,
+) -> None:
+    columns = {name: [one[name] for one in ROWS] for name in ROWS[0]}
+    table = arrow.table({**columns, "other": [f"{n}, " * 50 for n in N]})
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(table, path, compression="gzip", use_dictionary=False)
+    chunk = parquet.read_metadata(path).row_group(0).column(len(columns))
+    assert chunk.path_in_schema == "other"
+    content, end = (
+        bytearray(path.read_bytes()),
+        chunk.data_page_offset + chunk.total_compressed_size,
+    )
+    content[end - 60 : end] = bytes(60)
+    path.write_bytes(content)
+    assert imported(path) == WANTED
+
+
 def test_parquet_value_that_cant_be_used_drops_its_row(tmp_path: Path) -> None:
     columns = {"query": not_utf8(), "document": [f"d{n}" for n in N]}
     parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
