@@ -146,6 +146,22 @@ def test_the_time_for_a_head_does_not_run_while_requests_before_it_are_in_work(
     assert written.startswith(b"<answer><answer>HTTP/1.1 408 ")
 
 
+def test_the_time_for_a_head_begins_with_the_end_of_the_answers_before_it(
+    exchanges: type[PlayedExchange], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(connection: ClientConnection, transport: PlayedTransport) -> None:
+        connection.data_received(REQUEST + REQUEST[:20])
+        later = now_and(2 * LATE)  # a long answer
+        monkeypatch.setattr(connection._loop, "time", lambda: later)
+        exchanges.made[0].end()
+        connection.check(later + LATE - 2)
+        assert transport.written == b"<answer>"
+        connection.check(later + LATE)
+        monkeypatch.undo()
+
+    assert with_connection(play).written.startswith(b"<answer>HTTP/1.1 408 ")
+
+
 def test_a_connection_is_idle_from_the_end_of_its_last_answer_on(
     exchanges: type[PlayedExchange], monkeypatch: pytest.MonkeyPatch
 ) -> None:
