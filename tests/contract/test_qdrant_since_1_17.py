@@ -268,8 +268,9 @@ def test_5_new_paths_pass_and_only_reads_are_sent_twice(
 @pytest.mark.parametrize("n_searches", [1, 7, 150])
 def test_6_a_batch_is_neither_merged_nor_split(tmp_path: Path, n_searches: int) -> None:
     body = orjson.dumps({"searches": [{"query": vec(n)} for n in range(1, n_searches + 1)]})
-    sent = orjson.loads(send("query/batch", body, RIG, {}).content)
-    assert len(sent["searches"]) == n_searches
+    outcome = send("query/batch", body, RIG, {})
+    assert len(orjson.loads(outcome.content)["searches"]) == n_searches
+    assert outcome.decisions == {Reason.ADAPTED: n_searches}
     one = messages.QueryPoints.FromString(query())
     batch = messages.QueryBatchPoints(collection_name="docs", query_points=[one] * n_searches)
     settings = settings_for(routes=(write_route(tmp_path, "docs", use="relevance"),))
