@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -313,6 +314,7 @@ def test_a_forked_process_follows_too(folder: Path) -> None:
         child = os.fork()
         if child == 0:
             status = 1
+            signal.alarm(int(PATIENCE_S))  # a child that waits for these locks is to end, too
             try:
                 place(folder, seed=1)
                 gives(adapter, 0)
