@@ -115,7 +115,7 @@ def test_a_prefix_behind_a_prompt_of_the_models_own_is_refused(tmp_path: Path) -
     record = json.loads(settings.read_text())
     settings.write_text(json.dumps({**record, "default_prompt_name": "query"}))
     LocalEncoder(folder)  # puts its own prompt there, as sentence-transformers does
-    with pytest.raises(EncoderError, match="puts 'ask: ' before every text by itself, so with the"):
+    with pytest.raises(EncoderError, match="puts 'ask: ' before every text by itself; take"):
         LocalEncoder(folder, query_prefix="query: ")
 
 

@@ -151,13 +151,19 @@ class LocalEncoder:
         Raises:
             EncoderError: There is such a prompt, and a prefix.
         """
-        own = (self._model.prompts or {}).get(self._model.default_prompt_name)
-        if own and prefix:
-            raise EncoderError(
-                f"{self.name} puts {own!r} before every text by itself, so with the prefix "
-                f"{prefix!r} both would stand there; take default_prompt_name out of its "
-                "config_sentence_transformers.json, or give no prefix"
-            )
+        if prefix and (told := self.own_prompt()):
+            raise EncoderError(told)
+
+    def own_prompt(self) -> str:
+        """Say what the model puts before every text by itself, and what to do; nothing else."""
+        prompt = (self._model.prompts or {}).get(self._model.default_prompt_name)
+        if not prompt:
+            return ""
+        return (
+            f"{self.name} puts {prompt!r} before every text by itself; take default_prompt_name "
+            "out of its config_sentence_transformers.json, and say what stands before texts: "
+            "--query-prefix, --document-prefix"
+        )
 
     @property
     def model(self) -> Any:

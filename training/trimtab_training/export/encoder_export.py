@@ -169,13 +169,8 @@ def _check_prompts(encoder: LocalEncoder) -> None:
     Raises:
         ExportError: It puts a prompt before every text, or texts into a chat template.
     """
-    name = getattr(encoder.model, "default_prompt_name", None)
-    if prompt := name and encoder.model.prompts.get(name):
-        raise ExportError(
-            f"{encoder.name} puts {prompt!r} before every text by itself; take default_prompt_name "
-            "out of its config_sentence_transformers.json, and say what stands before texts: "
-            "--query-prefix, --document-prefix"
-        )
+    if told := encoder.own_prompt():
+        raise ExportError(told)
     if "message" in getattr(encoder.model[0], "modality_config", ()):
         raise ExportError(
             f"{encoder.name} puts texts into a chat template, which can't be exported; if it is "
