@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import msgspec
 
-from benchmarks.record import ROOT, write_results
+from benchmarks.record import ROOT, commit_of, write_results
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ("sidecar", "training")
@@ -171,6 +171,7 @@ def main() -> None:
         parser.error(f"no such break: {', '.join(sorted(unknown))}")
     chosen = [each for each in breaks if not options.only or each.point in options.only]
     rows: dict[str, dict[str, Any]] = {}
+    commit = commit_of(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder), options.limit)
         started = time.monotonic()
@@ -193,6 +194,7 @@ def main() -> None:
                 "outcome": outcome,
                 "noticed_by": words.partition(": ")[0] if outcome == CAUGHT else None,
                 "seconds": seconds,
+                "commit": commit,
             }
     n_caught = sum(row["outcome"] == CAUGHT for row in rows.values())
     print(f"{n_caught} of {len(rows)} breaks are caught")
