@@ -28,59 +28,22 @@ import numpy as np
 import torch
 
 from benchmarks.record import write_results
+from benchmarks.served_models import default_adapter, exported, linear_adapter, low_rank
 from trimtab.model.adapter import Adapter
-from trimtab_training.adapters import Adapter as TrainedAdapter
-from trimtab_training.adapters import ComposedAdapter, Gate, LinearAdapter
-from trimtab_training.embeddings.store import EncoderInfo
-from trimtab_training.export.onnx_export import (
-    ROUNDING,
-    Precision,
-    describe_adapter,
-    export_adapter,
-)
+from trimtab_training.export.onnx_export import ROUNDING
 
 DIMS = (384, 768, 1024, 1536, 3072)
 ROUNDS = 40
 WARM_UP = 50
 
 
-DEFAULT_FIT = {"hidden": 192, "centroids": 16}
-NARROW_UP_TO, LOW, HIGH = 384, 128, 256
-"""At that width and below the lower rank saves bytes, above it the higher one, too."""
-
-
-def exported(adapter: TrainedAdapter, precision: Precision = "auto") -> bytes:
-    encoder = EncoderInfo("bench", "sha256:bench", adapter.dim_in, normalised=True)
-    manifest = describe_adapter(adapter, encoder, name="bench", similarity="cosine")
-    return export_adapter(adapter, manifest, precision=precision)
-
-
-def default_adapter(dim: int, rank: int = 0) -> ComposedAdapter:
-    generator = torch.Generator().manual_seed(dim)
-
-    def unit(rows: int) -> torch.Tensor:
-        drawn = torch.randn(rows, dim, generator=generator)
-        return torch.nn.functional.normalize(drawn, dim=1)
-
-    adapter = ComposedAdapter(dim, **DEFAULT_FIT, rank=rank)
-    adapter.set_gate(Gate(unit(DEFAULT_FIT["centroids"]).T, threshold=0.0, width=0.1))
-    with torch.no_grad():
-        for value in adapter.parameters():
-            value.copy_(0.3 * torch.randn(value.shape, generator=generator) / dim**0.5)
-    adapter.calibrate(unit(1000))
-    return adapter
-
-
 def contenders(dim: int) -> tuple[dict[str, float], dict[str, Callable[[], object]]]:
     rng = np.random.default_rng(dim)
-    adapter = LinearAdapter(dim)
-    adapter.difference.data = torch.from_numpy(
-        (rng.standard_normal((dim, dim)) / dim).astype(np.float32)
-    )
+    adapter = linear_adapter(dim)
     served = Adapter.from_bytes(exported(adapter))
     default = default_adapter(dim)
     rounded, plain = exported(default), exported(default, "float32")
-    narrow = exported(default_adapter(dim, LOW if dim <= NARROW_UP_TO else HIGH))
+    narrow = exported(default_adapter(dim, low_rank(dim)))
     narrow_served = Adapter.from_bytes(narrow)
     default_served, plain_served = Adapter.from_bytes(rounded), Adapter.from_bytes(plain)
     weight = (np.eye(dim) + adapter.difference.detach().numpy()).astype(np.float32)
