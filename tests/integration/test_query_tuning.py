@@ -1,6 +1,7 @@
 """The encoder of queries tuned beside a model: by the command, and as one file in its folder."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from tests.support.tiny_transformer import read_queries, write_encoder, write_world
 from trimtab import TextEncoder
 from trimtab.commands.group import main
-from trimtab_training import BuildOptions, TuningSettings, build_model
+from trimtab_training import BuildOptions, BuiltModel, TuningSettings, build_model
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import DataError
 from trimtab_training.evaluation.record import Evaluation, decode_record
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.fit.trainer import Trainer
@@ -55,6 +57,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_world(folder / "docs", encoder)
     (folder / "recipe.toml").write_text(KNOBS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def parts(world: Path) -> tuple[Dataset, Embeddings, BuiltModel, LocalEncoder]:
+    """What a tuning is made of."""
+    dataset = Dataset.load(world / "docs")
+    vectors = Embeddings.open(world / "docs" / "embeddings")
+    built = build_model(dataset, vectors, world / "models" / "docs", RECIPE, BuildOptions())
+    return dataset, vectors, built, LocalEncoder(world / "encoder")
 
 
 def run(*words: object) -> click.testing.Result:
@@ -104,11 +115,10 @@ def test_a_tuning_that_was_interrupted_goes_on_without_fitting_again(
     assert not list(output.parent.glob(".*"))
 
 
-def test_what_is_chosen_becomes_one_file(world: Path) -> None:
-    dataset = Dataset.load(world / "docs")
-    vectors = Embeddings.open(world / "docs" / "embeddings")
-    encoder = LocalEncoder(world / "encoder")
-    built = build_model(dataset, vectors, world / "models" / "docs", RECIPE, BuildOptions())
+def test_what_is_chosen_becomes_one_file(
+    world: Path, parts: tuple[Dataset, Embeddings, BuiltModel, LocalEncoder]
+) -> None:
+    dataset, vectors, built, encoder = parts
     settings = replace(SETTINGS, workspace=world / "work")
     made = tune_queries(dataset, vectors, built, encoder, settings)
     assert made.tuned.choice in {"tuned", "mean"}
@@ -153,6 +163,24 @@ def test_what_is_chosen_becomes_one_file(world: Path) -> None:
     assert said in (folder / "README.md").read_text()
     assert "query.onnx" in " ".join(reason.text for reason in made.evaluation.verdict.reasons)
     assert test.n_queries == len(queries)
+
+
+def test_a_test_query_without_a_text_is_named_before_anything_is_tuned(
+    world: Path,
+    parts: tuple[Dataset, Embeddings, BuiltModel, LocalEncoder],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, *others = parts
+    docs = tmp_path / "docs"
+    shutil.copytree(world / "docs", docs)
+    gone = next(iter(Dataset.load(docs).split("test")))
+    lines = (docs / "queries.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["_id"] != gone]
+    (docs / "queries.jsonl").write_text("".join(kept))
+    monkeypatch.setattr("trimtab_training.query_tuning.tune_encoder", None)
+    with pytest.raises(DataError, match=rf"{gone}.* test queries have no text in .*queries\.jsonl"):
+        tune_queries(Dataset.load(docs), *others, settings=SETTINGS)
 
 
 @pytest.mark.parametrize(

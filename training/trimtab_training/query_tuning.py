@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from trimtab.model.adapter import Adapter
 from trimtab.text.encoder import TextEncoder
 from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.qrels import name_some
 from trimtab_training.embeddings.encoders import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import DataError
 from trimtab_training.evaluation.record import Evaluation, TunedTest, Tuning, TuningRival
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.tuned_queries import measure_tuned
@@ -66,13 +70,15 @@ def tune_queries(
     Raises:
         TrainingError: Data, encoder and fit do not go together; see :func:`tune_encoder`.
     """
+    texts = _test_texts(data)
     tuned = tune_encoder(data, vectors, encoder, built.fit, settings, progress=progress)
     file, content, test, runs = None, None, None, None
     if tuned.model is not None:
         adapter = built.file.read_bytes() if built.file is not None else None
         mixed = adapter if tuned.choice == "mean" else None
         content = export_query_model(encoder, tuned.model, mixed, name=built.folder.name)
-        test, runs = _measure(content, adapter, data, vectors, built)
+        embedded = TextEncoder.from_bytes(content).encode(texts)
+        test, runs = _measure(embedded, adapter, data, vectors, built)
         file = built.folder / QUERY_MODEL
         write_whole(file, content)
     evaluation = built.record_tuning(_describe(tuned, test, content), runs)
@@ -92,13 +98,30 @@ def tune_queries(
     return QueryModel(tuned, file, record, evaluation)
 
 
-def _measure(
-    content: bytes, adapter: bytes | None, data: Dataset, vectors: Embeddings, built: BuiltModel
-) -> tuple[TunedTest, Runs]:
-    """Hold the file, through the code that serves it, against the model on the test split."""
+def _test_texts(data: Dataset) -> list[str]:
+    """Read the texts of the test queries, before hours are spent on what they are to judge.
+
+    Raises:
+        DataError: Some have none.
+    """
     test = data.split("test")
     texts = data.query_texts(test)
-    embedded = TextEncoder.from_bytes(content).encode([texts.get(query, "") for query in test])
+    if missing := [query for query in test if query not in texts]:
+        raise DataError(
+            f"{name_some(missing)} test queries have no text in "
+            f"{data.folder / 'queries.jsonl'}; a tuned encoder can't be measured on them"
+        )
+    return [texts[query] for query in test]
+
+
+def _measure(
+    embedded: NDArray[np.float32],
+    adapter: bytes | None,
+    data: Dataset,
+    vectors: Embeddings,
+    built: BuiltModel,
+) -> tuple[TunedTest, Runs]:
+    """Hold what the file gives for the test queries against the model that stands beside it."""
     return measure_tuned(
         embedded,
         Adapter.from_bytes(adapter) if adapter else None,
