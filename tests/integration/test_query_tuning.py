@@ -88,6 +88,8 @@ def test_the_command_tunes_judges_and_says_what_it_made(world: Path) -> None:
     assert (output / "query.onnx").exists() == (record["choice"] in {"tuned", "mean"})
     assert not list(output.parent.glob(".*"))  # nothing unfinished is left
     assert f"{record['verdict']}"[:40] in (output / "report.html").read_text()
+    again = json.loads((output / "evaluation.json").read_text())["fit"]["command"]
+    assert f"--encoder {world / 'encoder'} --tune-encoder lora" in again
 
 
 def test_a_tuning_that_was_interrupted_goes_on_without_fitting_again(

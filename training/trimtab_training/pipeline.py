@@ -4,8 +4,8 @@ The folder appears at its place only once it is complete; an older model stands 
 """
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,6 +122,7 @@ class BuildOptions:
         keeps_work: Whether the finished fit's work stays beside the folder, so that the same build
             again takes seconds: for whoever has more to do that may be interrupted, and ends it
             with :func:`forget_work`.
+        also: What else the user's command says, for whoever wants to do the same again.
         tell: Told, in a sentence each, what becomes of an interrupted build, and what a fit takes.
     """
 
@@ -136,6 +137,7 @@ class BuildOptions:
     index: str | None = None
     size_curve: bool = False
     keeps_work: bool = False
+    also: Mapping[str, object] = field(default_factory=dict)
     tell: Tell = lambda _text: None
 
     @property
@@ -157,6 +159,7 @@ class BuildOptions:
             "--allow-identity": self.allow_identity,
             "--index": self.index,
             "--size-curve": self.size_curve,
+            **self.also,
         }
         return write_command(dataset, embeddings, folder, options)
 

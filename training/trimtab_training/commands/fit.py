@@ -138,6 +138,7 @@ def fit(
                 start_trained_on=trained_before,
                 resume=resume,
                 keeps_work=opened is not None,
+                also=_tuning_options(encoder, tune_encoder, corpus_queries),
                 tell=talk.print,
                 **options,
             ),
@@ -161,6 +162,16 @@ def _check_tuning(
         raise click.UsageError("--corpus-queries goes with --tune-encoder")
     if method is not None and start_from is not None:
         raise click.UsageError("--tune-encoder starts at the untouched encoder; leave out --from")
+
+
+def _tuning_options(
+    encoder: str | None, method: str | None, corpus_queries: str
+) -> dict[str, object]:
+    """Give the options of a tuning as the command has them; none without one."""
+    if method is None:
+        return {}
+    given = None if corpus_queries == "none" else corpus_queries
+    return {"--encoder": encoder, "--tune-encoder": method, "--corpus-queries": given}
 
 
 def _open_encoder(encoder: str, vectors: "Embeddings", device: str) -> "LocalEncoder":
