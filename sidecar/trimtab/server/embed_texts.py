@@ -13,7 +13,7 @@ from trimtab.errors import RefusedError
 from trimtab.rewrite.policies import Policies
 from trimtab.rewrite.texts import Text
 from trimtab.routing.routes import Route
-from trimtab.server.encoders import ServedEncoder
+from trimtab.server.encoders import Credentials, ServedEncoder
 from trimtab.server.route_table import RouteTable
 from trimtab.server.worker_state import WorkerState
 from trimtab.text.encoder import Embedded
@@ -29,14 +29,14 @@ class Target:
         routes: Of that collection, by vector name; an adapter comes after the texts.
         is_write: True where the texts are documents'.
         is_left: True for a query whose sender wants no adapter.
-        keys: Those that the request brings.
+        fields: What the request came with: its keys are among it.
     """
 
     collection: str
     routes: Mapping[str, Route]
     is_write: bool
     is_left: bool = False
-    keys: Sequence[bytes] = ()
+    fields: Credentials = ()
 
     def takes_adapter(self, text: Text, policies: Policies) -> bool:
         """Tell whether an adapter, whosever, has a part in a text's vector."""
@@ -88,7 +88,7 @@ async def embed_texts(
         if target.is_write and not served.settings.writes:
             state.telemetry.count(t.TEXTS, served.settings.model, role, "passed")
             continue
-        served.admit(target.keys)
+        served.admit(target.fields)
         takes_adapter = target.takes_adapter(text, table.policies)
         is_adapted = takes_adapter and served.adapts(names, text.vector_name)
         route = target.routes.get(text.vector_name) if takes_adapter else None

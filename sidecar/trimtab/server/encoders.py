@@ -16,6 +16,9 @@ from trimtab.text.encoder_file import ENCODER_RULES, resolve_encoder_path
 
 logger = logging.getLogger(__name__)
 
+Credentials = Iterable[tuple[bytes | str, bytes | str]]
+"""Header fields of a request, or the metadata of a call: names in any case, and values."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServedEncoder:
@@ -31,19 +34,20 @@ class ServedEncoder:
     encoder: TextEncoder
     keys: tuple[bytes, ...] = ()
 
-    def admits(self, given: Iterable[bytes]) -> bool:
-        """Tell whether keys that a request brings let it have texts embedded."""
+    def admits(self, fields: Credentials) -> bool:
+        """Tell whether a request with these fields may have texts embedded."""
+        if not self.keys:
+            return True
         # Every pair is compared, so that the time tells nothing.
-        matches = [hmac.compare_digest(one, key) for one in given for key in self.keys]
-        return not self.keys or any(matches)
+        return any([hmac.compare_digest(one, key) for one in keys_in(fields) for key in self.keys])
 
-    def admit(self, given: Iterable[bytes]) -> None:
+    def admit(self, fields: Credentials) -> None:
         """Let a request have texts embedded.
 
         Raises:
             UnauthenticatedError: It brings no key that is asked for.
         """
-        if not self.admits(given):
+        if not self.admits(fields):
             raise UnauthenticatedError(
                 f"texts for {self.settings.model} are embedded for whoever brings a key of this "
                 "encoder, as api-key: KEY or Authorization: Bearer KEY"
@@ -129,18 +133,16 @@ class Encoders:
         return cls(ServedEncoder(each, _load(each, known), _read_keys(each)) for each in settings)
 
 
-def keys_in(fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """List the keys in header fields, as Qdrant reads them, and OpenAI.
-
-    Args:
-        fields: Names and values; names in any case.
+def keys_in(fields: Credentials) -> list[bytes]:
+    """List the keys that a request brings, as Qdrant reads them, and OpenAI.
 
     Example:
         >>> keys_in([(b"Api-Key", b"one"), (b"authorization", b"bearer two"), (b"host", b"three")])
         [b'one', b'two']
     """
     found = []
-    for name, value in fields:
+    for field in fields:
+        name, value = (part.encode() if isinstance(part, str) else part for part in field)
         if name.lower() == b"api-key":
             found.append(value.strip())
         elif name.lower() == b"authorization":

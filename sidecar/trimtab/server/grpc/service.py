@@ -30,7 +30,6 @@ from trimtab.routing.routes import MARK_HEADER
 from trimtab.routing.schema_cache import CollectionRoutes, Question
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
 from trimtab.server.embed_texts import Target, embed_texts
-from trimtab.server.encoders import keys_in
 from trimtab.server.grpc.listener import Listener
 from trimtab.server.grpc.messages import (
     Method,
@@ -243,9 +242,7 @@ class GrpcServer:
             raise NotServedError(f"collection {name!r} is a FAISS index; ask it over REST")
         routes = await self._routes(table, name, metadata)
         if has_encoders:
-            target = Target(
-                name, routes, is_write=False, is_left=mark is not None, keys=_keys_of(metadata)
-            )
+            target = Target(name, routes, is_write=False, is_left=mark is not None, fields=metadata)
             content, own_mark = await self._embed(method.vectors, message, (content, table), target)
         if mark is not None:
             self._count_unread(table, content, reason_of_mark(mark))
@@ -278,7 +275,7 @@ class GrpcServer:
             message = read_message(method.vectors, content)
         except MalformedError:  # Qdrant says what is wrong with it
             return content
-        target = Target(message.collection_name, {}, is_write=True, keys=_keys_of(metadata))
+        target = Target(message.collection_name, {}, is_write=True, fields=metadata)
         return (await self._embed(method.vectors, message, (content, table), target))[0]
 
     async def _embed(
@@ -399,11 +396,3 @@ class GrpcServer:
         self._state.shadow.offer(
             query.collection, lambda: read_rankings(method.name, answer), ask_shadow
         )
-
-
-def _keys_of(metadata: Metadata) -> list[bytes]:
-    """List the keys that a call brings."""
-    return keys_in(
-        (name.encode(), value if isinstance(value, bytes) else value.encode())
-        for name, value in metadata
-    )

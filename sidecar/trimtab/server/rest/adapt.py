@@ -19,7 +19,6 @@ from trimtab.routing.schema_cache import CollectionRoutes
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.dispatch import Plan, Way
 from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
-from trimtab.server.encoders import keys_in
 from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import RouteTable
@@ -200,7 +199,7 @@ async def _embed(
         routes,
         endpoint.is_write,
         is_left=is_left,
-        keys=keys_in(head.fields) if texts else (),
+        fields=head.fields,
     )
     embedded = await embed_texts(state, table, texts, target)
     if not embedded.vectors:

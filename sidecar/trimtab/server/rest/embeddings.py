@@ -13,7 +13,7 @@ import orjson
 
 from trimtab.errors import BusyError, MalformedError, SidecarError
 from trimtab.faiss_collections.replies import Reply
-from trimtab.server.encoders import ServedEncoder, keys_in
+from trimtab.server.encoders import Credentials, ServedEncoder
 from trimtab.server.request_head import RequestHead
 from trimtab.server.route_table import RouteTable
 from trimtab.server.status import status_of
@@ -58,13 +58,12 @@ async def answer_embeddings(
     state: WorkerState, table: RouteTable, head: RequestHead, target: bytes, body: bytes
 ) -> Reply:
     """Answer a request; errors have OpenAI's form."""
-    keys = keys_in(head.fields)
     try:
         if target.partition(b"?")[0].rstrip(b"/").endswith(b"models"):
             _need_method(head, b"GET")
-            return _reply({"object": "list", "data": list(map(_model, _names(table, keys)))})
+            return _reply({"object": "list", "data": list(map(_model, _names(table, head.fields)))})
         _need_method(head, b"POST")
-        asked = _read(table, _unpack(table, head, body), keys)
+        asked = _read(table, _unpack(table, head, body), head.fields)
         pool = state.texts.of(asked.served)
         found = await pool.embed(
             asked.texts,
@@ -97,11 +96,11 @@ def _unpack(table: RouteTable, head: RequestHead, body: bytes) -> bytes:
     return unpacked
 
 
-def _names(table: RouteTable, keys: Sequence[bytes]) -> list[str]:
-    """Name every model that whoever brings these keys can ask for."""
+def _names(table: RouteTable, fields: Credentials) -> list[str]:
+    """Name every model that a request with these fields can ask for."""
     names = []
     for served in table.encoders:
-        if not served.admits(keys):
+        if not served.admits(fields):
             continue
         model = served.settings.model
         names += [model, f"{model}:document"] if served.encoder.has_raw else []
@@ -115,7 +114,7 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "trimtab"}
 
 
-def _read(table: RouteTable, body: bytes, keys: Sequence[bytes]) -> _Asked:
+def _read(table: RouteTable, body: bytes, fields: Credentials) -> _Asked:
     """Read a request.
 
     Raises:
@@ -129,8 +128,8 @@ def _read(table: RouteTable, body: bytes, keys: Sequence[bytes]) -> _Asked:
     if not isinstance(record, dict) or not isinstance(record.get("model"), str):
         raise _RequestError("the body names no model; expected a string", "model")
     model = record["model"]
-    served, role = _find(table, model, keys)
-    served.admit(keys)
+    served, role = _find(table, model, fields)
+    served.admit(fields)
     form = record.get("encoding_format") or "float"
     if form not in _FORMATS:
         raise _RequestError(f"encoding_format is {form!r}; expected float or base64",
@@ -139,16 +138,14 @@ def _read(table: RouteTable, body: bytes, keys: Sequence[bytes]) -> _Asked:
     return _Asked(model, served, role, _texts(record.get("input")), form == "base64")
 
 
-def _find(
-    table: RouteTable, model: str, keys: Sequence[bytes]
-) -> tuple[ServedEncoder, Role | None]:
+def _find(table: RouteTable, model: str, fields: Credentials) -> tuple[ServedEncoder, Role | None]:
     """Find what a model's name means."""
     served = table.encoders.find(model)
     if served is not None and served.encoder.has_raw:
         return served, None
     name, _, role = model.rpartition(":")
     served = table.encoders.find(name)
-    known = ", ".join(_names(table, keys))
+    known = ", ".join(_names(table, fields))
     roles = {"query", "document"} if served is None or served.encoder.has_raw else {"query"}
     if served is None or role not in roles:
         raise _RequestError(f"no model {model!r} here; there are: {known}", "model", 404)
