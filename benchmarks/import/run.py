@@ -1,4 +1,8 @@
-"""What the runtime costs a process: import time, and memory with a 384-dim adapter in use."""
+"""What the runtime costs a process: import time, and memory with an adapter in use.
+
+The adapters have the sizes that ``trimtab fit`` makes without knobs, their linear part at the lower
+rank that it tries; linear ones stand beside them.
+"""
 
 import json
 import statistics
@@ -10,11 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.record import write_results
-from trimtab_training.adapters import LinearAdapter
-from trimtab_training.embeddings.store import EncoderInfo
-from trimtab_training.export.onnx_export import describe_adapter, export_adapter
+from benchmarks.served_models import default_adapter, exported, linear_adapter, low_rank
 
-REPEATS = 15
+DIMS, REPEATS = (384, 768, 1536, 3072), 15
 PROBE = """
 import json, sys, time
 started = time.perf_counter()
@@ -29,7 +31,7 @@ USE = """
 from trimtab import Adapter
 adapter = Adapter.load({path!r})
 for _ in range(1000):
-    adapter.transform([0.05] * 384)
+    adapter.transform([0.05] * {dim})
 """
 
 
@@ -53,19 +55,20 @@ def probe(what: str) -> dict[str, object]:
 
 
 def main() -> None:
-    adapter = LinearAdapter(384)
-    encoder = EncoderInfo("bench", "sha256:bench", 384, normalised=True)
-    content = export_adapter(
-        adapter, describe_adapter(adapter, encoder, name="bench", similarity="cosine")
-    )
+    results = {
+        "numpy and onnxruntime alone": probe("import numpy, onnxruntime"),
+        "import trimtab": probe("import trimtab"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapter.onnx"
-        path.write_bytes(content)
-        results = {
-            "numpy and onnxruntime alone": probe("import numpy, onnxruntime"),
-            "import trimtab": probe("import trimtab"),
-            "adapter in use": probe(USE.format(path=str(path))),
-        }
+        for dim in DIMS:
+            adapters = {
+                "what a default fit makes": default_adapter(dim, low_rank(dim)),
+                "a linear adapter": linear_adapter(dim),
+            }
+            for name, adapter in adapters.items():
+                path.write_bytes(exported(adapter))
+                results[f"{name} in use, {dim} dims"] = probe(USE.format(path=str(path), dim=dim))
     for name, found in results.items():
         print(name, found)
     print(f"wrote {write_results(Path(__file__).parent, {'repeats': REPEATS, **results}).name}")

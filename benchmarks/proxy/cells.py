@@ -7,7 +7,7 @@ from itertools import groupby
 
 from benchmarks.proxy.contenders import CONTENDERS
 
-DIMS, CONNECTIONS = (384, 768, 1536), (1, 16)
+DIMS, CONNECTIONS = (384, 768, 1536, 3072), (1, 16)
 JUDGED_DIM = 384
 _WORKERS = ("direct", "ours-adapting", "ours-2-workers")
 

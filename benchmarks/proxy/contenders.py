@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from benchmarks.proxy.processes import HOST, MissingError, first_line, free_port
 from benchmarks.proxy.queries import COLLECTION
 from benchmarks.proxy.upstreams import Upstream, nginx_command
 
+DEFAULT_FIT, LINEAR = "default fit", "linear"
 _HOUR_S = "3600s"
 _OTHER_COLLECTION = "elsewhere"
 
@@ -26,12 +27,12 @@ class World:
 
     Attributes:
         upstream: Where it sends requests.
-        model: The adapter's file.
+        models: The adapters' files, by name: of a default fit's sizes, and linear.
         folder: Where it may write.
     """
 
     upstream: Upstream
-    model: Path
+    models: Mapping[str, Path]
     folder: Path
 
 
@@ -61,12 +62,13 @@ class Contender:
     Attributes:
         start: Runs it.
         protocols: What the matrix measures it on.
-        adapts: True where it puts adapted queries in the place of queries.
+        adapts_by: The model whose adapted queries it puts in the place of queries; None where it
+            only passes.
     """
 
     start: Callable[[World], AbstractContextManager[Running]]
     protocols: tuple[str, ...]
-    adapts: bool = False
+    adapts_by: str | None = None
 
 
 @contextlib.contextmanager
@@ -113,7 +115,7 @@ def start_ext_proc(world: World) -> Iterator[Running]:
     """Let a processor in Python adapt what passes through Envoy."""
     socket = world.folder / "ext_proc.sock"
     command = [sys.executable, "-m", "benchmarks.proxy.ext_proc"]
-    command += ["--model", str(world.model), "--socket", str(socket)]
+    command += ["--model", str(world.models[DEFAULT_FIT]), "--socket", str(socket)]
     with (
         running(command, paths=[socket]) as processor,
         _envoy(world, "envoy-ext-proc", [socket]) as (port, pid),
@@ -132,14 +134,16 @@ def start_grpc_passthrough(world: World) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def start_ours(world: World, collection: str, workers: int = 1) -> Iterator[Running]:
+def start_ours(
+    world: World, collection: str, model: str = DEFAULT_FIT, workers: int = 1
+) -> Iterator[Running]:
     """Run the sidecar with one route."""
     command = [*_trimtab_serve(), "--rest", f"{HOST}:0", "--admin", f"{HOST}:0", "--json"]
     command += ["--upstream-rest", f"http://{HOST}:{world.upstream.rest_port}"]
     if world.upstream.grpc_port:
         command += ["--grpc", f"{HOST}:0"]
         command += ["--upstream-grpc", f"{HOST}:{world.upstream.grpc_port}"]
-    command += ["--route", f"{collection}={world.model}", "--workers", str(workers)]
+    command += ["--route", f"{collection}={world.models[model]}", "--workers", str(workers)]
     with running(command) as process:
         told = json.loads(first_line(process))
         ports = [_port(told.get(protocol)) for protocol in ("rest", "grpc")]
@@ -156,6 +160,11 @@ def start_ours_adapting(world: World) -> AbstractContextManager[Running]:
     return start_ours(world, COLLECTION)
 
 
+def start_ours_linear(world: World) -> AbstractContextManager[Running]:
+    """Run it with a linear adapter."""
+    return start_ours(world, COLLECTION, LINEAR)
+
+
 def start_ours_twice(world: World) -> AbstractContextManager[Running]:
     """Run two workers of the sidecar on one port."""
     return start_ours(world, COLLECTION, workers=2)
@@ -165,11 +174,12 @@ CONTENDERS = {
     "direct": Contender(start_direct, ("rest", "grpc")),
     "nginx": Contender(start_nginx, ("rest",)),
     "envoy": Contender(start_envoy, ("rest",)),
-    "envoy-ext-proc": Contender(start_ext_proc, ("rest",), adapts=True),
+    "envoy-ext-proc": Contender(start_ext_proc, ("rest",), DEFAULT_FIT),
     "grpc-passthrough": Contender(start_grpc_passthrough, ("grpc",)),
     "ours-passing": Contender(start_ours_passing, ("rest", "grpc")),
-    "ours-adapting": Contender(start_ours_adapting, ("rest", "grpc"), adapts=True),
-    "ours-2-workers": Contender(start_ours_twice, (), adapts=True),
+    "ours-adapting": Contender(start_ours_adapting, ("rest", "grpc"), DEFAULT_FIT),
+    "ours-linear": Contender(start_ours_linear, ("rest", "grpc"), LINEAR),
+    "ours-2-workers": Contender(start_ours_twice, (), DEFAULT_FIT),
 }
 
 

@@ -32,29 +32,34 @@ class ProofError(Exception):
 
 
 def prove(
-    upstream: Upstream, contenders: Mapping[str, Running], model: Path, protocol: str, dim: int
+    upstream: Upstream,
+    contenders: Mapping[str, Running],
+    model_files: Mapping[str, Path],
+    protocol: str,
+    dim: int,
 ) -> None:
-    """Hold answers against the upstream's own, to the query or to the adapted query.
+    """Hold answers against the upstream's own, to the query or to the query as a model adapts it.
 
     The static upstream gives one answer to everything; there only the sidecar's mark can tell.
 
     Raises:
         ProofError: An answer is another.
     """
-    adapter = Adapter.load(model)
+    adapters = {name: Adapter.load(path) for name, path in model_files.items()}
     ask = _ask_rest if protocol == "rest" else _ask_grpc
     direct = upstream.rest_port if protocol == "rest" else upstream.grpc_port
     for query in query_vectors(dim)[:_CHECKED]:
-        adapted = adapter.transform(query)
-        wanted = {False: ask(direct, query)[0], True: ask(direct, adapted)[0]}
-        if upstream.name != "static" and wanted[False] == wanted[True]:
-            raise ProofError("the adapter changes no answer; nothing can be proved with it")
+        wanted: dict[str | None, list[int]] = {None: ask(direct, query)[0]}
+        for name, adapter in adapters.items():
+            wanted[name] = ask(direct, adapter.transform(query))[0]
+            if upstream.name != "static" and wanted[name] == wanted[None]:
+                raise ProofError(f"the {name} adapter changes no answer, and so can prove nothing")
         for name, one in contenders.items():
-            adapts = CONTENDERS[name].adapts
+            model = CONTENDERS[name].adapts_by
             ids, mark = ask(one.port(protocol), query)
-            if ids != wanted[adapts]:
-                raise ProofError(f"{name} finds {ids}; expected {wanted[adapts]}")
-            if name.startswith("ours") and bool(mark) != adapts:
+            if ids != wanted[model]:
+                raise ProofError(f"{name} finds {ids}; expected {wanted[model]}")
+            if name.startswith("ours") and bool(mark) != (model is not None):
                 raise ProofError(f"{name} answers with {MARK_HEADER} {mark!r}")
 
 

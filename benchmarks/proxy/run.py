@@ -1,9 +1,10 @@
 """What the sidecar adds to a request, beside nginx, Envoy and Envoy with an external processor.
 
 Every contender stands before the same upstream in the same run: a static nginx answer, or Qdrant's
-engine (`qdrant-edge-py`) behind the tests' front, which is not the Qdrant server. They take turns
-in short slices, in random order; what is reported is the median over rounds of paired differences.
-Added latency is judged, never absolute time.
+engine (`qdrant-edge-py`) behind the tests' front, which is not the Qdrant server. Who adapts does
+it by a model of the sizes that ``trimtab fit`` makes without knobs; ``ours-linear`` by a linear
+one. They take turns in short slices, in random order; what is reported is the median over rounds of
+paired differences. Added latency is judged, never absolute time.
 
 The cores are shared out alike for all (``split``): the load generator and the upstream on one, the
 proxy (all its processes) on another; with more than two cores each has its own and the proxy the
@@ -43,14 +44,21 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.proxy.cells import Cell, all_cells, choose, groups, quick_cells
-from benchmarks.proxy.contenders import CONTENDERS, Running, World, envoy_binary
+from benchmarks.proxy.contenders import (
+    CONTENDERS,
+    DEFAULT_FIT,
+    LINEAR,
+    Running,
+    World,
+    envoy_binary,
+)
 from benchmarks.proxy.measure import Effort, measure_cell
 from benchmarks.proxy.processes import Cores, MissingError, on_cores
 from benchmarks.proxy.proof import prove
 from benchmarks.proxy.report import print_tables, summarise
 from benchmarks.proxy.upstreams import Upstream, nginx_binary, upstream
 from benchmarks.record import ROOT, write_results
-from tests.support.onnx_models import linear_bytes
+from benchmarks.served_models import default_adapter, exported, linear_adapter, low_rank
 
 HERE = Path(__file__).resolve().parent
 _WIDTH = 140  # of tables, where there is no terminal
@@ -103,7 +111,7 @@ class Bench:
             progress.refresh()
 
         for group in groups(waiting):
-            with self.started(group) as (behind, model, contenders):
+            with self.started(group) as (behind, model_files, contenders):
                 proved = set()
                 for cell in group:
                     progress.update(task, description=cell.name)
@@ -111,7 +119,7 @@ class Bench:
                         name: contenders[name] for name in self.wanted(cell) if name in contenders
                     }
                     if cell.protocol not in proved:
-                        prove(behind, taking_part, model, cell.protocol, cell.dim)
+                        prove(behind, taking_part, model_files, cell.protocol, cell.dim)
                         proved.add(cell.protocol)
                     found = measure_cell(cell, taking_part, self.effort, tick)
                     self.store(cell, found)
@@ -129,18 +137,17 @@ class Bench:
         self.path(cell).write_text(json.dumps(record), encoding="utf-8")
 
     @contextlib.contextmanager
-    def started(self, group: list[Cell]) -> Iterator[tuple[Upstream, Path, dict[str, Running]]]:
+    def started(
+        self, group: list[Cell]
+    ) -> Iterator[tuple[Upstream, dict[str, Path], dict[str, Running]]]:
         """Run a group's upstream and everybody who takes part."""
         cores, dim = Cores.plan(group[0].pin), group[0].dim
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-")))
-            model = folder / "adapter.onnx"
-            model.write_bytes(
-                linear_bytes(dim_in=dim, dim_out=dim, normalised=True, use="relevance")
-            )
+            model_files = write_models(dim, folder)
             with on_cores(cores.upstream):
                 behind = stack.enter_context(upstream(group[0].upstream, dim, folder))
-            world = World(behind, model, folder)
+            world = World(behind, model_files, folder)
             contenders: dict[str, Running] = {}
             for name in {name: None for cell in group for name in self.wanted(cell)}:
                 try:
@@ -150,7 +157,16 @@ class Bench:
                     if name not in self.left_out:
                         self.console.print(f"without {name}: {error}", markup=False)
                     self.left_out[name] = str(error)
-            yield behind, model, contenders
+            yield behind, model_files, contenders
+
+
+def write_models(dim: int, folder: Path) -> dict[str, Path]:
+    """Write what a fit without knobs makes, narrow, and a linear adapter."""
+    adapters = {DEFAULT_FIT: default_adapter(dim, low_rank(dim)), LINEAR: linear_adapter(dim)}
+    files = {name: folder / f"{name.replace(' ', '-')}.onnx" for name in adapters}
+    for name, adapter in adapters.items():
+        files[name].write_bytes(exported(adapter))
+    return files
 
 
 def fingerprint() -> str:
