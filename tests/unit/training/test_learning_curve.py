@@ -1,11 +1,13 @@
 """The size curve: nested draws, one test split, and the full fit as its last point."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from tests.support import fits
 from tests.support.records import make_fit
 from tests.support.worlds import World, make_world
 from trimtab_training import learning_curve as size_curve
@@ -14,18 +16,9 @@ from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.origin import Fit
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.fit.fit import FitSettings, fit_adapter
-from trimtab_training.fit.recipe import Recipe
 from trimtab_training.learning_curve import draw_nested, measure_size_curve
 
-QUICK = Recipe(
-    adapter="linear",
-    epochs=12,
-    folds=2,
-    learning_rate=0.02,
-    batch_size=64,
-    min_steps=1,
-    temperatures=(0.03,),
-)
+QUICK = dataclasses.replace(fits.QUICK, epochs=12, folds=2)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from tests.support.fits import PLAIN
 from tests.support.worlds import World, make_world
 from trimtab.model.adapter import Adapter
 from trimtab_training import pipeline
@@ -25,21 +26,10 @@ from trimtab_training.evaluation.verdict import decide
 from trimtab_training.export.model_folder import load_checkpoint
 from trimtab_training.export.onnx_export import export_adapter
 from trimtab_training.fit.query_region import find_query_region
-from trimtab_training.fit.recipe import Recipe
 from trimtab_training.lock import locked
 from trimtab_training.pipeline import BuildOptions, BuiltModel, build_model
 
-QUICK = Recipe(
-    adapter="linear",
-    epochs=12,
-    folds=2,
-    learning_rate=0.02,
-    batch_size=64,
-    min_steps=1,
-    unlabelled_weights=(0.0,),
-    anchors=(0.3,),
-    temperatures=(0.03,),
-)
+QUICK = replace(PLAIN, epochs=12, folds=2)
 
 
 @pytest.fixture(scope="module")

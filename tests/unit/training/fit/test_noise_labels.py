@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.fits import AUTO
 from tests.support.worlds import World, make_world, write_vectors
 from trimtab_training.adapters import LinearAdapter
 from trimtab_training.data.training_digest import TrainedOn
@@ -19,17 +20,7 @@ from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
 from trimtab_training.fit.initial import ridge_map
 from trimtab_training.fit.recipe import Recipe
 
-QUICK = Recipe(
-    adapter="auto",
-    hidden=16,
-    epochs=4,
-    folds=2,
-    learning_rate=0.02,
-    batch_size=64,
-    min_steps=1,
-    temperatures=(0.03,),
-    unlabelled_weights=(0.0,),
-)
+QUICK = replace(AUTO, epochs=4, folds=2, unlabelled_weights=(0.0,))
 CHANCE = 0.08
 """More than four standard errors of the mean nDCG@10 of 90 queries over 400 documents by chance; a
 leak gives from .3 up to 1."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.fits import PLAIN
 from tests.support.worlds import World, make_world
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import Qrels
@@ -14,20 +15,9 @@ from trimtab_training.data.splits import MIN_DEV_QUERIES
 from trimtab_training.errors import DataError
 from trimtab_training.fit.fit import fit_adapter
 from trimtab_training.fit.query_split import split_queries
-from trimtab_training.fit.recipe import Recipe
 from trimtab_training.fit.trainer import Weights
 
-QUICK = Recipe(
-    adapter="linear",
-    epochs=12,
-    folds=3,
-    learning_rate=0.02,
-    batch_size=64,
-    min_steps=1,
-    unlabelled_weights=(0.0,),
-    anchors=(0.3,),
-    temperatures=(0.03,),
-)
+QUICK = replace(PLAIN, epochs=12)
 
 
 def labels(*queries: str) -> Qrels:
