@@ -31,6 +31,9 @@ from trimtab.routing.schema_cache import CollectionRoutes, Finding, Question
 
 _BARE = {np.ndarray, list}
 
+_Calls = Generator[Callable[[], Any], Any, Any]
+"""Calls of the connection, each to be told its answer, and what they come to."""
+
 _CHANGING_ALL = {"update_collection_aliases", "recover_snapshot", "recover_shard_snapshot"}
 _CHANGING = (
     *sorted(_CHANGING_ALL),
@@ -156,7 +159,7 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
                 "an AsyncQdrantClient goes into AsyncAdaptedQdrantClient"
             )
         query_adapter = QueryAdapter(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
-        self._take_over(client, query_adapter, _Queries)
+        self._take_over(client, query_adapter, _BlockingQueries)
         self.check_routes()
 
     def check_routes(self) -> list[Finding]:
@@ -239,7 +242,11 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
 
 
 class _Queries:
-    """The query methods of the connection below ``QdrantClient``, which calls them by keyword."""
+    """The query methods of the connection below a client, which calls them by keyword.
+
+    Which calls a method takes is told by a generator; a subclass makes them, and tells it the
+    answers. The connection itself is called: local mode answers a batch by its own queries.
+    """
 
     __slots__ = ()
     _query_adapter: QueryAdapter
@@ -247,98 +254,49 @@ class _Queries:
 
     def query_points(self, collection_name: str, **arguments: Any) -> Any:
         """Adapt and query."""
-        return self._query("query_points", collection_name, arguments)
+        return self._run(self._query("query_points", collection_name, arguments))
 
     def query_points_groups(self, collection_name: str, **arguments: Any) -> Any:
         """Adapt and query."""
-        return self._query("query_points_groups", collection_name, arguments)
+        return self._run(self._query("query_points_groups", collection_name, arguments))
 
     def query_batch_points(self, collection_name: str, **arguments: Any) -> Any:
         """Adapt and query."""
-        return self._query("query_batch_points", collection_name, arguments)
-
-    def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
-        """Adapt the vectors in a call's arguments and make the call, marked."""
-        mark = _mark_of_context()
-        if mark is not None:
-            self._query_adapter.pass_marked(mark)
-            return self._call(method, collection_name=collection, **arguments)
-        routes = self._query_adapter.known_routes(collection)
-        if routes is None:
-            routes = self._ask(self._query_adapter.look_up(collection))
-        changed, mark = _adapt(self._query_adapter, routes, arguments)
-        with headers({MARK_HEADER: mark}) if mark else nullcontext():
-            return self._call(method, collection_name=collection, **changed)
+        return self._run(self._query("query_batch_points", collection_name, arguments))
 
     def examine(self) -> Any:
         """Ask about the collection of every route."""
-        return self._ask(self._query_adapter.examine())
+        return self._run(self._answered(self._query_adapter.examine()))
 
-    def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
-        """Answer the guide's questions."""
-        try:
-            question = next(questions)
-            while True:
-                try:
-                    answer = self._call(question.method, **question.arguments)
-                    answer = read_answer(question, answer)
-                except Exception as error:  # the guide knows what to make of it
-                    question = questions.throw(as_absence(error))
-                else:
-                    question = questions.send(answer)
-        except StopIteration as end:
-            return end.value
-
-    def _call(self, method: str, **arguments: Any) -> Any:
-        """Call the connection itself; local mode answers a batch by calling its own queries."""
-        return getattr(self._inner, method)(**arguments)
-
-
-class _AsyncQueries:
-    """The query methods of the connection below ``AsyncQdrantClient``."""
-
-    __slots__ = ()
-    _query_adapter: QueryAdapter
-    _inner: Any
-
-    async def query_points(self, collection_name: str, **arguments: Any) -> Any:
-        """Adapt and query."""
-        return await self._query("query_points", collection_name, arguments)
-
-    async def query_points_groups(self, collection_name: str, **arguments: Any) -> Any:
-        """Adapt and query."""
-        return await self._query("query_points_groups", collection_name, arguments)
-
-    async def query_batch_points(self, collection_name: str, **arguments: Any) -> Any:
-        """Adapt and query."""
-        return await self._query("query_batch_points", collection_name, arguments)
-
-    async def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
+    def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> _Calls:
         """Adapt the vectors in a call's arguments and make the call, marked."""
         mark = _mark_of_context()
         if mark is not None:
             self._query_adapter.pass_marked(mark)
-            return await self._call(method, collection_name=collection, **arguments)
+            return (yield self._call(method, collection_name=collection, **arguments))
         routes = self._query_adapter.known_routes(collection)
         if routes is None:
             if not self._query_adapter.has_examined:
-                await self.examine()
-            routes = await self._ask(self._query_adapter.look_up(collection))
+                yield from self._answered(self._query_adapter.examine())
+            routes = yield from self._answered(self._query_adapter.look_up(collection))
         changed, mark = _adapt(self._query_adapter, routes, arguments)
         with headers({MARK_HEADER: mark}) if mark else nullcontext():
-            return await self._call(method, collection_name=collection, **changed)
+            return (yield self._call(method, collection_name=collection, **changed))
 
-    async def examine(self) -> Any:
-        """Ask about the collection of every route."""
-        return await self._ask(self._query_adapter.examine())
+    def _change(self, method: str, values: Sequence[Any], named: Mapping[str, Any]) -> _Calls:
+        """Change a collection: what was known of it is asked anew."""
+        try:
+            return (yield self._call(method, *values, **named))
+        finally:  # even a call without a good answer may have been carried out
+            self._query_adapter.invalidate(_changed_collection(method, values, named))
 
-    async def _ask(self, questions: Generator[Question, Any, Any]) -> Any:
-        """Answer the guide's questions."""
+    def _answered(self, questions: Generator[Question, Any, Any]) -> _Calls:
+        """Have the guide's questions answered; give what it comes to."""
         try:
             question = next(questions)
             while True:
                 try:
-                    answer = await self._call(question.method, **question.arguments)
+                    answer = yield self._call(question.method, **question.arguments)
                     answer = read_answer(question, answer)
                 except Exception as error:  # the guide knows what to make of it
                     question = questions.throw(as_absence(error))
@@ -347,9 +305,51 @@ class _AsyncQueries:
         except StopIteration as end:
             return end.value
 
-    async def _call(self, method: str, **arguments: Any) -> Any:
-        """Call the connection itself; local mode answers a batch by calling its own queries."""
-        return await getattr(self._inner, method)(**arguments)
+    def _call(self, method: str, *values: Any, **named: Any) -> Callable[[], Any]:
+        """Prepare a call of the connection."""
+        return functools.partial(getattr(self._inner, method), *values, **named)
+
+    def _run(self, calls: _Calls) -> Any:
+        """Make the calls, one after the other; give what comes out in the end."""
+        raise NotImplementedError
+
+
+class _BlockingQueries(_Queries):
+    """Those of ``QdrantClient``."""
+
+    __slots__ = ()
+
+    def _run(self, calls: _Calls) -> Any:
+        try:
+            call = next(calls)
+            while True:
+                try:
+                    answer = call()
+                except BaseException as error:
+                    call = calls.throw(error)
+                else:
+                    call = calls.send(answer)
+        except StopIteration as end:
+            return end.value
+
+
+class _AsyncQueries(_Queries):
+    """Those of ``AsyncQdrantClient``."""
+
+    __slots__ = ()
+
+    async def _run(self, calls: _Calls) -> Any:
+        try:
+            call = next(calls)
+            while True:
+                try:
+                    answer = await call()
+                except BaseException as error:
+                    call = calls.throw(error)
+                else:
+                    call = calls.send(answer)
+        except StopIteration as end:
+            return end.value
 
 
 def _mark_of_context() -> str | None:
@@ -381,32 +381,16 @@ def _adapted_copy(inner: Any, query_adapter: QueryAdapter, queries: type) -> Any
 @functools.cache
 def _adapted_type(kind: type, queries: type) -> type:
     """Make a subclass of a connection; what it adds lives outside of the state that it shares."""
-    forgetting = _invalidating_async if queries is _AsyncQueries else _invalidating
-    changes = {name: forgetting(name) for name in _CHANGING if hasattr(kind, name)}
+    changes = {name: _changing(name) for name in _CHANGING if hasattr(kind, name)}
     members = {"__slots__": ("_query_adapter", "_inner"), **changes}
     return type(f"Adapted{kind.__name__}", (queries, kind), members)
 
 
-def _invalidating(method: str) -> Callable[..., Any]:
-    """Make a method that changes a collection: what was known of it is asked anew."""
+def _changing(method: str) -> Callable[..., Any]:
+    """Make a method that changes a collection."""
 
-    def change(self: Any, *values: Any, **named: Any) -> Any:
-        try:
-            return getattr(self._inner, method)(*values, **named)
-        finally:  # even a call without a good answer may have been carried out
-            self._query_adapter.invalidate(_changed_collection(method, values, named))
-
-    return change
-
-
-def _invalidating_async(method: str) -> Callable[..., Any]:
-    """Make the same for the asynchronous client."""
-
-    async def change(self: Any, *values: Any, **named: Any) -> Any:
-        try:
-            return await getattr(self._inner, method)(*values, **named)
-        finally:
-            self._query_adapter.invalidate(_changed_collection(method, values, named))
+    def change(self: _Queries, *values: Any, **named: Any) -> Any:
+        return self._run(self._change(method, values, named))
 
     return change
 
