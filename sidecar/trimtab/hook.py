@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trimtab.encoders import EmbedTexts
-from trimtab.errors import ConfigError
+from trimtab.errors import ConfigError, QueryError
 from trimtab.model.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class _Hook:
                 f"the adapter is a {type(adapter).__name__}; expected an Adapter, such as "
                 "Adapter.load('models/docs'), or a TextEncoder with an adapter in its file"
             )
+        if isinstance(adapter, Adapter) and hasattr(self._encoder, "require_for"):
+            self._encoder.require_for(adapter.manifest)
         self._adapter = adapter
 
     def _prefixed(self, texts: Sequence[str], adapter: Adapter) -> list[str]:
@@ -46,6 +48,8 @@ class _Hook:
             raise ConfigError(
                 f"the query is text, but this {type(self).__name__} has no encoder; pass encoder="
             )
+        if not all(isinstance(text, str) for text in texts):
+            raise QueryError("the query holds texts and something else; expected texts alone")
         prefix = adapter.manifest.encoder.query_prefix
         return [prefix + text for text in texts]
 
@@ -74,9 +78,13 @@ class QueryHook(_Hook):
                 texts alone and needs no other encoder.
             encoder: Turns texts into embeddings; needed only where queries come as text. The
                 query prefix that the manifest names is put before every text.
+
+        Raises:
+            ConfigError: The adapter is none, or was trained on the queries of another encoder than
+                this :class:`~trimtab.TextEncoder`.
         """
+        self._encoder = _without_prefix(encoder)
         self.adapter = adapter
-        self._encoder = encoder
 
     def __call__(self, query: Query) -> NDArray[np.float32]:
         """Adapt one query or several.
@@ -89,15 +97,17 @@ class QueryHook(_Hook):
 
         Raises:
             ConfigError: The query is text and the hook has no encoder.
-            QueryError: The vector can't be transformed; see :meth:`Adapter.transform`.
+            QueryError: The vector can't be transformed (see :meth:`Adapter.transform`), or the
+                encoder gives something else than a vector for each text.
         """
+        query = _unpacked(query)
         if not isinstance(self.adapter, Adapter):
             return self.adapter.encode(_need_text(query))
         adapter = self.adapter.current
         if not _is_text(query):
             return adapter.transform(query)
         texts = self._prefixed([query] if isinstance(query, str) else query, adapter)
-        return _adapt(adapter, query, self._encoder(texts))
+        return _adapt(adapter, query, texts, self._encoder(texts))
 
 
 class AsyncQueryHook(_Hook):
@@ -124,11 +134,12 @@ class AsyncQueryHook(_Hook):
             encoder: Turns texts into embeddings. One whose call is a coroutine is awaited; any
                 other is called in a thread.
         """
+        self._encoder = _without_prefix(encoder)
         self.adapter = adapter
-        self._encoder = encoder
 
     async def __call__(self, query: Query) -> NDArray[np.float32]:
         """Adapt one query or several; takes, gives and raises what :class:`QueryHook` does."""
+        query = _unpacked(query)
         if not isinstance(self.adapter, Adapter):
             import asyncio
 
@@ -137,7 +148,7 @@ class AsyncQueryHook(_Hook):
         if not _is_text(query):
             return adapter.transform(query)
         texts = self._prefixed([query] if isinstance(query, str) else query, adapter)
-        return _adapt(adapter, query, await self._encode(texts))
+        return _adapt(adapter, query, texts, await self._encode(texts))
 
     async def _encode(self, texts: Sequence[str]) -> Any:
         """Embed texts by the encoder's own async way, or in a thread."""
@@ -155,6 +166,21 @@ def _is_fused(model: Any) -> bool:
     from trimtab.text.encoder import TextEncoder  # which most hooks can do without
 
     return isinstance(model, TextEncoder) and model.adapter is not None
+
+
+def _without_prefix(encoder: Any) -> Any:
+    """Take a ``TextEncoder`` itself for its ``encode``, which puts the prefix once more."""
+    owner = getattr(encoder, "__self__", None)
+    is_encode = hasattr(owner, "require_for") and encoder == getattr(owner, "encode", None)
+    return owner if is_encode else encoder
+
+
+def _unpacked(query: Query) -> Query:
+    """Take an array of texts for the texts."""
+    if isinstance(query, np.ndarray) and query.dtype.kind in "OU":
+        texts: Query = query.tolist()
+        return texts
+    return query
 
 
 def _need_text(query: Query) -> str | Sequence[str]:
@@ -175,8 +201,28 @@ def _is_text(query: Query) -> TypeGuard[str | Sequence[str]]:
 
 
 def _adapt(
-    adapter: Adapter, query: str | Sequence[str], embedded: ArrayLike
+    adapter: Adapter, query: Query, texts: Sequence[str], embedded: Any
 ) -> NDArray[np.float32]:
-    """Adapt what texts were embedded as: one vector for one text, a batch for several."""
-    vectors = np.asarray(embedded, dtype=np.float32)
+    """Adapt what texts were embedded as: one vector for one text, a batch for several.
+
+    Raises:
+        ConfigError: The encoder is asynchronous, and was called by the blocking hook.
+        QueryError: It gave something else than one vector for each text.
+    """
+    if inspect.isawaitable(embedded):
+        if inspect.iscoroutine(embedded):
+            embedded.close()
+        raise ConfigError("the encoder is asynchronous; use AsyncQueryHook with it")
+    try:
+        vectors = np.asarray(embedded, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise QueryError(
+            f"the encoder gave a {type(embedded).__name__} that is no array of numbers; "
+            f"expected shape ({len(texts)}, {adapter.dim_in})"
+        ) from error
+    if vectors.ndim != 2 or len(vectors) != len(texts):
+        raise QueryError(
+            f"the encoder gave shape {vectors.shape} for {len(texts)} texts; expected "
+            f"({len(texts)}, {adapter.dim_in}), one vector for each"
+        )
     return adapter.transform(vectors[0] if isinstance(query, str) else vectors)

@@ -2,21 +2,28 @@
 
 import asyncio
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from haystack import Document, Pipeline
+from langchain_core.embeddings import Embeddings
 from llama_index.core.embeddings.loading import load_embed_model
+from llama_index.core.storage.kvstore import SimpleKVStore
 
 from tests.support.onnx_models import CARD, linear_bytes, weight_of
 from tests.support.tiny_encoder import embed, words_bytes
 from trimtab import Adapter, AsyncQueryHook, QueryHook, TextEncoder
 from trimtab.errors import ConfigError
 from trimtab.integrations.fastembed import add_encoder
-from trimtab.integrations.haystack import EncoderDocumentEmbedder, EncoderTextEmbedder
+from trimtab.integrations.haystack import (
+    AdaptedTextEmbedder,
+    EncoderDocumentEmbedder,
+    EncoderTextEmbedder,
+)
 from trimtab.integrations.langchain import AdaptedEmbeddings, EncoderEmbeddings
-from trimtab.integrations.llama_index import EncoderEmbedding
+from trimtab.integrations.llama_index import AdaptedEmbedding, EncoderEmbedding
 from trimtab_training.export.fused_encoder import fuse_adapter
 
 DIM, DIM_OUT = 8, 5
@@ -89,6 +96,58 @@ def test_what_adapts_already_is_not_wrapped_again(plain: Path, fused: Path) -> N
         AdaptedEmbeddings(EncoderEmbeddings(fused), adapter)
     with pytest.raises(ConfigError, match="the encoder is a int; expected a TextEncoder"):
         EncoderEmbeddings(7)  # type: ignore[arg-type]
+
+
+def test_an_adapter_of_another_encoder_is_not_put_behind_one(plain: Path, fused: Path) -> None:
+    other = Adapter.from_bytes(
+        linear_bytes(dim_in=DIM, encoder=replace(CARD, fingerprint="sha256:another"))
+    )
+    with pytest.raises(ConfigError, match=r"toy/words .* is another encoder than the one"):
+        AdaptedEmbeddings(EncoderEmbeddings(plain), other)
+    with pytest.raises(ConfigError, match="another encoder"):
+        AdaptedEmbedding(EncoderEmbedding(plain), other)
+    with pytest.raises(ConfigError, match="another encoder"):
+        AdaptedTextEmbedder(EncoderTextEmbedder(plain), other)
+    adapter = Adapter.from_bytes(linear_bytes(dim_in=DIM, dim_out=DIM_OUT))
+    embeddings = AdaptedEmbeddings(EncoderEmbeddings(plain), adapter)
+    with pytest.raises(ConfigError, match="another encoder"):
+        embeddings.adapter = Adapter.from_bytes(
+            linear_bytes(
+                dim_in=DIM, dim_out=DIM_OUT, encoder=replace(CARD, fingerprint="sha256:another")
+            )
+        )
+
+
+def test_what_adapts_is_found_in_lists_and_behind_methods(fused: Path) -> None:
+    class Tower(Embeddings):
+        """Embeds by what it holds in some way."""
+
+        def __init__(self, held: object) -> None:
+            self.held = held
+
+        def embed_query(self, text: str) -> list[float]:
+            raise NotImplementedError
+
+        embed_documents = embed_query  # type: ignore[assignment]
+
+    adapter = Adapter.from_bytes(linear_bytes(dim_in=DIM, dim_out=DIM_OUT))
+    inner = EncoderEmbeddings(fused)
+    for held in ([inner], {"query": inner}, inner.embed_query, (inner.embed_query,)):
+        with pytest.raises(ConfigError, match="adapts its queries already"):
+            AdaptedEmbeddings(Tower(held), adapter)
+
+
+def test_a_cache_of_llama_index_does_not_mix_queries_with_texts(
+    plain: Path, fused: Path, tmp_path: Path
+) -> None:
+    for file in (plain, fused):
+        with pytest.raises(ConfigError, match="would give a query for a document"):
+            EncoderEmbedding(file, embeddings_cache=SimpleKVStore())
+    alike = tmp_path / "encoder.onnx"
+    alike.write_bytes(words_bytes())
+    model = EncoderEmbedding(alike, embeddings_cache=SimpleKVStore())
+    assert near(model.get_query_embedding(QUERY), embed(QUERY))
+    assert near(model.get_text_embedding(QUERY), embed(QUERY))
 
 
 def test_llama_index(plain: Path, fused: Path) -> None:

@@ -21,7 +21,7 @@ from tests.support.frameworks import example
 from tests.support.onnx_models import CARD, MANIFEST, graph_model, linear_bytes
 from trimtab import Adapter as ServedAdapter
 from trimtab.errors import ConfigError as ServedConfigError
-from trimtab.integrations.loaded import refuse_adapted
+from trimtab.integrations.loaded import load_behind
 from trimtab_training.adapters import LowRankAdapter, save_adapter
 from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.export.onnx_export import export_adapter
@@ -336,7 +336,7 @@ def test_other_wrappers_refuse_to_adapt_it_again(adapted: Any, folder: Path) -> 
             self._client = model
 
     with pytest.raises(ServedConfigError, match=r"adapts its queries already \(QueryAdapter\)"):
-        refuse_adapted(HuggingFaceEmbeddings(adapted))
+        load_behind(HuggingFaceEmbeddings(adapted), folder)
 
 
 def test_what_does_not_fit_is_one_clear_line(

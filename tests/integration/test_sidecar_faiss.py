@@ -244,6 +244,21 @@ def test_an_index_that_faiss_can_not_write_says_what_to_do(
         send(AdaptedIndex(shards, adapter))
 
 
+@pytest.mark.parametrize("inner", [None, faiss.IndexBinaryFlat(8 * DIM_OUT), np.eye(DIM_OUT)])
+def test_what_is_no_index_of_float_vectors_is_refused(adapter: Adapter, inner: Any) -> None:
+    with pytest.raises(ConfigError, match=f"expected a FAISS index.* not {type(inner).__name__}"):
+        AdaptedIndex(inner, adapter)
+
+
+def test_queries_are_not_adapted_twice() -> None:
+    square = linear_adapter(dim_in=DIM_OUT, dim_out=DIM_OUT)
+    index = AdaptedIndex(build("Flat"), square)
+    with pytest.raises(ConfigError, match="adapted already"):
+        AdaptedIndex(index, square)
+    with pytest.raises(ConfigError, match="adapted already"):
+        index.inner = AdaptedIndex(build("Flat"), square)
+
+
 @pytest.mark.parametrize("dim", [DIM_OUT - 1, DIM_OUT + 1, 768])
 def test_index_of_another_width_is_refused(adapter: Adapter, dim: int) -> None:
     wanted = f"index holds vectors of {dim} values, the adapter gives {DIM_OUT}; use the adapter"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.context_headers import headers
 
@@ -17,7 +18,7 @@ from tests.support.qdrant.process import Server
 from trimtab import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient, Policies
 from trimtab.errors import ConfigError, RefusedError
 from trimtab.rewrite import Reason
-from trimtab.routing.routes import MARK_HEADER
+from trimtab.routing.routes import MARK_HEADER, Route, Routes
 
 DIM, N_POINTS, DEPTH = 16, 60, 5
 
@@ -388,3 +389,38 @@ def test_the_asynchronous_client_adapts_over_the_wire_and_marks_its_requests(
         if one["path"].endswith(("/points/query", "/qdrant.Points/Query"))
     ]
     assert marks == [adapter.mark, adapter.mark, None]
+
+
+@pytest.mark.parametrize(
+    ("mode", "share", "reason"),
+    [
+        ("off", 1.0, Reason.OFF),
+        ("shadow", 1.0, Reason.SHADOW),
+        ("canary", 0.0, Reason.CANARY),
+        ("canary", 1.0, Reason.ADAPTED),
+    ],
+)
+def test_a_bare_query_is_adapted_as_its_route_says(
+    client: QdrantClient, adapter: Adapter, mode: Any, share: float, reason: Reason
+) -> None:
+    route = Route.make("docs", adapter, mode=mode, share=share)
+    adapted = AdaptedQdrantClient(client, Routes([route]))
+    sent = adapter.transform(query()) if reason is Reason.ADAPTED else query()
+    want = found(client.query_points("docs", query=sent, limit=DEPTH))
+    for bare in (query(), np.array(query()), np.array(query(), dtype=np.float32)):
+        assert found(adapted.query_points("docs", query=bare, limit=DEPTH)) == want
+    assert adapted.decisions == {reason: 3}
+
+
+@pytest.mark.parametrize("wrong", ["0.5", True, b"0.5"])
+def test_a_list_that_is_no_vector_is_left_to_the_official_client(
+    client: QdrantClient, adapter: Adapter, wrong: Any
+) -> None:
+    adapted = AdaptedQdrantClient(client, {"docs": adapter})
+    given: list[Any] = [*query()[:-1], wrong]
+    with pytest.raises(ValidationError):
+        adapted.query_points("docs", query=given)
+    with pytest.raises((ValueError, TypeError)) as official:
+        client.query_points("docs", query=np.array(1.0))
+    with pytest.raises(official.type):
+        adapted.query_points("docs", query=np.array(1.0))

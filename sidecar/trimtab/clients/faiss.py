@@ -36,7 +36,8 @@ class AdaptedIndex:
         """Put an adapter in front of an index.
 
         Raises:
-            ConfigError: The index holds vectors of another width than the adapter gives.
+            ConfigError: It is no index of float vectors, is adapted already, or holds vectors of
+                another width than the adapter gives.
         """
         _check_fit(inner, adapter)
         object.__setattr__(self, "inner", inner)
@@ -112,11 +113,18 @@ class AdaptedIndex:
 
 
 def _check_fit(inner: Any, adapter: Any) -> None:
-    """Refuse what is no adapter, and one that gives another width than the index holds."""
+    """Refuse what is no adapter or no index, and an adapter of another width than the index's."""
     if not isinstance(adapter, Adapter):
         raise ConfigError(
             f"the adapter is a {type(adapter).__name__}; expected an Adapter, such as "
             "Adapter.load('models/docs')"
+        )
+    if isinstance(inner, AdaptedIndex):
+        raise ConfigError("this index is adapted already; adapt its queries once, in one place")
+    if not isinstance(getattr(inner, "d", None), int) or "Binary" in type(inner).__name__:
+        raise ConfigError(
+            f"expected a FAISS index of float vectors, such as faiss.read_index('docs.faiss'), "
+            f"not {type(inner).__name__}"
         )
     if inner.d != adapter.dim_out:
         raise ConfigError(

@@ -86,7 +86,9 @@ class _Adapted:
         self, collection: str, query: Any, using: str | None, prefetch: Any
     ) -> tuple[NDArray[np.float32], str] | None:
         """Adapt a query that is one vector and nothing else; give it with its mark, or None."""
-        if prefetch is not None or type(query) not in _BARE or not len(query):
+        if prefetch is not None or type(query) not in _BARE:
+            return None
+        if getattr(query, "ndim", 1) != 1 or not len(query):
             return None
         if _mark_of_context() is not None:
             return None

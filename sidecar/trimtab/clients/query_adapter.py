@@ -31,6 +31,8 @@ from trimtab.routing.vector_schema import read_all_vectors
 
 logger = logging.getLogger(__name__)
 
+_NUMBERS = frozenset({float, int})
+
 
 class QueryAdapter:
     """Knows the routes, what Qdrant said about their collections, and what was decided so far.
@@ -139,7 +141,7 @@ class QueryAdapter:
         """
         routes = self.known_routes(collection)
         route = routes.get(using or "") if routes else None
-        if route is None or len(query) != route.adapter.dim_in:
+        if route is None or route.mode != "on" or len(query) != route.adapter.dim_in:
             return None
         adapter = route.adapter.current
         try:
@@ -181,7 +183,7 @@ def _as_vector(query: Any) -> NDArray[np.float32]:
         if query.ndim != 1:
             raise QueryError("not one vector")
         return query
-    if type(query[0]) not in {float, int}:
+    if not _NUMBERS.issuperset(map(type, query)):
         raise QueryError("not a list of numbers")
     return np.array(query, dtype=np.float32)
 

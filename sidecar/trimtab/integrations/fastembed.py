@@ -20,8 +20,7 @@ from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.integrations.loaded import (
     AdapterOrPath,
     HoldsAdapter,
-    LoadedAdapter,
-    refuse_adapted,
+    load_behind,
 )
 from trimtab.text.encoder_file import FILE_NAME, read_encoder_file, resolve_encoder_path
 from trimtab.vectors import check_dim
@@ -67,8 +66,7 @@ class AdaptedTextEmbedding(HoldsAdapter, TextEmbedding):
         """
         if not isinstance(model, TextEmbedding):
             raise ConfigError(f"expected a fastembed.TextEmbedding, not {type(model).__name__}")
-        refuse_adapted(model)
-        self._loaded = LoadedAdapter(adapter)
+        self._loaded = load_behind(model, adapter)
         check_dim(model.embedding_size, self.adapter.dim_in)
         self.__dict__.update(model.__dict__)
         self.inner = model

@@ -18,8 +18,8 @@ from trimtab.integrations.loaded import (
     AdapterOrPath,
     HoldsAdapter,
     LoadedAdapter,
+    load_behind,
     load_encoder,
-    refuse_adapted,
 )
 
 try:
@@ -71,9 +71,8 @@ class AdaptedTextEmbedder(HoldsAdapter):
                 f"expected a Haystack text embedder, not {type(text_embedder).__name__}; "
                 "pass the component that embeds queries"
             )
-        refuse_adapted(text_embedder)
         self.text_embedder = text_embedder
-        self._loaded = LoadedAdapter(adapter)
+        self._loaded = load_behind(text_embedder, adapter)
 
     def warm_up(self) -> None:
         """Warm up the text embedder."""

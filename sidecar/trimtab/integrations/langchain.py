@@ -16,9 +16,8 @@ from trimtab.integrations.loaded import (
     AdapterOrPath,
     EncoderOrPath,
     HoldsAdapter,
-    LoadedAdapter,
+    load_behind,
     load_encoder,
-    refuse_adapted,
 )
 
 try:
@@ -63,9 +62,8 @@ class AdaptedEmbeddings(HoldsAdapter, Embeddings):
                 f"expected LangChain Embeddings, not {type(embeddings).__name__}; "
                 "pass the object that your vector store embeds with"
             )
-        refuse_adapted(embeddings)
         self.embeddings = embeddings
-        self._loaded = LoadedAdapter(adapter)
+        self._loaded = load_behind(embeddings, adapter)
 
     def embed_query(self, text: str) -> list[float]:
         """Embed a query and adapt it: ``dim_out`` numbers.

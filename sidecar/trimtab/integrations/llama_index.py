@@ -18,8 +18,8 @@ from trimtab.integrations.loaded import (
     EncoderOrPath,
     HoldsAdapter,
     LoadedAdapter,
+    load_behind,
     load_encoder,
-    refuse_adapted,
 )
 from trimtab.model.adapter import Adapter
 from trimtab.text.encoder import TextEncoder
@@ -98,9 +98,8 @@ class AdaptedEmbedding(HoldsAdapter, BaseEmbedding):
             raise ConfigError(
                 f"expected a LlamaIndex BaseEmbedding, not {type(base_embed_model).__name__}"
             )
-        refuse_adapted(base_embed_model)
         _check_options(options)
-        loaded = LoadedAdapter(adapter)
+        loaded = load_behind(base_embed_model, adapter)
         fields: dict[str, Any] = {name: getattr(base_embed_model, name) for name in _SHARED}
         fields["model_name"] = _name(base_embed_model, loaded.adapter)
         fields |= {"base_embed_model": base_embed_model, "transform_query": transform_query}
@@ -277,10 +276,20 @@ class EncoderEmbedding(BaseEmbedding):
             options: Of LlamaIndex's ``BaseEmbedding``.
 
         Raises:
-            ConfigError: It is neither an encoder nor a path.
+            ConfigError: It is neither an encoder nor a path, or a cache would mix queries with
+                texts.
             ModelError: The file can't be used.
         """
         encoder = load_encoder(path)
+        has_one_way = encoder.adapter is None and (
+            encoder.manifest.query_prefix == encoder.manifest.document_prefix
+        )
+        if options.get("embeddings_cache") is not None and not has_one_way:
+            raise ConfigError(
+                "LlamaIndex's cache knows an embedding by its text alone and would give a query "
+                f"for a document, which {encoder.manifest.name} embeds otherwise; leave "
+                "embeddings_cache out"
+            )
         told = "" if isinstance(path, TextEncoder) else str(path)
         super().__init__(**{"model_name": encoder.manifest.name, "path": told, **options})
         self._encoder = encoder

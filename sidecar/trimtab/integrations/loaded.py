@@ -3,7 +3,7 @@
 Knows no framework.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ AdapterOrPath = Adapter | str | Path
 
 _LLAMA_INDEX_WEIGHTS = "pytorch_model.bin"
 _DEEPEST = 3  # a framework's class, the client or backend that it holds, and the model in that
+_MOST_PARTS = 64  # of a list of models; a longer one holds something else
 
 
 class LoadedAdapter:
@@ -66,11 +67,19 @@ class LoadedAdapter:
         """Load what takes this adapter's place.
 
         Raises:
-            ConfigError: It is none, or takes or gives another width.
+            ConfigError: It is none, takes or gives another width, or was trained on the queries of
+                another encoder.
             ModelError: The model can't be used.
         """
         newer = LoadedAdapter(adapter)
         old, new = self.adapter.manifest, newer.adapter.manifest
+        known = {old.encoder.fingerprint, new.encoder.fingerprint} - {""}
+        if len(known) > 1:
+            raise ConfigError(
+                f"adapter {newer.adapter.mark} was trained on queries of {new.encoder.name}, "
+                f"{self.adapter.mark} on those of {old.encoder.name}, another encoder; for "
+                "another encoder, wrap anew"
+            )
         if (old.dim_in, old.dim_out) != (new.dim_in, new.dim_out):
             raise ConfigError(
                 f"adapter {newer.adapter.mark} takes {new.dim_in} values and gives {new.dim_out}, "
@@ -130,14 +139,17 @@ class HoldsAdapter:
         self._loaded = self._loaded.replaced_by(adapter)
 
 
-def refuse_adapted(inner: object) -> None:
-    """Refuse to wrap what adapts its queries already, itself or in what it holds.
+def load_behind(inner: object, adapter: AdapterOrPath) -> LoadedAdapter:
+    """Load an adapter to stand behind what embeds the queries.
 
     Every class of ours that adapts queries says so by ``adapts_queries``.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: It is no adapter, or what embeds the queries adapts them already, or holds an
+            encoder of ours that the adapter was not trained on.
+        ModelError: The model can't be used.
     """
+    loaded = LoadedAdapter(adapter)
     for held in _held_by(inner, _DEEPEST):
         is_fused = isinstance(held, TextEncoder) and held.adapter is not None
         if is_fused or getattr(type(held), "adapts_queries", False) is True:
@@ -145,6 +157,9 @@ def refuse_adapted(inner: object) -> None:
                 f"{type(inner).__name__} adapts its queries already ({type(held).__name__}); "
                 "adapt them once, in one place"
             )
+        if isinstance(held, TextEncoder):
+            held.require_for(loaded.adapter.manifest)
+    return loaded
 
 
 def _load(path: Path) -> Adapter:
@@ -168,6 +183,17 @@ def _held_by(holder: object, depth: int) -> Iterator[object]:
         return
     attributes = getattr(holder, "__dict__", {})
     private = getattr(holder, "__pydantic_private__", None) or {}
-    for value in (*attributes.values(), *private.values()):
-        if hasattr(value, "__dict__"):
-            yield from _held_by(value, depth - 1)
+    bound_to = getattr(holder, "__self__", None)
+    for value in (bound_to, *attributes.values(), *private.values()):
+        for each in _parts_of(value):
+            if hasattr(each, "__dict__") or hasattr(each, "__self__"):
+                yield from _held_by(each, depth - 1)
+
+
+def _parts_of(value: object) -> Iterable[object]:
+    """Give what a small container holds, or the value itself."""
+    if isinstance(value, Mapping):
+        value = list(value.values()) if len(value) <= _MOST_PARTS else ()
+    if isinstance(value, list | tuple):
+        return value if len(value) <= _MOST_PARTS else ()
+    return (value,)

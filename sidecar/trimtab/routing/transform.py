@@ -83,7 +83,7 @@ def adapt_places(
         )
     result = Adapted()
     groups: dict[int, list[tuple[Route, Place]]] = {}
-    drawn: dict[Path, bool] = {}
+    drawn: dict[Path, int] = {}
     for place in places:
         route = routes.get(place.vector_name)
         in_use = None if route is None or not is_in_use(route, shadow=shadow) else route
@@ -132,16 +132,18 @@ def is_in_use(route: Route, *, shadow: bool) -> bool:
     return route.mode in {"on", "canary"} or (shadow and route.mode == "shadow")
 
 
-def _is_drawn(route: Route, place: Place, drawn: dict[Path, bool]) -> bool:
-    """Draw for a canary: the same query always alike, and all vectors of one search together."""
+def _is_drawn(route: Route, place: Place, drawn: dict[Path, int]) -> bool:
+    """Draw for a canary: the same query always alike, and all vectors of one search together.
+
+    One number is drawn for a search, from 0 to 2^64, and each route holds its own share against it.
+    """
     if route.mode != "canary":
         return True
     search = place.path[:2] if place.path and place.path[0] in _BATCHES else ()
     if search not in drawn:
         values = np.asarray(place.value, dtype=np.float32).tobytes()
-        number = int.from_bytes(hashlib.blake2b(values, digest_size=8).digest(), "big")
-        drawn[search] = number < route.share * 2.0**64
-    return drawn[search]
+        drawn[search] = int.from_bytes(hashlib.blake2b(values, digest_size=8).digest(), "big")
+    return drawn[search] < route.share * 2.0**64
 
 
 def _adapt_group(group: Sequence[tuple[Route, Place]], result: Adapted) -> None:

@@ -89,9 +89,7 @@ class ServedEncoder:
 
     def fits(self, route: Route) -> bool:
         """Tell whether a route's adapter can take what this encoder gives, as far as is known."""
-        card = route.adapter.manifest.encoder
-        is_same = not card.fingerprint or card.fingerprint == self.encoder.manifest.fingerprint
-        return is_same and route.adapter.dim_in == self.encoder.dim
+        return self.encoder.manifest.is_encoder_of(route.adapter.manifest)
 
 
 class Encoders:

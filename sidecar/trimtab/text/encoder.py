@@ -14,7 +14,13 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.errors import IntegrityError, ManifestError, MissingExtraError, QueryError
+from trimtab.errors import (
+    ConfigError,
+    IntegrityError,
+    ManifestError,
+    MissingExtraError,
+    QueryError,
+)
 from trimtab.model.manifest import Manifest
 from trimtab.model.onnx_file import OUTPUT_NAME, naming_file
 from trimtab.model.session import make_session, one_line
@@ -151,7 +157,8 @@ class TextEncoder:
             queries have the adapter's ``dim_out`` values.
 
         Raises:
-            QueryError: Something in it is no text, or the file embeds adapted queries alone.
+            QueryError: Something in it is no text, there is no such role, or the file embeds
+                adapted queries alone.
         """
         several = [texts] if isinstance(texts, str) else list(texts)
         if not all(isinstance(text, str) for text in several):
@@ -161,6 +168,20 @@ class TextEncoder:
         prefixed = [prefix + text for text in several] if prefix else several
         rows = self._embed(prefixed, OUTPUT_NAME if is_adapted else EMBEDDING_NAME)
         return rows[0] if isinstance(texts, str) else rows
+
+    def require_for(self, adapter: Manifest) -> None:
+        """Refuse to stand before an adapter that was trained on another encoder's queries.
+
+        Raises:
+            ConfigError: It was, as far as is known.
+        """
+        if not self.manifest.is_encoder_of(adapter):
+            raise ConfigError(
+                f"{self.manifest.name} ({self.dim} values, query prefix "
+                f"{self.manifest.query_prefix!r}) is another encoder than the one that adapter "
+                f"{adapter.name} was trained on: {adapter.encoder.name} ({adapter.dim_in} values, "
+                f"query prefix {adapter.encoder.query_prefix!r}); embed queries with that one"
+            )
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts as they are, raw: what a :class:`~trimtab.QueryHook` calls its encoder for.

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from trimtab.errors import ManifestError
-from trimtab.model.manifest import MAX_DIM
+from trimtab.errors import ManifestError, QueryError
+from trimtab.model.manifest import MAX_DIM, Manifest
 
 ENCODER_KEY = "trimtab.encoder"
 TOKENIZER_KEY = "trimtab.tokenizer"
@@ -60,8 +60,22 @@ class EncoderManifest:
     schema_version: int = SCHEMA_VERSION
 
     def prefix(self, role: Role) -> str:
-        """Give what is put before every text of a role."""
-        return self.query_prefix if role == "query" else self.document_prefix
+        """Give what is put before every text of a role.
+
+        Raises:
+            QueryError: There is no such role.
+        """
+        if role == "query":
+            return self.query_prefix
+        if role == "document":
+            return self.document_prefix
+        raise QueryError(f"role is {role!r}; expected 'query' or 'document'")
+
+    def is_encoder_of(self, adapter: Manifest) -> bool:
+        """Tell whether an adapter was trained on this encoder's queries, as far as is known."""
+        theirs = adapter.encoder.fingerprint
+        is_same = not theirs or theirs == self.fingerprint
+        return is_same and adapter.dim_in == self.dim
 
     def to_json(self) -> str:
         """Write the manifest as JSON with sorted keys, so that equal manifests are equal bytes."""

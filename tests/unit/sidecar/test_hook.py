@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from tests.support.onnx_models import CARD, DIM_IN, linear_adapter, queries_of
+from tests.support.tiny_encoder import words_bytes
 from trimtab.errors import ConfigError, DimensionError, QueryError
 from trimtab.hook import AsyncQueryHook, QueryHook
 from trimtab.model.adapter import Adapter
+from trimtab.text.encoder import TextEncoder
 
 
 class LengthEncoder:
@@ -105,7 +107,7 @@ def test_hook_passes_on_that_an_encoder_has_another_width(adapter: Adapter) -> N
         hook("a")
 
 
-@pytest.mark.parametrize("query", [[], (), None, 3.0, [None], np.array(["a"])])
+@pytest.mark.parametrize("query", [[], (), None, 3.0, [None]])
 def test_hook_refuses_what_is_neither_text_nor_vector(adapter: Adapter, query: object) -> None:
     with pytest.raises(QueryError):
         QueryHook(adapter, encoder=LengthEncoder())(query)  # type: ignore[arg-type]
@@ -187,3 +189,65 @@ def test_async_hook_refuses_what_the_blocking_one_does(adapter: Adapter) -> None
         asyncio.run(AsyncQueryHook(adapter)([None]))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="expected an Adapter"):
         AsyncQueryHook(None)  # type: ignore[arg-type]
+
+
+async def _embed_awaited(texts: Sequence[str]) -> np.ndarray:
+    return queries_of(len(texts))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (
+            lambda _texts: queries_of(2),
+            r"shape \(2, 6\) for 1 texts; expected \(1, 6\)",
+        ),
+        (lambda _texts: queries_of(1)[0], r"shape \(6,\) for 1 texts; expected \(1, 6\)"),
+        (lambda _texts: np.empty((0, DIM_IN)), r"shape \(0, 6\) for 1 texts"),
+        (lambda _texts: None, "gave shape|gave a NoneType"),
+        (lambda texts: (queries_of(1)[0] for _ in texts), "gave a generator that is no array"),
+        (lambda _texts: [["a"]], "gave a list that is no array of numbers"),
+    ],
+)
+def test_hook_refuses_what_is_not_one_vector_for_each_text(
+    adapter: Adapter, encoder: Any, message: str
+) -> None:
+    with pytest.raises(QueryError, match=message):
+        QueryHook(adapter, encoder=encoder)("a")
+    with pytest.raises(QueryError, match=message):
+        asyncio.run(AsyncQueryHook(adapter, encoder=encoder)("a"))
+
+
+def test_blocking_hook_names_the_other_one_for_an_asynchronous_encoder(adapter: Adapter) -> None:
+    with pytest.raises(ConfigError, match="use AsyncQueryHook"):
+        QueryHook(adapter, encoder=_embed_awaited)("a")
+
+
+def test_hook_takes_an_array_of_texts_and_refuses_texts_among_numbers(adapter: Adapter) -> None:
+    hook = QueryHook(adapter, encoder=LengthEncoder())
+    assert np.array_equal(hook(np.array(["a", "bb"])), hook(["a", "bb"]))
+    assert np.array_equal(hook(np.array(["a", "bb"], dtype=object)), hook(["a", "bb"]))
+    with pytest.raises(QueryError, match="expected texts alone"):
+        hook(["a", 3])  # type: ignore[list-item]
+
+
+def test_hook_refuses_an_encoder_that_the_adapter_was_not_trained_on(adapter: Adapter) -> None:
+    other = TextEncoder.from_bytes(words_bytes(dim=DIM_IN))
+    with pytest.raises(ConfigError, match=r"toy/words .* another encoder .* toy-encoder"):
+        QueryHook(adapter, encoder=other)
+    with pytest.raises(ConfigError, match="another encoder"):
+        AsyncQueryHook(adapter, encoder=other.encode)
+    hook = QueryHook(linear_adapter(encoder=replace(CARD, fingerprint="")), encoder=other)
+    with pytest.raises(ConfigError, match="another encoder"):
+        hook.adapter = adapter
+
+
+def test_prefix_is_put_once_where_the_encoder_puts_it_as_well(adapter: Adapter) -> None:
+    words = TextEncoder.from_bytes(
+        words_bytes(dim=DIM_IN, fingerprint=CARD.fingerprint, query_prefix=CARD.query_prefix)
+    )
+    wanted = adapter.transform(words.encode("how do i cancel"))
+    for encoder in (words, words.encode):
+        assert np.array_equal(QueryHook(adapter, encoder=encoder)("how do i cancel"), wanted)
+        hook = AsyncQueryHook(adapter, encoder=encoder)
+        assert np.array_equal(asyncio.run(hook("how do i cancel")), wanted)

@@ -11,6 +11,7 @@ from qdrant_client import grpc
 
 from tests.support.onnx_models import linear_adapter, weight_of
 from trimtab.errors import RefusedError
+from trimtab.model.adapter import Adapter
 from trimtab.rewrite import Policies, Reason
 from trimtab.rewrite.qdrant_rest import match_endpoint
 from trimtab.routing.adapt_grpc import adapt_grpc
@@ -26,6 +27,10 @@ ROUTES = Routes.of({"docs": ADAPTER, ("docs", "title"): linear_adapter(seed=1, n
 QUERY = "/collections/docs/points/query"
 BODY = b'{"query": [0.5, -1.25, 3, 0.10, 2E-3, 1.0], "limit": 3}'
 ADAPTED = Counter({Reason.ADAPTED: 1})
+
+
+def relevance_adapter() -> Adapter:
+    return linear_adapter(dim_in=6, dim_out=6, use="relevance")
 
 
 def send(
@@ -323,3 +328,22 @@ def test_batch_of_deletions_is_no_write() -> None:
     outcome = adapt_grpc("/qdrant.Points/UpdateBatch", content, ROUTES.of_collection, refuse)
     assert outcome.content is content
     assert outcome.decisions == Counter()
+
+
+# Canaries
+
+
+@pytest.mark.parametrize("using", [["title", None], [None, "title"]])
+def test_each_canary_of_a_search_keeps_its_own_share(using: list[str | None]) -> None:
+    docs = Route.make("docs", relevance_adapter(), mode="canary", share=0.2)
+    title = Route.make("docs", relevance_adapter(), vector_name="title", mode="canary", share=0.7)
+    routes = Routes([docs, title])
+    rng = np.random.default_rng(0)
+    kept: Counter[int] = Counter()
+    for _ in range(400):
+        vector = rng.standard_normal(6).tolist()
+        prefetch = [{"query": vector} | ({"using": name} if name else {}) for name in using]
+        body = json.dumps({"prefetch": prefetch, "query": {"fusion": "rrf"}}).encode()
+        kept[send(body, routes=routes).decisions[Reason.ADAPTED]] += 1
+    # Of one number: both below .2, one of them between .2 and .7, none above.
+    assert [round(kept[n] / 400, 1) for n in (2, 1, 0)] == [0.2, 0.5, 0.3]

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,11 +67,13 @@ def test_each_role_has_its_prefix_and_a_call_has_none() -> None:
 
 
 def test_a_hook_puts_the_prefix_once(tmp_path: Path) -> None:
-    from tests.support.onnx_models import linear_bytes, weight_of
+    from tests.support.onnx_models import CARD, linear_bytes, weight_of
 
     content = linear_bytes(dim_in=DIM, dim_out=3)  # its manifest has the query prefix "query: "
     adapter = trimtab.Adapter.from_bytes(content)
-    encoder = TextEncoder.from_bytes(words_bytes(query_prefix="query: "))
+    encoder = TextEncoder.from_bytes(
+        words_bytes(query_prefix="query: ", fingerprint=CARD.fingerprint)
+    )
     hook = trimtab.QueryHook(adapter, encoder=encoder)
     wanted = embed("query: money") @ weight_of(DIM, 3)
     assert np.abs(hook("money") - wanted).max() < 1e-5
@@ -193,3 +196,9 @@ def _rows(name: str, values: list[int]) -> object:
     from onnx import numpy_helper
 
     return numpy_helper.from_array(np.array(values, dtype=np.int64), name)
+
+
+@pytest.mark.parametrize("role", ["Query", "queries", "", None])
+def test_role_that_does_not_exist_is_refused(encoder: TextEncoder, role: Any) -> None:
+    with pytest.raises(QueryError, match="expected 'query' or 'document'"):
+        encoder.encode("money back", role=role)
