@@ -79,7 +79,7 @@ def world(standin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         '[[route]]\ncollection = "docs"\nadapter = "adapter.onnx"\n'
         '[[route]]\ncollection = "moved"\nadapter = "migration.onnx"\n'
     )
-    direct = QdrantClient(url=standin.rest_url)
+    direct = QdrantClient(url=standin.rest_url, check_compatibility=False)
     fill(direct, "docs", "moved")
     direct.close()
     with running_sidecar(config=config) as sidecar:
@@ -430,7 +430,9 @@ def test_8_arrays_stand_in_models_of_writes_and_queries(world: World, dtype: Any
     for client in (
         world.client(),
         world.client(grpc=True),
-        AdaptedQdrantClient(QdrantClient(url=world.server.rest_url), {"docs": adapter}),
+        AdaptedQdrantClient(
+            QdrantClient(url=world.server.rest_url, check_compatibility=False), {"docs": adapter}
+        ),
     ):
         point = models.PointStruct(id=900, vector={"": array, "title": array})
         client.upsert("docs", [point])
@@ -442,7 +444,9 @@ def test_8_arrays_stand_in_models_of_writes_and_queries(world: World, dtype: Any
             assert each.vector["title"] == pytest.approx(unit.tolist(), abs=1e-6)
         client.delete("docs", [900, 901])
         client.close()
-    asked = AdaptedQdrantClient(QdrantClient(url=world.server.rest_url), {"docs": adapter})
+    asked = AdaptedQdrantClient(
+        QdrantClient(url=world.server.rest_url, check_compatibility=False), {"docs": adapter}
+    )
     got = asked.query_points("docs", query=array, limit=DEPTH)
     assert found(got.points) == exact(adapter.transform(array.astype(np.float32)))
     asked.close()

@@ -138,7 +138,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantClient]:
         name=NAME,
     )
     with serving(Collections.load([settings], alone=True)) as url:
-        client = QdrantClient(url=url)
+        client = QdrantClient(url=url, check_compatibility=False)
         yield client
         client.close()
 

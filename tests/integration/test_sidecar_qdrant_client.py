@@ -368,7 +368,10 @@ def test_the_asynchronous_client_adapts_over_the_wire_and_marks_its_requests(
 ) -> None:
     async def compare() -> None:
         client = AsyncQdrantClient(
-            url=standin.rest_url, grpc_port=standin.grpc_port, prefer_grpc=grpc
+            url=standin.rest_url,
+            grpc_port=standin.grpc_port,
+            prefer_grpc=grpc,
+            check_compatibility=False,
         )
         await client.create_collection("docs", vectors_config=config())
         await client.upsert("docs", points())

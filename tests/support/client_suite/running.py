@@ -201,7 +201,7 @@ def run_file(
 
 def clear(server: Server) -> None:
     """Delete what a file has left."""
-    client = QdrantClient(url=server.rest_url, timeout=30)
+    client = QdrantClient(url=server.rest_url, timeout=30, check_compatibility=False)
     for each in client.get_collections().collections:
         client.delete_collection(each.name)
     client.close()
