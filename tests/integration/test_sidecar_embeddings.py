@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -175,3 +176,45 @@ def test_an_index_is_asked_by_text(sidecar: Sidecar) -> None:
             point for point, _ in by_text
         ]
         assert by_text == ask(http, embed("query money back").tolist())
+
+
+VECTOR = [0.5] * DIM
+ALIKE = json.dumps(VECTOR)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"limit": 4, "query": {ALIKE}, "query": {ALIKE}}}',
+        f'{{"limit": 4, "using": "", "using": null, "query": {ALIKE}}}',
+        f'{{"limit": 4, "query": {json.dumps([True, *VECTOR[1:]])}}}',
+        f'{{"query": {ALIKE}, "prefetch": {{"query": {ALIKE}, "query": {ALIKE}}}}}',
+    ],
+)
+def test_no_query_goes_to_an_index_raw_because_it_is_malformed(sidecar: Sidecar, body: str) -> None:
+    with new_client(sidecar.rest_url) as http:
+        answer = http.post("/collections/papers/points/query", content=body)
+        assert (answer.status_code, "names each field once" in answer.text) == (400, True)
+        good = http.post("/collections/papers/points/query", json={"query": VECTOR})
+        assert good.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"params": {"exact": "false"}},
+        {"query": {"nearest": VECTOR, "mmr": {"candidates_limit": -4}}},
+        {"query": {"nearest": VECTOR, "mmr": {"candidates_limit": 2.7}}},
+    ],
+)
+def test_an_index_refuses_what_is_of_another_type(sidecar: Sidecar, more: dict[str, Any]) -> None:
+    with new_client(sidecar.rest_url) as http:
+        answer = http.post("/collections/papers/points/query", json={"query": VECTOR, **more})
+    assert answer.status_code in {400, 422}, answer.text
+
+
+def test_without_qdrant_nobody_is_asked_about_aliases(sidecar: Sidecar) -> None:
+    with new_client(sidecar.rest_url) as http:
+        answer = http.post("/collections/nobody/points/query", json={"query": VECTOR})
+    assert answer.status_code == 404
+    assert "aliases" not in sidecar.log()

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient
 
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server
@@ -75,6 +76,16 @@ collection = "canary-all"
 adapter = "model.onnx"
 mode = "canary"
 share = 1
+
+[[route]]
+collection = "hybrid"
+adapter = "model.onnx"
+
+[[route]]
+collection = "hybrid"
+vector = "title"
+adapter = "title.onnx"
+mode = "shadow"
 
 [[route]]
 collection = "relevance"
@@ -222,6 +233,54 @@ def test_shadow_compares_every_search_of_a_batch_and_keeps_the_last_ones(modes: 
     kept = ask("GET", f"{modes.sidecar.admin_url}/shadow").json()["comparisons"]
     assert len(kept) == KEPT
     assert kept[-1]["adapted"] == [str(point) for point, _ in exact(modes.adapted(seeds[-1]))]
+
+
+def test_a_search_over_an_adapted_vector_and_one_in_shadow_is_compared(modes: Modes) -> None:
+    prefetch = [{"query": query(), "limit": DEPTH}, {"query": query(), "using": "title"}]
+    body = {"prefetch": prefetch, "query": {"fusion": "rrf"}, "limit": DEPTH}
+    before = samples(modes.sidecar).get(("trimtab_shadow_overlap_count", "hybrid"), 0)
+    answer = modes.raw.post("/collections/hybrid/points/query", json=body)
+    assert mark_of(answer) == modes.model.mark
+    eventually(
+        lambda: samples(modes.sidecar).get(("trimtab_shadow_overlap_count", "hybrid"), 0),
+        is_right=lambda count: count == before + 1,
+    )
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_shadow_waits_for_ever_where_queries_do(
+    standin: Server, modes: Modes, tmp_path: Path, protocol: str
+) -> None:
+    config = tmp_path / "sidecar.toml"
+    config.write_text(f"""
+listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
+[upstream]
+rest = "{standin.rest_url}"
+grpc = "http://127.0.0.1:{standin.grpc_port}"
+query_timeout_s = 0
+[[route]]
+collection = "shadow"
+adapter = "{modes.folder / "model.onnx"}"
+mode = "shadow"
+""")
+    with running_sidecar(config=config) as sidecar:
+        client = QdrantClient(
+            url=sidecar.rest_url,
+            grpc_port=sidecar.grpc_address[1],
+            prefer_grpc=protocol == "grpc",
+            check_compatibility=False,
+        )
+        client.query_points("shadow", query=query(), limit=DEPTH)
+        client.close()
+        counted = eventually(
+            lambda: {
+                name: value
+                for (name, *_), value in samples(sidecar).items()
+                if name in {"trimtab_shadow_overlap_count", "trimtab_shadow_skipped_total"}
+            },
+            is_right=lambda found: sum(found.values()) >= 1,
+        )
+    assert counted == {"trimtab_shadow_overlap_count": 1}
 
 
 def test_shadow_asks_no_twin_of_what_is_not_adapted(modes: Modes) -> None:

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +164,17 @@ def test_an_adapter_in_the_encoders_file_is_used_where_the_table_says_so(
     client: QdrantClient, world: World
 ) -> None:
     text = asked(model="toy/fused")
+    before = samples(world.sidecar)
     answer = client.query_points(world.name, query=text, using="title", limit=DEPTH)
     wanted = raw(TEXT) @ weight_of(DIM, DIM, seed=9)
     assert found(answer.points) == exact(wanted, name="title")
+    decided = ("trimtab_query_vectors_total", world.name, "adapted")
+    eventually(
+        lambda: samples(world.sidecar).get(decided, 0) - before.get(decided, 0),
+        is_right=lambda count: count == 1,
+    )
+    unrouted = ("trimtab_query_vectors_total", "", "no_route")
+    assert samples(world.sidecar).get(unrouted, 0) == before.get(unrouted, 0)
     answer = client.query_points(world.name, query=text, limit=DEPTH)
     assert found(answer.points) == exact(world.adapted())  # by the route, from the raw embedding
 
@@ -392,6 +400,30 @@ def test_models_that_are_not_known_go_on_to_qdrant(client: QdrantClient, world: 
     assert "InferenceService is not initialized" in said
     assert "InferenceService is not initialized" in ask(straight)
     straight.close()
+
+
+@pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
+def test_policy_of_inference_holds_for_an_adapter_in_a_file_as_for_a_route(
+    world: World, tmp_path: Path, grpc: bool
+) -> None:
+    config, server = tmp_path / "sidecar.toml", world.server
+    config.write_text(f"""
+listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0" }}
+upstream = {{ rest = "{server.rest_url}", grpc = "http://{server.host}:{server.grpc_port}" }}
+policies = {{ inference = "refuse" }}
+[[encoder]]
+model = "toy/fused"
+file = "{world.folder / "fused.onnx"}"
+adapts = ["{world.name}/title"]
+""")
+    with running_sidecar(config=config) as sidecar:
+        client = replace(world, sidecar=sidecar).client(grpc=grpc)
+        text = asked(model="qdrant/unknown")
+        said = told_of(lambda: client.query_points(world.name, query=text, using="title"))
+        assert "out of reach of the adapter in the file of toy/fused" in said
+        unadapted = told_of(lambda: client.query_points(world.name, query=text))
+        assert "out of reach" not in unadapted  # the engine's own refusal
+        client.close()
 
 
 def test_options_that_nobody_here_knows_are_refused(client: QdrantClient, world: World) -> None:

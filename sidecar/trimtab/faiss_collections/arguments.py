@@ -51,8 +51,11 @@ def read_limit(data: Any) -> int:
 def read_options(data: Any) -> SearchOptions:
     """Read ``params``: ``nprobe`` is ours; quantisation says nothing here."""
     fields = {} if data is None else read_fields(data)
+    exact = fields.get("exact")
+    if exact is not None and type(exact) is not bool:
+        raise bad_format("invalid type: expected a boolean for `exact`")
     return SearchOptions(
-        exact=bool(fields.get("exact")),
+        exact=bool(exact),
         hnsw_ef=read_count(fields, "hnsw_ef", 0) or None,
         nprobe=read_count(fields, "nprobe", 0) or None,
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trimtab.faiss_collections.arguments import (
     as_list,
+    read_count,
     read_fields,
     read_limit,
     read_number,
@@ -133,7 +134,7 @@ class Query:
         diversity = read_number(mmr, "diversity", _DEFAULT_DIVERSITY)
         if not 0 <= diversity <= 1:
             raise invalid(f"diversity: value {diversity} invalid, must be from 0.0 to 1.0")
-        n_candidates = int(read_number(mmr, "candidates_limit", limit))
+        n_candidates = read_count(mmr, "candidates_limit", limit, least=0)
         found = self._search(vector, max(n_candidates, 1), allowed, data)
         self._index.require_vectors("MMR")
         block = self._index.stored.read_core(found.rows)

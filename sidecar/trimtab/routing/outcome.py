@@ -37,6 +37,17 @@ class Outcome:
     n_judged: int = 0
     n_far: int = 0
 
+    def add_adapted_texts(self, n_texts: int) -> None:
+        """Count texts that the adapter in their encoder's file has adapted.
+
+        Their vectors stand in the request as ones for which there is no route.
+        """
+        if not n_texts:
+            return
+        self.decisions[Reason.ADAPTED] += n_texts
+        self.decisions[Reason.NO_ROUTE] -= n_texts
+        self.decisions = +self.decisions
+
 
 def outcome_of(content: bytes, adapted: Adapted) -> Outcome:
     """Say what became of a request that has changed."""

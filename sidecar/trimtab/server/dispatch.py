@@ -44,6 +44,7 @@ class Plan(NamedTuple):
         target: The target without what stands before Qdrant's own path.
         prefix: What does.
         bypass: For a call that is not known: why it looks like a search.
+        suspect: Its collection, where it names one: without a route there, nothing is passed by.
     """
 
     way: Way
@@ -54,6 +55,7 @@ class Plan(NamedTuple):
     target: bytes = b""
     prefix: bytes = b""
     bypass: Bypass | None = None
+    suspect: str = ""
 
 
 UNPLANNED = Plan(Way.PASS, "other", None, is_repeatable=False, invalidates=None)
@@ -90,6 +92,8 @@ class Planner:
                 if len(self._made) >= _KEPT_PLANS:
                     self._made.clear()
                 self._made[method, target] = known
+        if known.bypass is not None and not self._may_be_routed(known.suspect):
+            return known._replace(bypass=None)
         return known
 
     def _make(self, method: bytes, target: bytes) -> Plan:
@@ -107,19 +111,19 @@ class Planner:
             invalidates=None if kind == "query" else _invalidates(method, parts),
             target=own_target,
             prefix=prefix,
-            bypass=self._bypass(method.decode(), parts) if is_unknown else None,
+            bypass=judge_path(method.decode(), parts) if is_unknown else None,
+            suspect=parts[1] if parts[:1] == ("collections",) and len(parts) > 1 else "",
         )
 
-    def _bypass(self, method: str, parts: tuple[str, ...]) -> Bypass | None:
-        """Say why a call that is not known looks like a search, and might have been adapted."""
-        bypass = judge_path(method, parts)
-        if bypass is None or parts[:1] != ("collections",) or len(parts) < 2:
-            return bypass
+    def _may_be_routed(self, collection: str) -> bool:
+        """Tell whether a collection may have a route; an alias may come to lead to one."""
+        if not collection:
+            return True
         try:
-            routes = self.table.known_routes(parts[1])
+            routes = self.table.known_routes(collection)
         except ConfigError:
-            return bypass
-        return None if routes is not None and not routes else bypass
+            return True
+        return routes is None or bool(routes)
 
 
 def _way(

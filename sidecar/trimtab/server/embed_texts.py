@@ -51,10 +51,12 @@ class EmbeddedTexts:
     Attributes:
         vectors: Each text with its vector, float32, shape ``(dim,)``.
         mark: ``NAME@VERSION`` of the encoders whose own adapters had a part, joined by commas.
+        n_adapted: Texts that these have adapted.
     """
 
     vectors: Sequence[tuple[Text, NDArray[np.float32]]] = ()
     mark: str = ""
+    n_adapted: int = 0
 
 
 async def embed_texts(
@@ -84,6 +86,7 @@ async def embed_texts(
     for text in texts:
         served = table.encoders.find(text.model)
         if served is None:
+            _refuse_to_pass(text, table, names, target)
             continue
         if target.is_write and not served.settings.writes:
             state.telemetry.count(t.TEXTS, served.settings.model, role, "passed")
@@ -107,6 +110,7 @@ async def embed_texts(
             for text, embedded in zip(group, embeddings, strict=True)
         ],
         ",".join(served.encoder.mark for served, is_adapted in groups if is_adapted),
+        sum(len(group) for (_, is_adapted), group in groups.items() if is_adapted),
     )
 
 
@@ -118,6 +122,21 @@ async def _all(embedding: Sequence[Coroutine[Any, Any, list[Embedded]]]) -> list
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _refuse_to_pass(text: Text, table: RouteTable, names: Sequence[str], target: Target) -> None:
+    """Refuse a text that Qdrant is to embed where an encoder's own adapter is meant for it.
+
+    Raises:
+        RefusedError: The policy of inference says so, as it does for a route.
+    """
+    if table.policies.inference == "refuse" and target.takes_adapter(text, table.policies):
+        for served in table.encoders:
+            if served.adapts(names, text.vector_name):
+                raise RefusedError(
+                    f"the query is embedded by Qdrant itself ({text.model}), out of reach of the "
+                    f"adapter in the file of {served.settings.model}; ask for that one"
+                )
 
 
 def _check(text: Text, served: ServedEncoder, route: Route | None, *, is_adapted: bool) -> None:

@@ -224,7 +224,7 @@ class WorkerState:
         kept = [field for field in fields if field[0].lower() in _TWINS_FIELDS]
         kept += [(b"content-type", b"application/json"), (MARK, outcome.mark.encode())]
         request = Request(b"POST", target, tuple(kept), outcome.content)
-        timeout_s = self.settings.upstream.query_timeout_s
+        timeout_s = self.settings.upstream.query_timeout_s or None
         answer = await ask(self.pool, request, timeout_s=timeout_s)
         if answer.status != 200:
             raise UpstreamError(f"Qdrant answers the adapted query with {answer.status}")

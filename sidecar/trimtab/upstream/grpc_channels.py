@@ -91,7 +91,7 @@ class Channels:
         return min(in_turn, key=_reluctance)
 
     async def ask(
-        self, method: str, content: bytes, metadata: Metadata, *, timeout_s: float
+        self, method: str, content: bytes, metadata: Metadata, *, timeout_s: float | None
     ) -> bytes:
         """Make a call of the sidecar's own.
 

@@ -90,8 +90,8 @@ class _Collector:
         """The request is sent already."""
 
 
-async def ask(pool: Pool, request: Request, *, timeout_s: float) -> WholeAnswer:
-    """Ask whichever address is best.
+async def ask(pool: Pool, request: Request, *, timeout_s: float | None) -> WholeAnswer:
+    """Ask whichever address is best; without a limit, for as long as it takes.
 
     Raises:
         UnavailableError: None answers.
@@ -107,7 +107,9 @@ async def ask(pool: Pool, request: Request, *, timeout_s: float) -> WholeAnswer:
     return await ask_over(await pool.connect(), request, timeout_s=timeout_s)
 
 
-async def ask_over(connection: Connection, request: Request, *, timeout_s: float) -> WholeAnswer:
+async def ask_over(
+    connection: Connection, request: Request, *, timeout_s: float | None
+) -> WholeAnswer:
     """Ask over a connection that is free.
 
     Raises:

@@ -29,7 +29,7 @@ from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.routing.schema_cache import CollectionRoutes, Question
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
-from trimtab.server.embed_texts import Target, embed_texts
+from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
 from trimtab.server.grpc.listener import Listener
 from trimtab.server.grpc.messages import (
     Method,
@@ -64,7 +64,7 @@ class _Query:
         collection: As it named it.
         routes: Of that collection.
         table: The table that it began with.
-        mark: Of encoders whose own adapters had a part in it.
+        embedded: What was embedded of it.
     """
 
     method: Method
@@ -74,7 +74,7 @@ class _Query:
     collection: str
     routes: CollectionRoutes
     table: RouteTable
-    mark: str = ""
+    embedded: EmbeddedTexts
 
     def adapt(self, message: Any, *, shadow: bool = False) -> Outcome:
         """Adapt it."""
@@ -224,7 +224,7 @@ class GrpcServer:
         """Pass a query on, adapted where a route asks for it."""
         metadata = passed_on(context.invocation_metadata())
         table = self._state.table
-        has_encoders, own_mark = len(table.encoders) > 0, ""
+        has_encoders, embedded = len(table.encoders) > 0, EmbeddedTexts()
         if not len(table.routes) and not table.collections.names() and not has_encoders:
             return await self._relay.unary(method, content, metadata, context)
         mark = next((str(value) for key, value in metadata if key == MARK_HEADER), None)
@@ -243,20 +243,21 @@ class GrpcServer:
         routes = await self._routes(table, name, metadata)
         if has_encoders:
             target = Target(name, routes, is_write=False, is_left=mark is not None, fields=metadata)
-            content, own_mark = await self._embed(method.vectors, message, (content, table), target)
+            content, embedded = await self._embed(method.vectors, message, (content, table), target)
         if mark is not None:
             self._count_unread(table, content, reason_of_mark(mark))
             return await self._relay.unary(method, content, metadata, context)
-        query = _Query(method, method.vectors, content, metadata, name, routes, table, own_mark)
+        query = _Query(method, method.vectors, content, metadata, name, routes, table, embedded)
         return await self._ask(query, message, context)
 
     async def _ask(self, query: _Query, message: Any, context: Any) -> bytes:
         """Adapt a query that is decoded, and pass it on."""
         outcome = query.adapt(message)
+        outcome.add_adapted_texts(query.embedded.n_adapted)
         self._state.count_outcome(query.collection, outcome, "grpc")
         if outcome.decisions.keys() == NOTHING_FOUND and message_holds_vector(query.content):
             self._state.count_bypass("grpc", Bypass.FIELD, query.method.path)
-        metadata, mark = query.metadata, ",".join(filter(None, (outcome.mark, query.mark)))
+        metadata, mark = query.metadata, ",".join(filter(None, (outcome.mark, query.embedded.mark)))
         if mark:
             metadata = [*metadata, (MARK_HEADER, mark)]
         answer = await self._relay.unary(query.method, outcome.content, metadata, context, mark)
@@ -284,23 +285,23 @@ class GrpcServer:
         message: Any,
         given: tuple[bytes, RouteTable],
         target: Target,
-    ) -> tuple[bytes, str]:
+    ) -> tuple[bytes, EmbeddedTexts]:
         """Put vectors where texts stand that are embedded here.
 
         Returns:
-            The message to send on, and the mark of adapters that had a part.
+            The message to send on, and what was embedded.
         """
         content, table = given
         try:
             texts = find_texts(vectors, message)
         except MalformedError:  # told once more, and counted, by what comes next
-            return content, ""
+            return content, EmbeddedTexts()
         embedded = await embed_texts(self._state, table, texts, target)
         if not embedded.vectors:
-            return content, ""
+            return content, embedded
         put_embeddings(embedded.vectors)
         changed: bytes = message.SerializeToString()
-        return changed, embedded.mark
+        return changed, embedded
 
     async def _watch(
         self, method: Method, content: bytes, metadata: Metadata, table: RouteTable
@@ -387,7 +388,7 @@ class GrpcServer:
             if not outcome.mark:
                 return None
             metadata = [*query.metadata, (MARK_HEADER, outcome.mark)]
-            timeout_s = self._settings.upstream.query_timeout_s
+            timeout_s = self._settings.upstream.query_timeout_s or None
             adapted = await self.channels.ask(
                 query.method.path, outcome.content, metadata, timeout_s=timeout_s
             )

@@ -107,6 +107,8 @@ async def prepare(
     if embedded.mark:
         marks = (prepared.mark, embedded.mark.encode())
         prepared.mark = b",".join(filter(None, marks))
+        if prepared.outcome is not None:
+            prepared.outcome.add_adapted_texts(embedded.n_adapted)
     return prepared
 
 
@@ -136,6 +138,8 @@ async def _ask_routes(
     """Ask Qdrant what must be known of a request's collection."""
     assert plan.endpoint is not None  # noqa: S101  # narrowing
     collection = plan.endpoint.collection
+    if state.pool is None:  # there is no Qdrant, and so no alias
+        return table.book.unchecked_routes(collection) or {}
     credentials = credentials_of(head.fields, state.own_key)
     try:
         return await state.look_up(
@@ -226,8 +230,12 @@ def _adapt(
             return Prepared(body, outcome=Outcome(body, Counter({Reason.ENCODED: 1})))
         content = unpacked
     outcome = adapt_body(endpoint, content, routes, table.policies)
-    if outcome.mark:
-        return Prepared(outcome.content, outcome.mark.encode(), outcome=outcome)
+    if plan.way is Way.SERVE and Reason.MALFORMED in outcome.decisions:
+        state.count_outcome(endpoint.collection, outcome, "rest")
+        raise MalformedError(
+            "the query can't be adapted as it stands: expected JSON that names each field once, "
+            "with numbers in every vector"
+        )
     if outcome.decisions.keys() == NOTHING_FOUND and routes and holds_vector(content):
         state.count_bypass("rest", Bypass.FIELD, "/".join(endpoint.call))
     capture = None
@@ -235,6 +243,8 @@ def _adapt(
         is_served = plan.way is Way.SERVE
         shadow_request = _ShadowRequest(state, table, plan, head, (routes, content, is_served))
         capture = Capture(state.shadow, endpoint.collection, shadow_request.ask)
+    if outcome.mark:
+        return Prepared(outcome.content, outcome.mark.encode(), capture, outcome)
     return Prepared(body, capture=capture, outcome=outcome)
 
 

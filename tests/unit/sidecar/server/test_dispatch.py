@@ -278,6 +278,17 @@ def test_a_collection_that_surely_has_no_route_is_not_suspect(tmp_path: Path) ->
     assert plan(table, line).bypass is None
 
 
+def test_a_call_becomes_suspect_once_an_alias_leads_to_a_route(tmp_path: Path) -> None:
+    table = table_of(tmp_path)
+    planner, call = planner_of(table), (b"POST", b"/collections/other/points/query/v2")
+    table.book.facts.learn_aliases({})
+    assert planner.plan(*call).bypass is None
+    table.book.facts.learn_aliases({"other": "docs"})
+    assert planner.plan(*call).bypass is Bypass.PATH
+    table.book.facts.learn_aliases({})
+    assert planner.plan(*call).bypass is None
+
+
 FORWARDED = [
     ("any", "", "/qdrant/collections", "/qdrant/collections"),
     ("any", "/up", "/collections?a=/b", "/up/collections?a=/b"),
