@@ -17,6 +17,11 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(
     path for package in ("sidecar", "training") for path in (ROOT / package).rglob("*.py")
 )
+TESTS = [
+    path
+    for path in sorted((ROOT / "tests").rglob("test_*.py"))
+    if "CliRunner" in path.read_text(encoding="utf-8")
+]
 COMMANDS = sorted(point.name for point in entry_points(group="trimtab.commands"))
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -83,6 +88,13 @@ def test_command_explains_itself(name: str, flag: str, capsys: pytest.CaptureFix
         command.make_context(name, [flag], parent=context)
     assert done.value.exit_code == 0
     assert capsys.readouterr().out.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_runs_a_command_outside_its_group(path: Path) -> None:
+    """Click keeps the help option that a command was first asked with: without ``-h`` there."""
+    alone = re.findall(r"CliRunner\(\)\.invoke\(\s*(?!main\b|group\b)\w+", path.read_text("utf-8"))
+    assert not alone
 
 
 @pytest.mark.parametrize(("name", "command"), list(commands()))

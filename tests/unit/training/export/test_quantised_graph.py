@@ -13,11 +13,10 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trimtab.commands.inspect import inspect
+from trimtab.commands.group import main
 from trimtab.model.adapter import Adapter as ServedAdapter
 from trimtab.model.onnx_file import check_model
 from trimtab_training.adapters import ComposedAdapter, Gate, load_adapter, save_adapter
-from trimtab_training.commands.export import export as export_command
 from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.errors import DataError, ExportError
 from trimtab_training.export import onnx_export as export
@@ -175,9 +174,9 @@ def test_export_command_takes_a_precision_and_inspect_says_it(
     save_adapter(adapter, tmp_path, manifest=json.loads(manifest.to_json()))
     file = str(tmp_path / "adapter.onnx")
     options = [word for value in option for word in ("--precision", value)]
-    done = CliRunner().invoke(export_command, [str(tmp_path), "-o", file, *options])
+    done = CliRunner().invoke(main, ["export", str(tmp_path), "-o", file, *options])
     assert done.exit_code == 0, done.output
-    shown = CliRunner().invoke(inspect, [file]).stdout
+    shown = CliRunner().invoke(main, ["inspect", file]).stdout
     assert re.search(rf"^weights +{weights}$", shown, re.MULTILINE)
 
 
