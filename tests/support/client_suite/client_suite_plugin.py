@@ -22,6 +22,7 @@ _SHOWN = 300
 
 
 def pytest_configure() -> None:
+    _seed()  # parameters of tests are drawn as their files are imported
     for kind in (QdrantRemote, AsyncQdrantRemote):
         _redirect(kind, int(_option("REST_PORT")), int(_option("GRPC_PORT")))
 
@@ -53,6 +54,10 @@ def _redirect(kind: Any, rest_port: int, grpc_port: int) -> None:
 @pytest.fixture(autouse=True)
 def _same_draws_both_ways() -> None:
     """Give both runs the same numbers."""
+    _seed()
+
+
+def _seed() -> None:
     random.seed(7)
     np.random.seed(7)  # noqa: NPY002  # theirs draw from it
 
