@@ -104,7 +104,8 @@ def _allowed(hint: Any, *, is_number: bool) -> str:
     choices = [word for word in words if isinstance(word, str)]
     limits = [
         text.format(limit)
-        for meta in getattr(hint, "__metadata__", ())
+        for part in (hint, *get_args(hint))  # what may be None holds its limits inside
+        for meta in getattr(part, "__metadata__", ())
         for name, text in _LIMITS.items()
         if (limit := getattr(meta, name)) is not None
     ]

@@ -18,6 +18,8 @@ from trimtab.routing.routes import Mode, OnError
 
 ANY_PREFIX = "any"
 """The ``path_prefix`` that takes any."""
+CANARY_SHARE = 0.1
+"""What a canary adapts unless it is told."""
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -194,7 +196,7 @@ class RouteSettings:
         adapter: The model file or its folder.
         vector: The vector's name; empty for the unnamed one.
         mode: ``on``, ``off``, ``shadow`` or ``canary``.
-        share: For ``canary``, the share of queries that are adapted, 0 to 1.
+        share: For ``canary``, the share of queries that are adapted, 0 to 1; a tenth unless given.
         on_error: What to do where a query can't be adapted; unless given, the adapter's kind of use
             decides.
     """
@@ -203,7 +205,7 @@ class RouteSettings:
     adapter: Path
     vector: str = ""
     mode: Mode = "on"
-    share: Share = 0.1
+    share: Share | None = None
     on_error: OnError | None = None
 
 

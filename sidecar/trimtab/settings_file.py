@@ -172,6 +172,12 @@ def check_settings(settings: Settings, source: str) -> None:
     ):
         with _named(f"{source}: {where} path_prefix"):
             read_prefix(prefix)
+    for route in settings.routes:
+        if route.share is not None and route.mode in {"on", "shadow"}:
+            raise ConfigError(
+                f"{source}: the route of {route.collection!r} has share {route.share:g} and mode "
+                f"{route.mode!r}, which knows none; set mode to canary, or leave share out"
+            )
     _check_unique(
         [(route.collection, route.vector) for route in settings.routes], "[[route]]", source
     )

@@ -58,6 +58,7 @@ FILES: dict[str, tuple[str, str]] = {
     "unknown mode": (UPSTREAM + ROUTE + 'mode = "maybe"\n', "expected on or off or shadow"),
     "unknown on_error": (UPSTREAM + ROUTE + 'on_error = "ignore"\n', "passthrough or refuse"),
     "share too large": (UPSTREAM + ROUTE + 'mode = "canary"\nshare = 1.5\n', "share is 1.5"),
+    "share without canary": (UPSTREAM + ROUTE + "share = 0.1\n", "set mode to canary"),
     "share no number": (UPSTREAM + ROUTE + 'share = "half"\n', "share"),
     "share NaN": (UPSTREAM + ROUTE + "share = nan\n", "share"),
     "shadow share": (UPSTREAM + "[shadow]\nshare = 2\n", "[shadow] share"),
@@ -161,6 +162,11 @@ def test_a_mistake_in_the_flags_is_one_line(what: str) -> None:
 def test_a_share_of_another_size_is_refused(folder: Path) -> None:
     flags = ("--route", f"docs={folder}", "--mode", "canary", "--share", "7")
     assert "share is 7" in check(run("--upstream-rest", "a:1", *flags, "--check"), 1)
+
+
+def test_a_share_without_a_canary_is_refused(folder: Path) -> None:
+    flags = ("--route", f"docs={folder}", "--share", "0.1")
+    assert "set mode to canary" in check(run("--upstream-rest", "a:1", *flags, "--check"), 1)
 
 
 def test_check_says_what_is_fine_and_needs_no_qdrant(folder: Path) -> None:

@@ -52,7 +52,11 @@ from trimtab.settings_file import Source
     type=click.Choice(["on", "off", "shadow", "canary"]),
     help="Mode of these routes.  [default: on]",
 )
-@click.option("--share", type=float, help="Share of queries that a canary adapts, 0 to 1.")
+@click.option(
+    "--share",
+    type=float,
+    help="Share of queries that a canary adapts, 0 to 1; with --mode canary.  [default: 0.1]",
+)
 @click.option(
     "--collection",
     metavar="NAME=INDEX",

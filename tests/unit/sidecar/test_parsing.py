@@ -25,6 +25,7 @@ class Record:
     texts: dict[str, str] = field(default_factory=dict)
     inner: Inner | None = None
     path: Path | None = None
+    weight: Annotated[float, Meta(gt=0)] | None = None
 
 
 def read(**record: Any) -> Record:
@@ -46,6 +47,7 @@ def test_a_whole_number_for_a_fraction_becomes_one() -> None:
     ("record", "message"),
     [
         ({"cuont": 1}, "has unknown key 'cuont'; known: count, inner, mode, numbers, path, share"),
+        ({"weight": 0}, "weight is 0, expected more than 0"),
         ({"count": "1"}, "count is '1', expected int"),
         ({"count": True}, "count is True, expected int"),
         ({"count": 1.0}, "count is 1.0, expected int"),

@@ -141,6 +141,25 @@ def test_a_share_outside_its_range_is_refused(share: float) -> None:
         parse_settings({"upstream": {"rest": "q"}, "route": [route]}, "told", Path())
 
 
+@pytest.mark.parametrize("mode", [None, "on", "shadow"])
+def test_a_share_where_none_is_taken_is_refused(mode: str | None) -> None:
+    route = {"collection": "docs", "adapter": "a", "share": 0.1}
+    route |= {} if mode is None else {"mode": mode}
+    told = f"'docs' has share 0.1 and mode '{mode or 'on'}'.*; set mode to canary"
+    with pytest.raises(ConfigError, match=told):
+        parse_settings({"upstream": {"rest": "q"}, "route": [route]}, "told", Path())
+    flags = {"upstream_rest": ("q",), "route": ("docs=a",), "share": 0.1, "mode": mode}
+    with pytest.raises(ConfigError, match=told):
+        Source.of(None, flags).read()
+
+
+@pytest.mark.parametrize("mode", ["canary", "off"])
+def test_a_canary_keeps_its_share_while_it_is_off(mode: str) -> None:
+    route = {"collection": "docs", "adapter": "a", "mode": mode, "share": 0.2}
+    settings = parse_settings({"upstream": {"rest": "q"}, "route": [route]}, "told", Path())
+    assert (settings.routes[0].mode, settings.routes[0].share) == (mode, 0.2)
+
+
 @pytest.mark.parametrize("on_error", ["passthrough", "refuse"])
 @pytest.mark.parametrize("mode", ["on", "off", "shadow", "canary"])
 def test_every_mode_and_failure_policy_can_be_set(mode: str, on_error: str) -> None:

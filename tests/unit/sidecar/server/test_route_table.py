@@ -53,6 +53,17 @@ def test_preparing_changes_nothing(source: Source) -> None:
     assert prepared.number > before.number
 
 
+@pytest.mark.parametrize(("given", "share"), [(None, 0.1), (0.0, 0.0), (0.5, 0.5)])
+def test_a_canary_adapts_a_tenth_unless_it_is_told(
+    source: Source, given: float | None, share: float
+) -> None:
+    source.file.write_bytes(linear_bytes(use="relevance"))
+    route = RouteSettings("docs", source.file, mode="canary", share=given)
+    source.settings = replace(source.settings, routes=(route,))
+    source.reload()
+    assert [each.share for each in source.live.current.routes] == [share]
+
+
 def test_going_back_and_forth_swaps_the_tables(source: Source) -> None:
     assert not source.live.roll_back()
     old = source.mark()
