@@ -21,7 +21,14 @@ ANY_PREFIX = "any"
 CANARY_SHARE = 0.1
 """What a canary adapts unless it is told."""
 Count = Annotated[int, Meta(ge=0)]
+Some = Annotated[int, Meta(ge=1)]
+Bytes = Annotated[int, Meta(ge=1024)]
+"""A limit that lets at least the smallest requests through."""
 Seconds = Annotated[float, Meta(ge=0)]
+While = Annotated[float, Meta(ge=0.01)]
+"""Seconds after which something is done or given up: nothing works, or rests, with none."""
+Patience = Annotated[float, Meta(ge=0.01, le=86_400)]
+"""Seconds that gRPC is told as whole milliseconds, of which it takes 31 bits."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
@@ -119,7 +126,12 @@ class Origin:
                 "path; a path before Qdrant's own goes into path_prefix of [upstream]"
             )
         has_port = rest.rpartition(":")[2].isdecimal() and not rest.endswith("]")
-        return cls(Address.parse(rest if has_port else f"{rest}:{default_port}"), scheme == "https")
+        address = Address.parse(rest if has_port else f"{rest}:{default_port}")
+        if not address.port:
+            raise ConfigError(
+                f"upstream {text!r} has port 0; expected the one that Qdrant listens on"
+            )
+        return cls(address, scheme == "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +176,7 @@ class UpstreamSettings:
             on whatever it says.
         connect_timeout_s: Seconds until an address counts as unreachable.
         query_timeout_s: Seconds until a REST query without an answer ends with 504; other requests,
-            and gRPC calls, may take as long as their caller waits.
+            and gRPC calls, may take as long as their caller waits. 0 for never.
         max_connections: REST connections to one address, at most.
         idle_timeout_s: Seconds after which an unused connection is closed; Qdrant closes its own
             after 5.
@@ -179,12 +191,12 @@ class UpstreamSettings:
     certificate: Path | None = None
     key: Path | None = None
     api_key_env: str = "QDRANT_API_KEY"
-    connect_timeout_s: Seconds = 2.0
+    connect_timeout_s: Patience = 2.0
     query_timeout_s: Seconds = 60.0
-    max_connections: Count = 256
-    idle_timeout_s: Seconds = 4.0
-    check_interval_s: Seconds = 0.5
-    resolve_interval_s: Seconds = 10.0
+    max_connections: Some = 256
+    idle_timeout_s: While = 4.0
+    check_interval_s: While = 0.5
+    resolve_interval_s: While = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +261,7 @@ class EncoderSettings:
     adapts: tuple[str, ...] = ()
     writes: bool = False
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
-    waiting: Annotated[int, Meta(ge=1)] = 2048
+    waiting: Some = 2048
     cached: Count = 10_000
     token_env: str = ""
 
@@ -269,12 +281,12 @@ class Limits:
         drain_timeout_s: Seconds that requests may go on for after SIGTERM.
     """
 
-    body_bytes: Count = 32 * 2**20
-    head_bytes: Count = 64 * 2**10
-    connections: Count = 10_000
-    head_timeout_s: Seconds = 10.0
-    body_timeout_s: Seconds = 30.0
-    idle_timeout_s: Seconds = 75.0
+    body_bytes: Bytes = 32 * 2**20
+    head_bytes: Bytes = 64 * 2**10
+    connections: Some = 10_000
+    head_timeout_s: While = 10.0
+    body_timeout_s: While = 30.0
+    idle_timeout_s: While = 75.0
     drain_timeout_s: Seconds = 30.0
 
 
@@ -315,7 +327,7 @@ class ReloadSettings:
     """
 
     watch: bool = True
-    interval_s: Seconds = 1.0
+    interval_s: While = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,5 +374,5 @@ class Settings:
     reload: ReloadSettings = field(default_factory=ReloadSettings)
     facts: FactsSettings = field(default_factory=FactsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    workers: Annotated[int, Meta(ge=1)] = 1
+    workers: Some = 1
     source: Path | None = None

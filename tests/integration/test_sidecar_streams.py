@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 
 from tests.support.raw_http import BLOCK, PATIENCE_S, answer_bytes, request_bytes
 from tests.support.raw_memory import GROWTH_KB, PeakMemory
-from tests.support.raw_place import UPLOAD_PATH, Place, query_bytes, running_place
-from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream
+from tests.support.raw_place import LOOK_S, UPLOAD_PATH, Place, query_bytes, running_place
+from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream, say
 
 LARGE_BYTES = 120 * 2**20
 HELD_BYTES = 32 * 2**20
@@ -232,6 +233,19 @@ def test_answer_to_a_query_may_take_longer_than_the_wait_for_its_head(tmp_path: 
         place.ask_until(query_bytes(), 200)  # connected, so that the limit is for the answer alone
         upstream.answer = answer
         assert place.ask(query_bytes()).body == b"block." * 12
+
+
+def test_shadow_is_waited_for_where_queries_have_no_limit(tmp_path: Path) -> None:
+    found = b'{"result":{"points":[{"id":1,"score":0.5}]}}'
+    tables = {"upstream": {"query_timeout_s": 0}, "route": {"mode": "shadow"}}
+    with raw_upstream() as upstream, running_place(tmp_path, [upstream], **tables) as place:
+        upstream.answer = say(answer_bytes(200, found))
+        assert place.ask(query_bytes()).body == found
+        end = time.monotonic() + PATIENCE_S
+        while 'trimtab_shadow_overlap_count{collection="docs"} 1' not in place.admin("metrics"):
+            assert "trimtab_shadow_skipped_total{" not in place.admin("metrics")
+            assert time.monotonic() < end
+            time.sleep(LOOK_S)
 
 
 def test_many_clients_that_do_not_read_cost_little_memory(place: Place) -> None:

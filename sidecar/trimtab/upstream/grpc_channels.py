@@ -93,7 +93,7 @@ class Channels:
     async def ask(
         self, method: str, content: bytes, metadata: Metadata, *, timeout_s: float | None
     ) -> bytes:
-        """Make a call of the sidecar's own.
+        """Make a call of the sidecar's own; without a time, for as long as it takes.
 
         Raises:
             UnavailableError: Qdrant does not answer, or with an error.

@@ -54,7 +54,7 @@ def test_an_origin_may_leave_out_what_is_usual(text: str, written: str, is_tls: 
 @pytest.mark.parametrize(
     "text",
     ["", "ftp://qdrant:1", "http://", "http://qdrant:1/api", "https:///x", "http://qdrant:x",
-     "http://me:word@qdrant:1", "http://qdrant:1?a=b"],
+     "http://me:word@qdrant:1", "http://qdrant:1?a=b", "http://qdrant:0", "qdrant:0"],
 )  # fmt: skip
 def test_what_is_no_origin_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError) as caught:

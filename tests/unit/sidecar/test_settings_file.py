@@ -40,7 +40,7 @@ payload = "papers.jsonl"
 [policies]
 inference = "refuse"
 [limits]
-body_bytes = 5
+body_bytes = 5000
 [shadow]
 share = 0.5
 [admin]
@@ -76,7 +76,7 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
         CollectionSettings("papers", tmp_path / "papers.faiss", None, tmp_path / "papers.jsonl"),
     )
     assert settings.policies.inference == "refuse"
-    assert settings.limits.body_bytes == 5
+    assert settings.limits.body_bytes == 5000
     assert (settings.shadow.share, settings.admin.token_env) == (0.5, "TOKEN")
     assert (settings.reload.watch, settings.facts.ttl_s) == (False, 5.0)
     assert settings.source == tmp_path / "sidecar.toml"
@@ -130,8 +130,8 @@ def test_the_file_is_read_anew_each_time_also_in_another_process(tmp_path: Path)
     path.write_text('upstream.rest = "a"\n')
     source: Source = pickle.loads(pickle.dumps(Source.of(path, {"workers": 2})))  # noqa: S301
     assert source.read().workers == 2
-    path.write_text('upstream.rest = "a"\nlimits.body_bytes = 7\n')
-    assert source.read().limits.body_bytes == 7
+    path.write_text('upstream.rest = "a"\nlimits.body_bytes = 7000\n')
+    assert source.read().limits.body_bytes == 7000
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), float("inf")])
@@ -168,6 +168,53 @@ def test_every_mode_and_failure_policy_can_be_set(mode: str, on_error: str) -> N
     assert (settings.routes[0].mode, settings.routes[0].on_error) == (mode, on_error)
 
 
+WITHOUT_ZERO = {
+    "upstream": ("connect_timeout_s", "max_connections", "idle_timeout_s", "check_interval_s",
+                 "resolve_interval_s"),
+    "limits": ("body_bytes", "head_bytes", "connections", "head_timeout_s", "body_timeout_s",
+               "idle_timeout_s"),
+    "reload": ("interval_s",),
+}  # fmt: skip
+WITH_ZERO = {
+    "listen": ("busy_poll_us",),
+    "upstream": ("query_timeout_s",),
+    "limits": ("drain_timeout_s",),
+    "shadow": ("share", "concurrent", "kept"),
+    "facts": ("ttl_s",),
+}
+
+
+def each_of(tables: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    return [(table, key) for table, keys in tables.items() for key in keys]
+
+
+@pytest.mark.parametrize(("table", "key"), each_of(WITHOUT_ZERO))
+def test_a_zero_with_which_nothing_is_served_is_refused(table: str, key: str) -> None:
+    record = {"upstream": {"rest": "q"}}
+    record[table] = record.get(table, {}) | {key: 0}
+    with pytest.raises(ConfigError, match=rf"\[{table}\] {key} is 0, expected .* or more"):
+        parse_settings(record, "told", Path())
+
+
+@pytest.mark.parametrize(("table", "key"), each_of(WITH_ZERO))
+def test_a_zero_that_means_none_or_never_is_taken(table: str, key: str) -> None:
+    record = {"upstream": {"rest": "q"}}
+    record[table] = record.get(table, {}) | {key: 0}
+    assert getattr(getattr(parse_settings(record, "told", Path()), table), key) == 0
+
+
+def test_every_number_is_held_against_zero() -> None:
+    settings, known = Settings(), {*each_of(WITHOUT_ZERO), *each_of(WITH_ZERO)}
+    tables = {name: getattr(settings, name) for name in ("listen", "upstream", "limits", "shadow")}
+    tables |= {"reload": settings.reload, "facts": settings.facts}
+    assert known == {
+        (name, each.name)
+        for name, table in tables.items()
+        for each in fields(table)
+        if type(getattr(table, each.name)) in {int, float}
+    }
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [
@@ -183,6 +230,12 @@ def test_every_mode_and_failure_policy_can_be_set(mode: str, on_error: str) -> N
         ({"source": "x"}, ("source",)),
         ({"listen": {"rest": "x"}}, ("[listen]", "rest", "HOST:PORT")),
         ({"upstream": {"rest": [7]}}, ("[upstream]", "rest")),
+        ({"reload": {"interval_s": 1e-9}}, ("interval_s", "0.01 or more")),
+        ({"limits": {"head_bytes": 17}}, ("head_bytes", "1024 or more")),
+        (
+            {"upstream": {"grpc": "q", "connect_timeout_s": float("inf")}},
+            ("connect_timeout_s", "86400 at most"),
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place(record: dict[str, Any], words: tuple[str, ...]) -> None:

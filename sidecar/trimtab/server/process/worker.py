@@ -135,9 +135,8 @@ class Worker:
     async def _sweep(self) -> None:
         """Look after slow clients."""
         limits = self.settings.limits
-        shortest_s = min(
-            limits.head_timeout_s, limits.body_timeout_s, self.settings.upstream.query_timeout_s
-        )
+        query_s = self.settings.upstream.query_timeout_s or limits.body_timeout_s  # 0 is never
+        shortest_s = min(limits.head_timeout_s, limits.body_timeout_s, query_s)
         tick_s = min(_SWEEP_S[1], max(_SWEEP_S[0], shortest_s / 10))
         await repeat(self.state.telemetry, Border.CLIENTS, tick_s, self._check_clients)
 
