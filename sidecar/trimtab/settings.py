@@ -243,7 +243,8 @@ class EncoderSettings:
     """A text encoder that answers inference objects, and ``/v1/embeddings``.
 
     Attributes:
-        model: The name by which requests ask for it, compared without regard to case.
+        model: The name by which requests ask for it, compared without regard to case. Neither
+            Qdrant's own BM25, nor another encoder's with ``:query`` or ``:document`` behind it.
         file: The encoder's file, or its folder; see ``trimtab export-encoder``.
         adapts: Collections, or COLLECTION/VECTOR, whose queries get what the adapter in the
             encoder's file makes of their texts; they have no route of their own.

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from trimtab.errors import ConfigError
 from trimtab.parsing import MisfitError, parse, refuse_unknown
+from trimtab.rewrite.qdrant_query import BM25_MODEL
 from trimtab.settings import ANY_PREFIX, Address, Origin, Settings, read_prefix
 
 _PORTS = {"rest": 6333, "grpc": 6334}
@@ -183,6 +184,7 @@ def check_settings(settings: Settings, source: str) -> None:
     )
     _check_unique([each.name for each in settings.collections], "[[collection]]", source)
     _check_unique([each.model.lower() for each in settings.encoders], "[[encoder]]", source)
+    _check_models([each.model for each in settings.encoders], source)
 
 
 def _check_unique(keys: Sequence[Any], what: str, source: str) -> None:
@@ -192,6 +194,23 @@ def _check_unique(keys: Sequence[Any], what: str, source: str) -> None:
         if key in seen:
             raise ConfigError(f"{source}: two tables {what} for {key!r}; expected one")
         seen.add(key)
+
+
+def _check_models(models: Sequence[str], source: str) -> None:
+    """Refuse names of encoders that no request can ask for, or that mean something else."""
+    known = {model.lower(): model for model in models}
+    for model in models:
+        where = f"{source}: [[encoder]] model {model!r}"
+        if not model or model != model.strip():
+            raise ConfigError(f"{where} is empty or has space around it; expected a plain name")
+        if model.lower() == BM25_MODEL:
+            raise ConfigError(f"{where} is the name of Qdrant's own BM25; give it another")
+        name, _, role = model.lower().rpartition(":")
+        if role in {"query", "document"} and name in known:
+            raise ConfigError(
+                f"{where} is what /v1/embeddings calls the {role} form of {known[name]!r}; "
+                "give one of them another name"
+            )
 
 
 @contextmanager

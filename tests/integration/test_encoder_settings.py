@@ -36,7 +36,8 @@ def check(folder: Path, tables: str) -> click.testing.Result:
 
 def test_what_fits_together_is_served(folder: Path) -> None:
     fused = '[[encoder]]\nmodel = "toy/fused"\nfile = "fused.onnx"\nadapts = ["docs/title", "x"]\n'
-    done = check(folder, ROUTE + PLAIN + fused)
+    colon = PLAIN.replace("words", "words:latest")
+    done = check(folder, ROUTE + PLAIN + colon + fused)
     assert done.exit_code == 0, done.output
 
 
@@ -46,6 +47,11 @@ def test_what_fits_together_is_served(folder: Path) -> None:
         (PLAIN.replace("plain", "missing"), "no encoder at"),
         (PLAIN.replace("plain", "adapter"), "this is an adapter: it takes vectors"),
         (PLAIN + PLAIN.replace("toy", "TOY"), "two tables [[encoder]] for 'toy/words'"),
+        (PLAIN.replace("toy/words", ""), "model '' is empty"),
+        (PLAIN.replace("toy/words", " toy/words"), "has space around it"),
+        (PLAIN.replace("toy/words", "Qdrant/BM25"), "Qdrant's own BM25"),
+        (PLAIN + PLAIN.replace("words", "Words:query"), "the query form of 'toy/words'"),
+        (PLAIN.replace("words", "words:document") + PLAIN, "the document form of 'toy/words'"),
         (PLAIN + 'adapts = ["docs"]\n', "there is no adapter in its file"),
         (
             ROUTE + PLAIN.replace("plain", "fused") + 'adapts = ["docs"]\n',
