@@ -4,6 +4,7 @@ Read once, at the edge (:mod:`trimtab.settings_file`), and handed down. Secrets 
 environment; a setting names the variable.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +31,27 @@ While = Annotated[float, Meta(ge=0.01)]
 Patience = Annotated[float, Meta(ge=0.01, le=86_400)]
 """Seconds that gRPC is told as whole milliseconds, of which it takes 31 bits."""
 Share = Annotated[float, Meta(ge=0, le=1)]
+_ANY_HOSTS = {"0.0.0.0", "::"}  # noqa: S104  # only compared
+_MEANT = {
+    "localhost": {"127.0.0.1", "::1"},
+    "0.0.0.0": {"127.0.0.1"},  # noqa: S104  # for who asks it
+    "::": {"::1"},
+}
+"""Addresses that a name, or any address of this machine, stands for."""
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 
 def is_plain_segment(segment: str) -> bool:
     """Tell whether a segment of a path, once it is decoded, means itself wherever it is read."""
     return segment not in {".", ".."} and _SEGMENT.fullmatch(segment) is not None
+
+
+def _is_loopback(host: str) -> bool:
+    """Tell whether a host is an address that never leaves this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read_prefix(text: str) -> tuple[str, ...]:
@@ -67,6 +83,26 @@ class Address:
     def __str__(self) -> str:
         """Write it as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def answers_at(self, other: "Address") -> bool:
+        """Tell whether what listens here answers who asks another address, on this machine.
+
+        By what is written alone: no name but ``localhost`` is looked up.
+
+        Example:
+            >>> Address("127.0.0.1", 6333).answers_at(Address("localhost", 6333))
+            True
+            >>> Address("127.0.0.1", 6333).answers_at(Address("qdrant", 6333))
+            False
+        """
+        if not self.port or self.port != other.port:
+            return False
+        asked = _MEANT.get(other.host, {other.host})
+        return not asked.isdisjoint(_MEANT.get(self.host, {self.host})) or any(
+            _is_loopback(host) and (self.host == "::" or ":" not in host)
+            for host in asked
+            if self.host in _ANY_HOSTS
+        )
 
     @classmethod
     def parse(cls, text: str) -> "Address":

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
+from itertools import combinations, product
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -167,6 +168,7 @@ def check_settings(settings: Settings, source: str) -> None:
         )
     if listen.grpc is not None and not upstream.grpc:
         raise ConfigError(f"{source}: [listen] grpc needs [upstream] grpc, Qdrant's gRPC address")
+    _check_addresses(settings, source)
     for where, prefix in (
         ("[listen]", listen.path_prefix if listen.path_prefix != ANY_PREFIX else ""),
         ("[upstream]", upstream.path_prefix),
@@ -194,6 +196,30 @@ def _check_unique(keys: Sequence[Any], what: str, source: str) -> None:
         if key in seen:
             raise ConfigError(f"{source}: two tables {what} for {key!r}; expected one")
         seen.add(key)
+
+
+def _check_addresses(settings: Settings, source: str) -> None:
+    """Refuse two listeners in one place, and an upstream that is the sidecar itself."""
+    listen, upstream = settings.listen, settings.upstream
+    listeners = {
+        f"[listen] {name}": address
+        for name in ("rest", "grpc", "admin")
+        if (address := getattr(listen, name)) is not None
+    }
+    for (name, one), (other_name, other) in combinations(listeners.items(), 2):
+        if one.answers_at(other) or other.answers_at(one):
+            raise ConfigError(
+                f"{source}: {name} {one} and {other_name} {other} are one place; give each a port"
+            )
+    origins = [("rest", each) for each in upstream.rest] + [
+        ("grpc", each) for each in upstream.grpc
+    ]
+    for (protocol, origin), (name, address) in product(origins, listeners.items()):
+        if address.answers_at(origin.address):
+            raise ConfigError(
+                f"{source}: [upstream] {protocol} {origin} is the sidecar itself, which has {name} "
+                f"{address}; name Qdrant's own address, or listen on another port"
+            )
 
 
 def _check_models(models: Sequence[str], source: str) -> None:

@@ -62,6 +62,7 @@ FILES: dict[str, tuple[str, str]] = {
     "share no number": (UPSTREAM + ROUTE + 'share = "half"\n', "share"),
     "share NaN": (UPSTREAM + ROUTE + "share = nan\n", "share"),
     "shadow share": (UPSTREAM + "[shadow]\nshare = 2\n", "[shadow] share"),
+    "upstream that is the sidecar": ('upstream.rest = "localhost"\n', "is the sidecar itself"),
     "no connections": (UPSTREAM + "[limits]\nconnections = 0\n", "connections is 0"),
     "upstream without a port": ('upstream.rest = "http://qdrant:0"\n', "has port 0"),
     "negative limit": (UPSTREAM + "[limits]\nbody_bytes = -1\n", "body_bytes"),

@@ -34,6 +34,34 @@ def test_what_is_no_address_is_an_error_that_says_what_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("listens", "asked", "answers"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:1", True),
+        ("127.0.0.1:1", "localhost:1", True),
+        ("localhost:1", "[::1]:1", True),
+        ("0.0.0.0:1", "localhost:1", True),
+        ("0.0.0.0:1", "127.0.0.2:1", True),
+        ("0.0.0.0:1", "0.0.0.0:1", True),
+        ("[::]:1", "127.0.0.1:1", True),
+        ("[::]:1", "localhost:1", True),
+        ("[::]:1", "[::]:1", True),
+        ("127.0.0.1:1", "0.0.0.0:1", True),
+        ("10.0.0.7:1", "10.0.0.7:1", True),
+        ("box:1", "BOX:1", True),
+        ("127.0.0.1:1", "127.0.0.1:2", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("127.0.0.1:1", "127.0.0.2:1", False),
+        ("0.0.0.0:1", "[::1]:1", False),
+        ("0.0.0.0:1", "10.0.0.7:1", False),
+        ("0.0.0.0:1", "qdrant:1", False),
+        ("[::]:1", "qdrant:1", False),
+    ],
+)
+def test_a_listener_is_known_by_its_address(listens: str, asked: str, answers: bool) -> None:
+    assert Address.parse(listens).answers_at(Address.parse(asked)) is answers
+
+
+@pytest.mark.parametrize(
     ("text", "written", "is_tls"),
     [
         ("http://qdrant:6333", "http://qdrant:6333", False),

@@ -230,6 +230,22 @@ def test_every_number_is_held_against_zero() -> None:
         ({"source": "x"}, ("source",)),
         ({"listen": {"rest": "x"}}, ("[listen]", "rest", "HOST:PORT")),
         ({"upstream": {"rest": [7]}}, ("[upstream]", "rest")),
+        (
+            {"upstream": {"rest": "127.0.0.1"}},
+            ("[upstream] rest http://127.0.0.1:6333", "itself", "[listen] rest 127.0.0.1:6333"),
+        ),
+        (
+            {"listen": {"admin": "0.0.0.0:7"}, "upstream": {"rest": ["q", "https://localhost:7"]}},
+            ("https://localhost:7", "itself", "[listen] admin 0.0.0.0:7"),
+        ),
+        (
+            {"listen": {"grpc": "[::]:6334"}, "upstream": {"grpc": "localhost"}},
+            ("[upstream] grpc http://localhost:6334", "itself", "[listen] grpc [::]:6334"),
+        ),
+        (
+            {"listen": {"rest": "0.0.0.0:6340"}},
+            ("[listen] rest 0.0.0.0:6340", "[listen] admin 127.0.0.1:6340", "one place"),
+        ),
         ({"reload": {"interval_s": 1e-9}}, ("interval_s", "0.01 or more")),
         ({"limits": {"head_bytes": 17}}, ("head_bytes", "1024 or more")),
         (
