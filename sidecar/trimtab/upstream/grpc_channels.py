@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from trimtab.certificates import client_tls
 from trimtab.errors import (
     ConfigError,
     DeadlineError,
@@ -159,14 +160,7 @@ def _credentials(settings: UpstreamSettings) -> grpc.ChannelCredentials:
         ConfigError: A file can't be used; gRPC itself would only fail to connect.
     """
     ca, certificate, key = settings.ca, settings.certificate, settings.key or settings.certificate
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"can't use {ca or ''} {certificate or ''}: {error}; expected PEM files"
-        ) from error
+    client_tls(ca, certificate, key)
     system = ssl.get_default_verify_paths().cafile
     trusted = ca or (Path(system) if system else None)  # else gRPC's own list
     return grpc.ssl_channel_credentials(*map(read_pem, (trusted, key, certificate)))
