@@ -16,7 +16,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 from trimtab.errors import ConfigError
 from trimtab.parsing import MisfitError, parse, refuse_unknown
 from trimtab.rewrite.qdrant_query import BM25_MODEL
-from trimtab.settings import ANY_PREFIX, Address, Origin, Settings, read_prefix
+from trimtab.settings import (
+    ANY_PREFIX,
+    Address,
+    EncoderSettings,
+    Origin,
+    Settings,
+    read_prefix,
+)
 
 _PORTS = {"rest": 6333, "grpc": 6334}
 _ARRAYS = {"routes": "route", "collections": "collection", "encoders": "encoder"}
@@ -186,7 +193,7 @@ def check_settings(settings: Settings, source: str) -> None:
     )
     _check_unique([each.name for each in settings.collections], "[[collection]]", source)
     _check_unique([each.model.lower() for each in settings.encoders], "[[encoder]]", source)
-    _check_models([each.model for each in settings.encoders], source)
+    _check_encoders(settings.encoders, source)
 
 
 def _check_unique(keys: Sequence[Any], what: str, source: str) -> None:
@@ -222,21 +229,27 @@ def _check_addresses(settings: Settings, source: str) -> None:
             )
 
 
-def _check_models(models: Sequence[str], source: str) -> None:
-    """Refuse names of encoders that no request can ask for, or that mean something else."""
-    known = {model.lower(): model for model in models}
-    for model in models:
-        where = f"{source}: [[encoder]] model {model!r}"
-        if not model or model != model.strip():
+def _check_encoders(encoders: Sequence[EncoderSettings], source: str) -> None:
+    """Refuse names that no request can ask for, or that mean something else."""
+    known = {each.model.lower(): each.model for each in encoders}
+    for encoder in encoders:
+        where = f"{source}: [[encoder]] model {encoder.model!r}"
+        if not encoder.model or encoder.model != encoder.model.strip():
             raise ConfigError(f"{where} is empty or has space around it; expected a plain name")
-        if model.lower() == BM25_MODEL:
+        if encoder.model.lower() == BM25_MODEL:
             raise ConfigError(f"{where} is the name of Qdrant's own BM25; give it another")
-        name, _, role = model.lower().rpartition(":")
+        name, _, role = encoder.model.lower().rpartition(":")
         if role in {"query", "document"} and name in known:
             raise ConfigError(
                 f"{where} is what /v1/embeddings calls the {role} form of {known[name]!r}; "
                 "give one of them another name"
             )
+        for place in encoder.adapts:
+            collection, slash, vector = place.partition("/")
+            if not collection or (slash and not vector):
+                raise ConfigError(
+                    f"{where} adapts {place!r}; expected a collection, or COLLECTION/VECTOR"
+                )
 
 
 @contextmanager

@@ -17,9 +17,12 @@ from click.testing import CliRunner, Result
 from qdrant_client import grpc as messages
 
 from tests.support.grpc_upstream import Scripted, first
+from tests.support.onnx_models import CARD, linear_bytes
 from tests.support.sidecar import running_sidecar
 from tests.support.sidecar_world import DIM, write_model
+from tests.support.tiny_encoder import words_bytes
 from trimtab.commands.group import main
+from trimtab_training.export.fused_encoder import fuse_adapter
 
 PLAIN = {"size": DIM, "distance": "Cosine"}
 COLLECTIONS: dict[str, dict[str, Any]] = {
@@ -44,7 +47,8 @@ class Qdrant(BaseHTTPRequestHandler):
         self.asked.append(self.path)
         *_, kind, name = f"/{self.path}".split("/")
         params = COLLECTIONS.get(ALIASES.get(name, name)) if kind == "collections" else None
-        body: Any = {"result": {"aliases": []}} if name == "aliases" else {"result": None}
+        aliases = [{"alias_name": k, "collection_name": v} for k, v in ALIASES.items()]
+        body: Any = {"result": {"aliases": aliases} if name == "aliases" else None}
         if params is not None:
             body = {"result": {"config": {"params": params}}}
         known = params is not None or name in {"aliases", "healthz"}
@@ -101,7 +105,7 @@ FAULTS = {
     "named": ("unfit", "has no unnamed vector, and the route names none"),
     "named/typo": (
         "unfit",
-        "vector 'typo' does not exist; the collection's dense vectors are: 'bo",
+        "does not exist; the collection's dense vectors are: 'bo",
     ),
     "docs/title": ("unfit", "has no name: leave the name out"),
     "narrow": ("unfit", "has vectors of 5 values"),
@@ -127,6 +131,83 @@ def test_qdrant_is_asked_about_a_route(qdrant: str, model: Path, place: str) -> 
     told = check("--online", *flags)
     assert told.exit_code == code
     assert said in told.stderr
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder with an adapter behind it, in one file."""
+    file = tmp_path_factory.mktemp("fused") / "fused.onnx"
+    words = words_bytes(dim=DIM, fingerprint=CARD.fingerprint)
+    adapter = linear_bytes(dim_in=DIM, dim_out=DIM, use="relevance")
+    file.write_bytes(fuse_adapter(words, adapter))
+    return file
+
+
+def encoder_config(folder: Path, qdrant: str, fused: Path, *adapts: str, more: str = "") -> Path:
+    """Settings with an encoder whose adapter is for some collections."""
+    config = folder / "sidecar.toml"
+    config.write_text(
+        f'upstream.rest = "{qdrant}"\n{more}\n'
+        f'[[encoder]]\nmodel = "toy"\nfile = "{fused}"\nadapts = {json.dumps(adapts)}\n'
+    )
+    return config
+
+
+@pytest.mark.parametrize("place", [*FITS, *FAULTS])
+def test_qdrant_is_asked_about_what_an_encoder_adapts(
+    qdrant: str, fused: Path, tmp_path: Path, place: str
+) -> None:
+    fit, said = {**FITS, **FAULTS}[place]
+    said = said.replace("the route", "adapts of [[encoder]] 'toy'")
+    config = str(encoder_config(tmp_path, qdrant, fused, place))
+    code, found = report("--online", "--config", config)
+    assert (code, found["routes"]) == (place in FAULTS, [])
+    (encoder,) = found["encoders"]
+    collection, _, vector = place.partition("/")
+    assert [encoder[key] for key in ("model", "collection", "vector")] == [
+        *("toy", collection, vector)
+    ]
+    assert encoder["fit"] == fit
+    assert said in encoder["text"]
+    assert report("--config", config)[0] == 0  # which needs no Qdrant
+    told = check("--online", "--config", config)
+    assert told.exit_code == code
+    assert said in told.stderr
+    assert code or told.stdout == "fine: 0 routes, 0 indexes, 1 adapted by encoders\n"
+
+
+@pytest.mark.parametrize(
+    ("meeting", "fit"),
+    [
+        (("an-alias", "docs", "on"), "unfit"),
+        (("docs", "an-alias", "on"), "unfit"),
+        (("an-alias", "docs", "off"), "fine"),
+        (("manhattan", "docs", "on"), "fine"),
+    ],
+)
+def test_an_encoder_and_a_route_that_meet_by_an_alias_are_told(
+    qdrant: str, fused: Path, model: Path, meeting: tuple[str, str, str], fit: str
+) -> None:
+    route, adapts, mode = meeting
+    table = f'[[route]]\ncollection = "{route}"\nadapter = "adapter.onnx"\nmode = "{mode}"\n'
+    config = encoder_config(model, qdrant, fused, adapts, more=table)
+    code, found = report("--online", "--config", str(config))
+    assert (code, found["encoders"][0]["fit"]) == (fit != "fine", fit)
+    assert ("has a [[route]] as well" in found["encoders"][0]["text"]) is (fit != "fine")
+
+
+def test_a_start_says_what_an_encoder_cannot_adapt(
+    qdrant: str, fused: Path, tmp_path: Path
+) -> None:
+    config = encoder_config(tmp_path, qdrant, fused, "typo", "docs")
+    with running_sidecar(config=config) as sidecar:
+        (told,) = [line for line in sidecar.log().splitlines() if "can't apply" in line]
+    assert "collection=typo" in told
+    config = encoder_config(tmp_path, qdrant, fused, "narrow")
+    ports = ("--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    result = CliRunner().invoke(main, ["serve", "--config", str(config), *ports])
+    assert result.exit_code == 1
+    assert "adapts of [[encoder]] 'toy') has vectors of 5 values" in result.stderr
 
 
 def test_every_route_is_reported_and_a_fault_of_one_is_no_others(qdrant: str, model: Path) -> None:
@@ -184,6 +265,21 @@ def test_a_route_that_leads_nowhere_is_refused_where_there_is_no_qdrant(model: P
     code, found = report(*flags, "--route", f"paper={model}")
     assert code == 1
     assert "the indexes are: 'papers'" in found["error"]
+
+
+def test_what_an_encoder_adapts_is_held_against_indexes(fused: Path, tmp_path: Path) -> None:
+    index = faiss.IndexFlatIP(5)
+    index.add(np.eye(5, dtype=np.float32))
+    faiss.write_index(index, str(tmp_path / "papers.faiss"))
+    config = tmp_path / "sidecar.toml"
+    for name, said in (("papers", "has vectors of 5 values"), ("paper", "indexes are: 'papers'")):
+        config.write_text(
+            '[[collection]]\nname = "papers"\nindex = "papers.faiss"\n'
+            f'[[encoder]]\nmodel = "toy"\nfile = "{fused}"\nadapts = ["{name}"]\n'
+        )
+        code, found = report("--config", str(config))
+        assert code == 1
+        assert said in found["error"]
 
 
 @pytest.mark.parametrize("mode", ["canary", "shadow"])

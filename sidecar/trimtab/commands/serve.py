@@ -9,6 +9,7 @@ import click
 
 from trimtab.errors import SidecarError
 from trimtab.log import LOG_FORMATS, LogSettings, install_handler
+from trimtab.routing.routes import Route
 from trimtab.routing.schema_cache import Finding
 from trimtab.settings import Settings
 from trimtab.settings_file import Source
@@ -117,6 +118,7 @@ def _check(config: Path | None, flags: dict[str, Any]) -> None:
     Raises:
         ClickException: A route can't apply, or the settings can't be used.
     """
+    from trimtab.server.encoders import EncoderAim
     from trimtab.server.process.route_check import is_faulty
     from trimtab.server.process.run import check_settings_work
 
@@ -131,15 +133,28 @@ def _check(config: Path | None, flags: dict[str, Any]) -> None:
             error = "; ".join(each.text for each in findings if is_faulty(each))
     except SidecarError as raised:
         error = str(raised)
+    routes = [each for each in findings if isinstance(each.route, Route)]
     if flags["as_json"]:
-        routes = [_describe(finding) for finding in findings]
-        said = {"ok": not error, "error": error or None, "routes": routes, "indexes": n_indexes}
-        click.echo(json.dumps({**said, "online": flags["online"]}))
+        said = {
+            "ok": not error,
+            "error": error or None,
+            "routes": [_describe(finding) for finding in routes],
+            "encoders": [
+                {"model": finding.route.model, **_describe(finding)}
+                for finding in findings
+                if isinstance(finding.route, EncoderAim)
+            ],
+            "indexes": n_indexes,
+            "online": flags["online"],
+        }
+        click.echo(json.dumps(said))
     elif not error:
         for finding in findings:
             if finding.text:
                 click.echo(f"{finding.fit}: {finding.text}", err=True)
-        click.echo(f"fine: {len(findings)} routes, {n_indexes} indexes")
+        n_encoded = len(findings) - len(routes)
+        encoded = f", {n_encoded} adapted by encoders" if n_encoded else ""
+        click.echo(f"fine: {len(routes)} routes, {n_indexes} indexes{encoded}")
     if error:
         raise click.ClickException(error)
 
@@ -150,8 +165,8 @@ def _describe(finding: Finding) -> dict[str, Any]:
     return {
         "collection": route.collection,
         "vector": route.vector_name,
-        "adapter": route.adapter.mark,
-        "use": route.adapter.manifest.use,
+        "adapter": route.mark,
+        "use": route.manifest.use,
         "mode": route.mode,
         "on_error": route.on_error,
         "fit": finding.fit,

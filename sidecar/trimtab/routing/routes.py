@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from trimtab.errors import ConfigError
 from trimtab.model.adapter import Adapter
+from trimtab.model.manifest import Manifest
 
 MARK_HEADER = "x-trimtab-adapter"
 """Header, or gRPC metadata, that a request with adapted vectors carries."""
@@ -17,6 +18,42 @@ Mode = Literal["on", "off", "shadow", "canary"]
 
 RouteTable = Mapping[str | tuple[str, str], Adapter | str | Path]
 """Adapters or model files by collection, or by collection and vector name."""
+
+
+class Aim(Protocol):
+    """An adapter, and the vector whose queries it is for: a route, or what an encoder adapts."""
+
+    @property
+    def collection(self) -> str:
+        """The collection's name, or an alias."""
+
+    @property
+    def vector_name(self) -> str:
+        """The vector's name in it; empty for the unnamed one."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the adapter says about itself."""
+
+    @property
+    def mark(self) -> str:
+        """``NAME@VERSION`` of the adapter."""
+
+    @property
+    def mode(self) -> Mode:
+        """As of a route."""
+
+    @property
+    def on_error(self) -> OnError:
+        """As of a route."""
+
+    @property
+    def remark(self) -> str:
+        """What is allowed and still likely to be a mistake; empty for nothing."""
+
+    @property
+    def table(self) -> str:
+        """Where in the settings it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +133,21 @@ class Route:
         return cls(collection, vector_name, adapter, on_error, mode, share)
 
     @property
+    def manifest(self) -> Manifest:
+        """What the adapter says about itself."""
+        return self.adapter.manifest
+
+    @property
+    def mark(self) -> str:
+        """``NAME@VERSION`` of the adapter."""
+        return self.adapter.mark
+
+    @property
+    def table(self) -> str:
+        """Where in the settings it stands."""
+        return "the route"
+
+    @property
     def remark(self) -> str:
         """Say what is allowed and still likely to be a mistake; empty for nothing."""
         if self.on_error == "passthrough" and self.adapter.manifest.use == "migration":
@@ -112,8 +164,12 @@ class Route:
 
     def __str__(self) -> str:
         """Name the collection and the vector for a message."""
-        vector = f", vector {self.vector_name!r}" if self.vector_name else ""
-        return f"collection {self.collection!r}{vector}"
+        return name_vector(self.collection, self.vector_name)
+
+
+def name_vector(collection: str, vector_name: str) -> str:
+    """Name a collection and a vector of it for a message."""
+    return f"collection {collection!r}" + (f", vector {vector_name!r}" if vector_name else "")
 
 
 class Routes:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError
 from trimtab.rewrite.policies import Policies
-from trimtab.routing.routes import Route, Routes
+from trimtab.routing.routes import Aim, Route, Routes
 from trimtab.routing.vector_schema import (
     IndexedVector,
     check_route,
@@ -48,10 +48,10 @@ Fit = Literal["fine", "doubtful", "idle", "unfit", "missing", "unknown"]
 
 
 class Finding(NamedTuple):
-    """Whether a route can apply.
+    """Whether a route can apply, or what an encoder adapts.
 
     Attributes:
-        route: The route.
+        route: Which.
         fit: ``fine``; ``doubtful``, where it can apply and may still not do what is wanted;
             ``idle``, where it would adapt nothing; ``unfit``, where its adapter can't serve its
             vector; ``missing``, where there is no such collection; ``unknown``, where Qdrant did
@@ -59,7 +59,7 @@ class Finding(NamedTuple):
         text: What is wrong; empty for nothing.
     """
 
-    route: Route
+    route: Aim
     fit: Fit
     text: str
 
@@ -246,18 +246,23 @@ class RouteBook:
         """
         if self.routes.of_collection(name):
             return (yield from self._learn(name))
-        if not self.facts.are_aliases_known():
-            try:
-                self.facts.learn_aliases((yield Question("get_aliases", {})))
-            except ForbiddenError:  # says nothing about the next caller
-                logger.debug("aliases not shown to a caller")
-            except Exception as error:  # as many types as transports; the query will show its own
-                logger.warning("aliases unknown", extra={"cause": _one_line(error)})
-                self.facts.learn_aliases(None)
+        yield from self._ask_aliases()
         target = self.facts.collection_of(name)
         if target is None or not self.routes.of_collection(target):
             return _NONE
         return (yield from self._learn(target))
+
+    def _ask_aliases(self) -> Generator[Question, Any, None]:
+        """Ask which alias leads where, unless it is known."""
+        if self.facts.are_aliases_known():
+            return
+        try:
+            self.facts.learn_aliases((yield Question("get_aliases", {})))
+        except ForbiddenError:  # says nothing about the next caller
+            logger.debug("aliases not shown to a caller")
+        except Exception as error:  # as many types as transports; the query will show its own
+            logger.warning("aliases unknown", extra={"cause": _one_line(error)})
+            self.facts.learn_aliases(None)
 
     def _learn(self, collection: str) -> Questions:
         """Ask about a collection's vectors, unless they are known."""
@@ -289,20 +294,28 @@ class RouteBook:
         return "fine", ""
 
     def examine(
-        self, policies: Policies, *, without: Container[str] = (), is_patient: bool = True
+        self,
+        policies: Policies,
+        *,
+        encoded: Iterable[Aim] = (),
+        without: Container[str] = (),
+        is_patient: bool = True,
     ) -> Examination:
         """Ask about the collection of every route, and say of each whether it can apply.
 
         Args:
             policies: The user's settings.
+            encoded: What encoders adapt; held against collections as routes are, and against the
+                routes that an alias leads to.
             without: Collections that Qdrant is not asked about.
             is_patient: False to ask no more once a question was not answered.
 
         Yields:
             Questions, as :meth:`look_up` does.
         """
+        aims: list[Aim] = [*self.routes, *encoded]
         findings, is_down = [], False
-        for collection in dict.fromkeys(route.collection for route in self.routes):
+        for collection in dict.fromkeys(aim.collection for aim in aims):
             fit: Fit = "fine"
             cause = ""
             if is_down and not is_patient:
@@ -310,13 +323,32 @@ class RouteBook:
             elif collection not in without:
                 fit, cause = yield from self._ask(collection)
                 is_down = fit == "unknown"
-            for route in self.routes.of_collection(collection).values():
+            for route in [aim for aim in aims if aim.collection == collection]:
                 if fit == "fine" or route.mode == "off":
                     vectors = self.facts.vectors_of(collection)
                     findings.append(_judge_route(route, vectors, policies))
                 else:
                     findings.append(Finding(route, fit, f"{route}: {cause}"))
-        return findings
+        if len(aims) == len(self.routes) or not len(self.routes) or is_down:
+            return findings
+        yield from self._ask_aliases()
+        return [self._compare_routes(finding) for finding in findings]
+
+    def _compare_routes(self, finding: Finding) -> Finding:
+        """Refuse what an encoder adapts where an alias leads its queries to a route as well."""
+        aim = finding.route
+        if isinstance(aim, Route) or finding.fit not in {"fine", "doubtful"}:
+            return finding
+        leads_to = self.facts.collection_of
+        for route in self.routes:
+            is_met = (
+                leads_to(route.collection) == aim.collection
+                or leads_to(aim.collection) == route.collection
+            )
+            if is_met and route.vector_name == aim.vector_name and route.mode != "off":
+                text = f"{aim} has a [[route]] as well, as {route} by an alias; leave one out"
+                return Finding(aim, "unfit", text)
+        return finding
 
     def _check(self, collection: str) -> CollectionRoutes:
         """Hold the routes of a collection against its vectors, once for each state of the facts."""
@@ -339,7 +371,7 @@ class RouteBook:
         return routes
 
 
-def check_routes(routes: Iterable[Route], vectors: Mapping[str, IndexedVector]) -> None:
+def check_routes(routes: Iterable[Aim], vectors: Mapping[str, IndexedVector]) -> None:
     """Hold every route that is in use against a collection's vectors.
 
     Raises:
@@ -355,13 +387,18 @@ def tell_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         extra = {"collection": finding.route.collection, "cause": finding.text}
         if finding.fit in {"idle", "missing", "unfit"}:
-            logger.error("a route can't apply", extra=extra)
+            logger.error("%s can't apply", _kind(finding), extra=extra)
         elif finding.fit == "doubtful":
-            logger.warning("a route may not do what is wanted", extra=extra)
+            logger.warning("%s may not do what is wanted", _kind(finding), extra=extra)
+
+
+def _kind(finding: Finding) -> str:
+    """Call what was examined by its kind."""
+    return "a route" if isinstance(finding.route, Route) else "what an encoder adapts"
 
 
 def _judge_route(
-    route: Route, vectors: Mapping[str, IndexedVector] | None, policies: Policies
+    route: Aim, vectors: Mapping[str, IndexedVector] | None, policies: Policies
 ) -> Finding:
     """Hold one route against its collection's vectors, where they are known."""
     if route.mode == "off":

@@ -8,7 +8,7 @@ from typing import Any
 
 from trimtab.errors import ConfigError
 from trimtab.rewrite.policies import Policies
-from trimtab.routing.routes import Route
+from trimtab.routing.routes import Aim
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +104,11 @@ def read_all_vectors(info: Any) -> CollectionVectors:
     return CollectionVectors(sparse | dense, created_s=dense.created_s)
 
 
-def check_route(route: Route, vectors: Mapping[str, IndexedVector]) -> None:
+def check_route(route: Aim, vectors: Mapping[str, IndexedVector]) -> None:
     """Refuse an adapter that can't serve a collection.
 
     Args:
-        route: The adapter and the vector that it is meant for.
+        route: The adapter and the vector that it is meant for; of an encoder, too.
         vectors: The collection's, from :func:`read_all_vectors`.
 
     Raises:
@@ -118,8 +118,7 @@ def check_route(route: Route, vectors: Mapping[str, IndexedVector]) -> None:
     vector = vectors.get(route.vector_name)
     if vector is None or vector.is_sparse:
         raise ConfigError(_explain_missing(route, vectors))
-    name = route.adapter.manifest.name
-    dim_in, dim_out = route.dims
+    name, dim_in, dim_out = route.manifest.name, route.manifest.dim_in, route.manifest.dim_out
     if vector.dim != dim_out:
         raise ConfigError(
             f"{route} has vectors of {vector.dim} values; adapter {name!r} takes {dim_in} and "
@@ -136,13 +135,13 @@ def check_route(route: Route, vectors: Mapping[str, IndexedVector]) -> None:
             "the adapter was trained for another distance than the collection's",
             extra={
                 "collection": route.collection,
-                "trained": route.adapter.manifest.similarity,
+                "trained": route.manifest.similarity,
                 "found": vector.distance,
             },
         )
 
 
-def _explain_missing(route: Route, vectors: Mapping[str, IndexedVector]) -> str:
+def _explain_missing(route: Aim, vectors: Mapping[str, IndexedVector]) -> str:
     """Say which dense vectors a collection has, where it lacks the one of a route."""
     collection, wanted = f"collection {route.collection!r}", route.vector_name
     dense = {name: each for name, each in sorted(vectors.items()) if not each.is_sparse}
@@ -153,28 +152,30 @@ def _explain_missing(route: Route, vectors: Mapping[str, IndexedVector]) -> str:
     elif wanted:
         fact = f"{route} does not exist"
     else:
-        fact = f"{collection} has no unnamed vector, and the route names none"
+        fact = f"{collection} has no unnamed vector, and {route.table} names none"
     if set(dense) == {""}:
-        return f"{fact}; its one dense vector has no name: leave the name out of the route"
+        return f"{fact}; its one dense vector has no name: leave the name out of {route.table}"
     fact = f"{fact}; the collection's dense vectors are: {', '.join(map(repr, dense))}"
-    dim_out = route.adapter.dim_out
+    dim_out = route.manifest.dim_out
     fitting = [name for name, each in dense.items() if each.dim == dim_out]
     if not fitting:
         return f"{fact}; none of them has the {dim_out} values that the adapter gives"
     named = " or ".join(map(repr, fitting))
-    return f"{fact}; name one of {dim_out} values, which the adapter gives, in the route: {named}"
+    return (
+        f"{fact}; name one of {dim_out} values, which the adapter gives, in {route.table}: {named}"
+    )
 
 
-def compare_distance(route: Route, vector: IndexedVector) -> str:
+def compare_distance(route: Aim, vector: IndexedVector) -> str:
     """Say where an adapter was trained for another way of comparing vectors; empty where not."""
-    manifest = route.adapter.manifest
+    manifest = route.manifest
     trained, found = manifest.similarity, vector.distance
     if trained == found or (manifest.normalised and {trained, found} <= _DIRECTIONAL):
         return ""
     return f"{route} compares by {found}; the adapter was trained for {trained}"
 
 
-def find_idle_cause(route: Route, vector: IndexedVector, policies: Policies) -> str:
+def find_idle_cause(route: Aim, vector: IndexedVector, policies: Policies) -> str:
     """Say why a route that fits its vector would adapt nothing; empty where it would."""
     if vector.is_multi and policies.multivector == "untouched":
         return (

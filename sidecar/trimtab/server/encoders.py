@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trimtab.errors import ConfigError, UnauthenticatedError
+from trimtab.model.manifest import Manifest
 from trimtab.model.onnx_file import naming_file, read_content
-from trimtab.routing.routes import Route, Routes
+from trimtab.routing.routes import Mode, OnError, Route, Routes, name_vector
 from trimtab.settings import EncoderSettings
 from trimtab.text.encoder import TextEncoder
 from trimtab.text.encoder_file import ENCODER_RULES, resolve_encoder_path
@@ -18,6 +19,40 @@ logger = logging.getLogger(__name__)
 
 Credentials = Iterable[tuple[bytes | str, bytes | str]]
 """Header fields of a request, or the metadata of a call: names in any case, and values."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderAim:
+    """What an encoder's ``adapts`` names: the vector whose queries the adapter in its file is for.
+
+    Attributes:
+        model: The encoder's name.
+        collection: The collection's name, or an alias.
+        vector_name: The vector's name in it; empty for the unnamed one.
+        manifest: What the adapter says about itself.
+        mark: ``NAME@VERSION`` of the adapter.
+        mode: As of a route.
+        on_error: As of a route: a text that can't be embedded has no raw vector.
+        remark: Nothing.
+    """
+
+    model: str
+    collection: str
+    vector_name: str
+    manifest: Manifest
+    mark: str
+    mode: Mode = "on"
+    on_error: OnError = "refuse"
+    remark: str = ""
+
+    @property
+    def table(self) -> str:
+        """Where in the settings it stands."""
+        return f"adapts of [[encoder]] {self.model!r}"
+
+    def __str__(self) -> str:
+        """Name the collection, the vector and the encoder for a message."""
+        return f"{name_vector(self.collection, self.vector_name)} ({self.table})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +97,17 @@ class ServedEncoder:
         """
         end = f"/{vector_name}" if vector_name else ""
         return any(name + end in self.settings.adapts for name in names)
+
+    @property
+    def aims(self) -> list[EncoderAim]:
+        """What the adapter in the file is for, by collection and vector."""
+        card, encoder = self.encoder.adapter, self.encoder
+        places = [each.partition("/") for each in self.settings.adapts]
+        return [
+            EncoderAim(self.settings.model, collection, vector_name, card, encoder.mark)
+            for collection, _, vector_name in places
+            if card is not None
+        ]
 
     def check(self, routes: Routes) -> None:
         """Refuse what would adapt twice, or can't adapt.
@@ -113,6 +159,11 @@ class Encoders:
     def __iter__(self) -> Iterator[ServedEncoder]:
         """Give them in the settings' order."""
         return iter(self._served.values())
+
+    @property
+    def aims(self) -> list[EncoderAim]:
+        """What all of them adapt."""
+        return [aim for served in self for aim in served.aims]
 
     def find(self, model: str) -> ServedEncoder | None:
         """Find an encoder; None where nobody here has that name."""

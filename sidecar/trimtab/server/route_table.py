@@ -6,7 +6,7 @@ request keeps the table that it began with. The one before stays in memory, to g
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from trimtab.model.adapter import Adapter
 from trimtab.model.onnx_file import naming_file, read_content, resolve_model_path
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.outcome import is_write_guarded
-from trimtab.routing.routes import Route, Routes
+from trimtab.routing.routes import Aim, Route, Routes
 from trimtab.routing.schema_cache import CollectionRoutes, RouteBook, SchemaCache, check_routes
 from trimtab.server.encoders import Encoders, check_encoders
 from trimtab.settings import CANARY_SHARE, CollectionSettings, RouteSettings, Settings
@@ -132,10 +132,11 @@ class LiveTable:
         collections = _load_collections(settings, old)
         encoders = Encoders.load(settings.encoders, None if old is None else old.encoders)
         check_encoders(encoders, routes)
-        _check_places(settings, routes)
+        aims: list[Aim] = [*routes, *encoders.aims]
+        _check_places(settings, aims)
         for collection in settings.collections:
             check_routes(
-                routes.of_collection(collection.name).values(),
+                [aim for aim in aims if aim.collection == collection.name],
                 collections.vectors(collection.name),
             )
         return RouteTable(
@@ -168,8 +169,8 @@ def _make_routes(settings: tuple[RouteSettings, ...], old: RouteTable | None) ->
     )
 
 
-def _check_places(settings: Settings, routes: Routes) -> None:
-    """Refuse routes that lead nowhere, and warn of those that are likely to be a mistake.
+def _check_places(settings: Settings, routes: Iterable[Aim]) -> None:
+    """Refuse what leads nowhere, and warn of what is likely to be a mistake.
 
     Raises:
         ConfigError: There is no Qdrant, and no index of a route's name.

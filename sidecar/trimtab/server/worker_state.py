@@ -158,7 +158,9 @@ class WorkerState:
 
     async def examine(self, table: RouteTable, asker: Asker) -> list[Finding]:
         """Ask Qdrant about the collection of every route; see :meth:`RouteBook.examine`."""
-        questions = table.book.examine(table.policies, without=table.collections)
+        questions = table.book.examine(
+            table.policies, encoded=table.encoders.aims, without=table.collections
+        )
         return await self._answer_all(questions, asker)
 
     async def _answer_all(self, questions: Generator[Question, Any, Found], asker: Asker) -> Found:

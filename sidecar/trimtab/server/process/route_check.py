@@ -8,6 +8,7 @@ from typing import Any
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.metrics import Telemetry
+from trimtab.routing.routes import Aim
 from trimtab.routing.schema_cache import Finding, Question, SchemaCache
 from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.tls import client_context, server_context
@@ -66,8 +67,8 @@ def refuse_unfit(findings: list[Finding]) -> None:
 
 def check_routes_offline(live: LiveTable) -> list[Finding]:
     """Say of every route what its model alone shows; those of indexes are checked already."""
-    routes = live.current.routes
-    return [Finding(each, "doubtful" if each.remark else "fine", each.remark) for each in routes]
+    aims: list[Aim] = [*live.current.routes, *live.current.encoders.aims]
+    return [Finding(each, "doubtful" if each.remark else "fine", each.remark) for each in aims]
 
 
 async def check_routes_online(
