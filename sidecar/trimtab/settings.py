@@ -19,8 +19,6 @@ from trimtab.routing.routes import Mode, OnError
 
 ANY_PREFIX = "any"
 """The ``path_prefix`` that takes any."""
-CANARY_SHARE = 0.1
-"""What a canary adapts unless it is told."""
 Count = Annotated[int, Meta(ge=0)]
 Some = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=1024)]

@@ -397,14 +397,14 @@ def test_the_asynchronous_client_adapts_over_the_wire_and_marks_its_requests(
 @pytest.mark.parametrize(
     ("mode", "share", "reason"),
     [
-        ("off", 1.0, Reason.OFF),
-        ("shadow", 1.0, Reason.SHADOW),
+        ("off", None, Reason.OFF),
+        ("shadow", None, Reason.SHADOW),
         ("canary", 0.0, Reason.CANARY),
         ("canary", 1.0, Reason.ADAPTED),
     ],
 )
 def test_a_bare_query_is_adapted_as_its_route_says(
-    client: QdrantClient, adapter: Adapter, mode: Any, share: float, reason: Reason
+    client: QdrantClient, adapter: Adapter, mode: Any, share: float | None, reason: Reason
 ) -> None:
     route = Route.make("docs", adapter, mode=mode, share=share)
     adapted = AdaptedQdrantClient(client, Routes([route]))

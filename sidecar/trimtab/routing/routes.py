@@ -16,6 +16,9 @@ OnError = Literal["passthrough", "refuse"]
 
 Mode = Literal["on", "off", "shadow", "canary"]
 
+CANARY_SHARE = 0.1
+"""What a canary adapts unless it is told."""
+
 RouteTable = Mapping[str | tuple[str, str], Adapter | str | Path]
 """Adapters or model files by collection, or by collection and vector name."""
 
@@ -87,7 +90,7 @@ class Route:
         vector_name: str = "",
         on_error: OnError | None = None,
         mode: Mode = "on",
-        share: float = 1.0,
+        share: float | None = None,
     ) -> "Route":
         """Make a route, loading the adapter where a path is given.
 
@@ -99,11 +102,12 @@ class Route:
                 whose queries come from the index's own encoder, and ``refuse`` for a migration
                 adapter, whose raw queries mean nothing to the index.
             mode: ``on``, ``off``, ``shadow`` or ``canary``.
-            share: For ``canary``, the share of queries that are adapted, 0 to 1.
+            share: For ``canary``, the share of queries that are adapted, 0 to 1; a tenth unless
+                given.
 
         Raises:
-            ConfigError: The collection's name is empty, there is no such ``on_error`` or mode, or
-                the mode sends raw queries to an index that they mean nothing to.
+            ConfigError: The collection's name is empty, there is no such ``on_error`` or mode, the
+                mode knows no share, or it sends raw queries to an index that they mean nothing to.
             ModelError: The model can't be used.
         """
         if not collection:
@@ -119,6 +123,12 @@ class Route:
             on_error = "refuse" if adapter.manifest.use == "migration" else "passthrough"
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error is {on_error!r}; expected passthrough or refuse")
+        if share is not None and mode in {"on", "shadow"}:
+            raise ConfigError(
+                f"the route of {collection!r} has share {share:g} and mode {mode!r}, which knows "
+                "none; set mode to canary, or leave share out"
+            )
+        share = CANARY_SHARE if share is None else share
         if mode not in get_args(Mode) or not 0 <= share <= 1:
             raise ConfigError(
                 f"the route of {collection!r} has mode {mode!r} and share {share}; expected on, "

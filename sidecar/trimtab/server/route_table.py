@@ -19,7 +19,7 @@ from trimtab.routing.outcome import is_write_guarded
 from trimtab.routing.routes import Aim, Route, Routes
 from trimtab.routing.schema_cache import CollectionRoutes, RouteBook, SchemaCache, check_routes
 from trimtab.server.encoders import Encoders, check_encoders
-from trimtab.settings import CANARY_SHARE, CollectionSettings, RouteSettings, Settings
+from trimtab.settings import CollectionSettings, RouteSettings, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def _make_routes(settings: tuple[RouteSettings, ...], old: RouteTable | None) ->
             vector_name=each.vector,
             on_error=each.on_error,
             mode=each.mode,
-            share=CANARY_SHARE if each.share is None else each.share,
+            share=each.share,
         )
         for each in settings
     )

@@ -115,6 +115,15 @@ def test_a_migration_has_no_raw_query_to_answer(mode: Any) -> None:
     assert Route.make("docs", linear_adapter(use="migration"), mode="off").mode == "off"
 
 
+@pytest.mark.parametrize("mode", ["on", "shadow"])
+def test_a_share_is_a_canarys(mode: Any) -> None:
+    adapter = linear_adapter(use="relevance")
+    with pytest.raises(ConfigError, match=f"share 0.1 and mode '{mode}', which knows none"):
+        Route.make("docs", adapter, mode=mode, share=0.1)
+    assert Route.make("docs", adapter, mode="canary").share == 0.1
+    assert Route.make("docs", adapter, mode="canary", share=0.5).share == 0.5
+
+
 @pytest.mark.parametrize("on_error", ["", "pass", "raise", True])
 def test_unknown_on_error_is_an_error(on_error: Any) -> None:
     with pytest.raises(ConfigError, match="passthrough or refuse"):
