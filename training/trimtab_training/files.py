@@ -2,7 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Collection, Iterable
 from pathlib import Path
+
+from trimtab_training.errors import DataError
+
+_SHOWN = 3
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -18,10 +23,53 @@ def write_whole(path: Path, content: bytes) -> None:
 def swap_folder(new: Path, place: Path) -> None:
     """Put a finished folder in its place; an older one there goes once the new one stands."""
     old = place.with_name(f".{place.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
+    _remove(old)
     if place.exists():
         place.rename(old)
     new.rename(place)
-    if old.exists():
-        shutil.rmtree(old)
+    _remove(old)
+
+
+def keep_others(folder: Path, new: Path, ours: Collection[str]) -> None:
+    """Carry over what others keep in a folder that is about to be replaced.
+
+    Args:
+        folder: The old folder, if there is one.
+        new: The folder that replaces it.
+        ours: Names that are replaced.
+    """
+    for item in folder.iterdir() if folder.is_dir() else []:
+        if item.name in ours:
+            continue
+        copy = new / item.name
+        _remove(copy)  # of a run that was interrupted here
+        if item.is_dir() and not item.is_symlink():
+            shutil.copytree(item, copy, symlinks=True)
+        else:
+            shutil.copy2(item, copy, follow_symlinks=False)
+
+
+def refuse_loss(folder: Path, names: Iterable[str]) -> None:
+    """Refuse to replace a folder in which something stands that no run of ours made.
+
+    Args:
+        folder: The folder.
+        names: What stands there.
+
+    Raises:
+        DataError: Something does, by the first names.
+    """
+    if found := sorted(names):
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise DataError(
+            f"{folder} holds {', '.join(found[:_SHOWN])}{more}, which would be lost; move that, or "
+            "name another folder"
+        )
+
+
+def _remove(path: Path) -> None:
+    """Take away a folder, a file or a link, if there is one; never what a link points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from trimtab_training.evaluation.record import (
 )
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.verdict import decide
-from trimtab_training.export.model_folder import check_target, empty, keep_others, write_model
+from trimtab_training.export.model_folder import check_target, empty, write_model
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter, stamp_manifest
 from trimtab_training.export.provenance import (
     describe_file,
@@ -40,14 +40,14 @@ from trimtab_training.export.provenance import (
     versions,
     write_command,
 )
-from trimtab_training.files import swap_folder, write_whole
+from trimtab_training.files import keep_others, swap_folder, write_whole
 from trimtab_training.fit.checkpoint import Resume, Tell
 from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
 from trimtab_training.fit.query_region import find_query_region
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.learning_curve import measure_size_curve
 from trimtab_training.lock import locked
-from trimtab_training.model_files import CARD, EVALUATION, MODEL, REPORT, RUNS, TRAINED_ON
+from trimtab_training.model_files import CARD, EVALUATION, MODEL, OURS, REPORT, RUNS, TRAINED_ON
 from trimtab_training.report import require_packages, write_report
 from trimtab_training.report.model_card import write_card
 from trimtab_training.size_frontier import measure_sizes
@@ -360,7 +360,7 @@ class _Build:
             write_whole(new / TRAINED_ON, trained_on.encode(model.manifest.training))
         runs.write(new / RUNS)
         _write_record(new, self.folder.name, record, manifest)
-        keep_others(self.folder, new)
+        keep_others(self.folder, new, OURS)
         swap_folder(new, self.folder)
         if not self.options.keeps_work:
             forget_work(self.folder)

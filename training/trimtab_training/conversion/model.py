@@ -10,12 +10,12 @@ from trimtab.model.manifest import SIMILARITIES, Manifest
 from trimtab_training.conversion.source import Source
 from trimtab_training.embeddings.store import Embeddings, EncoderInfo
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.export.model_folder import check_target, empty, keep_others, write_model
+from trimtab_training.export.model_folder import check_target, empty, write_model
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.export.provenance import versions
-from trimtab_training.files import swap_folder, write_whole
+from trimtab_training.files import keep_others, swap_folder, write_whole
 from trimtab_training.lock import locked
-from trimtab_training.model_files import CARD, CHECKPOINT, MODEL
+from trimtab_training.model_files import CARD, CHECKPOINT, MODEL, OURS
 
 UNKNOWN = "unknown"
 _PROVED_QUERIES = 33
@@ -168,7 +168,7 @@ def _swap_in(model: ConvertedModel, folder: Path) -> Path:
     new = empty(folder.with_name(f".{folder.name}.partial"))
     write_model(new, model.source.adapter, model.content, model.manifest)
     write_whole(new / CARD, write_card(model.manifest).encode())
-    keep_others(folder, new)
+    keep_others(folder, new, OURS)
     swap_folder(new, folder)
     return folder / MODEL
 

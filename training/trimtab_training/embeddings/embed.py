@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.encoders import Encoder, Role, describe_encoder, with_prefix
 from trimtab_training.embeddings.faiss_source import SCHEME, FaissSource
+from trimtab_training.embeddings.place import ENCODER, OWN, check_place
 from trimtab_training.embeddings.qdrant_source import SCHEMES, QdrantAccess, QdrantSource
 from trimtab_training.embeddings.query_vectors import NamedQueries
 from trimtab_training.embeddings.store import (
@@ -26,7 +27,7 @@ from trimtab_training.embeddings.store import (
     write_ids,
 )
 from trimtab_training.errors import DataError, EncoderError
-from trimtab_training.files import swap_folder
+from trimtab_training.files import keep_others, swap_folder
 from trimtab_training.lock import locked
 
 Use = Literal["relevance", "migration"]
@@ -86,7 +87,8 @@ def embed_dataset(
     Args:
         dataset: Texts of queries and documents.
         encoder: Embeds the queries, and the documents where they are not stored elsewhere.
-        output: The folder; it appears, or is replaced, once everything is there.
+        output: The folder; it appears, or is replaced, once everything is there. What else is in
+            it stays.
         documents: Stored document vectors to copy instead; a source's name alone is for queries
             of the documents' own encoder.
         qdrant: Key and path for a Qdrant source.
@@ -96,10 +98,11 @@ def embed_dataset(
         What ``encoder.json`` says.
 
     Raises:
-        DataError: An id stands twice, the stored vectors don't fit, a vector can't be used, or
-            another run makes the folder.
+        DataError: An id stands twice, the stored vectors don't fit, a vector can't be used, another
+            run makes the folder, or something would be lost there.
         EncoderError: The encoder fails; what it gave so far is kept for the next run.
     """
+    check_place(output, dataset.folder)
     with locked(output):
         return _embed(dataset, encoder, output, (documents, qdrant or QdrantAccess()), progress)
 
@@ -153,7 +156,8 @@ def join_vectors(
     Args:
         dataset: Whose queries the vectors are of.
         queries: The query vectors.
-        output: The folder; it appears, or is replaced, once everything is there.
+        output: The folder; it appears, or is replaced, once everything is there. What else is in
+            it stays.
         documents: Stored document vectors to copy.
         qdrant: Key and path for a Qdrant source.
         progress: Called page by page.
@@ -162,8 +166,10 @@ def join_vectors(
         What ``encoder.json`` says.
 
     Raises:
-        DataError: No vector is of any query, the stored vectors don't fit, or one can't be used.
+        DataError: No vector is of any query, the stored vectors don't fit, one can't be used, or
+            something would be lost at the output.
     """
+    check_place(output, dataset.folder)
     queries.match([query_id for query_id, _ in dataset.iter_queries()])
     stored, info = _as_stored(documents), queries.describe()
     source = _open_source(stored.source, qdrant or QdrantAccess())
@@ -188,9 +194,10 @@ def _work_beside(output: Path) -> Path:
 
 def _finish(work: Path, output: Path, info: EncoderInfo, more: dict[str, object]) -> None:
     """Describe what a folder holds, tidy it up, and put it in its place."""
-    info.save(work / "encoder.json", **more)
+    info.save(work / ENCODER, **more)
     for rest in (*work.glob("*.journal"), *work.glob("documents.[fir]*")):
         rest.unlink()
+    keep_others(output, work, OWN)
     swap_folder(work, output)
 
 

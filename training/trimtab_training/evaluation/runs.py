@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.per_query import Searched
-from trimtab_training.files import swap_folder, write_whole
+from trimtab_training.files import refuse_loss, swap_folder, write_whole
 from trimtab_training.retrieval.exact_search import Ranking
 
 PER_QUERY = "per_query.jsonl"
@@ -102,16 +102,8 @@ def check_place(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; runs need a folder of their own there")
-    foreign = [
-        entry.name
-        for entry in folder.iterdir()
-        if entry.suffix != ".trec" and entry.name != PER_QUERY
-    ]
-    if foreign:
-        raise DataError(
-            f"{folder} holds {', '.join(sorted(foreign)[:3])}, which would be lost; move that, or "
-            "name another place"
-        )
+    names = (entry.name for entry in folder.iterdir() if entry.suffix != ".trec")
+    refuse_loss(folder, (name for name in names if name != PER_QUERY))
 
 
 def falling(scores: NDArray[np.float32]) -> list[str]:

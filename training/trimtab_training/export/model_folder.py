@@ -9,7 +9,7 @@ from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, load_adapter, save_adapter
 from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.files import write_whole
-from trimtab_training.model_files import CHECKPOINT, MODEL, OURS
+from trimtab_training.model_files import CHECKPOINT, MODEL
 
 
 def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
@@ -54,14 +54,3 @@ def write_model(folder: Path, adapter: Adapter, content: bytes, manifest: Manife
     """Write the model file, and the trained adapter behind it."""
     write_whole(folder / MODEL, content)
     save_adapter(adapter, folder / CHECKPOINT, manifest=json.loads(manifest.to_json()))
-
-
-def keep_others(folder: Path, new: Path) -> None:
-    """Carry over what the user keeps beside a model, such as its recipe."""
-    for item in folder.iterdir() if folder.is_dir() else []:
-        if item.name in OURS:
-            continue
-        if item.is_dir():
-            shutil.copytree(item, new / item.name)
-        else:
-            shutil.copy2(item, new / item.name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from trimtab_training.data.qrels import SPLITS
 from trimtab_training.errors import DataError
-from trimtab_training.files import swap_folder
+from trimtab_training.files import refuse_loss, swap_folder
 from trimtab_training.synthesis.candidates import Candidate
 from trimtab_training.synthesis.corpus import Corpus
 from trimtab_training.synthesis.filters import Filtered
@@ -42,12 +42,7 @@ def check_output(output: Path, sources: Iterable[Path]) -> None:
         raise DataError(
             f"{output} is there and no dataset of 'trimtab synthesize'; name another folder"
         )
-    foreign = sorted(entry.name for entry in output.iterdir() if entry.name not in _OURS)
-    if foreign:
-        raise DataError(
-            f"{output} holds {', '.join(foreign)}, which would be lost; move that, or name "
-            "another folder"
-        )
+    refuse_loss(output, {entry.name for entry in output.iterdir()} - _OURS)
 
 
 def write_dataset(

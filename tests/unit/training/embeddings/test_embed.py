@@ -201,6 +201,63 @@ def test_finished_run_leaves_nothing_but_the_folder(tmp_path: Path) -> None:
     ]
 
 
+# Where it may stand
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("set", r"-o .*set would replace .*set, which is read; name .*set.embeddings"),
+        ("link", r"-o .*link would replace .*set, which is read"),
+        (".", r"would replace .*set, which is read"),
+        (
+            "set/qrels",
+            r"qrels holds test\.tsv, train\.tsv, which would be lost; move that, or name",
+        ),
+        ("mine", r"mine holds a, b, c and 1 more, which would be lost"),
+        ("set/corpus.jsonl", r"corpus\.jsonl is a file; -o wants a folder"),
+    ],
+)
+def test_place_where_something_would_be_lost_is_refused_before_any_work(
+    tmp_path: Path, place: str, message: str
+) -> None:
+    data = dataset_of(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for name in "abcd":
+        (tmp_path / "mine" / name).write_text("precious")
+    (tmp_path / "link").symlink_to("set")
+    source, counting = stored_index(tmp_path), CountingEncoder()
+    queries = own(tmp_path, np.eye(5, 4)[:4], [f"q{row}" for row in range(4)])
+    before = listing(tmp_path)
+    with pytest.raises(DataError, match=message):
+        embed_dataset(data, counting.encoder(), tmp_path / place)
+    with pytest.raises(DataError, match=message):
+        join_vectors(data, queries, tmp_path / place, documents=source)
+    assert listing(tmp_path) == before
+    assert counting.asked == []
+
+
+def test_what_else_stands_in_an_embeddings_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "emb").mkdir()
+    old = embed(tmp_path, CountingEncoder()).folder
+    (old / "notes.md").write_text("mine")
+    (old / "sub").mkdir()
+    (old / "sub" / "gone").symlink_to("nowhere")
+    embed(tmp_path, CountingEncoder(dim=5))
+    assert Embeddings.open(old).documents.dim == 5
+    assert (old / "notes.md").read_text() == "mine"
+    assert (old / "sub" / "gone").readlink() == Path("nowhere")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["emb", "set"]
+
+
 # What an encoder may not give
 
 
