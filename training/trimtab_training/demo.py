@@ -10,7 +10,7 @@ from trimtab_training.embeddings.embed import embed_dataset
 from trimtab_training.embeddings.encoders import packaged_minilm
 from trimtab_training.embeddings.store import Embeddings, write_ids
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.files import swap_folder
+from trimtab_training.files import beside, swap_folder
 from trimtab_training.lock import locked
 from trimtab_training.model_files import MODEL
 
@@ -47,9 +47,8 @@ def _make_demo_set(
     place: Path, n_terms: int | None, progress: Progress
 ) -> tuple[Dataset, Embeddings]:
     """Open the set in a place that is held for this run alone."""
-    folder = place.parent
     if not place.is_dir():
-        partial = folder / f".{place.name}.partial"
+        partial = beside(place, "partial")
         write_demo_dataset(partial, n_terms)
         swap_folder(partial, place)
     dataset = Dataset.load(place)

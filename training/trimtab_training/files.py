@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from trimtab_training.errors import DataError
+from trimtab_training.errors import ConfigError, DataError
 
 _SHOWN = 3
 
@@ -20,9 +20,35 @@ def write_whole(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
+def real_place(place: Path) -> Path:
+    """Give the place that a path stands for: where it is a link, what it points to.
+
+    Raises:
+        ConfigError: Links go round in a circle.
+    """
+    if not place.is_symlink():
+        return place
+    real = Path(os.path.realpath(place))
+    if real.is_symlink():
+        raise ConfigError(f"{place} is a link to itself; name a folder")
+    return real
+
+
+def beside(place: Path, ending: str) -> Path:
+    """Name what stands beside a folder while it is made, on the same disk also behind a link."""
+    real = real_place(place)
+    return real.with_name(f".{real.name}.{ending}")
+
+
 def swap_folder(new: Path, place: Path) -> None:
-    """Put a finished folder in its place; an older one there goes once the new one stands."""
-    old = place.with_name(f".{place.name}.old")
+    """Put a finished folder in its place; an older one there goes once the new one stands.
+
+    Args:
+        new: The folder, on the same disk: such as one that :func:`beside` names.
+        place: Where it goes. A link there stays, and what it points to is replaced.
+    """
+    place = real_place(place)
+    old = beside(place, "old")
     _remove(old)
     if place.exists():
         place.rename(old)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trimtab_training.errors import ConfigError, DataError
+from trimtab_training.files import beside
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 def locked(place: Path, way_out: str = "wait for it, or choose another -o") -> Iterator[None]:
     """Hold a folder that is being made, for this run alone.
 
-    The lock is a file beside the folder, ``.NAME.lock``, which is removed when the run ends.
+    The lock is a file beside the folder, ``.NAME.lock``, which is removed when the run ends. A link
+    and the folder that it points to are one place.
 
     Args:
         place: The folder, whether it is there already or not.
@@ -38,7 +40,7 @@ def locked(place: Path, way_out: str = "wait for it, or choose another -o") -> I
     """
     if place.name in {"", ".."}:
         raise ConfigError(f"{place} has no name of its own; name a folder, such as models/docs")
-    path = place.with_name(f".{place.name}.lock")
+    path = beside(place, "lock")
     file = _take(path, place, way_out)
     try:
         yield

@@ -40,7 +40,7 @@ from trimtab_training.export.provenance import (
     versions,
     write_command,
 )
-from trimtab_training.files import keep_others, swap_folder, write_whole
+from trimtab_training.files import beside, keep_others, swap_folder, write_whole
 from trimtab_training.fit.checkpoint import Resume, Tell
 from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
 from trimtab_training.fit.query_region import find_query_region
@@ -373,7 +373,7 @@ def forget_work(folder: Path) -> None:
 
 def _work_beside(folder: Path) -> Path:
     """Give the place of unfinished work on a model's folder."""
-    return folder.with_name(f".{folder.name}.partial")
+    return beside(folder, "partial")
 
 
 def _write_record(folder: Path, name: str, record: Evaluation, manifest: Manifest | None) -> None:

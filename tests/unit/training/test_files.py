@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trimtab_training.files import swap_folder, write_whole
+from trimtab_training.errors import ConfigError
+from trimtab_training.files import beside, swap_folder, write_whole
 
 
 class CrashError(Exception):
@@ -75,3 +76,34 @@ def test_older_folder_goes_once_the_new_one_stands(
     swap_folder(folder_with(tmp_path / "work", "newest"), place)
     assert [path.name for path in tmp_path.iterdir()] == ["docs"]
     assert (place / "model").read_text() == "newest"
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["to-a-folder", "to-nothing-yet"])
+def test_link_to_a_folder_stays_and_what_it_points_to_is_replaced(
+    tmp_path: Path, exists: bool
+) -> None:
+    (tmp_path / "far").mkdir()
+    if exists:
+        folder_with(tmp_path / "far" / "v3", "old")
+    place = tmp_path / "current"
+    place.symlink_to("far/v3")
+    assert beside(place, "partial") == tmp_path.resolve() / "far" / ".v3.partial"
+    for content in ("new", "newest"):
+        swap_folder(folder_with(beside(place, "partial"), content), place)
+        assert (tmp_path / "far" / "v3" / "model").read_text() == content
+    assert place.readlink() == Path("far/v3")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["current", "far", "model", "v3"]
+
+
+def test_link_that_a_crash_left_goes_and_not_what_it_points_to(tmp_path: Path) -> None:
+    folder_with(tmp_path / "v3", "old")
+    (tmp_path / ".docs.old").symlink_to("v3")
+    swap_folder(folder_with(tmp_path / "work", "new"), tmp_path / "docs")
+    assert (tmp_path / "v3" / "model").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "v3"]
+
+
+def test_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to("docs")
+    with pytest.raises(ConfigError, match="docs is a link to itself; name a folder"):
+        beside(tmp_path / "docs", "partial")

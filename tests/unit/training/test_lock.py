@@ -49,6 +49,17 @@ def test_second_run_is_refused_with_a_way_out_and_the_next_one_not(tmp_path: Pat
     assert list(place.parent.iterdir()) == []
 
 
+def test_link_and_the_folder_that_it_points_to_are_one_place(tmp_path: Path) -> None:
+    (tmp_path / "v3").mkdir()
+    (tmp_path / "current").symlink_to("v3")
+    with (
+        locked(tmp_path / "current"),
+        pytest.raises(DataError, match=r"another run writes to .*v3"),
+        locked(tmp_path / "v3"),
+    ):
+        pytest.fail("both were let in")
+
+
 def test_other_places_are_free(tmp_path: Path) -> None:
     with locked(tmp_path / "a"), locked(tmp_path / "b"):
         pass

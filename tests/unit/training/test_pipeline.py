@@ -60,9 +60,10 @@ def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> BuiltModel:
 
 @pytest.fixture(scope="module")
 def rebuilt(world: World, tmp_path_factory: pytest.TempPathFactory) -> BuiltModel:
-    """The same model once more, with a size curve, in a folder that holds a user's files."""
+    """The same model once more, with a size curve, behind a link, among a user's files."""
     folder = tmp_path_factory.mktemp("rebuilt") / "docs"
-    (folder / "notes").mkdir(parents=True)
+    folder.symlink_to("v3")
+    (folder.parent / "v3" / "notes").mkdir(parents=True)
     (folder / "recipe.toml").write_text("# mine")
     (folder / "notes" / "why.txt").write_text("mine, too")
     return build(world, folder, seed=3, size_curve=True)
@@ -242,6 +243,11 @@ def test_model_of_few_training_queries_has_no_region(odd: BuiltModel) -> None:
 def test_user_files_beside_a_model_survive_a_new_build(rebuilt: BuiltModel) -> None:
     assert (rebuilt.folder / "recipe.toml").read_text() == "# mine"
     assert (rebuilt.folder / "notes" / "why.txt").read_text() == "mine, too"
+
+
+def test_build_behind_a_link_leaves_the_link(rebuilt: BuiltModel) -> None:
+    assert rebuilt.folder.readlink() == Path("v3")
+    assert sorted(item.name for item in rebuilt.folder.parent.iterdir()) == ["docs", "v3"]
 
 
 def test_build_remembers_what_it_and_its_start_were_trained_on(

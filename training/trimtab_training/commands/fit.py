@@ -205,10 +205,11 @@ def _tune(
         talk,
         tell_next,
     )
+    from trimtab_training.files import beside
     from trimtab_training.fit.tuning.settings import TuningSettings
     from trimtab_training.query_tuning import tune_queries
 
-    work = built.folder.with_name(f".{built.folder.name}.tuning")
+    work = beside(built.folder, "tuning")
     told = TuningSettings(workspace=work, tell=talk.print, **settings)
     with progress_bar(percent=True) as show:
         made = tune_queries(

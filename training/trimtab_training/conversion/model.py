@@ -13,7 +13,7 @@ from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.export.model_folder import check_target, empty, write_model
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.export.provenance import versions
-from trimtab_training.files import keep_others, swap_folder, write_whole
+from trimtab_training.files import beside, keep_others, swap_folder, write_whole
 from trimtab_training.lock import locked
 from trimtab_training.model_files import CARD, CHECKPOINT, MODEL, OURS
 
@@ -165,7 +165,7 @@ def _write_folder(model: ConvertedModel, target: Target) -> Path:
 
 def _swap_in(model: ConvertedModel, folder: Path) -> Path:
     """Write into a place that is held for this run alone."""
-    new = empty(folder.with_name(f".{folder.name}.partial"))
+    new = empty(beside(folder, "partial"))
     write_model(new, model.source.adapter, model.content, model.manifest)
     write_whole(new / CARD, write_card(model.manifest).encode())
     keep_others(folder, new, OURS)

@@ -27,7 +27,7 @@ from trimtab_training.embeddings.store import (
     write_ids,
 )
 from trimtab_training.errors import DataError, EncoderError
-from trimtab_training.files import keep_others, swap_folder
+from trimtab_training.files import beside, keep_others, swap_folder
 from trimtab_training.lock import locked
 
 Use = Literal["relevance", "migration"]
@@ -187,7 +187,7 @@ def join_vectors(
 
 def _work_beside(output: Path) -> Path:
     """Make the folder in which the other one comes about."""
-    work = output.with_name(f".{output.name}.partial")
+    work = beside(output, "partial")
     work.mkdir(parents=True, exist_ok=True)
     return work
 

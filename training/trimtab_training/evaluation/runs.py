@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.per_query import Searched
-from trimtab_training.files import refuse_loss, swap_folder, write_whole
+from trimtab_training.files import beside, refuse_loss, swap_folder, write_whole
 from trimtab_training.retrieval.exact_search import Ranking
 
 PER_QUERY = "per_query.jsonl"
@@ -57,7 +57,7 @@ class Runs:
         as ``%20`` and the like in all of its files. It has whole grades only: fractions are
         multiplied by one power of ten, which leaves linear nDCG as it is.
         """
-        work = folder.with_name(f".{folder.name}.partial")
+        work = beside(folder, "partial")
         if work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True)

@@ -8,7 +8,7 @@ from trimtab.errors import ManifestError
 from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, load_adapter, save_adapter
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.files import write_whole
+from trimtab_training.files import real_place, write_whole
 from trimtab_training.model_files import CHECKPOINT, MODEL
 
 
@@ -36,10 +36,11 @@ def check_target(folder: Path) -> None:
         raise ConfigError(f"{folder} is a file; -o wants a folder such as models/docs")
     if not folder.name:
         raise ConfigError(f"{folder} has no name; -o wants a folder such as models/docs")
+    parent = real_place(folder).parent
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"can't make {folder.parent}: {error.strerror}") from error
+        raise ConfigError(f"can't make {parent}: {error.strerror}") from error
 
 
 def empty(folder: Path) -> Path:

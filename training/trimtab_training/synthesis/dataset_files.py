@@ -8,7 +8,7 @@ from typing import Any
 
 from trimtab_training.data.qrels import SPLITS
 from trimtab_training.errors import DataError
-from trimtab_training.files import refuse_loss, swap_folder
+from trimtab_training.files import beside, refuse_loss, swap_folder
 from trimtab_training.synthesis.candidates import Candidate
 from trimtab_training.synthesis.corpus import Corpus
 from trimtab_training.synthesis.filters import Filtered
@@ -61,7 +61,7 @@ def write_dataset(
         real: Real queries; their lines are copied as they are.
         reports: Further files by name, for ``synthesis/``.
     """
-    work = output.with_name(f".{output.name}.partial")
+    work = beside(output, "partial")
     if work.exists():
         shutil.rmtree(work)
     (work / "qrels").mkdir(parents=True)

@@ -258,6 +258,14 @@ def test_what_else_stands_in_an_embeddings_folder_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["emb", "set"]
 
 
+def test_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "emb").symlink_to("real")
+    for dim in (4, 5):
+        assert embed(tmp_path, CountingEncoder(dim=dim)).queries.dim == dim
+    assert (tmp_path / "emb").readlink() == Path("real")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["emb", "real", "set"]
+
+
 # What an encoder may not give
 
 

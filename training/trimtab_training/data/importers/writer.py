@@ -29,7 +29,7 @@ from trimtab_training.data.importers.understood import Understood
 from trimtab_training.data.qrels import SPLITS, Qrels
 from trimtab_training.data.splits import split_qrels
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.files import swap_folder
+from trimtab_training.files import beside, swap_folder
 
 _HEADER = "query-id\tcorpus-id\tscore\n"
 
@@ -175,7 +175,7 @@ class DatasetWriter:
         """
         self._output = output.resolve()
         check_place(self._output, output, force=force)
-        self._work = self._output.with_name(f".{self._output.name}.partial")
+        self._work = beside(self._output, "partial")
         self.tally = tally
         self.understood = understood or Understood()
         self.shares: Sequence[float] | None = None
