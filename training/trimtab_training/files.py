@@ -11,7 +11,8 @@ _SHOWN = 3
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that no reader, and no crash, ever meets half of it."""
+    """Write a file so that no reader, and no crash, ever meets half of it; a link stays a link."""
+    path = real_place(path)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(content)
@@ -35,9 +36,28 @@ def real_place(place: Path) -> Path:
 
 
 def beside(place: Path, ending: str) -> Path:
-    """Name what stands beside a folder while it is made, on the same disk also behind a link."""
+    """Name what stands beside a folder while it is made, on the same disk also behind a link.
+
+    Raises:
+        ConfigError: The folder has no name of its own.
+    """
     real = real_place(place)
+    if real.name in {"", ".."}:
+        raise ConfigError(f"{place} has no name of its own; name a folder, such as models/docs")
     return real.with_name(f".{real.name}.{ending}")
+
+
+def make_parent(place: Path) -> None:
+    """Make the folder that a place is in, before hours are spent on what would go there.
+
+    Raises:
+        ConfigError: There can be no such folder.
+    """
+    parent = real_place(place).parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't make {parent}: {error.strerror}") from error
 
 
 def swap_folder(new: Path, place: Path) -> None:

@@ -38,8 +38,6 @@ def locked(place: Path, way_out: str = "wait for it, or choose another -o") -> I
         ConfigError: There can be no such folder.
         DataError: Another run holds it.
     """
-    if place.name in {"", ".."}:
-        raise ConfigError(f"{place} has no name of its own; name a folder, such as models/docs")
     path = beside(place, "lock")
     file = _take(path, place, way_out)
     try:

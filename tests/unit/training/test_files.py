@@ -26,6 +26,14 @@ def test_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_link_to_a_file_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("v3")
+    for content in (b"old", b"new"):
+        write_whole(tmp_path / "current", content)
+        assert (tmp_path / "v3").read_bytes() == content
+    assert (tmp_path / "current").is_symlink()
+
+
 def test_crash_while_writing_leaves_the_file_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

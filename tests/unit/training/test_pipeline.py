@@ -409,6 +409,13 @@ def test_adapters_that_can_not_be_made_are_refused(
         build_model(world.dataset, world.embeddings, tmp_path / "docs", recipe)
 
 
+def test_folder_that_is_no_model_is_refused_before_training(world: World, tmp_path: Path) -> None:
+    (tmp_path / "docs" / "runs").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds runs, which would be lost"):
+        build(world, tmp_path / "docs")
+    assert [path.name for path in tmp_path.rglob("*")] == ["docs", "runs"]
+
+
 def test_file_in_the_place_of_the_folder_is_refused_before_training(
     world: World, tmp_path: Path
 ) -> None:

@@ -43,9 +43,11 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     from trimtab_training.commands.screen import progress_bar, results, show_evaluation, talk
     from trimtab_training.data.hpo_lay import NAME, ontology_version
     from trimtab_training.demo import open_demo_set, write_faiss_index, write_sidecar_settings
+    from trimtab_training.export.model_folder import check_target
     from trimtab_training.model_files import CARD, EVALUATION, MODEL, REPORT
     from trimtab_training.pipeline import BuildOptions, build_model
 
+    check_target(output)
     started = time.monotonic()
     talk.print("[bold]Trimtab demo[/bold]: laypeople's words find clinical terms")
     talk.print(f"1. Human Phenotype Ontology, {ontology_version()}, embedded with all-MiniLM-L6-v2")

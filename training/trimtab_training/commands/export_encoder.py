@@ -69,10 +69,11 @@ def export_encoder(
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.errors import ExportError
     from trimtab_training.export import encoder_export
-    from trimtab_training.files import write_whole
+    from trimtab_training.export.model_folder import check_file, write_file
 
     if output.suffix != ".onnx":
         raise ExportError(f"{output} does not end in .onnx; expected models/NAME/encoder.onnx")
+    check_file(output)
     if dataset is not None and options["embeddings"] is None:
         raise click.UsageError("--dataset needs --embeddings: the vectors of its texts")
     known = Embeddings.open(options["embeddings"]) if options["embeddings"] else None
@@ -85,8 +86,7 @@ def export_encoder(
     content = exported.content
     if adapter is not None:
         content = _fuse(content, adapter)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, content)
+    write_file(output, content)
     if as_json:
         click.echo(json.dumps(_record(output, content, exported, loss)))
         return

@@ -1,5 +1,7 @@
 """A read adapter as a model: one ONNX file, proved, and in a folder what can be trained on."""
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +12,13 @@ from trimtab.model.manifest import SIMILARITIES, Manifest
 from trimtab_training.conversion.source import Source
 from trimtab_training.embeddings.store import Embeddings, EncoderInfo
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.export.model_folder import check_target, empty, write_model
+from trimtab_training.export.model_folder import (
+    check_file,
+    check_target,
+    empty,
+    write_file,
+    write_model,
+)
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.export.provenance import versions
 from trimtab_training.files import beside, keep_others, swap_folder, write_whole
@@ -144,14 +152,12 @@ def _encoder_of(target: Target, dim: int) -> EncoderInfo:
 
 def _write_file(model: ConvertedModel, path: Path) -> Path:
     """Write one file."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; -o wants a file that ends in .onnx, or models/NAME")
+    check_file(path)
     if path.name == MODEL and (path.parent / CHECKPOINT).exists():
         raise ConfigError(
             f"{path.parent} holds another model's checkpoint; -o {path.parent} replaces all of it"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, model.content)
+    write_file(path, model.content)
     return path
 
 
@@ -165,11 +171,17 @@ def _write_folder(model: ConvertedModel, target: Target) -> Path:
 
 def _swap_in(model: ConvertedModel, folder: Path) -> Path:
     """Write into a place that is held for this run alone."""
-    new = empty(beside(folder, "partial"))
-    write_model(new, model.source.adapter, model.content, model.manifest)
-    write_whole(new / CARD, write_card(model.manifest).encode())
-    keep_others(folder, new, OURS)
-    swap_folder(new, folder)
+    work = beside(folder, "partial")  # where a fit may have been interrupted: that stays
+    new = empty(work / "model")
+    try:
+        write_model(new, model.source.adapter, model.content, model.manifest)
+        write_whole(new / CARD, write_card(model.manifest).encode())
+        keep_others(folder, new, OURS)
+        swap_folder(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):
+            work.rmdir()
     return folder / MODEL
 
 

@@ -8,8 +8,8 @@ from trimtab.errors import ManifestError
 from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, load_adapter, save_adapter
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.files import real_place, write_whole
-from trimtab_training.model_files import CHECKPOINT, MODEL
+from trimtab_training.files import make_parent, refuse_loss, write_whole
+from trimtab_training.model_files import CHECKPOINT, EVALUATION, MODEL, OURS
 
 
 def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
@@ -31,16 +31,42 @@ def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a place where no folder can be, before hours are spent on what would go there."""
+    """Refuse a place where no folder can be, before hours are spent on what would go there.
+
+    Raises:
+        ConfigError: It is a file, or there can be no such folder.
+        DataError: It is no model's, and holds what a model's would replace.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; -o wants a folder such as models/docs")
     if not folder.name:
         raise ConfigError(f"{folder} has no name; -o wants a folder such as models/docs")
-    parent = real_place(folder).parent
+    if folder.is_dir() and not any((folder / name).is_file() for name in (MODEL, EVALUATION)):
+        refuse_loss(folder, (item.name for item in folder.iterdir() if item.name in OURS))
+    make_parent(folder)
+
+
+def check_file(file: Path) -> None:
+    """Refuse a place where no file can be, before minutes are spent on it.
+
+    Raises:
+        ConfigError: It is a folder, or there can be no such file.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder; -o wants a file, such as models/NAME/{MODEL}")
+    make_parent(file)
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Write a model as one file.
+
+    Raises:
+        ConfigError: It can't be written.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, content)
     except OSError as error:
-        raise ConfigError(f"can't make {parent}: {error.strerror}") from error
+        raise ConfigError(f"can't write {file}: {error.strerror or error}") from error
 
 
 def empty(folder: Path) -> Path:

@@ -106,11 +106,32 @@ def test_places_where_nothing_can_be_are_refused(tmp_path: Path, converted: Conv
     for path, said in (
         ("folder.onnx", "is a folder"),
         ("file", "is a file"),
-        ("file/deep/mine.onnx", "can't write"),
+        ("file/deep/mine.onnx", "can't make"),
         ("docs/adapter.onnx", "another model's checkpoint"),
     ):
         with pytest.raises(ConfigError, match=said):
             write_converted(converted, Target(tmp_path / path))
+
+
+def test_folder_that_is_no_model_is_not_replaced(tmp_path: Path, converted: ConvertedModel) -> None:
+    folder = tmp_path / "experiments"
+    for name in ("runs", "checkpoint"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "july").write_text("years of work")
+    (folder / "README.md").write_text("mine")
+    with pytest.raises(DataError, match=r"holds README\.md, checkpoint, runs, which would be lost"):
+        write_converted(converted, Target(folder))
+    assert len(list(folder.rglob("*"))) == 5
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_interrupted_fit_of_the_same_name_stays(tmp_path: Path, converted: ConvertedModel) -> None:
+    state = tmp_path / ".docs.partial" / "fit" / "trial.safetensors"
+    state.parent.mkdir(parents=True)
+    state.write_text("hours of work")
+    write_converted(converted, Target(tmp_path / "docs"))
+    assert state.read_text() == "hours of work"
+    assert [path.name for path in state.parent.parent.iterdir()] == ["fit"]
 
 
 def test_contradictions_are_refused(tmp_path: Path) -> None:
