@@ -37,7 +37,8 @@ def embed(folder: Path, server: Server, key: str, check: int) -> Done:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    write_dataset(tmp_path / "data", documents=["one"], queries=["first", "second"])
+    splits = {"train": {"first": {"1": 1}}, "test": {"second": {"2": 1}}}
+    write_dataset(tmp_path / "data", documents=["one"], queries=["first", "second"], splits=splits)
     return tmp_path
 
 

@@ -111,6 +111,9 @@ def test_what_does_not_match_is_counted(place: Path) -> None:
     result = trimtab("embed", "docs", "-o", "emb", *STORED, *OWN)
     assert result.exit_code == 0, result.output
     assert "2 queries of docs have no vector; 2 vectors are of no query in it" in said(result)
+    Path("docs.ids").write_text("d0\n" + "".join(f"x{row}\n" for row in range(N_DOCUMENTS - 1)))
+    result = trimtab("embed", "docs", "-o", "emb", *STORED, *OWN)
+    assert "1 ('d1') of 2 labelled documents of docs have no vector in faiss:" in said(result)
 
 
 def test_useless_rows_are_named_and_nothing_is_left(place: Path) -> None:

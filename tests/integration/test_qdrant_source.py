@@ -61,7 +61,13 @@ def fill(client: QdrantClient, name: str, **params: Any) -> None:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     folder = tmp_path / "data"
-    write_dataset(folder, documents=["one"], queries=["first", "second"])
+    labels = {"first": {"5": 1, "doc-5": 1}}, {"second": {"7": 1, "doc-7": 1}}
+    write_dataset(
+        folder,
+        documents=["one"],
+        queries=["first", "second"],
+        splits=dict(zip(("train", "test"), labels, strict=True)),
+    )
     return Dataset.load(folder)
 
 

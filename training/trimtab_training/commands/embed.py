@@ -102,7 +102,13 @@ def _embed(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderIn
     documents = None if source is None else Stored(source, options["use"])
     with progress_bar() as show:
         return embed_dataset(
-            data, encoder, output, documents=documents, qdrant=_access(options), progress=show
+            data,
+            encoder,
+            output,
+            documents=documents,
+            qdrant=_access(options),
+            progress=show,
+            tell=_tell,
         )
 
 
@@ -130,7 +136,13 @@ def _join(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderInf
     documents = Stored(options["documents"], options["use"])
     with progress_bar() as show:
         return join_vectors(
-            data, queries, output, documents=documents, qdrant=_access(options), progress=show
+            data,
+            queries,
+            output,
+            documents=documents,
+            qdrant=_access(options),
+            progress=show,
+            tell=_tell,
         )
 
 
@@ -149,6 +161,13 @@ def _say_prompts(options: dict[str, Any]) -> None:
                 f"there, unless you give --{role}-prefix {shlex.quote(prompt)}",
                 markup=False,
             )
+
+
+def _tell(text: str) -> None:
+    """Say a sentence that may hold ids."""
+    from trimtab_training.commands.screen import talk
+
+    talk.print(text, markup=False)
 
 
 def _open_encoder(options: dict[str, Any]) -> "Encoder":

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.label_lines import explain_unlike
+from trimtab_training.data.qrels import name_some
 from trimtab_training.embeddings.encoders import Encoder, Role, describe_encoder, with_prefix
 from trimtab_training.embeddings.faiss_source import SCHEME, FaissSource
 from trimtab_training.embeddings.place import ENCODER, OWN, check_place
@@ -35,6 +37,11 @@ Use = Literal["relevance", "migration"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is embedded, how many texts are done, and how many there are."""
+
+Tell = Callable[[str], None]
+"""Called with one sentence for the user."""
+
+_CheckIds = Callable[[Sequence[str]], None]
 
 _DIGEST_BYTES = 32
 _AHEAD = 2  # batches a worker that may wait for the disk
@@ -73,7 +80,7 @@ class Stored(NamedTuple):
             )
 
 
-def embed_dataset(
+def embed_dataset(  # noqa: PLR0913 - texts in, folder out, and two ways to watch
     dataset: Dataset,
     encoder: Encoder,
     output: Path,
@@ -81,6 +88,7 @@ def embed_dataset(
     documents: str | Stored | None = None,
     qdrant: QdrantAccess | None = None,
     progress: Progress = lambda _what, _done, _all: None,
+    tell: Tell = lambda _text: None,
 ) -> EncoderInfo:
     """Make an embeddings folder for a dataset.
 
@@ -93,6 +101,7 @@ def embed_dataset(
             of the documents' own encoder.
         qdrant: Key and path for a Qdrant source.
         progress: Called after every batch.
+        tell: Told how many labelled documents are not among the stored ones.
 
     Returns:
         What ``encoder.json`` says.
@@ -104,7 +113,8 @@ def embed_dataset(
     """
     check_place(output, dataset.folder)
     with locked(output):
-        return _embed(dataset, encoder, output, (documents, qdrant or QdrantAccess()), progress)
+        given = documents, qdrant or QdrantAccess()
+        return _embed(dataset, encoder, output, given, progress, tell)
 
 
 def _embed(
@@ -113,6 +123,7 @@ def _embed(
     output: Path,
     given: tuple[str | Stored | None, QdrantAccess],
     progress: Progress,
+    tell: Tell,
 ) -> EncoderInfo:
     """Embed into a place that is held for this run alone."""
     documents, qdrant = given
@@ -128,7 +139,8 @@ def _embed(
         stored_dim = _dim_of(source)
         _, dim = embed_texts(encoder, "query", query_texts[:1], work / "queries.npy", _say_nothing)
         stored.check_dim(stored_dim, dim, f"encoder {encoder.name}")
-        document_ids, facts = _copy(source, work, progress)
+        known = _checked_by_labels(dataset, stored.source, tell)
+        document_ids, facts = _copy(source, work, progress, known)
         more = {"documents": facts, "use": stored.use}
     write_ids(work / "document_ids.txt", document_ids)
     _, dim = embed_texts(encoder, "query", query_texts, work / "queries.npy", progress)
@@ -142,7 +154,7 @@ def _embed(
     return info
 
 
-def join_vectors(
+def join_vectors(  # noqa: PLR0913 - vectors in, folder out, and two ways to watch
     dataset: Dataset,
     queries: NamedQueries,
     output: Path,
@@ -150,6 +162,7 @@ def join_vectors(
     documents: str | Stored,
     qdrant: QdrantAccess | None = None,
     progress: Progress = lambda _what, _done, _all: None,
+    tell: Tell = lambda _text: None,
 ) -> EncoderInfo:
     """Make an embeddings folder of query vectors and document vectors that exist already.
 
@@ -161,6 +174,7 @@ def join_vectors(
         documents: Stored document vectors to copy.
         qdrant: Key and path for a Qdrant source.
         progress: Called page by page.
+        tell: Told how many labelled documents are not among the stored ones.
 
     Returns:
         What ``encoder.json`` says.
@@ -176,7 +190,8 @@ def join_vectors(
     stored.check_dim(_dim_of(source), info.dim, "the file of query vectors")
     with locked(output):
         work = _work_beside(output)
-        document_ids, facts = _copy(source, work, progress)
+        known = _checked_by_labels(dataset, stored.source, tell)
+        document_ids, facts = _copy(source, work, progress, known)
         check_vectors(np.load(work / "documents.npy", mmap_mode="r"), document_ids, "documents")
         write_ids(work / "document_ids.txt", document_ids)
         queries.vectors.copy_to(work / "queries.npy")
@@ -204,6 +219,28 @@ def _finish(work: Path, output: Path, info: EncoderInfo, more: dict[str, object]
 def _as_stored(documents: str | Stored) -> Stored:
     """Take a source's name for documents of the queries' own encoder."""
     return documents if isinstance(documents, Stored) else Stored(documents)
+
+
+def _checked_by_labels(dataset: Dataset, source: str, tell: Tell) -> _CheckIds:
+    """Give what holds the ids of stored documents against the labels."""
+
+    def check(ids: Sequence[str]) -> None:
+        splits = dataset.splits.values()
+        labelled = {doc for qrels in splits for labels in qrels.values() for doc in labels}
+        missing = labelled.difference(ids)
+        if len(missing) == len(labelled):
+            raise DataError(
+                f"none of the {len(labelled)} labelled documents of {dataset.name} is among the "
+                f"{len(ids)} of {source}: {explain_unlike(labelled, set(ids))}; expected ids as in "
+                "the labels, by ?ids=FILE or &id=FIELD"
+            )
+        if missing:
+            tell(
+                f"{name_some(missing)} of {len(labelled)} labelled documents of {dataset.name} "
+                f"have no vector in {source}"
+            )
+
+    return check
 
 
 def _dim_of(source: FaissSource | QdrantSource) -> int:
@@ -246,7 +283,7 @@ def copy_documents(
     Raises:
         DataError: The source can't be read.
     """
-    return _copy(_open_source(documents, qdrant), work, progress)
+    return _copy(_open_source(documents, qdrant), work, progress, lambda _ids: None)
 
 
 def _open_source(documents: str, qdrant: QdrantAccess) -> FaissSource | QdrantSource:
@@ -262,11 +299,17 @@ def _open_source(documents: str, qdrant: QdrantAccess) -> FaissSource | QdrantSo
 
 
 def _copy(
-    source: FaissSource | QdrantSource, work: Path, progress: Progress
+    source: FaissSource | QdrantSource, work: Path, progress: Progress, check_ids: _CheckIds
 ) -> tuple[list[str], dict[str, Any]]:
-    """Copy the vectors of a source; see :func:`copy_documents`."""
+    """Copy the vectors of a source; see :func:`copy_documents`.
+
+    Its ids are checked as soon as they are known: those of an index file before it is copied.
+    """
     if isinstance(source, QdrantSource):
-        return source.copy_to(work, lambda done, of: progress("documents", done, of))
+        ids, facts = source.copy_to(work, lambda done, of: progress("documents", done, of))
+        check_ids(ids)
+        return ids, facts
+    check_ids(source.ids)
     return _copy_from_faiss(source, work / "documents.npy")
 
 

@@ -360,7 +360,9 @@ def test_stored_documents_are_copied_and_queries_alone_embedded(tmp_path: Path) 
     faiss.write_index(index, str(tmp_path / "x.faiss"))
     counting = CountingEncoder()
     source = f"faiss:{tmp_path / 'x.faiss'}"
-    embed_dataset(dataset_of(tmp_path), counting.encoder(), tmp_path / "emb", documents=source)
+    splits = {"train": {"q0": {"100": 1}}, "test": {"q1": {"105": 1}}}
+    data = Dataset.load(write_dataset(tmp_path / "set", queries=QUERIES, splits=splits))
+    embed_dataset(data, counting.encoder(), tmp_path / "emb", documents=source)
     embeddings = Embeddings.open(tmp_path / "emb")
     assert counting.asked == list(QUERIES.values())
     assert embeddings.documents.ids == [str(n) for n in range(100, 106)]
@@ -375,7 +377,8 @@ def stored_index(folder: Path, dim: int = 4, n_rows: int = 6) -> str:
     index = faiss.IndexFlatIP(dim)
     index.add(rows)
     faiss.write_index(index, str(folder / "stored.faiss"))
-    return f"faiss:{folder / 'stored.faiss'}"
+    (folder / "stored.ids").write_text("".join(f"d{row}\n" for row in range(n_rows)))
+    return f"faiss:{folder / 'stored.faiss'}?ids={folder / 'stored.ids'}"
 
 
 def test_an_encoder_of_another_width_than_the_index_is_refused_at_once(tmp_path: Path) -> None:
@@ -383,7 +386,7 @@ def test_an_encoder_of_another_width_than_the_index_is_refused_at_once(tmp_path:
     source = stored_index(tmp_path, dim=5)
     for documents in (source, Stored(source)):
         with pytest.raises(
-            DataError, match=r"stored\.faiss have 5 values, encoder toy gives 4; .* --encoder .*"
+            DataError, match=r"stored\.faiss\S* have 5 values, encoder toy gives 4; .* --encoder .*"
             r"--queries FILE\.npy --query-ids FILE; .* say --use migration"
         ):  # fmt: skip
             embed_dataset(
@@ -402,6 +405,44 @@ def test_another_encoder_is_taken_where_it_is_meant(tmp_path: Path) -> None:
     embeddings = Embeddings.open(tmp_path / "emb")
     assert (embeddings.documents.dim, embeddings.queries.dim) == (5, 4)
     assert json.loads((tmp_path / "emb" / "encoder.json").read_text())["use"] == "migration"
+
+
+@pytest.mark.parametrize(
+    ("form", "example"),
+    [
+        ("x{}", "'d0' against 'x0'"),
+        ('"d{}"', "'d0' against '\"d0\"': zeros, blanks or capitals differ"),
+        ("d{}  ", "'d0' against 'd0  ': zeros, blanks or capitals differ"),
+        ('{{"id":"d{}"}}', "'d0' against '{"),
+        ("d{0}\t{0}", r"'d0' against 'd0\t0'"),
+    ],
+)
+def test_stored_documents_that_no_label_names_are_refused_before_they_are_copied(
+    tmp_path: Path, form: str, example: str
+) -> None:
+    data, source, counting = dataset_of(tmp_path), stored_index(tmp_path), CountingEncoder()
+    (tmp_path / "stored.ids").write_text("".join(form.format(row) + "\n" for row in range(6)))
+    message = "none of the 2 labelled documents of set is among the 6 of faiss:"
+    with pytest.raises(DataError, match=message) as caught:
+        embed_dataset(data, counting.encoder(), tmp_path / "emb", documents=source)
+    assert f"stored.ids: {example}" in str(caught.value)
+    assert len(counting.asked) < len(QUERIES)
+    with pytest.raises(DataError, match=message):
+        join_vectors(data, own(tmp_path, np.eye(4), list(QUERIES)[:4]), tmp_path / "emb",
+                     documents=source)  # fmt: skip
+    assert not list(tmp_path.rglob("documents.npy"))
+
+
+def test_labelled_documents_that_are_not_stored_are_counted(tmp_path: Path) -> None:
+    source, told = stored_index(tmp_path), []
+    (tmp_path / "stored.ids").write_text("d0\nd9\nd2\nd3\nd4\nd5\n")
+    queries = own(tmp_path, np.eye(4), list(QUERIES)[:4])
+    data = dataset_of(tmp_path)
+    join_vectors(data, queries, tmp_path / "emb", documents=source, tell=told.append)
+    embed_dataset(
+        data, CountingEncoder().encoder(), tmp_path / "emb", documents=source, tell=told.append
+    )
+    assert told == [f"1 ('d1') of 2 labelled documents of set have no vector in {source}"] * 2
 
 
 def test_a_source_that_can_not_be_read_costs_no_text(tmp_path: Path) -> None:
@@ -440,7 +481,7 @@ def test_own_queries_stand_beside_stored_documents(tmp_path: Path) -> None:
     assert (encoder.name, encoder.fingerprint, encoder.dim) == ("unknown", "", 4)
     assert not encoder.normalised
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("emb", "own.ids", "own.npy", "set", "stored.faiss"),
+        *("emb", "own.ids", "own.npy", "set", "stored.faiss", "stored.ids"),
     ]
 
 
