@@ -186,7 +186,8 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         progress: Called while fitting, every few steps.
 
     Raises:
-        DataError: Another run builds there, or was interrupted there with other settings or data.
+        DataError: Another run builds there, or was interrupted there with other settings or data;
+            or nothing answers the test queries.
         TrainingError: Whatever stops the fit, the export or the evaluation; the folder is as it
             was before.
     """
@@ -195,6 +196,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     check_target(folder)
     with locked(folder):
         dataset, dropped = keep_embedded(dataset, embeddings, recipe.max_dropped)
+        dataset.measurable_split("test")
         return _Build(
             dataset, dropped, embeddings, folder, recipe, options, on_stage, progress
         ).run()

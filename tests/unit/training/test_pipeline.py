@@ -416,6 +416,16 @@ def test_folder_that_is_no_model_is_refused_before_training(world: World, tmp_pa
     assert [path.name for path in tmp_path.rglob("*")] == ["docs", "runs"]
 
 
+def test_test_split_that_nothing_answers_is_refused_before_training(
+    world: World, tmp_path: Path
+) -> None:
+    unanswered = {query: dict.fromkeys(x, 0.0) for query, x in world.dataset.split("test").items()}
+    dataset = replace(world.dataset, splits={**world.dataset.splits, "test": unanswered})
+    with pytest.raises(DataError, match="nothing can be measured on the test split"):
+        build_model(dataset, world.embeddings, tmp_path / "docs", QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_file_in_the_place_of_the_folder_is_refused_before_training(
     world: World, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_training.data.json_lines import is_synthetic, read_texts
-from trimtab_training.data.qrels import Qrels, load_splits
+from trimtab_training.data.qrels import Qrels, load_splits, refuse_unanswered
 from trimtab_training.data.splits import refuse_shared_queries, split_qrels
 from trimtab_training.errors import DataError
 
@@ -70,6 +70,16 @@ class Dataset:
             have = ", ".join(sorted(self.splits))
             raise DataError(f"dataset {self.name} has no split {name!r}; it has: {have}")
         return self.splits[name]
+
+    def measurable_split(self, name: str) -> Qrels:
+        """Give one split's labels, to measure by.
+
+        Raises:
+            DataError: The dataset has no such split, or no query of it has a relevant document.
+        """
+        qrels = self.split(name)
+        refuse_unanswered(qrels, f"the {name} split of {self.name}")
+        return qrels
 
     def iter_documents(self) -> Iterator[tuple[str, str]]:
         """Yield every document's id and text, title first, in file order."""

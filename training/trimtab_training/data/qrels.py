@@ -43,6 +43,23 @@ def relevant_documents(qrels: Qrels) -> set[str]:
     return set().union(*only_relevant(qrels).values())
 
 
+def refuse_unanswered(qrels: Qrels, what: str) -> None:
+    """Refuse labels by which nothing can be measured: no query of them has a relevant document.
+
+    Args:
+        qrels: The labels.
+        what: What they are, for the message.
+
+    Raises:
+        DataError: None has.
+    """
+    if not any(map(relevant, qrels.values())):
+        raise DataError(
+            f"nothing can be measured on {what}: none of its {len(qrels)} queries has a document "
+            "with a grade above 0; correct the grades, or measure on another split"
+        )
+
+
 def load_qrels(path: Path) -> Qrels:
     """Read labels: BEIR (header, then three tab-separated columns) or TREC (four columns).
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import Qrels, relevant
+from trimtab_training.data.qrels import Qrels, refuse_unanswered, relevant
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError
@@ -65,7 +65,8 @@ def compare_models(
 
     Raises:
         ConfigError: Fewer than two, or more than the letters, are named, or a pair has no model.
-        DataError: The split is missing, a label has no vector, or a model is for other vectors.
+        DataError: The split is missing or nothing answers its queries, a label has no vector, or a
+            model is for other vectors.
         trimtab.errors.ModelError: A model can't be loaded.
     """
     sides = _load_sides(names, dataset, embeddings)
@@ -112,7 +113,7 @@ class _Queries:
         cls, sides: Sequence[Side], dataset: Dataset, embeddings: Embeddings, split: str
     ) -> "_Queries":
         """Leave out the queries that had a part in a model, unless that leaves none."""
-        qrels = dataset.split(split)
+        qrels = dataset.measurable_split(split)
         embeddings.require({split: qrels})
         used = np.array([_was_used(side, dataset, qrels) for side in sides])
         is_used: NDArray[np.bool_] = np.asarray(used.any(axis=0), dtype=bool)
@@ -120,6 +121,7 @@ class _Queries:
         kept = {
             query: qrels[query] for query, is_kept in zip(qrels, chosen, strict=True) if is_kept
         }
+        refuse_unanswered(kept, f"the {split} queries of {dataset.name} that no model has seen")
         is_open = split == "train" or (split == "test" and dataset.made_splits is not None)
         return cls(sides, dataset, embeddings, split, kept, used, is_open)
 

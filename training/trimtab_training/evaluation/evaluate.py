@@ -90,12 +90,12 @@ def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
         What the model does to the split; and what every query found, ``raw`` and ``adapted``.
 
     Raises:
-        DataError: The split is missing, a label has no vector, or the model or the index does not
-            fit the vectors.
+        DataError: The split is missing or nothing answers its queries, a label has no vector, or
+            the model or the index does not fit the vectors.
         trimtab.errors.ModelError: The model can't be loaded.
     """
     adapter = Adapter.from_bytes(model) if isinstance(model, bytes) else Adapter.load(model)
-    qrels = dataset.split(split)
+    qrels = dataset.measurable_split(split)
     embeddings.require({split: qrels})
     check_fit(adapter, embeddings)
     manifest = adapter.manifest

@@ -1,5 +1,6 @@
 """Two models on the same queries: measured like evaluate, on queries that neither has seen."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,21 @@ def test_queries_that_a_model_was_trained_on_are_left_out(
     assert everything.left_out.kept
     assert everything.n_queries == N_TEST
     assert everything.verdict.decision == "can't tell"
+
+
+def test_queries_that_nothing_answers_give_no_verdict(world: World, tmp_path: Path) -> None:
+    model, splits = write_model(tmp_path / "docs", np.eye(DIM)), world.dataset.splits
+    names = list(splits["test"])
+    test = {name: dict.fromkeys(splits["test"][name], 0.0) for name in names}
+    of_none = replace(world.dataset, splits={**splits, "test": test})
+    with pytest.raises(DataError, match=r"the test split of docs: none of its \d+ queries has"):
+        compare_models((str(model), "none"), of_none, world.embeddings)
+    answered = {names[0]: splits["test"][names[0]]}
+    of_one = replace(world.dataset, splits={**splits, "test": {**test, **answered}})
+    seen = TrainedOn.of(replace(of_one, splits={"train": answered}))
+    (model / TRAINED_ON).write_bytes(seen.encode(MADE_BY))
+    with pytest.raises(DataError, match="the test queries of docs that no model has seen"):
+        compare_models((str(model), "none"), of_one, world.embeddings)
 
 
 def test_documents_count_as_seen_by_what_either_was_trained_on(

@@ -157,10 +157,21 @@ def test_query_that_finds_nothing_relevant_counts_as_zero(world: World, identity
 
 
 def test_query_without_relevant_documents_stays_and_is_noted(world: World, identity: bytes) -> None:
-    dataset = replace(world.dataset, splits={"train": {}, "test": {"q3": {"d0": 0.0}}})
+    test = {"q3": {"d0": 0.0}, "q7": {"d1": 1.0}}
+    dataset = replace(world.dataset, splits={"train": {}, "test": test})
     evaluation = evaluate_model(identity, dataset, world.embeddings)
-    assert evaluation.n_queries == 1
+    assert evaluation.n_queries == 2
     assert "1 queries have no relevant document" in evaluation.notes[0]
+
+
+def test_split_that_nothing_answers_gives_no_verdict(world: World, identity: bytes) -> None:
+    test = {"q3": {"d0": 0.0}, "q7": {"d1": -1.0}}
+    dataset = replace(world.dataset, splits={"train": {}, "test": test})
+    message = (
+        r"measured on the test split of \w+: none of its 2 queries has a document with a grade"
+    )
+    with pytest.raises(DataError, match=message):
+        evaluate_model(identity, dataset, world.embeddings)
 
 
 def test_score_shift_shows_where_thresholds_go(world: World, spoiled: bytes) -> None:
