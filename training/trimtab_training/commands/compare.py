@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trimtab_training.commands.options import PATH, max_dropped_option
+from trimtab_training.commands.options import PATH, FiniteRange, max_dropped_option
 
 if TYPE_CHECKING:
     from trimtab_training.evaluation.per_query import ComparedExample
@@ -22,7 +22,7 @@ _EXIT_CODES = "0: B may replace A. 3: it must not. 4: these queries can't tell."
 @click.option("--split", default="test", show_default=True, help="train, dev or test.")
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.005,
     show_default=True,
     help="Loss of nDCG@10 that does not matter.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trimtab_training.commands.options import PATH
+from trimtab_training.commands.options import PATH, SEED
 
 if TYPE_CHECKING:
     from trimtab_training.data.dataset import Dataset
@@ -27,9 +27,7 @@ _DEPTH = 100
     type=click.IntRange(200),
     help="Only so many terms, for a quicker look.  [default: all 18387]",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every choice."
-)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every choice.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) -> None:
     """Run the whole main job on real data.

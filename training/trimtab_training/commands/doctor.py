@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trimtab_training.commands.options import PATH
+from trimtab_training.commands.options import PATH, FiniteRange
 
 if TYPE_CHECKING:
     from trimtab_training.doctor import Diagnosis
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--embeddings", type=PATH, help="Embeddings folder of the dataset.")
 @click.option(
     "--difference",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=0.01,
     show_default=True,
     help="Difference in nDCG@10 that matters: is it told from chance, can leaks make it?",

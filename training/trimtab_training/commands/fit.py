@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trimtab_training.commands.options import PATH
+from trimtab_training.commands.options import PATH, SEED, FiniteRange
 
 if TYPE_CHECKING:
     from trimtab_training.data.dataset import Dataset
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--recipe", type=PATH, help="TOML file of knobs.  [default: docs/recipe.md]")
 @click.option(
     "--max-dropped",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     metavar="SHARE",
     help="Share of the labels that may name what has no vector; they are left out.  [default: the "
     "recipe's, 0.1]",
@@ -49,9 +49,7 @@ if TYPE_CHECKING:
     type=click.Choice(["relevance", "migration"]),
     help="migration: queries of another encoder than the documents'.  [default: by the widths]",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every choice."
-)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every choice.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option(
     "--allow-identity", is_flag=True, help="Where no adapter helps, write one that does nothing."

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from trimtab_training.commands.options import PATH
+from trimtab_training.commands.options import PATH, Finite, FiniteRange
 
 _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 
@@ -52,7 +52,7 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 @click.option("--no-header", is_flag=True, help="CSV or TSV without names: columns are 1, 2, ...")
 @click.option(
     "--relevant-from",
-    type=float,
+    type=Finite(),
     metavar="SCORE",
     help="Scores below are judged non-relevant, grade 0.  [default: 0 and below]",
 )
@@ -75,7 +75,7 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 )
 @click.option(
     "--max-dropped",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.1,
     show_default=True,
     metavar="SHARE",
@@ -97,35 +97,35 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 )
 @click.option(
     "--clip",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.1,
     show_default=True,
     help="Clicks: least propensity used, so that no click weighs more than its inverse.",
 )
 @click.option(
     "--min-clicks",
-    type=click.FloatRange(1),
+    type=FiniteRange(1),
     default=2,
     show_default=True,
     help="Clicks that a relevant document has at least.",
 )
 @click.option(
     "--min-examined",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=10,
     show_default=True,
     help="Clicks: expected examinations before a document is judged non-relevant.",
 )
 @click.option(
     "--relevant-share",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.1,
     show_default=True,
     help="Clicks: least estimate of a relevant document, as a share of the query's best.",
 )
 @click.option(
     "--min-dwell",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=0,
     show_default=True,
     metavar="SECONDS",
@@ -133,14 +133,14 @@ _FORMATS = ("beir", "clicks", "llama-index", "pairs", "trec", "triplets")
 )
 @click.option(
     "--dev-share",
-    type=click.FloatRange(0, 0.5),
+    type=FiniteRange(0, 0.5),
     default=0.1,
     show_default=True,
     help="Clicks: share of the searches in the dev split, before the test split.",
 )
 @click.option(
     "--test-share",
-    type=click.FloatRange(0, 0.5),
+    type=FiniteRange(0, 0.5),
     default=0.2,
     show_default=True,
     help="Clicks: share of the searches in the test split, the latest.",

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,27 @@ if TYPE_CHECKING:
     from trimtab_training.embeddings.encoders import Encoder
 
 PATH = click.Path(path_type=Path)
+
+
+class Finite(click.types.FloatParamType):
+    """A number that is neither NaN nor infinite."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number; refuse what is none."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+class FiniteRange(Finite, click.FloatRange):
+    """A number within bounds: click lets NaN pass every bound, and infinity an open one."""
+
+
+SEED = click.IntRange(0, 2**63 - 1)
+"""What torch and numpy take, and TOML holds."""
 
 ENCODER_OPTIONS = ("encoder", "base_url", "query_prefix", "document_prefix", "device")
 """What :func:`open_encoder` takes."""
@@ -36,7 +58,7 @@ _ENCODER_OPTIONS = (
 
 max_dropped_option = click.option(
     "--max-dropped",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.1,
     show_default=True,
     metavar="SHARE",

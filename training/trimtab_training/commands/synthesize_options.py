@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from trimtab_training.commands.options import PATH
+from trimtab_training.commands.options import PATH, SEED, FiniteRange
 
 _STYLES = ("question", "keywords", "layperson", "command", "example")
-_UNIT_SHARE = click.FloatRange(0, 0.5)
+_UNIT_SHARE = FiniteRange(0, 0.5)
 
 
 def _group(*options: Any) -> Callable[[Any], Any]:
@@ -45,7 +45,7 @@ model_options = _group(
     ),
     click.option(
         "--temperature",
-        type=click.FloatRange(0, 2),
+        type=FiniteRange(0, 2),
         default=0.9,
         show_default=True,
         help="How freely the model chooses.",
@@ -69,7 +69,7 @@ model_options = _group(
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0.1),
+        type=FiniteRange(min=0.1),
         default=120.0,
         show_default=True,
         help="Longest wait for one whole answer, in seconds.",
@@ -122,9 +122,7 @@ writing_options = _group(
         show_default=True,
         help="As much of a document is shown to the model, in estimated tokens.",
     ),
-    click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every choice."
-    ),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every choice."),
 )
 
 corpus_options = _group(

@@ -198,7 +198,7 @@ class _ModelFile:
     name: str | None = None
     dataset: str | None = None
     embeddings: str | None = None
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     fit: dict[str, Any] = field(default_factory=dict)
 
 

@@ -220,9 +220,10 @@ def test_wrong_key_of_a_model_recipe_is_refused_by_name(
         load_model_recipe(recipe_file(tmp_path, text))
 
 
-def test_negative_seed_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64])
+def test_seed_that_torch_does_not_take_is_refused_by_name(tmp_path: Path, seed: int) -> None:
     with pytest.raises(ConfigError, match="'seed'"):
-        load_model_recipe(recipe_file(tmp_path, 'dataset = "demo:hpo-lay"\nseed = -1'))
+        load_model_recipe(recipe_file(tmp_path, f'dataset = "demo:hpo-lay"\nseed = {seed}'))
 
 
 @pytest.mark.parametrize("value", ["5", "[]", "true"])
