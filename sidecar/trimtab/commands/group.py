@@ -83,6 +83,9 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(1)
+        except PermissionError as error:
+            what = f"use {error.filename}" if error.filename else "go on"
+            raise click.ClickException(f"can't {what}: {error.strerror or error}") from error
         except Exception as error:
             if _is_users_mistake(error):
                 raise click.ClickException(str(error)) from error

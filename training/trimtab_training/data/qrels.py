@@ -110,8 +110,16 @@ def load_splits(folder: Path) -> dict[str, Qrels]:
 
     Raises:
         DataError: There is neither train nor test, one stands in two files or under a name that is
-            not read, or a line is malformed.
+            not read, a line is malformed, or the folder can't be read.
     """
+    try:
+        return _load_splits(folder)
+    except OSError as error:
+        raise DataError(f"can't read labels in {folder}: {error.strerror or error}") from error
+
+
+def _load_splits(folder: Path) -> dict[str, Qrels]:
+    """Read every split; see :func:`load_splits`."""
     splits: dict[str, Qrels] = {}
     for name in SPLITS:
         found = [

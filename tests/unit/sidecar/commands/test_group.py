@@ -1,5 +1,6 @@
 """The `trimtab` group: one line for a user's mistake, and the way out of a missing package."""
 
+import errno
 import os
 import subprocess
 import threading
@@ -71,6 +72,19 @@ def test_mistake_becomes_one_line(monkeypatch: pytest.MonkeyPatch, error: Except
 def test_defect_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_with(monkeypatch, raising(ZeroDivisionError("ours")))
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [((), "can't go on: Permission denied"), (("docs/qrels",), "can't use docs/qrels: Permission")],
+)
+def test_what_the_system_forbids_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], said: str
+) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", *names)
+    result = run_with(monkeypatch, raising(error))
+    assert result.exit_code == 1
+    assert f"Error: {said}" in result.stderr
 
 
 def test_interrupt_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Datasets: what is read, what is refused and where it stands, and how splits are made."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,22 @@ def test_split_in_two_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "qrels" / "test.trec").write_text("q9 0 d1 1\n", "utf-8")
     with pytest.raises(DataError, match=r"'test' stands in test\.tsv and test\.trec"):
         Dataset.load(tmp_path)
+
+
+def test_labels_that_may_not_be_read_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "docs")
+    exists = Path.exists
+
+    def refuse(path: Path) -> bool:
+        if path.parent.name == "qrels":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(DataError, match=r"can't read labels in .*qrels: Permission denied"):
+        Dataset.load(tmp_path / "docs")
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
