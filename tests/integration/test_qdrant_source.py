@@ -240,6 +240,21 @@ def test_a_read_that_breaks_off_is_continued_not_restarted(
     assert np.allclose(Embeddings.open(out).documents.matrix, vectors(), atol=ROUNDING)
 
 
+def test_a_read_that_is_refused_is_begun_anew(dataset: Dataset, tmp_path: Path) -> None:
+    client = QdrantClient(path=str(tmp_path / "local"))
+    fill(client, "docs")
+    client.upsert("docs", [models.PointStruct(id=3, vector={"text": [0.0] * DIM})])
+    client.close()
+    local, name = QdrantAccess(path=tmp_path / "local"), "qdrant:///docs?vector=text"
+    with pytest.raises(DataError, match=r"1 \('3'\) documents are zero vectors"):
+        embed_dataset(dataset, encoder(), tmp_path / "emb", documents=name, qdrant=local)
+    client = QdrantClient(path=str(tmp_path / "local"))
+    client.upsert("docs", [models.PointStruct(id=3, vector={"text": [1.0] * DIM})])
+    client.close()
+    embed_dataset(dataset, encoder(), tmp_path / "emb", documents=name, qdrant=local)
+    assert len(Embeddings.open(tmp_path / "emb").documents) == N_POINTS
+
+
 def test_a_partial_read_of_another_collection_is_not_continued(
     dataset: Dataset, tmp_path: Path
 ) -> None:

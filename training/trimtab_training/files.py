@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from trimtab_training.errors import ConfigError, DataError
@@ -14,11 +15,16 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that no reader, and no crash, ever meets half of it; a link stays a link."""
     path = real_place(path)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def real_place(place: Path) -> Path:

@@ -197,9 +197,12 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     with locked(folder):
         dataset, dropped = keep_embedded(dataset, embeddings, recipe.max_dropped)
         dataset.measurable_split("test")
-        return _Build(
-            dataset, dropped, embeddings, folder, recipe, options, on_stage, progress
-        ).run()
+        build = _Build(dataset, dropped, embeddings, folder, recipe, options, on_stage, progress)
+        try:
+            return build.run()
+        except BaseException:
+            _forget_needless_work(folder)
+            raise
 
 
 @dataclass(frozen=True)
@@ -371,6 +374,14 @@ class _Build:
 def forget_work(folder: Path) -> None:
     """Remove the work beside a model's folder that was kept for an interruption."""
     shutil.rmtree(_work_beside(folder), ignore_errors=True)
+
+
+def _forget_needless_work(folder: Path) -> None:
+    """Remove of a build that ended what no other goes on from; its trials stay."""
+    work = _work_beside(folder)
+    shutil.rmtree(work / "model", ignore_errors=True)
+    if not any(work.rglob("*.safetensors")):
+        forget_work(folder)
 
 
 def _work_beside(folder: Path) -> Path:

@@ -43,6 +43,7 @@ def test_crash_while_writing_leaves_the_file_that_was_there(
     with pytest.raises(CrashError):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"

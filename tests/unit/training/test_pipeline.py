@@ -407,6 +407,7 @@ def test_adapters_that_can_not_be_made_are_refused(
     recipe = replace(QUICK, adapter=kind, adapter_options=options)
     with pytest.raises(ConfigError, match=message):
         build_model(world.dataset, world.embeddings, tmp_path / "docs", recipe)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_that_is_no_model_is_refused_before_training(world: World, tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def _stored_vectors(job: "Job", options: dict[str, Any], show: Any) -> "VectorTa
     from trimtab_training.embeddings.embed import copy_documents
     from trimtab_training.embeddings.qdrant_source import QdrantAccess
     from trimtab_training.embeddings.store import VectorTable, check_vectors, open_documents
+    from trimtab_training.errors import DataError
 
     if options["embeddings"] and options["documents"]:
         raise click.UsageError("give --embeddings or --documents, not both")
@@ -220,7 +221,11 @@ def _stored_vectors(job: "Job", options: dict[str, Any], show: Any) -> "VectorTa
     for rest in job.kept.glob("documents.[fir]*"):
         rest.unlink()
     matrix = np.load(job.kept / "documents.npy", mmap_mode="r")
-    check_vectors(matrix, ids, "documents")
+    try:
+        check_vectors(matrix, ids, "documents")
+    except DataError:
+        (job.kept / "documents.npy").unlink()
+        raise
     return VectorTable(ids, matrix, "documents")
 
 

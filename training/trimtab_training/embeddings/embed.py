@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -112,22 +113,23 @@ def embed_dataset(  # noqa: PLR0913 - texts in, folder out, and two ways to watc
         EncoderError: The encoder fails; what it gave so far is kept for the next run.
     """
     check_place(output, dataset.folder)
-    with locked(output):
-        given = documents, qdrant or QdrantAccess()
-        return _embed(dataset, encoder, output, given, progress, tell)
+    given = documents, qdrant or QdrantAccess()
+    with locked(output), _working(output) as work:
+        info, more = _embed(dataset, encoder, work, given, progress, tell)
+        _finish(work, output, info, more)
+    return info
 
 
 def _embed(
     dataset: Dataset,
     encoder: Encoder,
-    output: Path,
+    work: Path,
     given: tuple[str | Stored | None, QdrantAccess],
     progress: Progress,
     tell: Tell,
-) -> EncoderInfo:
-    """Embed into a place that is held for this run alone."""
+) -> tuple[EncoderInfo, dict[str, object]]:
+    """Embed into a place that is held for this run alone; describe what is there."""
     documents, qdrant = given
-    work = _work_beside(output)
     query_ids, query_texts = _gather(dataset.iter_queries(), "queries")
     more: dict[str, object] = {}
     if documents is None:
@@ -142,16 +144,13 @@ def _embed(
         known = _checked_by_labels(dataset, stored.source, tell)
         document_ids, facts = _copy(source, work, progress, known)
         more = {"documents": facts, "use": stored.use}
+    normalised = _check_documents(work, document_ids)
     write_ids(work / "document_ids.txt", document_ids)
     _, dim = embed_texts(encoder, "query", query_texts, work / "queries.npy", progress)
     write_ids(work / "query_ids.txt", query_ids)
-    normalised = True
-    for what, ids in (("documents", document_ids), ("queries", query_ids)):
-        matrix = np.load(work / f"{what}.npy", mmap_mode="r")
-        normalised = check_vectors(matrix, ids, what) and normalised
-    info = describe_encoder(encoder, dim, normalised=normalised)
-    _finish(work, output, info, more)
-    return info
+    queries = np.load(work / "queries.npy", mmap_mode="r")
+    normalised = check_vectors(queries, query_ids, "queries") and normalised
+    return describe_encoder(encoder, dim, normalised=normalised), more
 
 
 def join_vectors(  # noqa: PLR0913 - vectors in, folder out, and two ways to watch
@@ -188,11 +187,10 @@ def join_vectors(  # noqa: PLR0913 - vectors in, folder out, and two ways to wat
     stored, info = _as_stored(documents), queries.describe()
     source = _open_source(stored.source, qdrant or QdrantAccess())
     stored.check_dim(_dim_of(source), info.dim, "the file of query vectors")
-    with locked(output):
-        work = _work_beside(output)
+    with locked(output), _working(output) as work:
         known = _checked_by_labels(dataset, stored.source, tell)
         document_ids, facts = _copy(source, work, progress, known)
-        check_vectors(np.load(work / "documents.npy", mmap_mode="r"), document_ids, "documents")
+        _check_documents(work, document_ids)
         write_ids(work / "document_ids.txt", document_ids)
         queries.vectors.copy_to(work / "queries.npy")
         write_ids(work / "query_ids.txt", queries.ids)
@@ -200,11 +198,33 @@ def join_vectors(  # noqa: PLR0913 - vectors in, folder out, and two ways to wat
     return info
 
 
-def _work_beside(output: Path) -> Path:
-    """Make the folder in which the other one comes about."""
+@contextmanager
+def _working(output: Path) -> Iterator[Path]:
+    """Give the folder in which the other one comes about.
+
+    Where that fails, what the same command goes on from stays there: journals, and pages of a
+    Qdrant read. What it would make anew, such as the copy of an index, goes.
+    """
     work = beside(output, "partial")
     work.mkdir(parents=True, exist_ok=True)
-    return work
+    try:
+        yield work
+    except BaseException:
+        with suppress(OSError):
+            for name in OWN:
+                (work / name).unlink(missing_ok=True)
+            work.rmdir()  # unless something stays
+        raise
+
+
+def _check_documents(work: Path, ids: Sequence[str]) -> bool:
+    """Refuse documents that nothing can be searched with; say whether all have unit length."""
+    try:
+        return check_vectors(np.load(work / "documents.npy", mmap_mode="r"), ids, "documents")
+    except DataError:
+        for read in work.glob("documents.[fir]*"):  # the next run would only find the same there
+            read.unlink()
+        raise
 
 
 def _finish(work: Path, output: Path, info: EncoderInfo, more: dict[str, object]) -> None:

@@ -445,6 +445,25 @@ def test_labelled_documents_that_are_not_stored_are_counted(tmp_path: Path) -> N
     assert told == [f"1 ('d1') of 2 labelled documents of set have no vector in {source}"] * 2
 
 
+@pytest.mark.parametrize(("value", "message"), [(0, "zero vectors"), (np.nan, "NaN or infinity")])
+def test_copy_that_is_refused_leaves_nothing(tmp_path: Path, value: float, message: str) -> None:
+    rows = np.eye(6, 4, dtype=np.float32) + 1
+    rows[2] = value
+    index = faiss.IndexFlatL2(4)
+    index.add(rows)
+    source, data = stored_index(tmp_path), dataset_of(tmp_path)
+    faiss.write_index(index, str(tmp_path / "stored.faiss"))
+    queries = own(tmp_path, np.eye(4), list(QUERIES)[:4])
+    with pytest.raises(DataError, match=rf"1 \('d2'\) documents .*{message}"):
+        join_vectors(data, queries, tmp_path / "emb", documents=source)
+    assert not (tmp_path / ".emb.partial").exists()
+    counting = CountingEncoder()
+    with pytest.raises(DataError, match=message):
+        embed_dataset(data, counting.encoder(), tmp_path / "emb", documents=source)
+    assert len(counting.asked) < len(QUERIES)  # one batch told the width, and is kept
+    assert [path.suffix for path in (tmp_path / ".emb.partial").iterdir()] == [".journal"]
+
+
 def test_a_source_that_can_not_be_read_costs_no_text(tmp_path: Path) -> None:
     counting = CountingEncoder()
     for source in ("faiss:none.faiss", "elastic://host/docs"):
