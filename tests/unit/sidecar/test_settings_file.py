@@ -272,5 +272,5 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="can't read"):
             Source.of(path, {}).read()
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="not TOML"):
+    with pytest.raises(ConfigError, match="is not TOML: it is not UTF-8; convert it"):
         Source.of(tmp_path / "binary.toml", {}).read()

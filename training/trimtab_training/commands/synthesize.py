@@ -170,6 +170,7 @@ def _styles(given: tuple[str, ...], has_examples: bool, has_template: bool) -> t
 
 def _template(path: Path | None) -> str | None:
     """Read the user's prompt."""
+    from trimtab_training.data.plain_text import explain_unreadable
     from trimtab_training.errors import DataError
 
     if path is None:
@@ -177,7 +178,9 @@ def _template(path: Path | None) -> str | None:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't read the template {path}: {error}") from error
+        raise DataError(
+            f"can't read the template {path}: {explain_unreadable(path, error)}"
+        ) from error
     if "{document}" not in text:
         raise DataError(f"the template {path} has no {{document}}; that is where the text goes")
     return text

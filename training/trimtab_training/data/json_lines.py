@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.errors import DataError
 
 _TEXT = "a JSON object with a text '_id'"
@@ -22,7 +23,7 @@ def text_lines(path: Path) -> Iterator[tuple[str, str]]:
                 if line.strip():
                     yield f"{path}:{number}", line.strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't read {path}: {error}") from error
+        raise DataError(f"can't read {path}: {explain_unreadable(path, error)}") from error
 
 
 def parse_object(line: str | bytes, where: str, wanted: str, *, hint: str = "") -> dict[str, Any]:

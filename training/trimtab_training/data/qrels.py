@@ -10,6 +10,7 @@ from trimtab_training.data.label_lines import (
     label_cells,
     label_places,
 )
+from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.errors import DataError
 
 Qrels = dict[str, dict[str, float]]
@@ -71,7 +72,9 @@ def load_qrels(path: Path) -> Qrels:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't read labels from {path}: {error}") from error
+        raise DataError(
+            f"can't read labels from {path}: {explain_unreadable(path, error)}"
+        ) from error
     places: LabelPlaces | None = None
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trimtab.encoders import EndpointSettings, OpenAIEncoder
 from trimtab.errors import SidecarError
+from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.errors import ConfigError, EncoderError
 
@@ -345,7 +346,7 @@ def own_prompts(folder: Path) -> tuple[str, str]:
         prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {}
         query, document = prompts.get("query"), prompts.get("document") or prompts.get("passage")
     except (OSError, ValueError, AttributeError) as error:
-        raise EncoderError(f"can't read {path}: {error}") from error
+        raise EncoderError(f"can't read {path}: {explain_unreadable(path, error)}") from error
     return str(query or ""), str(document or "")
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from trimtab.parsing import MisfitError, parse
 from trimtab_training.data.label_lines import refuse_swapped
+from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.data.qrels import Qrels, name_some
 from trimtab_training.errors import DataError
 
@@ -61,7 +62,9 @@ class EncoderInfo:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"can't use {path}: {error}; {_EXPECTED}") from error
+            raise DataError(
+                f"can't use {path}: {explain_unreadable(path, error)}; {_EXPECTED}"
+            ) from error
         if not isinstance(record, dict):
             raise DataError(f"{path} holds no JSON object; {_EXPECTED}")
         required = ("name", "fingerprint", "dim", "normalised")
@@ -223,7 +226,7 @@ def read_ids(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't read ids from {path}: {error}") from error
+        raise DataError(f"can't read ids from {path}: {explain_unreadable(path, error)}") from error
     ids = text.removesuffix("\n").split("\n") if text else []
     ids = [name.removesuffix("\r") for name in ids]
     if "" in ids:

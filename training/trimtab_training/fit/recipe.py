@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Meta
 
 from trimtab.parsing import MisfitError, parse
+from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.errors import ConfigError
 
 _MOST = sys.float_info.max  # anything but infinity
@@ -289,4 +290,4 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"can't read recipe {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(f"{path} is not TOML: {explain_unreadable(path, error)}") from error

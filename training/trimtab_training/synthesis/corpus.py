@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_training.data.json_lines import parse_text
+from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.embeddings.store import check_unique
 from trimtab_training.errors import DataError
 
@@ -99,7 +100,7 @@ class Corpus:
         """
         with self.path.open("rb") as file:
             file.seek(self._places[doc_id])
-            document = _parse(file.readline(), str(self.path))
+            document = _parse(file.readline(), self.path, "")
         if document.id != doc_id:
             raise DataError(f"{self.path} changed while it was read; run the same command again")
         return document
@@ -111,7 +112,7 @@ class Corpus:
                 place = 0
                 for number, line in enumerate(file, start=1):
                     if line.removeprefix(_BOM).strip():
-                        yield place, _parse(line, f"{self.path}:{number}")
+                        yield place, _parse(line, self.path, f":{number}")
                     place += len(line)
         except OSError as error:
             raise DataError(f"can't read {self.path}: {error}") from error
@@ -135,12 +136,13 @@ def repaired(text: str) -> str:
     return text if text.isascii() else text.encode(errors="ignore").decode()
 
 
-def _parse(line: bytes, where: str) -> Document:
+def _parse(line: bytes, path: Path, place: str) -> Document:
     """Parse one line of the file."""
+    where = f"{path}{place}"
     try:
         text = line.removeprefix(_BOM).decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8: {error}") from error
+        raise DataError(f"{where}: {explain_unreadable(path, error)}") from error
     record = parse_text(text, where)
     return Document(record["_id"], record["title"] or "", record["text"] or "")
 

@@ -33,6 +33,7 @@ from trimtab_training.data.importers.propensity import (
 from trimtab_training.data.importers.settings import ClickSettings, ImportSettings
 from trimtab_training.data.importers.understood import Reading
 from trimtab_training.data.importers.writer import DatasetWriter
+from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.data.qrels import SPLITS
 from trimtab_training.data.splits import MIN_DEV_QUERIES
 from trimtab_training.errors import DataError
@@ -280,7 +281,8 @@ def _read_propensities(path: Path) -> NDArray[np.float64]:
         values = np.array(json.loads(path.read_text(encoding="utf-8")), np.float64)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"can't read propensities from {path}: {error}; expected a JSON array, rank 1 first"
+            f"can't read propensities from {path}: {explain_unreadable(path, error)}; expected a "
+            "JSON array, rank 1 first"
         ) from error
     if values.ndim != 1 or not len(values) or not ((values > 0) & (values <= 1)).all():
         raise DataError(f"{path}: expected numbers over 0, at most 1, one a rank, rank 1 first")

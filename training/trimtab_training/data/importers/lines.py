@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from trimtab_training.data.importers.tally import Tally
+from trimtab_training.data.plain_text import NOT_TEXT
 from trimtab_training.errors import DataError
 
 LINE_LIMIT = 1 << 26  # bytes; a longer line is no line of a JSON Lines file
 _SHOW_EVERY = 5_000
 _MB = 1_000_000
-_NOT_TEXT = {  # first bytes, and what to say of them
-    b"\xff\xfe": "is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
-    b"\xfe\xff": "is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
+_NOT_TEXT = NOT_TEXT | {  # what an importer reads under its right name
     b"\x1f\x8b": "is gzipped, which its name does not say; let it end with .gz",
     b"PAR1": "is Parquet, which its name does not say; let it end with .parquet",
     b"PK\x03\x04": "is a ZIP archive, such as an Excel file; save it as CSV in UTF-8",

@@ -1,0 +1,35 @@
+"""Files that should be text: what they are where they are none, told by their first bytes."""
+
+from contextlib import suppress
+from pathlib import Path
+
+_UTF_16 = "is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"
+NOT_TEXT = {  # first bytes, and what to say of them
+    b"\xff\xfe": _UTF_16,
+    b"\xfe\xff": _UTF_16,
+    b"\x1f\x8b": "is gzipped; unpack it (gunzip)",
+    b"PAR1": "is Parquet; write it as text in UTF-8",
+    b"PK\x03\x04": "is a ZIP archive, such as an Excel file; save it as text in UTF-8",
+    b"\x93NUMPY": "is a NumPy array (.npy); write it as text",
+}
+
+
+def explain_unreadable(path: Path, error: Exception) -> str:
+    """Say why a file could not be read as text.
+
+    Args:
+        path: The file.
+        error: What was raised: where it is not UTF-8, the first bytes say more than that.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    start = b""
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(max(map(len, NOT_TEXT)))
+    for first, words in NOT_TEXT.items():
+        if start.startswith(first):
+            return f"it {words}"
+    byte = error.object[error.start]
+    return f"it is not UTF-8 (it holds byte 0x{byte:02x}); convert it (iconv -f LATIN1 -t UTF-8)"
