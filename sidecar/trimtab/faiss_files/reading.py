@@ -13,6 +13,12 @@ _NOT_MAPPED = re.compile(
     "could not mmap|mmap only supported"
     "|could not load ArrayInvertedLists as|read to array not implemented"
 )
+_WHERE = re.compile(r"^Error in .+ at \S+:\d+: ")  # of faiss's own source
+_OTHERS = {  # first bytes, and what to say of them
+    b"\x1f\x8b": "it is gzipped; unpack it (gunzip)",
+    b"PK\x03\x04": "it is a ZIP archive; unpack it",
+    b"\x93NUMPY": "it is a NumPy array (.npy); write an index of it",
+}
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _ID_MAPS = (b"IxMp", b"IxM2")
 _FLAT = (b"IxFI", b"IxF2", b"IxFl")
@@ -89,13 +95,26 @@ def read_file(path: Path, flags: int) -> Any:
         if flags and _NOT_MAPPED.search(said):
             raise MappingError(said) from error
         if (elsewhere := _NOT_FOUND.search(said)) is None:
-            reason = said.splitlines()[0].rpartition("Error: ")[2]
-            raise ConfigError(f"{path} is not a FAISS index: {reason}") from error
+            raise ConfigError(f"{path} is not a FAISS index: {_explain(path, said)}") from error
         return _read_moved(path, flags, Path(elsewhere[1]))
     lists = _lists_on_disk(faiss, owner, path)
     if lists is not None:
         _check_lists(path, lists)
     return owner
+
+
+def _explain(path: Path, said: str) -> str:
+    """Say in a user's words why faiss can't read a file."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for start, words in _OTHERS.items():
+        if head.startswith(start):
+            return words
+    if "read error in" in said:
+        return "it ends too early; copy it again, or write the index anew"
+    if "not recognized" in said:
+        return f"it begins with {head[:4]!r}, which is no type of index that faiss knows"
+    return _WHERE.sub("", said.splitlines()[0].rpartition("Error: ")[2])
 
 
 def _read(faiss: Any, path: Path, flags: int) -> Any:

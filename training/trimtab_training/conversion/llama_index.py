@@ -181,7 +181,7 @@ def _linear(tensors: Tensors, config: Config, path: Path) -> Any:
             f"{path} holds {has} linear.bias, {CONFIG} says bias {json.dumps(config['bias'])}; "
             "are the two files of one adapter?"
         )
-    return linear_adapter(tensors["linear.weight"], tensors.get("linear.bias"))
+    return linear_adapter(tensors["linear.weight"], tensors.get("linear.bias"), path)
 
 
 def _two_layer(tensors: Tensors, config: Config, path: Path) -> TwoLayerAdapter:

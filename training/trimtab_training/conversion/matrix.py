@@ -70,7 +70,9 @@ def read_matrix(path: Path, names: MatrixNames | None = None) -> Source:
         weight = weight.T.contiguous()
     _check_bias(weight, bias, path, names)
     details = {"orientation": "q W + b" if names.transposed else "W q + b"}
-    return Source(linear_adapter(weight, bias), "matrix", path.name, digest_of(content), details)
+    return Source(
+        linear_adapter(weight, bias, path), "matrix", path.name, digest_of(content), details
+    )
 
 
 def _from_npy(path: Path, names: MatrixNames) -> tuple[Tensor, Tensor | None]:

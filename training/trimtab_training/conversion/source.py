@@ -99,9 +99,18 @@ def check_tensor(tensor: Any, name: str, n_dims: int, path: Path) -> Tensor:
 
 
 def linear_adapter(
-    weight: Float[Tensor, "dim_out dim_in"], bias: Float[Tensor, " dim_out"] | None
+    weight: Float[Tensor, "dim_out dim_in"], bias: Float[Tensor, " dim_out"] | None, path: Path
 ) -> LinearAdapter:
-    """Make ``W q + b`` an adapter of ours, its output left at any length."""
+    """Make ``W q + b`` an adapter of ours, its output left at any length.
+
+    Raises:
+        DataError: The matrix of the file, which is named, makes all queries one.
+    """
+    if not bool(weight.any()):
+        raise DataError(
+            f"{path}: the matrix holds only zeros, so that all queries would become the same; give "
+            "the one that was trained"
+        )
     dim_out, dim_in = weight.shape
     adapter = LinearAdapter(dim_in, dim_out)
     adapter.normalised = False

@@ -14,6 +14,12 @@ NOT_TEXT = {  # first bytes, and what to say of them
 }
 
 
+def packed_beside(path: Path) -> str:
+    """Name a packed file beside one that is missing, and the way out; empty where there is none."""
+    packed = path.with_name(f"{path.name}.gz")
+    return f"{packed.name} is there; unpack it (gunzip)" if packed.is_file() else ""
+
+
 def explain_unreadable(path: Path, error: Exception) -> str:
     """Say why a file could not be read as text.
 
@@ -22,6 +28,8 @@ def explain_unreadable(path: Path, error: Exception) -> str:
         error: What was raised: where it is not UTF-8, the first bytes say more than that.
     """
     if isinstance(error, OSError):
+        if isinstance(error, FileNotFoundError) and (packed := packed_beside(path)):
+            return packed
         return error.strerror or str(error)
     if not isinstance(error, UnicodeDecodeError):
         return str(error)

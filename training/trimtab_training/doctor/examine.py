@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.plain_text import packed_beside
 from trimtab_training.data.qrels import SPLITS, Qrels, load_splits, relevant_documents
 from trimtab_training.data.splits import has_seen_document, split_qrels
 from trimtab_training.doctor.finding import Finding, by_importance
@@ -178,7 +179,9 @@ def _read_texts(
             continue
         facts.append(TextFacts())
         severity = "note" if has_vectors else "error" if name == "queries" else "warning"
-        findings.append(Finding(f"no_{name}", severity, f"there is no {name}.jsonl", advice))
+        packed = packed_beside(dataset.folder / f"{name}.jsonl")
+        message = f"there is no {name}.jsonl" + (f", but {packed}" if packed else "")
+        findings.append(Finding(f"no_{name}", severity, message, advice))
     return facts[0], facts[1], findings
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_training.data.json_lines import parse_text
-from trimtab_training.data.plain_text import explain_unreadable
+from trimtab_training.data.plain_text import explain_unreadable, packed_beside
 from trimtab_training.embeddings.store import check_unique
 from trimtab_training.errors import DataError
 
@@ -79,8 +79,10 @@ class Corpus:
         """
         path = source / "corpus.jsonl" if source.is_dir() else source
         if not path.is_file():
+            packed = packed_beside(path)
             raise DataError(
-                f"no corpus at {path}; expected a BEIR folder, or JSON Lines of _id, title, text"
+                f"no corpus at {path}; "
+                + (packed or "expected a BEIR folder, or JSON Lines of _id, title, text")
             )
         return cls(path)
 

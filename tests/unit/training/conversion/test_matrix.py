@@ -123,6 +123,7 @@ def test_tensors_that_do_not_fit_are_one_line(
         (np.array([[1.0, np.nan]]), "NaN"),
         (np.array([[1.0, np.inf]]), "infinity"),
         (np.array([[1e300, 1.0]]), "more than float32"),
+        (np.zeros((2, 2)), "holds only zeros, so that all queries would become the same"),
     ],
 )
 def test_arrays_that_are_no_matrix_of_floats_are_one_line(

@@ -57,6 +57,15 @@ def test_what_is_no_text_is_called_what_it_is(
     assert "codec" not in str(caught.value)
 
 
+@pytest.mark.parametrize("read", [lambda path: list(read_texts(path)), Corpus.open])
+def test_packed_file_beside_a_missing_one_is_named(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    (tmp_path / "corpus.jsonl.gz").write_bytes(gzip.compress(b"d0"))
+    with pytest.raises(DataError, match=r"corpus\.jsonl\.gz is there; unpack it \(gunzip\)"):
+        read(tmp_path / "corpus.jsonl")
+
+
 def test_other_errors_are_told_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         (tmp_path / "none").open()

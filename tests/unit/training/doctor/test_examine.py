@@ -152,9 +152,12 @@ def test_set_that_cant_be_split_is_an_error(tmp_path: Path) -> None:
 def test_texts_may_be_missing_where_there_are_vectors(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set", **healthy())
     (folder / "queries.jsonl").unlink()
-    (folder / "corpus.jsonl").unlink()
-    severities = {one.code: one.severity for one in examine(folder).findings}
+    (folder / "corpus.jsonl").rename(folder / "corpus.jsonl.gz")
+    found = {one.code: one for one in examine(folder).findings}
+    severities = {code: one.severity for code, one in found.items()}
     assert (severities["no_queries"], severities["no_corpus"]) == ("error", "warning")
+    assert "no corpus.jsonl, but corpus.jsonl.gz is there; unpack" in found["no_corpus"].message
+    assert found["no_queries"].message == "there is no queries.jsonl"
 
 
 @pytest.mark.parametrize("place", ["none", "empty"])

@@ -1,9 +1,11 @@
 """Vectors out of a FAISS file: exactly what was added, or said to be lossy."""
 
 import gc
+import gzip
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -273,8 +275,27 @@ def test_file_that_is_no_index_is_refused_in_one_line(tmp_path: Path, content: b
 def test_index_cut_short_is_refused(tmp_path: Path) -> None:
     path = index_file(tmp_path / "x.faiss", "Flat")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"x\.faiss is not a FAISS index"):
+    with pytest.raises(DataError, match=r"x\.faiss is not a FAISS index: it ends too early; copy"):
         FaissSource.open(f"faiss:{path}")
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (gzip.compress, "it is gzipped; unpack it (gunzip)"),
+        (lambda _index: b"\x93NUMPY\x01\x00", "it is a NumPy array (.npy); write an index of it"),
+        (lambda _index: b"hello world", "it begins with b'hell', which is no type of index"),
+    ],
+)
+def test_file_of_another_form_is_called_what_it_is(
+    tmp_path: Path, form: Callable[[bytes], bytes], said: str
+) -> None:
+    path = index_file(tmp_path / "x.faiss", "Flat")
+    path.write_bytes(form(path.read_bytes()))
+    with pytest.raises(DataError) as caught:
+        FaissSource.open(f"faiss:{path}")
+    assert f"x.faiss is not a FAISS index: {said}" in str(caught.value)
+    assert ".cpp" not in str(caught.value)
 
 
 def test_binary_index_is_refused(tmp_path: Path) -> None:
