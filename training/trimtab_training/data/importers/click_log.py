@@ -43,6 +43,7 @@ class ClickLog:
     """A log that can be read more than once.
 
     Attributes:
+        source: Its file or folder.
         has_times: Whether its rows say when.
         columns: The columns of every file's roles.
         names: All columns of every file's first rows.
@@ -63,6 +64,7 @@ class ClickLog:
         Raises:
             DataError: Nothing is there, or columns are missing.
         """
+        self.source = source
         self._header, self._delimiter = header, delimiter
         self._chosen = chosen or ClickSettings()
         self.columns: dict[Path, Columns] = {}

@@ -31,6 +31,7 @@ from trimtab_training.data.importers.propensity import (
     shrink,
 )
 from trimtab_training.data.importers.settings import ClickSettings, ImportSettings
+from trimtab_training.data.importers.texts import Unusable
 from trimtab_training.data.importers.understood import Reading
 from trimtab_training.data.importers.writer import DatasetWriter
 from trimtab_training.data.plain_text import explain_unreadable
@@ -197,7 +198,14 @@ def _read(
     chosen = settings.clicks
     n_searches, n_clicks, n_lost = [0] * len(SPLITS), 0.0, 0
     lost: tuple[str, ...] = ()
+    n_taken = 0
     for place, search in log.searches(writer.tally):
+        try:
+            writer.check_ids(search.query, (), place)
+        except Unusable as reason:
+            writer.tally.drop(str(reason), place)
+            n_taken += 1
+            continue
         unknown = _judge_clicks(search, writer, place, chosen.min_dwell)
         lost, n_lost = lost or unknown, n_lost + len(unknown)
         n_clicks += len(search.clicked) * search.weight
@@ -211,6 +219,7 @@ def _read(
                 writer.tally.leave_out(f"a document below rank {MAX_RANK}", place)
             else:
                 table.add(split, query, writer.documents.number(name), rank, clicks)
+    writer.taken.check(log.source, sum(n_searches) + n_taken, "searches")
     if n_lost > n_clicks:
         raise DataError(
             f"{n_lost} of {n_lost + n_clicks:.0f} clicks are on documents that were not shown, "

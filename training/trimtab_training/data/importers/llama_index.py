@@ -19,6 +19,7 @@ from trimtab_training.data.qrels import SPLITS
 from trimtab_training.errors import DataError
 
 _PARTS = ("queries", "corpus", "relevant_docs")
+_KINDS = {"query": "queries", "document": "documents"}
 
 
 def import_llama_index(source: Path, writer: DatasetWriter, settings: ImportSettings) -> None:
@@ -34,12 +35,12 @@ def import_llama_index(source: Path, writer: DatasetWriter, settings: ImportSett
         _show(path, parts, writer, notes)
         notes = []
         place = writer.tally.open(path)
-        for what in ("corpus", "queries"):
-            with writer.tally.reading("queries" if what == "queries" else "documents"):
-                for number, (name, text) in enumerate(parts[what].items(), start=1):
-                    _add_text(writer, what, name, text, place + number)
+        taken = {
+            word: _add_texts(writer, path, word, parts[part])
+            for word, part in (("document", "corpus"), ("query", "queries"))
+        }
         for number, (name, wanted) in enumerate(parts["relevant_docs"].items(), start=1):
-            _add_labels(writer, split, name, wanted, place + number)
+            _add_labels(writer, (split, name, wanted), place + number, taken)
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:
@@ -84,27 +85,46 @@ def _show(
     )
 
 
-def _add_text(writer: DatasetWriter, what: str, name: str, value: Any, place: int) -> None:
-    """Keep one query or document."""
-    writer.tally.row()
-    word = "query" if what == "queries" else "document"
-    try:
-        text = Text(as_filled_text(value, word), "", as_name(name, f"{word} id"))
-        (writer.add_query if word == "query" else writer.add_document)(text, place)
-    except Unusable as reason:
-        writer.tally.drop(str(reason), place)
+def _add_texts(writer: DatasetWriter, path: Path, word: str, texts: dict[str, Any]) -> set[str]:
+    """Keep a file's queries or documents; give the ids that are texts' of an earlier file."""
+    table = writer.queries if word == "query" else writer.documents
+    start, taken, kind = writer.tally.open(path), set[str](), _KINDS[word]
+    with writer.tally.reading(kind):
+        for place, (name, value) in enumerate(texts.items(), start=start + 1):
+            writer.tally.row()
+            try:
+                text = Text(as_filled_text(value, word), "", as_name(name, f"{word} id"))
+                if table.has_other(text):
+                    taken.add(text.name or "")
+                    writer.taken.refuse(word, text.name or "", place, has_option=False)
+                (writer.add_query if word == "query" else writer.add_document)(text, place)
+            except Unusable as reason:
+                writer.tally.drop(str(reason), place)
+        writer.taken.check(path, len(texts), kind, has_option=False)
+    return taken
 
 
-def _add_labels(writer: DatasetWriter, split: int, name: str, wanted: Any, place: int) -> None:
-    """Keep the relevant documents of one query."""
+def _add_labels(
+    writer: DatasetWriter, label: tuple[int, str, Any], place: int, taken: dict[str, set[str]]
+) -> None:
+    """Keep the relevant documents of one query: split, query and documents."""
+    split, name, wanted = label
     writer.tally.row()
     if not isinstance(wanted, list):
         writer.tally.drop("relevant_docs of a query is not a list", place)
         return
     try:
-        query = writer.queries.number(as_name(name, "query id"))
+        query = writer.queries.number(_as_own_name(name, "query", taken))
         for doc in wanted:
-            document = writer.documents.number(as_name(doc, "document id"))
+            document = writer.documents.number(_as_own_name(doc, "document", taken))
             writer.labels.add(split, query, document, 1.0, place)
     except Unusable as reason:
         writer.tally.drop(str(reason), place)
+
+
+def _as_own_name(value: Any, word: str, taken: dict[str, set[str]]) -> str:
+    """Take an id of a label, which must not be that of another file's text."""
+    name = as_name(value, f"{word} id")
+    if name in taken[word]:
+        raise Unusable(f"another text already has the label's {word} id")
+    return name

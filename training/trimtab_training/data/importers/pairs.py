@@ -39,6 +39,7 @@ from trimtab_training.data.importers.sources import (
     sample_rows,
 )
 from trimtab_training.data.importers.texts import (
+    ID_NAMES,
     Text,
     Unusable,
     as_document,
@@ -116,6 +117,7 @@ class _PairReader:
         if file is not None:
             self._show(file, sample, notes)
         n_used, tally = 0, self._writer.tally
+        n_before = tally.n_rows
         rows = read_rows(
             path,
             tally,
@@ -135,6 +137,7 @@ class _PairReader:
                 n_used += 1
             except Unusable as reason:
                 tally.drop(str(reason), place)
+        self._writer.taken.check(path, tally.n_rows - n_before)
         if not n_used and path.stat().st_size:
             tally.check()
             raise DataError(f"{path} gives no pair: {tally.explain()}")
@@ -269,7 +272,7 @@ class _PairReader:
         name = value_of(record, columns, "query_id")
         query = Text(text, "", None if name is None else as_name(name, "query id"))
         positives = self._graded(record, file)
-        negatives = [as_document(value) for value in values_of(record, columns, "negative")]
+        negatives = [self._document(value) for value in values_of(record, columns, "negative")]
         if not positives and not negatives:
             raise Unusable("empty document")
         return query, [*positives, *((document, JUDGED_OTHERWISE) for document in negatives)]
@@ -297,7 +300,7 @@ class _PairReader:
         columns = file.columns
         if file.score_key is not None:
             return [
-                (as_document(item), self._grade_inside(item, file.score_key))
+                (self._document(item), self._grade_inside(item, file.score_key))
                 for item in values_of(record, columns, "document")
             ]
         if "score" not in columns:
@@ -332,7 +335,7 @@ class _PairReader:
 
     def _documents(self, record: Mapping[str, Any], columns: Columns) -> list[Text]:
         """Take a row's documents, under the ids that the row gives."""
-        documents = [as_document(value) for value in values_of(record, columns, "document")]
+        documents = [self._document(value) for value in values_of(record, columns, "document")]
         given = value_of(record, columns, "document_id")
         if given is None:
             return documents
@@ -344,8 +347,16 @@ class _PairReader:
             for one, name in zip(documents or [Text("")], names, strict=True)
         ]
 
+    def _document(self, value: Any) -> Text:
+        """Take a document, without the id that it has in itself where ids are said to be none."""
+        if isinstance(value, dict) and self._given.get("document_id") == ():
+            value = {key: of for key, of in value.items() if key not in ID_NAMES}
+        return as_document(value)
+
     def _add(self, query: Text, graded: Sequence[Graded], split: int, place: int) -> None:
         """Keep the labels of one row: all of them, or none."""
+        added = graded if self._by_text is None else ()
+        self._writer.check_ids(query, (document for document, _ in added), place)
         labels = [(self._number(document, place), grade) for document, grade in graded]
         number = self._writer.add_query(query, place)
         for document, grade in labels:

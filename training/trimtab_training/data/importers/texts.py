@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-_ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
+ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
 _TEXT_NAMES = ("text", "contents", "content", "body", "passage")
 _OUTER_MARKS = " .,;:!?\"'"
 _MISSING = {"nan", "NaN", "NaT", "None", "null", "NULL", "<NA>", "\\N"}  # as programs spell it
@@ -131,7 +131,7 @@ def as_document(value: Any) -> Text:
         Unusable: It is neither, or has no text at all.
     """
     if isinstance(value, dict):
-        name = next((value[key] for key in _ID_NAMES if value.get(key) is not None), None)
+        name = next((value[key] for key in ID_NAMES if value.get(key) is not None), None)
         body = next((value[key] for key in _TEXT_NAMES if value.get(key) is not None), None)
         document = Text(
             as_text(body, "document"),

@@ -2,7 +2,7 @@
 
 import json
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
@@ -23,6 +23,7 @@ from trimtab_training.data.importers.labels import (
     merge_repeated,
 )
 from trimtab_training.data.importers.place import OWN, RECORD, check_place, clear
+from trimtab_training.data.importers.taken import TakenIds
 from trimtab_training.data.importers.tally import Tally
 from trimtab_training.data.importers.texts import Text, question_key, text_key
 from trimtab_training.data.importers.understood import Understood
@@ -42,7 +43,7 @@ class TextTable:
         self._path, self._letter = path, letter
         self._file: IO[str] | None = None
         self._numbers: dict[str | int, int] = {}
-        self._digests = array("Q")  # of the text; 0 while there is none
+        self._digests = array("Q")  # as ``_compared`` gives it; 0 while there is no text
         self._written = array("q")  # numbers in the order of the file
 
     def number(self, key: str | int) -> int:
@@ -64,15 +65,26 @@ class TextTable:
         """
         digest = text_key(text.joined)
         number = self.number(digest if text.name is None else text.name)
-        short = digest & (1 << 64) - 1 | 1
         if self._digests[number]:
-            return number, self._digests[number] != short
-        self._digests[number] = short
+            return number, self.has_other(text)
+        self._digests[number] = self._compared(text)
         if self._file is None:
             self._file = self._path.open("w", encoding="utf-8")
         self._file.write(json.dumps(self._record(text, digest), ensure_ascii=False) + "\n")
         self._written.append(number)
         return number, False
+
+    def has_other(self, text: Text) -> bool:
+        """Tell whether a text's id already has another text; an id alone has none of its own."""
+        number = None if text.name is None else self._numbers.get(text.name)
+        if number is None or not self._digests[number] or not text.joined:
+            return False
+        return self._digests[number] != self._compared(text)
+
+    def _compared(self, text: Text) -> int:
+        """Digest a text as two under one id are compared: queries blind to case and outer marks."""
+        is_query = self._letter == "q"
+        return (question_key(text.text) if is_query else text_key(text.joined)) & (1 << 64) - 1 | 1
 
     def describe(self, text: Text) -> dict[str, str]:
         """Give a text as the file would have it."""
@@ -155,6 +167,7 @@ class DatasetWriter:
         documents: The documents.
         labels: The labels.
         tally: What was dropped.
+        taken: Ids that came again with another text.
         understood: How the source's files are read.
         shares: Of train, dev and test, where a query with labels in several is drawn to one of
             them; None: it stays where it is tested.
@@ -177,6 +190,7 @@ class DatasetWriter:
         check_place(self._output, output, force=force)
         self._work = beside(self._output, "partial")
         self.tally = tally
+        self.taken = TakenIds(tally)
         self.understood = understood or Understood()
         self.shares: Sequence[float] | None = None
         self._n_joined = 0
@@ -206,6 +220,23 @@ class DatasetWriter:
                 self._work.rmdir()
         if isinstance(error, OSError):
             raise DataError(f"can't write {self._output}: {error}") from error
+
+    def check_ids(self, query: Text, documents: Iterable[Text], place: int) -> None:
+        """Refuse a row whose texts have ids of other texts: its labels would be theirs.
+
+        Raises:
+            Unusable: A text has.
+        """
+        if self.queries.has_other(query):
+            self.taken.refuse("query", query.name or "", place, has_option=True)
+        here: dict[str, str] = {}
+        for one in documents:
+            if one.name is None:
+                continue
+            is_other = self.documents.has_other(one) or here.get(one.name, one.joined) != one.joined
+            if is_other:
+                self.taken.refuse("document", one.name, place, has_option=True)
+            here[one.name] = one.joined
 
     def add_query(self, text: Text, place: int) -> int:
         """Keep a query; give its number."""

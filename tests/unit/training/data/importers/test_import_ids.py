@@ -1,14 +1,16 @@
 """Which files of a folder are labels, and whether the ids in them are those of the texts."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.label_files import write_llama_index, write_rows
 from tests.support.sets import write_jsonl
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.importers import ImportSettings, import_labels
+from trimtab_training.data.importers import ClickSettings, ImportSettings, import_labels
 from trimtab_training.data.importers.sources import files_by_split
 from trimtab_training.data.qrels import load_splits
 from trimtab_training.errors import ConfigError, DataError
@@ -81,6 +83,113 @@ def test_corpus_in_two_files_is_asked_about(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_bytes(b"")
     with pytest.raises(DataError, match="could both hold the corpus; say which: --corpus FILE"):
         imported(tmp_path / "in", "beir")
+
+
+# Ids that begin anew
+
+
+def shards(folder: Path, names: Sequence[str] = ("train", "test")) -> Path:
+    for name in names:
+        rows = [{"qid": n, "query": f"{name} {n}", "pid": n, "passage": f"{name} d{n}"} for n in N]
+        write_rows(folder / f"{name}.jsonl", rows)
+    return folder
+
+
+@pytest.mark.parametrize("second", ["test", "train-00001-of-00002"])
+def test_ids_that_begin_anew_are_no_ids_of_the_first_texts(tmp_path: Path, second: str) -> None:
+    first = "train" if second == "test" else "train-00000-of-00002"
+    source = shards(tmp_path / "in", (first, second))
+    with pytest.raises(
+        DataError,
+        match=r"12 of 12 rows have a query id that another text already has, such as '0' \("
+        + second
+        + r".jsonl:1\): if ids begin anew .* say --column query_id= .*; if not, keep one text",
+    ):
+        imported(source)
+    with pytest.raises(DataError, match=r"a document id that .* say --column document_id="):
+        imported(source, columns={"query_id": ()})
+    found = imported(source, columns={"query_id": (), "document_id": ()})
+    assert found == {f"{name} {n}": {f"{name} d{n}": 1.0} for name in (first, second) for n in N}
+
+
+def test_ids_inside_documents_can_be_said_to_be_none(tmp_path: Path) -> None:
+    rows = [
+        {"query": f"q{n}", "pos": [{"docid": n % 6, "text": f"d{n}"}], "neg": [{"text": "n"}]}
+        for n in N
+    ]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(
+        DataError, match=r"6 of 12 rows have a document id .* --column document_id="
+    ):
+        imported(source, "triplets")
+    found = imported(source, "triplets", columns={"document_id": ()})
+    assert found == {f"q{n}": {f"d{n}": 1.0, "n": 0.0} for n in N}
+
+
+def test_row_whose_id_is_another_texts_is_dropped_and_adds_nothing(tmp_path: Path) -> None:
+    rows = [{"qid": n, "query": f"q{n}", "docid": n, "document": f"d{n}"} for n in range(20)] + [
+        {"qid": 3, "query": " Q3?", "docid": 3, "document": "d3"},  # the same question
+        {"qid": 4, "query": "another", "docid": 30, "document": "new"},
+        {"qid": 31, "query": "new", "docid": 5, "document": "another"},
+    ]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert imported(source) == {f"q{n}": {f"d{n}": 1.0} for n in range(20)}
+    record = record_of(source)
+    assert [(one["reason"], one["first"]) for one in record["dropped"]] == [
+        (f"another text already has this {what} id (--column {what}_id= makes ids of the texts)",
+         f"rows.jsonl:{line}")
+        for what, line in (("query", 22), ("document", 23))
+    ]  # fmt: skip
+    assert record["written"]["documents"] == 20
+    assert [one["reason"] for one in record["left_out"]] == ["the same label again"]
+
+
+def test_one_row_has_one_text_for_each_id(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "document": [f"a{n}", f"b{n}"], "doc_id": [n, n]} for n in N]
+    with pytest.raises(DataError, match=r"12 of 12 rows have a document id that another text"):
+        imported(write_jsonl(tmp_path / "rows.jsonl", rows))
+
+
+@pytest.mark.parametrize("what", ["queries", "documents"])
+def test_ids_of_llama_index_that_begin_anew_are_refused(tmp_path: Path, what: str) -> None:
+    for name, of in (("train", "one"), ("test", "two")):
+        query, document = (of, "d") if what == "queries" else ("q", of)
+        write_llama_index(
+            tmp_path / "in" / f"{name}.json",
+            {f"q{n}" if what == "queries" else f"{of} q{n}": f"{query} {n}" for n in N},
+            {f"d{n}": f"{document} {n}" for n in N},
+            {f"q{n}" if what == "queries" else f"{of} q{n}": {f"d{n}": 1.0} for n in N},
+        )
+    with pytest.raises(DataError, match=rf"test.json: 12 of 12 {what} have a .*make them differ"):
+        imported(tmp_path / "in", "llama-index")
+
+
+def test_label_of_a_taken_id_is_dropped_with_its_text(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        queries = {f"{name}{n}": f"{name} query {n}" for n in range(20)}
+        documents = {f"d{n}": f"d{n}" for n in range(20)}
+        if name == "test":
+            documents["d7"] = "another"
+        labels = {f"{name}{n}": {f"d{n}": 1.0} for n in range(20)}
+        write_llama_index(tmp_path / "in" / f"{name}.json", queries, documents, labels)
+    found = imported(tmp_path / "in", "llama-index")
+    assert "test query 7" not in found
+    assert len(found) == 39
+    assert [(one["of"], one["reason"]) for one in record_of(tmp_path / "in")["dropped"]] == [
+        ("documents", "another text already has this document id"),
+        ("label rows", "another text already has the label's document id"),
+    ]
+
+
+def test_query_ids_that_count_within_a_session_are_refused(tmp_path: Path) -> None:
+    rows = [{"query_id": n % 3, "query": f"q{n}", "shown": ["a", "b"], "clicked": ["b"]} for n in N]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    clicks = ClickSettings(estimate="pairwise", min_clicks=1.0)
+    with pytest.raises(DataError, match=r"9 of 12 searches have a query id .* --column query_id="):
+        imported(source, "clicks", clicks=clicks)
+    settings = ImportSettings(clicks=clicks, columns={"query_id": ()})
+    record = import_labels("clicks", source, tmp_path / "out", settings)
+    assert record["written"]["splits"]["train"]["queries"] == 12
 
 
 # Labels and the texts that they are about
