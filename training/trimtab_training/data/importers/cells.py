@@ -12,7 +12,7 @@ _ITEM = re.compile(
     r"""\s*(?:
         (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
         |(?P<word>None|null|nan|NaN|True|False|true|false)
-        |(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
+        |(?P<number>(?![-+]?0\d)[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
     )(?P<end>\s*,\s*|\s+|$)""",
     re.VERBOSE | re.DOTALL,
 )

@@ -1,11 +1,10 @@
 """Values of a click log: lists in cells, ids, ranks, flags and seconds, each checked."""
 
-import ast
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from trimtab_training.data.importers.cells import spelled_list
 from trimtab_training.data.importers.columns import as_number
 from trimtab_training.data.importers.texts import Unusable, as_name
 
@@ -14,11 +13,15 @@ _FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), True),
     **dict.fromkeys(("0", "0.0", "false", "no", "n", "f", ""), False),
 }
-_NUMPY_LIST = re.compile(r"['\"]\s+['\"]|\d\s+\d")  # ['a' 'b']: Python would join the two texts
+_LIST = re.compile(r"(?:[A-Za-z_.]+\()?[\[({\"']")  # how a spelled list begins, array([ too
+_CLOSING = {"(": ")", "{": "}"}
+_POSTGRES = re.compile(
+    r"""\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"'{},\\]+))\s*(?:,|$)""", re.DOTALL
+)
 
 
 def as_list(value: Any, what: str) -> list[Any]:
-    """Take a list; of text, one written as JSON or Python has it, or parted by one kind of mark.
+    """Take a list; of text, one that is spelled as programs do, or parted by one kind of mark.
 
     Raises:
         Unusable: It is none, or its parts can be told in two ways.
@@ -27,7 +30,7 @@ def as_list(value: Any, what: str) -> list[Any]:
         return []
     if isinstance(value, str):
         text = value.strip()
-        value = _written_list(text, what) if text.startswith("[") else _parted(text, what)
+        value = _spelled(text) if _LIST.match(text) else _parted(text, what)
     if not isinstance(value, list | tuple):
         raise Unusable(f"{what} is not a list")
     return list(value)
@@ -109,15 +112,29 @@ def _parted(text: str, what: str) -> list[str]:
     return text.split()
 
 
-def _written_list(text: str, what: str) -> Any:
-    """Read a list as JSON writes it, or Python."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        if not _NUMPY_LIST.search(text):
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pass
-    raise Unusable(f"{what} is not a list")
+def _spelled(text: str) -> list[Any] | None:
+    """Read a list as JSON, Python, numpy or Postgres spell it, or items in quotes alone."""
+    if text[0] in "\"'":
+        return spelled_list(f"[{text}]")
+    if text[0] == "{" and (items := _postgres_items(text)) is not None:
+        return items
+    if text[0] in "({" and text[-1] == _CLOSING[text[0]]:
+        return spelled_list(f"[{text[1:-1].strip().removesuffix(',')}]")
+    return spelled_list(text)
+
+
+def _postgres_items(text: str) -> list[str | None] | None:
+    """Read an array as Postgres writes it, {a,"b c",NULL}; None where it is none."""
+    if text[-1] != "}":
+        return None
+    inner, at = text[1:-1].strip(), 0
+    items: list[str | None] = []
+    while at < len(inner):
+        found = _POSTGRES.match(inner, at)
+        if found is None:
+            return None
+        at, word = found.end(), found["word"]
+        items.append(re.sub(r"\\(.)", r"\1", found["text"]) if word is None else word)
+        if word == "NULL":
+            items[-1] = None
+    return items

@@ -220,11 +220,11 @@ def _read(
             else:
                 table.add(split, query, writer.documents.number(name), rank, clicks)
     writer.taken.check(log.source, sum(n_searches) + n_taken, "searches")
-    if n_lost > n_clicks:
+    if n_lost > settings.max_dropped * (n_lost + n_clicks):
         raise DataError(
             f"{n_lost} of {n_lost + n_clicks:.0f} clicks are on documents that were not shown, "
-            f"such as {lost[0]!r}; expected ids as in the documents shown (or --clicked mask, for "
-            "0 and 1 for every one)"
+            f"such as {lost[0]!r}, more than --max-dropped {settings.max_dropped:g} allows; "
+            "expected ids as in the documents shown (or --clicked mask, for 0 and 1 for every one)"
         )
     n_clicks = int(n_clicks) if float(n_clicks).is_integer() else n_clicks
     return {"searches": sum(n_searches), "searches_by_split": n_searches, "clicks": n_clicks}

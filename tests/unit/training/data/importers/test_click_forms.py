@@ -11,6 +11,7 @@ from tests.support.label_files import write_rows
 from tests.support.sets import write_jsonl
 from trimtab_training.data.importers import ClickSettings, ImportSettings, import_labels
 from trimtab_training.data.importers.click_log import ClickLog
+from trimtab_training.data.importers.click_values import as_entry, as_list
 from trimtab_training.data.importers.tally import Tally
 from trimtab_training.data.qrels import Qrels, load_splits
 from trimtab_training.data.splits import MIN_DEV_QUERIES
@@ -110,6 +111,57 @@ def test_counts_over_several_searches_are_no_flags(tmp_path: Path) -> None:
     rows = [{**row, "clicked": 17} for row in page("abc")]
     with pytest.raises(DataError, match=r"17 clicks a clicked row: .*--estimate counts"):
         searches(write_rows(tmp_path / "log.csv", rows))
+
+
+@pytest.mark.parametrize(
+    ("shown", "clicked"),
+    [
+        ("{a b,c}", "!"), ("(a, b)", "!"), ("{'a': 1}", "!"), ("[a, b]", "!"), ('"a"|"b"', "!"),
+        ("Index(['a', 'b'], dtype='object')", "!"), ("{a,{b,c}}", "!"),
+        ("array(['d1', 'd2'], dtype=object)", "array(['d2'], dtype=object)"),
+        ("['d1' 'd2']", "['d2']"), ("('d1', 'd2')", "('d2',)"), ("{'d1', 'd2'}", "{'d2'}"),
+        ("{d1,d2}", "{d2}"), ('{"d1",d2}', '{"d2"}'), ('"d1","d2"', '"d2"'), ("'d1','d2'", "'d2'"),
+        ('["d1", "d2"]', '["d2"]'), ("d1,d2", "d2"), ("d1 d2", "d2"),
+    ],
+)  # fmt: skip
+def test_lists_in_cells_are_read_as_programs_spell_them(
+    tmp_path: Path, shown: str, clicked: str
+) -> None:
+    rows = [{"query": "q", "shown": shown, "clicked": clicked}] * 6
+    source, tally = write_rows(tmp_path / "log.csv", rows), Tally()
+    found = searches(source, tally)
+    if clicked == "!":
+        assert not found
+        assert {one: of.count for one, of in tally.dropped.items()} == {"shown is not a list": 6}
+    else:
+        assert found == [({"d1": 1, "d2": 2}, ["d2"])] * 6
+
+
+@pytest.mark.parametrize(
+    ("cell", "ids"),
+    [
+        ("{007,012}", ["007", "012"]), ("{}", []), ("()", []), ("(1, 2)", ["1", "2"]),
+        ("[12345678901234567890]", ["12345678901234567890"]), ("{1,2}", ["1", "2"]),
+        ('{"a,\\"b","c d"}', ['a,"b', "c d"]), ("array([1, 2])", ["1", "2"]), ("[7 8]", ["7", "8"]),
+    ],
+)  # fmt: skip
+def test_ids_in_cells_are_kept_as_they_are(cell: str, ids: list[str]) -> None:
+    assert [as_entry(one)[0] for one in as_list(cell, "shown")] == ids
+
+
+def test_clicks_on_what_was_not_shown_count_as_dropped(tmp_path: Path) -> None:
+    rows = [
+        {"query": "q", "shown": ["a", "b"], "clicked": ["x" if n < 2 else "b"]} for n in range(9)
+    ]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    with pytest.raises(
+        DataError, match=r"2 of 9 clicks .* such as 'x', more than --max-dropped 0.1"
+    ):
+        imported(tmp_path, source, estimate="pairwise")
+    clicks = ClickSettings(estimate="pairwise")
+    settings = ImportSettings(clicks=clicks, max_dropped=0.3)
+    record = import_labels("clicks", source, tmp_path / "out", settings)
+    assert record["clicks"]["clicks"] == 7
 
 
 # Ranks

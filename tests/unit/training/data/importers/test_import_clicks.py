@@ -336,7 +336,10 @@ def test_unusable_rows_of_a_log_are_dropped_by_reason(tmp_path: Path) -> None:
 
 
 def test_click_on_what_was_not_shown_is_left_out(tmp_path: Path) -> None:
-    rows = [{"query": "q", "shown": ["a", "b"], "clicked": ["b", "z"]}] * 10
+    rows = [
+        {"query": "q", "shown": ["a", "b"], "clicked": ["b", "z"] if n == 4 else ["b"]}
+        for n in range(10)
+    ]
     source = write_jsonl(tmp_path / "log.jsonl", rows)
     splits, record = imported(tmp_path, source, estimate="pairwise")
     assert list(splits["train"].values()) == [{"b": 1.0, "a": 0.0}]
