@@ -56,6 +56,15 @@ def test_fit_keeps_unfinished_work_unless_it_is_told_otherwise(
     assert "run the same command again to continue" in one_line(result.stderr)
 
 
+def test_fit_names_files_of_labels_that_it_does_not_read(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "docs")
+    (world.folder / "qrels" / "more.tsv").write_bytes(b"")
+    result = run("fit", world.folder, "--embeddings", tmp_path / "none", "-o", tmp_path / "m")
+    assert result.exit_code != 0
+    assert "not read in" in one_line(result.stderr)
+    assert "qrels/more.tsv" in one_line(result.stderr)
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> list[Path]:
     turn = np.linalg.qr(np.random.default_rng(3).standard_normal((16, 16)))[0]

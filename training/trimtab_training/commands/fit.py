@@ -110,6 +110,7 @@ def fit(
     data = Dataset.load(dataset, split_by=knobs.split_by)
     if data.made_splits:
         talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
+    _tell_unread(dataset)
     with talk.status("reading vectors"):
         vectors = Embeddings.open(embeddings)
     opened = None if tune_encoder is None else _open_encoder(encoder, vectors, options["device"])
@@ -148,6 +149,15 @@ def fit(
         settings = {"method": tune_encoder, "corpus_queries": corpus_queries, "resume": resume}
         settings |= {"seed": options["seed"], "device": options["device"]}
         _tune(data, vectors, built, opened, settings)
+
+
+def _tell_unread(dataset: Path) -> None:
+    """Name the files beside the labels that are not read."""
+    from trimtab_training.commands.screen import talk
+    from trimtab_training.data.qrels import unread_files
+
+    if unread := unread_files(dataset / "qrels"):
+        talk.print(f"not read in {dataset}: {', '.join(f'qrels/{one.name}' for one in unread)}")
 
 
 def _check_tuning(

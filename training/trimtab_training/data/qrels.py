@@ -1,6 +1,7 @@
 """Relevance labels: BEIR and TREC files read, and what is relevant by them."""
 
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,14 +19,17 @@ Qrels = dict[str, dict[str, float]]
 
 SPLITS = ("train", "dev", "test")
 
-_QRELS_SUFFIXES = (".tsv", ".qrels", ".trec", ".txt")
+_QRELS_SUFFIXES = (".tsv", ".qrels", ".qrel", ".trec", ".txt")
 
 _EXAMPLES = 3
 
-_OTHER_NAMES = {
-    "train": {"train", "training"},
-    "dev": {"dev", "val", "valid", "validation", "development"},
-    "test": {"test", "testing"},
+_SPLIT_WORDS = {  # in a file's name: qrels_test.tsv, testset.tsv, test (1).tsv; not latest.tsv
+    name: re.compile(rf"(?<![a-z])(?:{words})(?:[-_ ]?(?:set|data|split|qrels))?(?![a-z])")
+    for name, words in (
+        ("train", "train(?:ing)?"),
+        ("dev", "dev(?:elopment)?|val(?:id(?:ation)?)?"),
+        ("test", "test(?:ing)?|h[eo]ld[-_ ]?out|eval(?:uation)?"),
+    )
 }
 
 
@@ -145,14 +149,29 @@ def _refuse_overlooked(folder: Path, split: str) -> None:
     Raises:
         DataError: With the name that it must have.
     """
-    for path in sorted(folder.glob("*")):
-        name, _, ending = path.name.lower().partition(".")
-        endings = [one for suffix in _QRELS_SUFFIXES for one in (suffix[1:], f"{suffix[1:]}.gz")]
-        if name in _OTHER_NAMES[split] and ending in [*endings, "csv", "jsonl", "parquet"]:
+    beside = [folder.parent / f"{split}{suffix}" for suffix in _QRELS_SUFFIXES]
+    for path in [*unread_files(folder), *(beside if folder.name == "qrels" else ())]:
+        if path.is_file() and _SPLIT_WORDS[split].search(path.name.lower()):
             raise DataError(
-                f"{path} is not read: labels of the {split} split stand in {split}.tsv, unpacked "
-                "and with tabs; rename or convert it, or move it away"
+                f"{path} is not read: labels of the {split} split stand in {folder.name}/{split}"
+                ".tsv, unpacked and with tabs; rename or convert it, or move it away"
             )
+
+
+def names_a_split(name: str) -> bool:
+    """Tell whether a file's name has a split's name in it, as a word."""
+    return any(word.search(name.lower()) for word in _SPLIT_WORDS.values())
+
+
+def unread_files(folder: Path) -> list[Path]:
+    """Give the files of a qrels folder that are no split's, less those that systems hide there."""
+    read = {f"{name}{suffix}" for name in SPLITS for suffix in _QRELS_SUFFIXES}
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        path
+        for path in found
+        if path.name not in read and not path.name.startswith(".") and path.is_file()
+    ]
 
 
 def _grade(text: str, where: str) -> float:

@@ -9,7 +9,13 @@ from typing import Any
 
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.plain_text import packed_beside
-from trimtab_training.data.qrels import SPLITS, Qrels, load_splits, relevant_documents
+from trimtab_training.data.qrels import (
+    SPLITS,
+    Qrels,
+    load_splits,
+    relevant_documents,
+    unread_files,
+)
 from trimtab_training.data.splits import has_seen_document, split_qrels
 from trimtab_training.doctor.finding import Finding, by_importance
 from trimtab_training.doctor.labels import (
@@ -145,12 +151,22 @@ def examine(
 def _load(folder: Path) -> tuple[dict[str, Qrels], list[Finding]]:
     """Read the labels; split them as a fit would where there is no test split."""
     splits = load_splits(folder / "qrels")
+    unread = [
+        Finding(
+            "unread_labels",
+            "note",
+            f"qrels/{path.name} is not read: only files called train, dev or test are",
+            "name it by its split, join it to one, or move it away",
+        )
+        for path in unread_files(folder / "qrels")
+    ]
     if "train" in splits and "test" in splits:
-        return splits, []
+        return splits, unread
     try:
         made = split_qrels(splits.get("train") or splits.get("test") or {}, by="document")
     except DataError as error:
-        return splits, [Finding("no_test_split", "error", f"no train and test split: {error}")]
+        missing = Finding("no_test_split", "error", f"no train and test split: {error}")
+        return splits, [*unread, missing]
     note = Finding(
         "made_test_split",
         "note",
@@ -158,7 +174,7 @@ def _load(folder: Path) -> tuple[dict[str, Qrels], list[Finding]]:
         "hold out test queries of your own, the latest if they have dates; "
         "`trimtab import --split-by` writes the split down",
     )
-    return {**splits, **made}, [note]
+    return {**splits, **made}, [*unread, note]
 
 
 def _read_texts(

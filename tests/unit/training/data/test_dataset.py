@@ -1,6 +1,7 @@
 """Datasets: what is read, what is refused and where it stands, and how splits are made."""
 
 import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from trimtab_training.data.qrels import (
     name_some,
     relevant,
     relevant_documents,
+    unread_files,
 )
 from trimtab_training.data.splits import group_by_document, split_qrels, unit_hash
 from trimtab_training.errors import DataError
@@ -63,18 +65,37 @@ def test_header_tells_which_column_is_which(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("validation.tsv", "dev"), ("test.tsv.gz", "test"), ("test.csv", "test")],
-)
+    [
+        ("validation.tsv", "dev"), ("scifact-dev.txt", "dev"),
+        *((name, "test") for name in (
+            "test", "test.tsv.gz", "test.csv", "test.json", "test.ndjson", "test.jsonl.gz",
+            "test.tsv.zst", "test.xlsx", "test.tab", "test.tsv.bak", "test.tsv~", "testset.tsv",
+            "test 2.tsv", "TEST.tsv", "qrels_test.tsv", "scifact.test.tsv", "heldout.tsv",
+            "../test.tsv", "../test.qrels",
+        )),
+    ],
+)  # fmt: skip
 def test_split_under_a_name_that_is_not_read_is_refused(
     tmp_path: Path, name: str, split: str
 ) -> None:
-    (tmp_path / "train.tsv").write_text(BEIR, encoding="utf-8")
+    folder = tmp_path / "qrels"
+    folder.mkdir()
+    (folder / "train.tsv").write_text(BEIR, encoding="utf-8")
+    (folder / name).write_bytes(b"")
+    words = rf"{re.escape(Path(name).name)} is not read: labels of the {split} split stand"
+    with pytest.raises(DataError, match=words):
+        load_splits(folder)
+
+
+@pytest.mark.parametrize("name", ["latest.tsv", "contest.txt", "README.md", "value.json"])
+def test_files_that_name_no_split_are_left_unread(tmp_path: Path, name: str) -> None:
+    (tmp_path / "train.qrel").write_text(BEIR, encoding="utf-8")
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match=rf"{name} is not read: labels of the {split} split stand"):
-        load_splits(tmp_path)
+    assert load_splits(tmp_path) == {"train": PAIRS}
+    assert [path.name for path in unread_files(tmp_path)] == [name]
 
 
-@pytest.mark.parametrize("name", ["train.tsv.bak", "train (1).tsv", "test.tsv~", "._test.tsv"])
+@pytest.mark.parametrize("name", ["train.tsv.bak", "train (1).tsv", "train.tsv~", "._test.tsv"])
 def test_copies_that_editors_leave_are_no_labels(tmp_path: Path, name: str) -> None:
     (tmp_path / "train.tsv").write_text(BEIR, encoding="utf-8")
     (tmp_path / name).write_text(HEADER + "wrong\twrong\t1\n", encoding="utf-8")

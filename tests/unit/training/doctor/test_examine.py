@@ -54,6 +54,14 @@ def test_healthy_set_is_usable(tmp_path: Path) -> None:
     assert found.counts["test_queries_about_unseen_documents"] == 100
 
 
+def test_file_beside_the_labels_that_is_not_read_is_named(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", **healthy())
+    (folder / "qrels" / "more.tsv").write_bytes(b"")
+    (finding,) = [one for one in examine(folder).findings if one.code == "unread_labels"]
+    assert finding.severity == "note"
+    assert finding.message.startswith("qrels/more.tsv is not read")
+
+
 def test_query_of_two_splits_is_an_error_that_a_fit_refuses_too(tmp_path: Path) -> None:
     found, by_code = examined(tmp_path, splits={"test": {"a7": {"d7": 1.0}}})
     assert not found.is_usable

@@ -16,6 +16,7 @@ from trimtab_training.data.importers.parquet_rows import parquet_classes, read_p
 from trimtab_training.data.importers.table_rows import read_table
 from trimtab_training.data.importers.tally import Tally
 from trimtab_training.data.importers.understood import SAMPLE_ROWS
+from trimtab_training.data.qrels import names_a_split
 from trimtab_training.errors import DataError
 
 SUFFIXES = {
@@ -104,12 +105,17 @@ def files_by_split(
 
 
 def left_aside(source: Path, files: Sequence[tuple[int, Path]]) -> list[str]:
-    """Name a folder's files that begin like a split's and are not read, such as train.tsv.bak."""
+    """Name a folder's files that are called like a split's and are not read: train.tsv.bak."""
     if not source.is_dir():
         return []
     read = {path for _, path in files}
     names = [path.name for path in sorted(source.iterdir()) if path.is_file() and path not in read]
-    return [name for name in names if name.lower().lstrip("._~#").startswith(tuple(SPLIT_OF_STEM))]
+    stems = tuple(SPLIT_OF_STEM)
+    return [
+        name
+        for name in names
+        if name.lower().lstrip("._~#").startswith(stems) or names_a_split(name)
+    ]
 
 
 def sample_rows(

@@ -43,7 +43,7 @@ def record_of(source: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name",
     ["train.jsonl.bak", "train.jsonl~", ".train.jsonl.swp", "._train.jsonl", "#train.jsonl#",
-     "testimonials.jsonl", "trainers.csv"],
+     "testimonials.jsonl", "trainers.csv", "test", "qrels_test.jsonl", "scifact.dev.csv"],
 )  # fmt: skip
 def test_copies_that_editors_leave_are_no_labels_and_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
