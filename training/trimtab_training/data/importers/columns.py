@@ -45,7 +45,7 @@ CLICK_ROLES: dict[str, tuple[str, ...]] = {
 TEXT_ROLES: dict[str, tuple[str, ...]] = {
     "id": (
         "_id", "id", "docid", "doc_id", "document_id", "query_id", "qid", "passage_id", "pid",
-        "number", "docno", "question_id", "topic_id", "corpus_id",
+        "number", "docno", "question_id", "topic_id", "corpus_id", "topicid", "topic",
     ),
     "title": ("title",),
     "text": (

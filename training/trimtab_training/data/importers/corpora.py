@@ -32,7 +32,8 @@ from trimtab_training.data.importers.writer import DatasetWriter
 from trimtab_training.data.label_lines import explain_unlike
 from trimtab_training.errors import ConfigError, DataError
 
-_TEXT_NAMES = {"text", "contents", "query", "question"}  # no row is only such a word
+_NAMES = {name for of in TEXT_ROLES.values() for name in of}
+_SURE_NAMES = {*TEXT_ROLES["id"], "text", "contents", "query", "question"} - {"topic", "number"}
 _SNIFFED_LINES = 20
 
 
@@ -68,7 +69,8 @@ def read_texts(
 
     Args:
         path: JSON Lines, CSV, TSV or Parquet with columns such as ``_id``, ``title``, ``text``
-            (TSV may do without names: id, text; or id, url, title, text), or TREC's tagged text.
+            (a table may do without names: id, text; or id, url, title, text), or TREC's tagged
+            text.
         tally: Counts what can't be used.
         what: ``query`` or ``document``.
         given: Columns, or tags, as the user names them.
@@ -238,10 +240,7 @@ def _text_columns(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Pa
     names = list(sample.names)
     here = {role: of for role, of in given.items() if set(of) <= set(names)}
     if all(name.isdigit() for name in names):
-        columns: Columns = {"id": ("1",), "text": (str(len(names)),)}
-        if len(names) == 4:  # MS MARCO's documents: id, url, title, body
-            columns["title"] = ("3",)
-        columns |= here
+        columns = _by_number(sample, here, path)
     else:
         columns = find_columns(names, TEXT_ROLES, here)
     if lacking := [role for role in ("id", "text") if role in given and role not in columns]:
@@ -255,14 +254,44 @@ def _text_columns(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Pa
     return columns
 
 
+def _by_number(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Path) -> Columns:
+    """Tell the columns of a file without names by their number.
+
+    Raises:
+        DataError: There are others than id and text, or MS MARCO's id, url, title and body.
+    """
+    is_marco = len(sample.names) == 4 and all(
+        "://" in str(record.get("2") or "://") for _, record in sample.rows
+    )
+    if len(sample.names) != 2 and not is_marco and not {"id", "text"} <= given.keys():
+        raise DataError(
+            f"{path} has {len(sample.names)} columns without names that are known; expected id and "
+            "text, or id, url, title and text: say which is which, such as --column id=1 --column "
+            "text=2"
+        )
+    columns: Columns = {"id": ("1",), "text": ("2",)}
+    if is_marco:
+        columns |= {"title": ("3",), "text": ("4",)}
+    taken = {name for of in given.values() for name in of}
+    return {role: of for role, of in columns.items() if not taken.intersection(of)} | dict(given)
+
+
 def _has_header(path: Path, given: Mapping[str, tuple[str, ...]], kind: str) -> bool:
-    """Tell whether a table's first line names its columns, as usual or as the user does."""
+    """Tell whether a table's first line names its columns, as usual or as the user does.
+
+    A cell that is one word, such as ``title``, could be a row's own where columns are said by
+    number, or where an address stands beside it.
+    """
     if kind not in {"csv", "tsv"}:
         return True
-    named = {plain_name(name) for of in given.values() for name in of if not name.isdigit()}
-    known = named | set(TEXT_ROLES["id"]) | _TEXT_NAMES
+    given_names = {name for of in given.values() for name in of}
+    numbered = any(name.isdigit() for name in given_names)
+    known = {plain_name(name) for name in given_names if not name.isdigit()}
     lines = [line.decode("utf-8", "replace") for line in _first_lines(path, 1)]
-    return all(bool(_cells(line) & known) for line in lines)
+    return all(
+        bool(_cells(line) & (known | (_SURE_NAMES if numbered or "://" in line else _NAMES)))
+        for line in lines
+    )
 
 
 def _cells(line: str) -> set[str]:

@@ -158,6 +158,33 @@ def test_topics_are_read_whatever_their_file_is_called(
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "topic\ttitle\tdescription\nq1\tcheap flights\tDocuments about air travel.\n",
+        "topic\ttitle\nq1\tcheap flights\n",
+        "q1\tcheap flights\n",
+    ],
+)
+def test_names_of_topics_are_no_topic(tmp_path: Path, text: str) -> None:
+    assert topics_of(tmp_path / "t.tsv", text) == {"q1": "cheap flights"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["d1\tAir fares\thttp://x/1\n", "d1\tAir fares\thttp://x/1\t7\ten\n", "d1\tAir fares\tx\ten\n"],
+)
+def test_columns_without_names_are_asked_about(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "c.tsv"
+    with pytest.raises(
+        DataError, match=r"c.tsv has \d columns without names .*--column id=1 --col"
+    ):
+        documents_of(path, line)
+    given = {"id": ("1",), "text": ("2",)}
+    assert topics_of(path, line, **given) == {"d1": "Air fares"}
+    assert topics_of(path, "d1\ttitle\tx\n", **given) == {"d1": "title"}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is empty; expected query texts"),
