@@ -21,7 +21,9 @@ from trimtab_training.data.importers.click_values import (
     rank_of,
 )
 from trimtab_training.data.importers.columns import (
+    CLICK_RIVALS,
     CLICK_ROLES,
+    SEARCH_RIVALS,
     Columns,
     find_columns,
     require,
@@ -29,8 +31,9 @@ from trimtab_training.data.importers.columns import (
 )
 from trimtab_training.data.importers.gather import Found, Gatherer, Search
 from trimtab_training.data.importers.json_rows import Row
+from trimtab_training.data.importers.readings import refuse_rivals
 from trimtab_training.data.importers.settings import ClickSettings
-from trimtab_training.data.importers.sources import files_by_split, read_rows
+from trimtab_training.data.importers.sources import Sample, files_by_split, read_rows, sample_rows
 from trimtab_training.data.importers.tally import Progress, Tally
 from trimtab_training.data.importers.texts import Text, Unusable, as_filled_text, as_name
 from trimtab_training.data.importers.understood import SAMPLE_ROWS
@@ -71,11 +74,11 @@ class ClickLog:
         self.names: dict[Path, list[str]] = {}
         self.n_rows: dict[Path, int] = {}
         for _, path in files_by_split(source, 0):
-            sample = [record for _, record in islice(self._rows(path, Tally()), SAMPLE_ROWS)]
-            if sample:
-                self.n_rows[path] = len(sample)
-                self.names[path] = list(dict.fromkeys(name for one in sample for name in one))
-                self.columns[path] = _find(self.names[path], given, self._chosen, path)
+            sample = sample_rows(path, header=header, delimiter=delimiter)
+            if sample.rows:
+                self.n_rows[path] = len(sample.rows)
+                self.names[path] = list(sample.names)
+                self.columns[path] = _find(sample, given, self._chosen, path)
         self.has_times = all("time" in columns for columns in self.columns.values())
         self._form: LogForm | None = None
 
@@ -162,14 +165,17 @@ def _gathered(
 
 
 def _find(
-    names: list[str], given: Mapping[str, tuple[str, ...]], chosen: ClickSettings, path: Path
+    sample: Sample, given: Mapping[str, tuple[str, ...]], chosen: ClickSettings, path: Path
 ) -> Columns:
-    """Find a log's columns and check that they are enough."""
+    """Find a log's columns and check that they are enough, and that no two have one role."""
+    names = list(sample.names)
     if chosen.search_id is not None and chosen.search_id != "none":
         given = {**given, "search": (chosen.search_id,)}
     columns = find_columns(names, CLICK_ROLES, given)
     if chosen.search_id == "none":
         columns.pop("search", None)
+    rivals = SEARCH_RIVALS if "shown" in columns else CLICK_RIVALS
+    refuse_rivals(sample, rivals, given, str(path), only_alike=True)
     if "shown" in columns:
         require(columns, ("query", "shown"), names, str(path))
         return columns

@@ -52,6 +52,18 @@ TEXT_ROLES: dict[str, tuple[str, ...]] = {
         "text", "contents", "content", "body", "passage", "query", "question", "document", "title",
     ),
 }  # fmt: skip
+TEXT_RIVALS = {  # names of which a file of texts has one; a number or a title can stand beside it
+    "id": tuple(name for name in TEXT_ROLES["id"] if name not in {"number", "topic", "topicid"}),
+    "text": tuple(name for name in TEXT_ROLES["text"] if name != "title"),
+}
+CLICK_RIVALS = {  # the same of a log; times, searches and sessions often have several
+    **{role: CLICK_ROLES[role] for role in ("query", "query_id", "clicked", "dwell", "rank")},
+    "document": tuple(name for name in CLICK_ROLES["document"] if name not in {"document", "doc"}),
+}
+SEARCH_RIVALS = {  # and of one with a search a row
+    **{role: CLICK_ROLES[role] for role in ("query", "query_id", "clicked", "dwell")},
+    **{role: CLICK_ROLES[role] for role in ("shown", "ranks")},
+}
 _NEGATIVE = re.compile(r"(hard_)?neg(ative)?s?(_passages|_ctxs|_texts?)?(_?\d+)?")
 SEVERAL = {"document", "negative"}
 
@@ -87,9 +99,9 @@ def find_columns(
 def usual_columns(
     names: Iterable[str], roles: Mapping[str, tuple[str, ...]], role: str
 ) -> list[str]:
-    """Give all columns whose names are usual for a role, best first."""
-    plain = {plain_name(name): name for name in names}
-    return [plain[name] for name in roles[role] if name in plain]
+    """Give all columns whose names are usual for a role, best first, in any case of letters."""
+    available = list(names)
+    return [name for usual in roles[role] for name in available if plain_name(name) == usual]
 
 
 def require(columns: Columns, wanted: Iterable[str], names: Iterable[str], where: str) -> None:

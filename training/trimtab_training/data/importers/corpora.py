@@ -6,6 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from trimtab_training.data.importers.columns import (
+    TEXT_RIVALS,
     TEXT_ROLES,
     Columns,
     find_columns,
@@ -15,6 +16,7 @@ from trimtab_training.data.importers.columns import (
 )
 from trimtab_training.data.importers.json_rows import Row
 from trimtab_training.data.importers.lines import read_lines
+from trimtab_training.data.importers.readings import refuse_rivals
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample, kind_of, read_rows, sample_rows
 from trimtab_training.data.importers.tagged import has_record, read_tagged
@@ -243,6 +245,7 @@ def _text_columns(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Pa
         columns = _by_number(sample, here, path)
     else:
         columns = find_columns(names, TEXT_ROLES, here)
+        refuse_rivals(sample, TEXT_RIVALS, here, str(path), only_alike=True)
     if lacking := [role for role in ("id", "text") if role in given and role not in columns]:
         have = ", ".join(map(repr, names[:12]))
         raise ConfigError(

@@ -40,7 +40,7 @@ def refuse_two_readings(
     Raises:
         DataError: With both readings and the option that decides.
     """
-    _refuse_rivals(sample, settings.columns, where)
+    refuse_rivals(sample, PAIR_ROLES, settings.columns, where)
     _refuse_graded_objects(sample, columns, settings, where)
     _refuse_unnamed_grades(sample, columns, settings, where)
     if "score" in columns and not settings.grades:
@@ -86,17 +86,37 @@ def is_list_of(cell: str, role: str) -> bool:
     return items is not None and (is_of_texts(items) or role == "score" or not items)
 
 
-def _refuse_rivals(sample: Sample, given: Mapping[str, tuple[str, ...]], where: str) -> None:
-    """Refuse several columns that could have one role, unless they say the same."""
-    for role in PAIR_ROLES:
+def refuse_rivals(
+    sample: Sample,
+    roles: Mapping[str, tuple[str, ...]],
+    given: Mapping[str, tuple[str, ...]],
+    where: str,
+    *,
+    only_alike: bool = False,
+) -> None:
+    """Refuse several columns that could have one role, unless they say the same.
+
+    Args:
+        sample: The file's first rows.
+        roles: Usual names by role.
+        given: What the user says of columns.
+        where: The file, for messages.
+        only_alike: Whether a list, an object and a single value can't stand for one another.
+
+    Raises:
+        DataError: With what decides.
+    """
+    for role in roles:
         if role in given:
             continue
         taken = {name for names in given.values() for name in names}
         rivals = [
             name
-            for name in usual_columns(sample.names, PAIR_ROLES, role)
+            for name in usual_columns(sample.names, roles, role)
             if name not in taken and any(True for _ in _values(sample, name))
         ]
+        if only_alike:
+            rivals = [name for name in rivals if _shape(sample, name) == _shape(sample, rivals[0])]
         if role == "document":
             rivals = [name for name in rivals if plain_name(name) in _OUTSPOKEN] or rivals
         if len(rivals) > 1 and any(_differ(sample, rivals[0], other) for other in rivals[1:]):
@@ -242,8 +262,15 @@ def _as_number(value: Any) -> float | None:
 
 
 def _differ(sample: Sample, one: str, other: str) -> bool:
-    """Tell whether two columns ever hold different values."""
-    return any(record.get(one) != record.get(other) for _, record in sample.rows)
+    """Tell whether two columns ever hold different values; 7 and "7" are none."""
+    pairs = ((record.get(one), record.get(other)) for _, record in sample.rows)
+    return any(value != beside and str(value) != str(beside) for value, beside in pairs)
+
+
+def _shape(sample: Sample, name: str) -> type:
+    """Tell what a column holds by its first value: lists, objects or single values."""
+    value = next(_values(sample, name))
+    return type(value) if isinstance(value, list | dict) else str
 
 
 def _word(role: str) -> str:

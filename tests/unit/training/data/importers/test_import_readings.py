@@ -10,6 +10,9 @@ from pyarrow import parquet
 
 from tests.support.sets import write_jsonl
 from trimtab_training.data.importers import ImportSettings, import_labels
+from trimtab_training.data.importers.click_log import ClickLog
+from trimtab_training.data.importers.corpora import read_texts
+from trimtab_training.data.importers.tally import Tally
 from trimtab_training.errors import DataError
 
 N = range(12)
@@ -143,6 +146,63 @@ def test_two_scores_are_asked_about(tmp_path: Path) -> None:
         grades(source)
     assert grades(source, columns={"score": ("label",)}) == {f"d{n}": n % 2 for n in N}
     assert grades(source, columns={"score": ()}) == {f"d{n}": 1.0 for n in N}
+
+
+def test_names_that_differ_in_case_are_two(tmp_path: Path) -> None:
+    rows = [{"Query": f"Q{n}", "query": f"q{n}", "document": f"d{n}"} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"--column query=Query or --column query=query"):
+        grades(source)
+    assert len(grades(source, columns={"query": ("query",)})) == 12
+
+
+@pytest.mark.parametrize(
+    ("row", "choices"),
+    [
+        ({"_id": "a{}", "text": "t", "query": "q{}"}, "text=text or --column text=query"),
+        ({"docid": "a{}", "contents": "t", "text": "t{}"}, "text=text or --column text=contents"),
+        ({"id": "a{}", "doc_id": "b{}", "text": "t"}, "id=id or --column id=doc_id"),
+        ({"id": "a{}", "doc_id": "a{}", "text": "t{}", "contents": "t{}"}, None),
+        ({"id": "a{}", "number": 7, "title": "t", "text": "t{}", "document": {"a": 1}}, None),
+    ],
+)
+def test_two_names_in_a_file_of_texts_are_asked_about(
+    tmp_path: Path, row: dict[str, Any], choices: str | None
+) -> None:
+    rows = [
+        {name: of.format(n) if isinstance(of, str) else of for name, of in row.items()} for n in N
+    ]
+    path = write_jsonl(tmp_path / "texts.jsonl", rows)
+    if choices is None:
+        assert len(list(read_texts(path, Tally(), "document"))) == 12
+        return
+    with pytest.raises(DataError, match=f"could each be the .*; say which: --column {choices}"):
+        list(read_texts(path, Tally(), "document"))
+    role, name = choices.split(" or --column ")[1].split("=")
+    assert len(list(read_texts(path, Tally(), "document", {role: (name,)}))) == 12
+
+
+@pytest.mark.parametrize(
+    ("more", "choices"),
+    [
+        ({"position": 9}, "rank=rank or --column rank=position"),
+        ({"clicks": 3}, "clicked=clicked or --column clicked=clicks"),
+        ({"item_id": "x"}, "document=doc_id or --column document=item_id"),
+        ({"position": 1, "clicks": True, "item_id": "a", "user_id": "u", "document": "text"}, None),
+    ],
+)
+def test_two_names_in_a_log_are_asked_about(
+    tmp_path: Path, more: dict[str, Any], choices: str | None
+) -> None:
+    rows = [{"query": f"q{n}", "doc_id": "a", "rank": 1, "clicked": 1, **more} for n in N]
+    path = write_jsonl(tmp_path / "log.jsonl", rows)
+    if choices is None:
+        assert ClickLog(path, {}).columns[path]["document"] == ("doc_id",)
+        return
+    with pytest.raises(DataError, match=f"could each be the .*; say which: --column {choices}"):
+        ClickLog(path, {})
+    role, name = choices.split(" or --column ")[1].split("=")
+    assert ClickLog(path, {role: (name,)}).columns[path][role] == (name,)
 
 
 @pytest.mark.parametrize("name", ["labels", "scores", "label"])
