@@ -16,6 +16,7 @@ from trimtab_training.errors import DataError
 LINE_LIMIT = 1 << 26  # bytes; a longer line is no line of a JSON Lines file
 _SHOW_EVERY = 5_000
 _MB = 1_000_000
+_MARK = b"\xef\xbb\xbf"  # of byte order, in UTF-8
 _NOT_TEXT = NOT_TEXT | {  # what an importer reads under its right name
     b"\x1f\x8b": "is gzipped, which its name does not say; let it end with .gz",
     b"PAR1": "is Parquet, which its name does not say; let it end with .parquet",
@@ -40,7 +41,7 @@ def read_lines(path: Path, tally: Tally) -> Iterator[tuple[int, bytes]]:
                 raise DataError(f"{path}:{number}: a line of over 64 MB; expected one row a line")
             if number % _SHOW_EVERY == 0:
                 tally.progress("MB read", raw.tell() // _MB, total)
-            yield place + number, line
+            yield place + number, line.removeprefix(_MARK)  # where files were joined, in between
         tally.progress("MB read", total, total)
 
 
@@ -81,4 +82,4 @@ def _without_mark(line: bytes, path: Path) -> bytes:
             raise DataError(f"{path} {words}")
     if b"\x00" in line:
         raise DataError(f"{path} is not text in UTF-8: it holds zero bytes; UTF-16? convert it")
-    return line.removeprefix(b"\xef\xbb\xbf")
+    return line.removeprefix(_MARK)

@@ -63,6 +63,9 @@ def read_table(
             names = _name_columns(cells, path, header=header)
             if header:
                 continue
+        if header and cells[: len(names)] == names and not any(cells[len(names) :]):
+            tally.note("the names of the columns again, where files were joined", place + line)
+            continue
         tally.row()
         if len(cells) < len(names) or any(cells[len(names) :]):  # commas may end every row
             tally.drop("another number of columns than the first line", place + line)

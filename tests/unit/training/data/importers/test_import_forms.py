@@ -144,6 +144,26 @@ def test_carriage_return_in_a_field_costs_no_more_than_its_row(tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(("name", "by", "quote"), [("a.csv", ",", '"'), ("a.tsv", "\t", "")])
+def test_names_of_columns_that_come_again_are_no_row(
+    tmp_path: Path, name: str, by: str, quote: str, mark: str
+) -> None:
+    one = mark + table(by=by, quote=quote)
+    (tmp_path / name).write_text(one + one, encoding="utf-8")
+    assert imported(tmp_path / name) == WANTED
+    record = record_of(tmp_path / name)
+    assert (record["rows"], record["dropped"]) == (24, [])
+    assert [(one["count"], one["first"]) for one in record["noted"]] == [(1, f"{name}:14")]
+
+
+def test_byte_order_marks_between_joined_files_are_no_text(tmp_path: Path) -> None:
+    lines = [json.dumps(one) + "\n" for one in ROWS]
+    content = "\ufeff" + "".join(lines[:6]) + "\ufeff" + "".join(lines[6:])
+    (tmp_path / "rows.jsonl").write_text(content, encoding="utf-8")
+    assert imported(tmp_path / "rows.jsonl") == WANTED
+
+
 def test_rows_that_a_stray_quote_swallows_are_all_counted(tmp_path: Path) -> None:
     lines = [f"q{n},{chr(34) if n in {3, 6} else ''}d{n}\n" for n in range(60)]
     (tmp_path / "rows.csv").write_text("query,document\n" + "".join(lines), encoding="utf-8")
