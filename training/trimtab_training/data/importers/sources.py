@@ -34,6 +34,7 @@ _STEM = re.compile(  # train.tsv, train-00000-of-00002.parquet, trainset.json; n
     r"(?P<stem>train|dev|val|test)(?:ing|elopment|id|idation)?"
     r"(?:[-_ ]?(?:set|data|split))?(?![a-z])"
 )
+_SHARD = re.compile(r"(?P<start>.*[-_.])(?P<number>\d+)-of-(?P<total>\d+)(?!\d)")
 _COPY = re.compile(r"\(\d+\)|[-_. ](?:copy|bak|backup|old|orig|original|tmp)(?![a-z])")
 
 
@@ -82,8 +83,8 @@ def files_by_split(
         kinds: The endings of such names, for messages.
 
     Raises:
-        DataError: Nothing is there, the folder has no such file, or one that may be a copy of
-            another.
+        DataError: Nothing is there, the folder has no such file, one that may be a copy of
+            another, or shards of which some are missing.
     """
     if source.is_file():
         return [(split, source)]
@@ -101,6 +102,7 @@ def files_by_split(
         )
     for number in set(SPLIT_OF_STEM.values()):
         _refuse_copies([path for of, path in found if of == number])
+    _refuse_missing_shards([path for _, path in found])
     return sorted(found, key=lambda item: item[0])
 
 
@@ -199,6 +201,30 @@ def _refuse_copies(files: Sequence[Path]) -> None:
             raise DataError(
                 f"{path.parent}: is {path.name} a copy of {other.name}, or are both to be read? "
                 "Move the copy away, or join them under one name"
+            )
+
+
+def _refuse_missing_shards(files: Sequence[Path]) -> None:
+    """Refuse files such as train-00000-of-00003.parquet where others of the set are not there.
+
+    Raises:
+        DataError: With the first that is missing.
+    """
+    sets: dict[tuple[str, str], dict[int, str]] = {}
+    for path in files:
+        if shard := _SHARD.match(path.name):
+            numbers = sets.setdefault((shard["start"], shard["total"]), {})
+            numbers[int(shard["number"])] = shard["number"]
+    for (start, total), numbers in sets.items():
+        first = 1 if int(total) in numbers else 0
+        wanted = range(first, int(total) + first)
+        missing = [number for number in wanted if number not in numbers]
+        if missing:
+            width = len(next(iter(numbers.values())))
+            raise DataError(
+                f"{files[0].parent}: {start}{missing[0]:0{width}}-of-{total} is not there, "
+                f"{len(missing)} of {len(wanted)} such files are missing; get them, or take "
+                f"-of-{total} out of the others' names if they are all that is to be read"
             )
 
 

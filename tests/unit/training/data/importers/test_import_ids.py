@@ -76,6 +76,26 @@ def test_parts_of_a_split_are_no_copies(tmp_path: Path) -> None:
     assert sorted(number for number, _ in found) == [0, 0, 0, 0, 0, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [((0, 2), "1"), ((1, 2), "0"), ((1, 3), "2"), ((0,), "1"), ((0, 1, 2), ""), ((1, 2, 3), "")],
+)
+def test_shard_that_is_missing_is_named(
+    tmp_path: Path, numbers: tuple[int, ...], missing: str
+) -> None:
+    for number in numbers:
+        (tmp_path / f"train-0000{number}-of-00003.jsonl").write_bytes(b"")
+        (tmp_path / "test-00000-of-00001.jsonl").write_bytes(b"")
+    if not missing:
+        assert len(files_by_split(tmp_path, 0)) == 4
+        return
+    with pytest.raises(
+        DataError,
+        match=rf"train-0000{missing}-of-00003 is not there, {3 - len(numbers)} of 3 such files",
+    ):
+        files_by_split(tmp_path, 0)
+
+
 def test_corpus_in_two_files_is_asked_about(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_jsonl(tmp_path / "in" / "queries.jsonl", [])
