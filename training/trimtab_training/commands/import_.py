@@ -189,7 +189,7 @@ def import_(format_: str, source: Path, output: Path, as_json: bool, **options: 
     options["grades"] = _parse_grades(options["grades"])
     options["delimiter"] = _parse_delimiter(options["delimiter"])
     for name in ("train_until", "dev_until"):
-        options[name] = _parse_time(name, options[name])
+        options[name] = _parse_time(name, options[name], options["time_zone"])
     options["ranks_from"] = None if options["ranks_from"] is None else int(options["ranks_from"])
     if options["time_format"] is not None:
         check_form(options["time_format"])
@@ -249,16 +249,16 @@ def _parse_delimiter(given: str | None) -> str | None:
     return delimiter
 
 
-def _parse_time(name: str, text: str | None) -> float | None:
-    """Take a moment as the log's times are written."""
+def _parse_time(name: str, text: str | None, zone: str | None) -> float | None:
+    """Take a moment as the log's times are written, in their zone."""
     from trimtab_training.data.importers.texts import Unusable
-    from trimtab_training.data.importers.times import as_time
+    from trimtab_training.data.importers.times import as_time, as_zone
     from trimtab_training.errors import DataError
 
     if text is None:
         return None
     try:
-        return as_time(text)
+        return as_time(text, None if zone is None else as_zone(zone))
     except (DataError, Unusable) as error:
         raise click.UsageError(
             f"--{name.replace('_', '-')} {text}: expected ISO 8601, such as 2025-03-01T00:00"

@@ -37,6 +37,7 @@ _MILLISECONDS = 17  # digits of YYYYMMDDHHMMSS and thousandths
 _ZONE = re.compile(r"\s*(?:(?:UTC|GMT|Z)|([+-]\d\d)(?::?(\d\d))?)\s*$")
 _PARTED = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:[ T,]+(.*))?")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?\s*([AaPp][Mm])?")
+_ZONE_NAME = re.compile(r":\d\d\s+\(?([A-Za-z]+)\)?$")  # behind a time of day; PM is none, either
 _APACHE = "%d/%b/%Y:%H:%M:%S %z"
 _NO_TIME = "time is neither ISO 8601 nor a number (--time-format names another form)"
 
@@ -93,13 +94,16 @@ class Clock:
         if (self.numbers == "own") != (number < _RELATIVE_BELOW):
             raise Unusable("time is far from all others of its column")
         seconds = by_size(number)
-        if self.numbers == "size" and not _SINCE <= seconds < _UNTIL:
-            raise Unusable("time is not between 1995 and 2100")
-        return seconds
+        return _plausible(seconds) if self.numbers == "size" else seconds
 
     def seconds(self, moment: datetime) -> float:
-        """Count seconds since 1970."""
-        return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).timestamp()
+        """Count seconds since 1970.
+
+        Raises:
+            Unusable: The date stands for none, such as 9999-12-31.
+        """
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=self.zone)
+        return _plausible(zoned.timestamp())
 
 
 class TimeSurvey:
@@ -140,16 +144,16 @@ class TimeSurvey:
             self._texts.append(self._given.read(value))
             return
         first, second = _both_orders(value)
+        moment = first or second
+        if moment is None:
+            raise Unusable(_NO_TIME)
+        clock = Clock(zone=self._zone or UTC)
+        seconds = clock.seconds(moment)
         if first is None or second is None:
             self._count("day first" if second is None else "month first", value)
         elif first != second:
             self._count("either", value)
-        moment = first or second
-        if moment is None:
-            raise Unusable(_NO_TIME)
         self._count("naive" if moment.tzinfo is None else "zoned", value)
-        clock = Clock(zone=self._zone or UTC)
-        seconds = clock.seconds(moment)
         self._texts.append(seconds)
         is_same = second is None or second is first
         self._swapped.append(seconds if is_same else clock.seconds(second or moment))
@@ -237,14 +241,18 @@ _READINGS = {
 }
 
 
-def as_time(value: Any) -> float:
-    """Take a moment that stands alone: ISO 8601 (UTC where no zone is given), or a number.
+def as_time(value: Any, zone: tzinfo | None = None) -> float:
+    """Take a moment that stands alone: ISO 8601, or a number.
+
+    Args:
+        value: The moment.
+        zone: Its zone where it names none; None: UTC.
 
     Raises:
         Unusable: It is neither.
         DataError: It can be read in two ways.
     """
-    survey = TimeSurvey()
+    survey = TimeSurvey(zone=zone)
     survey.add(value)
     return survey.decide().read(value)
 
@@ -284,6 +292,13 @@ def check_form(form: str) -> str:
             "%d/%m/%Y %H:%M:%S"
         )
     return form
+
+
+def _plausible(seconds: float) -> float:
+    """Refuse a moment at which nobody can have logged clicks."""
+    if not _SINCE <= seconds < _UNTIL:
+        raise Unusable("time is not between 1995 and 2100")
+    return seconds
 
 
 def _as_number(value: Any) -> float | None:
@@ -348,9 +363,12 @@ def _as_datetime(value: Any, *, day_first: bool) -> datetime:
     )
     for read in readers:
         try:
-            return read(text)
+            moment = read(text)
         except (ValueError, TypeError):
             continue
+        if moment.tzinfo is None and (name := _ZONE_NAME.search(text)):
+            raise Unusable(f"time ends in {name[1]}, which no zone is known by; write +01:00")
+        return moment
     raise ValueError(_NO_TIME)
 
 

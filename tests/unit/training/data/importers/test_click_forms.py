@@ -1,14 +1,17 @@
 """What a click log's values and rows mean: read right, or refused with the option that decides."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.support.label_files import write_rows
 from tests.support.sets import write_jsonl
+from trimtab_training.commands.import_ import import_
 from trimtab_training.data.importers import ClickSettings, ImportSettings, import_labels
 from trimtab_training.data.importers.click_log import ClickLog
 from trimtab_training.data.importers.click_values import as_entry, as_list
@@ -319,6 +322,17 @@ def test_compact_dates_part_a_log(tmp_path: Path) -> None:
         "first": "2025-02-01T00:00:00+00:00", "last": "2025-02-10T00:00:00+00:00",
     }  # fmt: skip
     assert "YYYYMMDD" in record["clicks"]["read"]["times"]
+
+
+def test_cut_is_in_the_zone_of_the_log(tmp_path: Path) -> None:
+    source = dated([f"2025-02-{1 + n // 24:02}T{n % 24:02}:00" for n in range(96)], tmp_path)
+    words = ["clicks", source, "-o", tmp_path / "out", "--estimate", "counts", "--min-clicks", "1"]
+    words += ["--train-until", "2025-02-02T00:00", "--time-zone", "America/New_York"]
+    done = CliRunner().invoke(import_, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    clicks = json.loads((tmp_path / "out" / "import.json").read_text())["clicks"]
+    assert clicks["splits_begin"][0] == "2025-02-02T05:00:00+00:00"
+    assert clicks["searches_by_split"] == [24, 0, 72]
 
 
 def test_cuts_that_part_nothing_are_refused(tmp_path: Path) -> None:

@@ -95,6 +95,39 @@ def test_user_decides_what_the_values_do_not(
     assert read(values, form, zone)[0] == first
 
 
+def test_moment_that_stands_alone_is_in_the_zone_that_is_told() -> None:
+    assert as_time("2025-03-01T10:30", as_zone("+01:00")) == MARCH
+    assert as_time("2025-03-01T09:30Z", as_zone("+01:00")) == MARCH
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("Sat, 01 Mar 2025 10:30:00 CET", "time ends in CET, which no zone is known by"),
+        ("Sat, 01 Mar 2025 10:30:00 (CET)", "time ends in CET, which no zone is known by"),
+        ("01 Mar 2025 09:30:00 PM", "time ends in PM, which no zone is known by"),
+        *((value, "time is not between 1995 and 2100") for value in (
+            "9999-12-31", "1970-01-01T00:00:00Z", "0001-01-01", date(9999, 12, 31),
+            datetime(1900, 1, 1, tzinfo=UTC), "31/12/9999", "Thu, 01 Jan 1970 00:00:00 GMT",
+        )),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_stands_for_no_time_is_unusable(value: Any, message: str) -> None:
+    survey = TimeSurvey()
+    for one in ("2025-03-01T09:30Z", value, "2025-03-01T10:30Z"):
+        survey.add(one)
+    clock = survey.decide()
+    assert list(survey.moments(clock)) == [MARCH, MARCH + 3600]
+    with pytest.raises(Unusable, match=message):
+        clock.read(value)
+
+
+def test_zones_that_mail_names_are_known() -> None:
+    for value in ("Sat, 01 Mar 2025 04:30:00 EST", "Sat, 01 Mar 2025 09:30:00 UT"):
+        assert read([value]) == [MARCH]
+
+
 def test_own_clock_of_a_log_is_taken_as_it_is() -> None:
     assert read([0, 5, "1000", 3.5e6]) == [0.0, 5.0, 1000.0, 3.5e6]
 
