@@ -19,6 +19,9 @@ from trimtab_training.errors import DataError
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _FIELD_LIMIT = 1 << 24  # characters; a quote that is never closed ends here
 _N_LINES = 200  # looked at for the delimiter
+_N_QUOTED = 3  # rows from which a column that is all in quotes shows that a table is quoted
+_N_HELD = 50  # lines that a cell in quotes may go on for
+_UNLIKE = "a cell in quotes, unlike in the first lines (in a .csv, cells may be quoted)"
 _USUAL_SHARE = 0.9  # of rows with as many columns as the first
 _EXCEL = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that Excel understands
 
@@ -113,8 +116,15 @@ def _choose(head: Sequence[str], usual: str, path: Path) -> str:
 
 def _is_even(head: Sequence[str], delimiter: str) -> bool:
     """Tell whether nearly all rows have as many columns as the first, and it has several."""
+    rows = _read_quoted(head, delimiter)
+    width = len(rows[0]) if rows else 0
+    return width > 1 and _n_even(rows, width) >= _USUAL_SHARE * len(rows)
+
+
+def _read_quoted(head: Sequence[str], delimiter: str, *, strict: bool = False) -> list[list[str]]:
+    """Read lines as CSV; a row that is none is empty."""
     rows = []
-    reader = csv.reader(head, delimiter=delimiter)
+    reader = csv.reader(head, delimiter=delimiter, strict=strict)
     while True:
         try:
             rows.append(next(reader))
@@ -122,17 +132,45 @@ def _is_even(head: Sequence[str], delimiter: str) -> bool:
             break
         except csv.Error:
             rows.append([])
-    width = len(rows[0]) if rows else 0
-    n_even = sum(len(row) >= width and not any(row[width:]) for row in rows)
-    return width > 1 and n_even >= _USUAL_SHARE * len(rows)
+    return rows
+
+
+def _n_even(rows: Sequence[Sequence[str]], width: int) -> int:
+    """Count the rows that have so many columns; commas may end every row."""
+    return sum(len(row) >= width and not any(row[width:]) for row in rows)
 
 
 def _is_quoted(head: Sequence[str], delimiter: str) -> bool:
-    """Tell whether TSV is quoted: all names are, or a cell has doubled quotes between quotes."""
-    rows = [line.rstrip("\r\n").split(delimiter) for line in head]
-    if rows and all(len(cell) > 2 and cell[0] == cell[-1] == '"' for cell in rows[0]):
+    """Tell whether TSV is quoted.
+
+    It is where all names are, or all cells of a column, or a cell has doubled quotes between
+    quotes, or where rows have one number of columns only if tabs and ends of lines stand in quotes.
+    """
+    rows = [line.rstrip("\r\n").split(delimiter) for line in head if line.strip()]
+    if rows and all(_is_in_quotes(cell) for cell in rows[0]):
         return True
-    return any(_is_escaped(cell) for row in rows for cell in row)
+    if any(_is_escaped(cell) for row in rows for cell in row):
+        return True
+    columns = list(zip(*rows[1:], strict=False)) if len(rows) > _N_QUOTED else []
+    if any(all(map(_is_in_quotes, cells)) for cells in columns):
+        return True
+    return _is_even_in_quotes([line for line in head if line.strip()], rows, delimiter)
+
+
+def _is_even_in_quotes(head: Sequence[str], rows: list[list[str]], delimiter: str) -> bool:
+    """Tell whether all rows have as many columns as the first only if quotes are taken off."""
+    width, end = len(rows[0]) if rows else 0, None if len(head) < _N_LINES - 1 else -1
+    plain = rows[:end]  # where there are more lines, the last row may go on
+    if _n_even(plain, width) == len(plain):
+        return False
+    n_open = sum(cell.count("\n") for cell in _read_quoted(head, delimiter)[-1])
+    quoted = _read_quoted(head, delimiter, strict=True)[:end]
+    return _n_even(quoted, width) == len(quoted) and n_open < _N_HELD
+
+
+def _is_in_quotes(cell: str) -> bool:
+    """Tell a cell that begins and ends with a quote, and has none between."""
+    return len(cell) > 2 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1]
 
 
 def _is_escaped(cell: str) -> bool:
@@ -148,8 +186,36 @@ def _rows(path: Path, tally: Tally, dialect: Dialect) -> Iterator[tuple[int, lis
     if dialect.quoted:
         yield from _quoted_rows(lines, path, tally, dialect)
         return
+    place = tally.open(path)
+    for rows in _blocks(lines, dialect):
+        is_torn = len({len(cells) for _, cells in rows}) > 1
+        for number, cells in rows:
+            if is_torn or any(map(_is_escaped, cells)):
+                tally.row()
+                tally.drop(_UNLIKE, place + number)
+            else:
+                yield number, cells
+
+
+def _blocks(lines: Iterator[str], dialect: Dialect) -> Iterator[list[tuple[int, list[str]]]]:
+    """Yield row by row, but together those that are one if a quote goes on over lines."""
+    held: list[tuple[int, list[str]]] = []
     for number, line in enumerate(lines, start=1 + dialect.n_skipped):
-        yield number, line.rstrip("\r\n").split(dialect.delimiter)
+        cells = line.rstrip("\r\n").split(dialect.delimiter)
+        is_open = cells[-1].startswith('"') and cells[-1].count('"') % 2 == 1
+        if not held and not is_open:
+            yield [(number, cells)]
+            continue
+        held.append((number, cells))
+        if len(held) == 1:
+            continue
+        if cells[0].endswith('"') and cells[0].count('"') % 2 == 1:
+            yield held
+            held = []
+        elif len(held) > _N_HELD:
+            yield from ([row] for row in held)
+            held = []
+    yield from ([row] for row in held)
 
 
 def _quoted_rows(

@@ -129,6 +129,53 @@ def test_tsv_that_doubles_quotes_was_quoted(tmp_path: Path) -> None:
     assert imported(tmp_path / "b.tsv") == {'"a" b': {'"c"': 1.0}}
 
 
+PLAIN = "".join(f"q{n}\td{n}\n" for n in range(30))
+
+
+@pytest.mark.parametrize(
+    ("content", "last"),
+    [
+        (PLAIN + 'qa\t"line one\nline two"\n', {"qa": "line one\nline two"}),
+        (PLAIN + '"a\nb"\td\n', {"a\nb": "d"}),
+        (PLAIN + 'qa\t"a\tb"\n', {"qa": "a\tb"}),
+        ("".join(f'q{n}\t"d{n}"\n' for n in N), {"q11": "d11"}),
+        (PLAIN + 'qa\t"open\nqb\tdb\n', {"qa": '"open', "qb": "db"}),
+        (PLAIN + 'qa\t"a" b\nqb\t5"\nshort\n', {"qa": '"a" b', "qb": '5"'}),
+        (PLAIN + 'qa\t"open\n' + PLAIN.replace("q", "r") * 9 + "short\n", {"qa": '"open'}),
+        ('qa\t"open\n' + PLAIN + "short\n" + PLAIN.replace("q", "r") * 9, {"qa": '"open'}),
+    ],
+    ids=["lines", "lines of query", "tab", "column", "none", "short", "long", "long and short"],
+)
+def test_tsv_is_quoted_where_its_rows_are_even_only_so(
+    tmp_path: Path, content: str, last: dict[str, str]
+) -> None:
+    (tmp_path / "a.tsv").write_text("query\tdocument\n" + content, encoding="utf-8")
+    found = imported(tmp_path / "a.tsv")
+    assert {query: found[query] for query in last} == {
+        query: {document: 1.0} for query, document in last.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_dropped"),
+    [
+        ('qa\t"say ""hi"""\n', 1), ('qa\t"line one\nline two"\n', 2), ('"a\n\nb"\td\n', 2),
+        ('qa\t"open\nqb\tclosed"\n', 0),
+    ],
+)  # fmt: skip
+def test_cell_in_quotes_that_comes_late_drops_its_row(
+    tmp_path: Path, rows: str, n_dropped: int
+) -> None:
+    plain = "".join(f"q{n}\td{n}\n" for n in range(300))
+    content = f"query\tdocument\n{plain}{rows}qz\tdz\n"
+    (tmp_path / "a.tsv").write_text(content, encoding="utf-8")
+    found = imported(tmp_path / "a.tsv")
+    assert len(found) == 301 + (0 if n_dropped else 2)
+    counts = [(one["count"], one["first"]) for one in record_of(tmp_path / "a.tsv")["dropped"]]
+    assert [first for _, first in counts] == (["a.tsv:302"] if n_dropped else [])
+    assert sum(count for count, _ in counts) >= n_dropped
+
+
 def test_carriage_return_in_a_field_costs_no_more_than_its_row(tmp_path: Path) -> None:
     for name, by, kept in (("rows.tsv", "\t", 200), ("rows.csv", ",", 199)):
         lines = [f"q{n}{by}d{chr(13) if n == 57 else ''} {n}\n" for n in range(200)]
