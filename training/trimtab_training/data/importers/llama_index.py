@@ -107,19 +107,25 @@ def _add_texts(writer: DatasetWriter, path: Path, word: str, texts: dict[str, An
 def _add_labels(
     writer: DatasetWriter, label: tuple[int, str, Any], place: int, taken: dict[str, set[str]]
 ) -> None:
-    """Keep the relevant documents of one query: split, query and documents."""
+    """Keep the relevant documents of one query: split, query and documents, each by itself."""
     split, name, wanted = label
-    writer.tally.row()
-    if not isinstance(wanted, list):
-        writer.tally.drop("relevant_docs of a query is not a list", place)
+    if not isinstance(wanted, list) or not wanted:
+        writer.tally.row()
+        if wanted != []:
+            writer.tally.drop("relevant_docs of a query is not a list", place)
         return
-    try:
-        query = writer.queries.number(_as_own_name(name, "query", taken))
-        for doc in wanted:
-            document = writer.documents.number(_as_own_name(doc, "document", taken))
-            writer.labels.add(split, query, document, 1.0, place)
-    except Unusable as reason:
-        writer.tally.drop(str(reason), place)
+    for one in wanted:
+        writer.tally.row()
+        try:
+            query, document = (
+                _as_own_name(name, "query", taken),
+                _as_own_name(one, "document", taken),
+            )
+        except Unusable as reason:
+            writer.tally.drop(str(reason), place)
+            continue
+        numbers = writer.queries.number(query), writer.documents.number(document)
+        writer.labels.add(split, *numbers, 1.0, place)
 
 
 def _as_own_name(value: Any, word: str, taken: dict[str, set[str]]) -> str:

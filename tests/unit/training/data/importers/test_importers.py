@@ -523,3 +523,18 @@ def test_llama_index_names_what_is_missing(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "x.json", [{"queries": {}}])
     with pytest.raises(DataError, match="expected a JSON object with queries, corpus, relevant_"):
         imported(tmp_path, "llama-index", source)
+
+
+def test_llama_index_drops_documents_one_by_one(tmp_path: Path) -> None:
+    queries = {f"q{n}": f"query {n}" for n in range(12)}
+    documents = {f"d{n}": f"document {n}" for n in range(12)}
+    record = {
+        "queries": queries,
+        "corpus": documents,
+        "relevant_docs": {**{f"q{n}": [f"d{n}"] for n in range(12)}, "q0": ["d0", None, "d1"]},
+    }
+    (tmp_path / "x.json").write_text(json.dumps(record), encoding="utf-8")
+    dataset, found = imported(tmp_path, "llama-index", tmp_path / "x.json")
+    assert dataset.split("train")["q0"] == {"d0": 1.0, "d1": 1.0}
+    assert reasons(found) == {"document id is empty": (1, "x.json:1")}
+    assert found["rows_by_kind"]["label rows"] == 14
