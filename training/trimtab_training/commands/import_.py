@@ -220,12 +220,13 @@ def _parse_columns(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 def _parse_grades(given: str | None) -> dict[str, float]:
     """Take CLASS=GRADE,... apart."""
     from trimtab_training.data.importers.settings import class_key
+    from trimtab_training.data.label_lines import read_number
 
     grades: dict[str, float] = {}
     for one in given.split(",") if given else ():
         name, _, grade = one.rpartition("=")
         try:
-            worth = float(grade)
+            worth = read_number(grade)
         except ValueError:
             worth = math.nan
         if not name.strip() or not math.isfinite(worth):

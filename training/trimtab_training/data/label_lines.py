@@ -51,6 +51,17 @@ def label_cells(line: str, places: LabelPlaces | None = None) -> tuple[str, str,
     return (spaced[0], spaced[2], spaced[3]) if len(spaced) == _TREC_FIELDS else None
 
 
+def read_number(text: str) -> float:
+    """Read a number as files have it: only Python takes 1_0 for 10, or digits of other scripts.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if "_" in text or not text.strip().isascii():
+        raise ValueError(f"not a number: {text!r}")
+    return float(text)
+
+
 def _header_cells(line: str) -> list[str]:
     """Take the names of a header apart."""
     cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()

@@ -10,6 +10,7 @@ from trimtab_training.data.label_lines import (
     is_label_header,
     label_cells,
     label_places,
+    read_number,
 )
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.errors import DataError
@@ -177,7 +178,7 @@ def unread_files(folder: Path) -> list[Path]:
 def _grade(text: str, where: str) -> float:
     """Read a grade, which must be a finite number."""
     try:
-        grade = float(text)
+        grade = read_number(text)
     except ValueError as error:
         raise DataError(f"{where}: grade {text!r} is not a number") from error
     if not math.isfinite(grade):

@@ -113,6 +113,12 @@ def test_grade_that_is_no_number_is_named_by_file_and_number(tmp_path: Path) -> 
         labels_from(tmp_path, HEADER + "q1\td1\tgood\n")
 
 
+@pytest.mark.parametrize("text", ["1_0", "\u0661"])
+def test_number_that_only_python_reads_is_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=rf"labels\.tsv:2: grade '{text}' is not a number"):
+        labels_from(tmp_path, HEADER + f"q1\td1\t{text}\n")
+
+
 def test_infinite_grade_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels\.tsv:2: grade 'inf'"):
         labels_from(tmp_path, HEADER + "q1\td1\tinf\n")

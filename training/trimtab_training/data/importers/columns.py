@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trimtab_training.data.importers.texts import Unreadable, Unusable
+from trimtab_training.data.label_lines import read_number
 from trimtab_training.errors import ConfigError, DataError
 
 Columns = dict[str, tuple[str, ...]]
@@ -151,7 +152,7 @@ def as_number(value: Any, what: str) -> float:
     if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
         return float(value.strip().lower() == "true")
     try:
-        number = float(value)
+        number = read_number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise Unusable(f"{what} is not a number") from error
     if not math.isfinite(number):

@@ -17,6 +17,7 @@ from trimtab_training.data.importers.columns import (
 )
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample
+from trimtab_training.data.label_lines import read_number
 from trimtab_training.errors import DataError
 
 _OUTSPOKEN = ("positive", "pos", "positives", "positive_passages", "positive_ctxs")
@@ -256,7 +257,7 @@ def _as_number(value: Any) -> float | None:
     if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
         return float(value.strip().lower() == "true")
     try:
-        return float(value)
+        return read_number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
         return None
 

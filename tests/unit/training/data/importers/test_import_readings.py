@@ -78,6 +78,11 @@ def test_grades_that_are_named_so_may_be_0_1_and_2(tmp_path: Path) -> None:
     assert grades(source, columns={"score": ("label",)}) == {f"d{n}": n % 3 for n in N}
 
 
+def test_number_that_only_python_reads_is_dropped(tmp_path: Path) -> None:
+    rows = [{"query": "q", "document": f"d{n}", "score": "1_0" if n == 5 else "1"} for n in N]
+    assert len(grades(write_jsonl(tmp_path / "rows.jsonl", rows))) == 11
+
+
 def test_class_without_a_grade_is_dropped_and_counted(tmp_path: Path) -> None:
     source = write_jsonl(
         tmp_path / "r.jsonl", inference("query", "document", "label", as_text=True)
