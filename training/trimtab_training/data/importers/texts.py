@@ -8,7 +8,11 @@ from typing import Any
 ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
 _TEXT_NAMES = ("text", "contents", "content", "body", "passage")
 _OUTER_MARKS = " .,;:!?\"'"
-_MISSING = {"nan", "NaN", "NaT", "None", "null", "NULL", "<NA>", "\\N"}  # as programs spell it
+_MISSING = {  # as programs spell it, spreadsheets' errors among them
+    "nan", "NaN", "NaT", "None", "null", "NULL", "<NA>", "\\N", "N/A", "n/a", "#N/A", "#REF!",
+    "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#FIELD!", "#BLOCKED!",
+    "#ERROR!", "#GETTING_DATA",
+}  # fmt: skip
 _EXACT_WHOLE = 1 << 53  # beyond, floats no longer hold every whole number
 _DIGEST_BYTES = 10  # at 10 million texts, two share an id by chance with probability 4e-11
 

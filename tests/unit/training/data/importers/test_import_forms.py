@@ -360,6 +360,9 @@ def test_column_that_comes_after_the_sample_is_asked_about(tmp_path: Path) -> No
     [
         ("nan", "document is 'nan', as programs spell a missing value"),
         ("None", "document is 'None', as programs spell a missing value"),
+        ("N/A", "document is 'N/A', as programs spell a missing value"),
+        ("#REF!", "document is '#REF!', as programs spell a missing value"),
+        ("#NAME?", "document is '#NAME?', as programs spell a missing value"),
         (float("nan"), "empty document"),
     ],
 )
