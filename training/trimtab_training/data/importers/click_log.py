@@ -135,10 +135,12 @@ class ClickLog:
         for place, record in rows:
             try:
                 search = _begin(record, columns, form)
-                read(search, record, columns, form)
+                n_again = read(search, record, columns, form)
             except Unusable as reason:
                 tally.drop(str(reason), place)
                 continue
+            if n_again:
+                tally.note("a document again in one search: its first rank counts", place, n_again)
             yield place, search
 
     def _rows(self, path: Path, tally: Tally) -> Iterator[Row]:
@@ -211,8 +213,12 @@ def _read_row(search: Search, record: Mapping[str, Any], columns: Columns, form:
         search.clicked[name] = as_dwell(value_of(record, columns, "dwell"))
 
 
-def _read_clicks(search: Search, record: Mapping[str, Any], columns: Columns, _: LogForm) -> None:
-    """Take what was clicked; where the log does not say, the document of the row was, once."""
+def _read_clicks(search: Search, record: Mapping[str, Any], columns: Columns, _: LogForm) -> int:
+    """Take what was clicked; where the log does not say, the document of the row was, once.
+
+    Returns:
+        How many documents stand there again, as ``_read_lists``; none is ever shown twice.
+    """
     clicked = value_of(record, columns, "clicked")
     dwell = value_of(record, columns, "dwell")
     if "document" not in columns:
@@ -228,10 +234,15 @@ def _read_clicks(search: Search, record: Mapping[str, Any], columns: Columns, _:
         else:
             search.shown[name] = 1
     search.shown |= dict.fromkeys(search.clicked, 1)
+    return 0
 
 
-def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, form: LogForm) -> None:
-    """Take the documents shown, in order or with ranks, and those clicked."""
+def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, form: LogForm) -> int:
+    """Take the documents shown, in order or with ranks, and those clicked.
+
+    Returns:
+        How many documents were shown again.
+    """
     shown = as_list(value_of(record, columns, "shown"), "shown")
     if not shown:
         raise Unusable("nothing was shown")
@@ -246,6 +257,8 @@ def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, for
         search.shown.setdefault(name, place + 1 if rank is None else as_rank(rank, form.first_rank))
         if any(_flag(of[key]) for key in _FLAG_KEYS if key in of):
             search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s")))
+    if len(set(search.shown.values())) < len(search.shown):
+        raise Unusable("two documents of a search have one rank")
     clicked = as_list(value_of(record, columns, "clicked"), "clicked")
     dwell = dwell_of(value_of(record, columns, "dwell"), clicked)
     if form.clicked == "mask":
@@ -253,6 +266,7 @@ def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, for
     for value, seconds in zip(clicked, dwell, strict=True):
         name, of = as_entry(value)
         search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s", seconds)))
+    return len(names) - len(search.shown)
 
 
 def _flag(value: Any) -> bool:

@@ -198,6 +198,27 @@ def test_ranks_go_on_over_pages_and_gaps(tmp_path: Path) -> None:
     assert searches(alone) == [({"c": 11, "d": 12}, [])]
 
 
+def test_document_that_one_search_shows_again_is_told(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": ["a", "b", "a"], "clicked": ["a"]}]
+    tally = Tally()
+    found = searches(write_rows(tmp_path / "log.jsonl", rows), tally)
+    assert found == [({"a": 1, "b": 2}, ["a"])]
+    assert {one: of.count for one, of in tally.noted.items()} == {
+        "a document again in one search: its first rank counts": 1
+    }
+
+
+def test_two_documents_at_one_rank_drop_the_search(tmp_path: Path) -> None:
+    rows = [
+        {"query": "q", "shown": ["a", "b", "c"], "ranks": ranks, "clicked": []}
+        for ranks in ([1, 1, 2], [1, 2, 4])
+    ]
+    tally = Tally()
+    found = searches(write_rows(tmp_path / "log.jsonl", rows), tally)
+    assert found == [({"a": 1, "b": 2, "c": 4}, [])]
+    assert set(tally.dropped) == {"two documents of a search have one rank"}
+
+
 # What one search is
 
 
