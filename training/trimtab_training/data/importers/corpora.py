@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -37,6 +38,25 @@ from trimtab_training.errors import ConfigError, DataError
 _NAMES = {name for of in TEXT_ROLES.values() for name in of}
 _SURE_NAMES = {*TEXT_ROLES["id"], "text", "contents", "query", "question"} - {"topic", "number"}
 _SNIFFED_LINES = 20
+
+
+@dataclass
+class TextNumbers:
+    """Which document of a corpus has a text, with its title or without.
+
+    Attributes:
+        numbers: The number of every text, by digest; of equal texts the first.
+        repeated: Digests of texts that several documents have.
+    """
+
+    numbers: dict[int, int] = field(default_factory=dict)
+    repeated: set[int] = field(default_factory=set)
+
+    def add(self, text: str, number: int) -> None:
+        """Keep a text's document."""
+        key = text_key(text)
+        if self.numbers.setdefault(key, number) != number:
+            self.repeated.add(key)
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
@@ -107,7 +127,7 @@ def read_texts(
 
 def add_corpus(
     path: Path, writer: DatasetWriter, settings: ImportSettings, what: str = ""
-) -> dict[int, int]:
+) -> TextNumbers:
     """Copy a corpus into a dataset.
 
     Args:
@@ -117,16 +137,16 @@ def add_corpus(
         what: ``document`` where columns that are given for documents are the corpus's.
 
     Returns:
-        The number of every text, by digest: with its title and without. Of equal texts the first.
+        The number of every text.
     """
-    by_text: dict[int, int] = {}
+    by_text = TextNumbers()
     given = settings.for_texts(what)
     with writer.tally.reading("documents"):
         for place, document in _texts(path, writer, "document", settings, given):
             number = writer.add_document(document, place)
-            by_text.setdefault(text_key(document.joined), number)
+            by_text.add(document.joined, number)
             if document.title and document.text:
-                by_text.setdefault(text_key(document.text), number)
+                by_text.add(document.text, number)
     return by_text
 
 

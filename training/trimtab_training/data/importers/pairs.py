@@ -54,6 +54,8 @@ from trimtab_training.errors import ConfigError, DataError
 
 Graded = tuple[Text, float]
 
+_SEVERAL = "a text that several documents of the corpus have: the first is labelled"
+
 
 def import_pairs(source: Path, writer: DatasetWriter, settings: ImportSettings) -> None:
     """Read queries with documents that answer them, perhaps scored."""
@@ -366,13 +368,16 @@ class _PairReader:
         """Find a document in the existing corpus, or add it."""
         if self._by_text is None:
             return self._writer.add_document(document, place)
+        key = text_key(document.joined)
         found = (
             self._writer.documents.find(document.name)
             if document.name is not None
-            else self._by_text.get(text_key(document.joined))
+            else self._by_text.numbers.get(key)
         )
         if found is None:
             raise Unusable("document is not in the corpus")
+        if document.name is None and key in self._by_text.repeated:
+            self._writer.tally.note(_SEVERAL, place)
         return found
 
 

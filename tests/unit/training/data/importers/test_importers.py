@@ -160,6 +160,26 @@ def test_texts_are_mapped_onto_an_existing_corpus(tmp_path: Path) -> None:
     assert reasons(record) == {"document is not in the corpus": (1, "rows.jsonl:4")}
 
 
+def test_text_of_several_documents_of_a_corpus_is_told(tmp_path: Path) -> None:
+    corpus = write_jsonl(
+        tmp_path / "corpus.jsonl",
+        [
+            {"_id": "r1", "title": "", "text": "How refunds work"},
+            {"_id": "r2", "title": "Refunds", "text": "How  refunds work"},
+            {"_id": "c1", "title": "", "text": "Blocking a card"},
+        ],
+    )
+    source = write_jsonl(tmp_path / "rows.jsonl", PAIRS)
+    dataset, record = imported(tmp_path, "pairs", source, corpus=corpus)
+    assert sorted(map(list, dataset.split("train").values())) == [["c1"], ["r1"]]
+    assert reasons(record, "noted") == {
+        "a text that several documents of the corpus have: the first is labelled": (
+            1,
+            "rows.jsonl:1",
+        )
+    }
+
+
 def test_ids_of_rows_are_kept(tmp_path: Path) -> None:
     rows = [{"query_id": 7, "query": "q", "doc_id": "d-7", "document": "d"}]
     dataset, _ = imported(tmp_path, "pairs", write_jsonl(tmp_path / "rows.jsonl", rows))
