@@ -200,9 +200,17 @@ def said_use(folder: Path) -> Literal["migration", "auto"]:
 
     Returns:
         ``migration``, or ``auto`` where nothing of the kind was said.
+
+    Raises:
+        DataError: Something else was said.
     """
-    record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-    return "migration" if record.get("use") == "migration" else "auto"
+    path = folder / "encoder.json"
+    use = json.loads(path.read_text(encoding="utf-8")).get("use")
+    if use not in (None, "auto", "relevance", "migration"):
+        raise DataError(
+            f"{path} says use {use!r}; expected migration, relevance or auto, or no use"
+        )
+    return "migration" if use == "migration" else "auto"
 
 
 def open_documents(folder: str | Path) -> VectorTable:

@@ -17,6 +17,7 @@ from trimtab_training.embeddings.store import (
     check_unique,
     check_vectors,
     read_ids,
+    said_use,
     write_ids,
 )
 from trimtab_training.errors import DataError
@@ -363,3 +364,14 @@ def test_vectors_are_named_by_their_ids_across_blocks(monkeypatch: pytest.Monkey
     rows.matrix[[2, 4], 0] = np.nan
     with pytest.raises(DataError, match=r"2 \('c', 'e'\) documents have NaN"):
         check_vectors(rows.matrix, rows.ids, rows.what)
+
+
+def test_use_that_is_none_is_refused(tmp_path: Path) -> None:
+    folder = write_embeddings(tmp_path)
+    record = json.loads((folder / "encoder.json").read_text("utf-8"))
+    for use, said in ((None, "auto"), ("relevance", "auto"), ("migration", "migration")):
+        (folder / "encoder.json").write_text(json.dumps({**record, "use": use}), "utf-8")
+        assert said_use(folder) == said
+    (folder / "encoder.json").write_text(json.dumps({**record, "use": "migratoin"}), "utf-8")
+    with pytest.raises(DataError, match=r"encoder.json says use 'migratoin'; expected migration"):
+        said_use(folder)

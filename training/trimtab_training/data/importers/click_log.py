@@ -94,6 +94,23 @@ class ClickLog:
                     f"--min-dwell, and {path.name} has no dwell column; --column dwell=NAME"
                 )
 
+    def require_times(self) -> None:
+        """Refuse what is said of times where the log has none.
+
+        Raises:
+            ConfigError: Something is.
+        """
+        if any("time" in columns for columns in self.columns.values()):
+            return
+        for option, value in (
+            ("--time-format", self._chosen.time_format),
+            ("--time-zone", self._chosen.time_zone),
+        ):
+            if value is not None:
+                raise ConfigError(
+                    f"{option} needs times, and the log has no time column; --column time=NAME"
+                )
+
     def form(self, progress: Progress = lambda _what, _done, _all: None) -> LogForm:
         """Look through the whole log, once, for what its values mean.
 

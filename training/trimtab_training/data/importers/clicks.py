@@ -65,6 +65,7 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
     )
     if chosen.min_dwell > 0:
         log.require_dwell()
+    log.require_times()
     if settings.corpus is not None:
         add_corpus(settings.corpus, writer, settings)
     form = log.form(writer.tally.progress)

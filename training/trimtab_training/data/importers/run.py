@@ -40,6 +40,7 @@ _OF_ID_TEXTS = {  # the files that a role is of
     "document_id": ("documents",),
     **_OF_ANY_TEXTS,
 }
+_FEW_FILES = 3  # named in a message
 _USED_BY = {
     "columns": ("beir", "clicks", "pairs", "trec", "triplets"),
     "corpus": ("beir", "clicks", "pairs", "trec", "triplets"),
@@ -90,6 +91,7 @@ def import_labels(
     with locked(output), writing as writer:
         more = FORMATS[format_](source, writer, settings) or {}
         _refuse_unmet(format_, settings, understood)
+        _refuse_without_tables(settings, tally)
 
         def describe(written: dict[str, Any]) -> dict[str, Any]:
             return {
@@ -117,6 +119,17 @@ def _refuse_unused(format_: str, settings: ImportSettings) -> None:
             raise ConfigError(
                 f"{option} says nothing about {format_}; it is for {', '.join(formats)}"
             )
+
+
+def _refuse_without_tables(settings: ImportSettings, tally: Tally) -> None:
+    """Refuse options of CSV and TSV where no file was of that kind."""
+    for option, is_given in (
+        ("--delimiter", settings.delimiter is not None),
+        ("--no-header", not settings.header),
+    ):
+        if is_given and not tally.n_tables:
+            names = ", ".join(path.name for path in tally.files[:_FEW_FILES])
+            raise ConfigError(f"{option} is for CSV and TSV, and {names} is none: leave it out")
 
 
 def _refuse_unmet(format_: str, settings: ImportSettings, understood: Understood) -> None:

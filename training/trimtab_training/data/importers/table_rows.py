@@ -57,6 +57,7 @@ def read_table(
         DataError: The file can't be read, two columns have one name, a quote is never closed, or
             several delimiters are as likely.
     """
+    tally.n_tables += 1
     dialect = find_dialect(path, kind, delimiter)
     place, names = tally.open(path), None
     for line, cells in _rows(path, tally, dialect):

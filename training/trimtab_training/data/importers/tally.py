@@ -62,6 +62,7 @@ class Tally:
         kinds: Counts by what the rows hold: labels, queries, documents.
         left_out: Labels that could be used and are not, by reason: repeated, without support.
         noted: What was read otherwise than it is written, by what was done.
+        n_tables: Files of CSV or TSV among those read.
     """
 
     max_dropped: float = 1.0
@@ -70,6 +71,7 @@ class Tally:
     kinds: dict[str, Kind] = field(default_factory=dict)
     left_out: dict[str, Counted] = field(default_factory=dict)
     noted: dict[str, Counted] = field(default_factory=dict)
+    n_tables: int = 0
     _kind: str = LABEL_ROWS
 
     def open(self, path: Path) -> int:

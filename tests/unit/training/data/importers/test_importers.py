@@ -335,6 +335,31 @@ def test_option_without_a_use_is_refused(
         imported(tmp_path, format_, tmp_path, **settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [({"delimiter": ";"}, "--delimiter"), ({"header": False}, "--no-header")],
+)
+def test_option_of_tables_is_refused_where_there_is_none(
+    tmp_path: Path, settings: dict[str, Any], option: str
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", PAIRS)
+    with pytest.raises(ConfigError, match=rf"{option} is for CSV and TSV, and rows.jsonl is none"):
+        imported(tmp_path, "pairs", source, **settings)
+    assert not (tmp_path / "out").exists()
+    if option == "--delimiter":
+        corpus = tmp_path / "corpus.csv"
+        corpus.write_text("id;text\n1;How refunds work\n2;Blocking a card\n", encoding="utf-8")
+        imported(tmp_path, "pairs", source, corpus=corpus, **settings)
+
+
+def test_options_of_times_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "log.jsonl", [{"query": "q", "shown": ["a"], "clicked": ["a"]}])
+    for name, value in (("time_format", "s"), ("time_zone", "UTC")):
+        option = f"--{name.replace('_', '-')}"
+        with pytest.raises(ConfigError, match=f"{option} needs times, and the log has no time col"):
+            imported(tmp_path, "clicks", source, clicks=ClickSettings(**{name: value}))
+
+
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"expected {', '.join(FORMATS)}"):
         import_labels("xml", tmp_path, tmp_path / "out")
