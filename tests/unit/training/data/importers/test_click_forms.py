@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from tests.support.label_files import write_rows
 from tests.support.sets import write_jsonl
-from trimtab_training.commands.import_ import import_
+from trimtab.commands.group import main
 from trimtab_training.data.importers import ClickSettings, ImportSettings, import_labels
 from trimtab_training.data.importers.click_log import ClickLog
 from trimtab_training.data.importers.click_values import as_entry, as_list
@@ -349,7 +349,7 @@ def test_cut_is_in_the_zone_of_the_log(tmp_path: Path) -> None:
     source = dated([f"2025-02-{1 + n // 24:02}T{n % 24:02}:00" for n in range(96)], tmp_path)
     words = ["clicks", source, "-o", tmp_path / "out", "--estimate", "counts", "--min-clicks", "1"]
     words += ["--train-until", "2025-02-02T00:00", "--time-zone", "America/New_York"]
-    done = CliRunner().invoke(import_, list(map(str, words)))
+    done = CliRunner().invoke(main, ["import", *map(str, words)])
     assert done.exit_code == 0, done.output
     clicks = json.loads((tmp_path / "out" / "import.json").read_text())["clicks"]
     assert clicks["splits_begin"][0] == "2025-02-02T05:00:00+00:00"
