@@ -36,6 +36,18 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
         Collections.load([settings])
 
 
+@pytest.mark.parametrize("kind", ["Flat", "IVF4,Flat", "IVF4,PQ4x4", "L2norm,IVF4,SQ8", "HNSW8"])
+def test_a_file_cut_short_by_a_few_bytes_is_refused(tmp_path: Path, kind: str) -> None:
+    """Faiss takes a last number that lacks some bytes; behind the end there may be nothing."""
+    settings = write_collection(tmp_path, build_index(kind, VECTORS))
+    whole = settings.index.read_bytes()
+    Collections.load([settings])
+    for n_missing in (1, 3, 5, 8):
+        settings.index.write_bytes(whole[:-n_missing])
+        with pytest.raises(ConfigError, match="is not a FAISS index"):
+            Collections.load([settings])
+
+
 def test_missing_and_binary_indexes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no FAISS index at"):
         Collections.load([CollectionSettings("papers", tmp_path / "absent.faiss")])

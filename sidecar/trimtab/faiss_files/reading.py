@@ -19,6 +19,7 @@ _OTHERS = {  # first bytes, and what to say of them
     b"PK\x03\x04": "it is a ZIP archive; unpack it",
     b"\x93NUMPY": "it is a NumPy array (.npy); write an index of it",
 }
+_TOO_SHORT = "it ends too early; copy it again, or write the index anew"
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _ID_MAPS = (b"IxMp", b"IxM2")
 _FLAT = (b"IxFI", b"IxF2", b"IxFl")
@@ -111,7 +112,7 @@ def _explain(path: Path, said: str) -> str:
         if head.startswith(start):
             return words
     if "read error in" in said:
-        return "it ends too early; copy it again, or write the index anew"
+        return _TOO_SHORT
     if "not recognized" in said:
         return f"it begins with {head[:4]!r}, which is no type of index that faiss knows"
     return _WHERE.sub("", said.splitlines()[0].rpartition("Error: ")[2])
@@ -120,9 +121,9 @@ def _explain(path: Path, said: str) -> str:
 def _read(faiss: Any, path: Path, flags: int) -> Any:
     """Let faiss read a file.
 
-    IO_FLAG_MMAP maps inverted lists only; MMAP_IFC, since faiss 1.11, codes and graphs too. By
-    path, the latter takes a file that lacks up to seven bytes at its end; over memory that we have
-    mapped, it does not.
+    IO_FLAG_MMAP maps inverted lists only; MMAP_IFC, since faiss 1.11, codes and graphs too. The
+    latter takes a file whose last number lacks some bytes, and reads on behind its end: only the
+    reader's place tells.
     """
     if not flags & getattr(faiss, "IO_FLAG_MMAP_IFC", 0) or not path.stat().st_size:
         return faiss.read_index(str(path), flags)
@@ -130,7 +131,10 @@ def _read(faiss: Any, path: Path, flags: int) -> Any:
         content = np.memmap(path, np.uint8, "r")
     except OSError as error:  # not all file systems can
         raise MappingError(str(error)) from error
-    owner = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(content), content.size), flags)
+    reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(content), content.size)
+    owner = faiss.read_index(reader, flags)
+    if reader.rp_ > content.size:
+        raise ConfigError(f"{path} is not a FAISS index: {_TOO_SHORT}")
     owner.referenced_objects = [content]  # faiss's own word for what must live as long
     return owner
 
