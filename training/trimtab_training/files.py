@@ -82,6 +82,19 @@ def swap_folder(new: Path, place: Path) -> None:
     _remove(old)
 
 
+def bring_back(place: Path) -> None:
+    """Put an older folder back that a crash left beside its place, between two renames.
+
+    What others keep in it is there alone.
+
+    Args:
+        place: Where it stood; a place that is taken stays as it is.
+    """
+    place, old = real_place(place), beside(place, "old")
+    if old.is_dir() and not old.is_symlink() and not place.exists():
+        old.rename(place)
+
+
 def keep_others(folder: Path, new: Path, ours: Collection[str]) -> None:
     """Carry over what others keep in a folder that is about to be replaced.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.files import beside
+from trimtab_training.files import beside, bring_back
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ def locked(place: Path, way_out: str = "wait for it, or choose another -o") -> I
     """Hold a folder that is being made, for this run alone.
 
     The lock is a file beside the folder, ``.NAME.lock``, which is removed when the run ends. A link
-    and the folder that it points to are one place.
+    and the folder that it points to are one place. An older folder that a crash has left beside
+    the place is put back first.
 
     Args:
         place: The folder, whether it is there already or not.
@@ -41,6 +42,7 @@ def locked(place: Path, way_out: str = "wait for it, or choose another -o") -> I
     path = beside(place, "lock")
     file = _take(path, place, way_out)
     try:
+        bring_back(place)
         yield
     finally:
         _release(file, path)

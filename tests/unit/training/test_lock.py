@@ -49,6 +49,17 @@ def test_second_run_is_refused_with_a_way_out_and_the_next_one_not(tmp_path: Pat
     assert list(place.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_what_a_crash_left_beside_the_place_is_put_back(tmp_path: Path, is_taken: bool) -> None:
+    place, old = tmp_path / "docs", tmp_path / ".docs.old"
+    for folder in (old, *([place] if is_taken else [])):
+        folder.mkdir()
+        (folder / "notes.md").write_text(folder.name)
+    with locked(place):
+        assert (place / "notes.md").read_text() == ("docs" if is_taken else ".docs.old")
+    assert old.exists() == is_taken
+
+
 def test_link_and_the_folder_that_it_points_to_are_one_place(tmp_path: Path) -> None:
     (tmp_path / "v3").mkdir()
     (tmp_path / "current").symlink_to("v3")
