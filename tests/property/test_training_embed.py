@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.sets import CountingEncoder, vector_of, write_dataset
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.embeddings.embed import Journal, embed_dataset
+from trimtab_training.embeddings.embed import embed_dataset
+from trimtab_training.embeddings.journal import Journal
 from trimtab_training.embeddings.store import Embeddings
 
 DIM = 4

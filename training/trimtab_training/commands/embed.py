@@ -92,7 +92,8 @@ def _check_options(options: dict[str, Any]) -> None:
 def _embed(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderInfo":
     """Embed the queries, and the corpus unless its vectors are stored elsewhere."""
     from trimtab_training.commands.screen import progress_bar, talk
-    from trimtab_training.embeddings.embed import Stored, embed_dataset
+    from trimtab_training.embeddings.embed import embed_dataset
+    from trimtab_training.embeddings.stored_documents import Stored
 
     encoder = _open_encoder(options)
     _say_prompts(options)
@@ -115,8 +116,9 @@ def _embed(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderIn
 def _join(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderInfo":
     """Put query vectors that exist already beside stored document vectors."""
     from trimtab_training.commands.screen import progress_bar, talk
-    from trimtab_training.embeddings.embed import Stored, join_vectors
+    from trimtab_training.embeddings.embed import join_vectors
     from trimtab_training.embeddings.query_vectors import NamedQueries
+    from trimtab_training.embeddings.stored_documents import Stored
 
     encoder = _open_encoder(options) if is_given("encoder") else None
     queries = NamedQueries.open(options["queries"], options["query_ids"], encoder)

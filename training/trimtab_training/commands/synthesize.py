@@ -203,9 +203,9 @@ def _stored_vectors(job: "Job", options: dict[str, Any], show: Any) -> "VectorTa
     """Open or copy the frozen document vectors, if there are any."""
     import numpy as np
 
-    from trimtab_training.embeddings.embed import copy_documents
     from trimtab_training.embeddings.qdrant_source import QdrantAccess
     from trimtab_training.embeddings.store import VectorTable, check_vectors, open_documents
+    from trimtab_training.embeddings.stored_documents import copy_documents
     from trimtab_training.errors import DataError
 
     if options["embeddings"] and options["documents"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab_training.embeddings.embed import Progress, embed_texts
+from trimtab_training.embeddings.embed_texts import Progress, embed_texts
 from trimtab_training.embeddings.encoders import Encoder
 from trimtab_training.embeddings.store import VectorTable, check_vectors
 from trimtab_training.errors import DataError

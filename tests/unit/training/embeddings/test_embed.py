@@ -17,9 +17,11 @@ from tests.support.sets import (
     write_jsonl,
 )
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.embeddings.embed import Journal, Stored, embed_dataset, join_vectors
+from trimtab_training.embeddings.embed import embed_dataset, join_vectors
+from trimtab_training.embeddings.journal import Journal
 from trimtab_training.embeddings.query_vectors import NamedQueries
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.embeddings.stored_documents import Stored
 from trimtab_training.errors import DataError, EncoderError
 from trimtab_training.lock import locked
 
