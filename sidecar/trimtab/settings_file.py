@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from trimtab.errors import ConfigError
 from trimtab.parsing import MisfitError, parse, refuse_unknown
 from trimtab.rewrite.qdrant_query import BM25_MODEL
+from trimtab.routing.routes import check_share
 from trimtab.settings import (
     ANY_PREFIX,
     Address,
@@ -185,11 +186,8 @@ def check_settings(settings: Settings, source: str) -> None:
         with _named(f"{source}: {where} path_prefix"):
             read_prefix(prefix)
     for route in settings.routes:
-        if route.share is not None and route.mode in {"on", "shadow"}:
-            raise ConfigError(
-                f"{source}: the route of {route.collection!r} has share {route.share:g} and mode "
-                f"{route.mode!r}, which knows none; set mode to canary, or leave share out"
-            )
+        with _named(source):
+            check_share(route.collection, route.mode, route.share)
     _check_unique(
         [(route.collection, route.vector) for route in settings.routes], "[[route]]", source
     )

@@ -88,8 +88,6 @@ class _Adapted:
         """Adapt a query that is one vector and nothing else; give it with its mark, or None."""
         if prefetch is not None or type(query) not in _BARE:
             return None
-        if getattr(query, "ndim", 1) != 1 or not len(query):
-            return None
         if _mark_of_context() is not None:
             return None
         return self._query_adapter.adapt_bare(collection, query, using)

@@ -133,7 +133,7 @@ class QueryAdapter:
 
         Args:
             collection: The collection that is called.
-            query: What the caller passed as the query.
+            query: What the caller passed as the query: a list, or an array.
             using: The vector's name.
 
         Returns:
@@ -141,7 +141,8 @@ class QueryAdapter:
         """
         routes = self.known_routes(collection)
         route = routes.get(using or "") if routes else None
-        if route is None or route.mode != "on" or len(query) != route.adapter.dim_in:
+        shape = query.shape if isinstance(query, np.ndarray) else (len(query),)
+        if route is None or route.mode != "on" or shape != (route.adapter.dim_in,):
             return None
         adapter = route.adapter.current
         try:
@@ -180,8 +181,6 @@ class QueryAdapter:
 def _as_vector(query: Any) -> NDArray[np.float32]:
     """Convert a list of numbers, or an array of one dimension."""
     if isinstance(query, np.ndarray):
-        if query.ndim != 1:
-            raise QueryError("not one vector")
         return query
     if not _NUMBERS.issuperset(map(type, query)):
         raise QueryError("not a list of numbers")

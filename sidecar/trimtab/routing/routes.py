@@ -123,11 +123,7 @@ class Route:
             on_error = "refuse" if adapter.manifest.use == "migration" else "passthrough"
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error is {on_error!r}; expected passthrough or refuse")
-        if share is not None and mode in {"on", "shadow"}:
-            raise ConfigError(
-                f"the route of {collection!r} has share {share:g} and mode {mode!r}, which knows "
-                "none; set mode to canary, or leave share out"
-            )
+        check_share(collection, mode, share)
         share = CANARY_SHARE if share is None else share
         if mode not in get_args(Mode) or not 0 <= share <= 1:
             raise ConfigError(
@@ -175,6 +171,19 @@ class Route:
     def __str__(self) -> str:
         """Name the collection and the vector for a message."""
         return name_vector(self.collection, self.vector_name)
+
+
+def check_share(collection: str, mode: Mode, share: float | None) -> None:
+    """Refuse a share of queries where a route's mode adapts all of them, or none.
+
+    Raises:
+        ConfigError: It does; beside ``off`` a canary's share may wait.
+    """
+    if share is not None and mode in {"on", "shadow"}:
+        raise ConfigError(
+            f"the route of {collection!r} has share {share:g} and mode {mode!r}, which knows none; "
+            "set mode to canary, or leave share out"
+        )
 
 
 def name_vector(collection: str, vector_name: str) -> str:
