@@ -57,7 +57,7 @@ class Runs:
         as ``%20`` and the like in all of its files. It has whole grades only: fractions are
         multiplied by one power of ten, which leaves linear nDCG as it is.
         """
-        work = beside(folder, "partial")
+        work = beside(folder, "new")
         if work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True)
@@ -99,7 +99,7 @@ def check_place(folder: Path) -> None:
         ConfigError: There can be no folder.
         DataError: It is a file, or holds something else.
     """
-    make_parent(beside(folder, "partial"))
+    make_parent(beside(folder, "new"))
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -61,7 +61,7 @@ def write_dataset(
         real: Real queries; their lines are copied as they are.
         reports: Further files by name, for ``synthesis/``.
     """
-    work = beside(output, "partial")
+    work = beside(output, "new")
     if work.exists():
         shutil.rmtree(work)
     (work / "qrels").mkdir(parents=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.fits import keep_state
 from tests.support.sets import write_embeddings
 from trimtab.model.adapter import Adapter
 from trimtab_training.conversion import (
@@ -126,11 +127,9 @@ def test_folder_that_is_no_model_is_not_replaced(tmp_path: Path, converted: Conv
 
 
 def test_interrupted_fit_of_the_same_name_stays(tmp_path: Path, converted: ConvertedModel) -> None:
-    state = tmp_path / ".docs.partial" / "fit" / "trial.safetensors"
-    state.parent.mkdir(parents=True)
-    state.write_text("hours of work")
+    state = keep_state(tmp_path / "docs")
     write_converted(converted, Target(tmp_path / "docs"))
-    assert state.read_text() == "hours of work"
+    assert state.exists()
     assert [path.name for path in state.parent.parent.iterdir()] == ["fit"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ir_measures import RR, R, Success, nDCG
 
+from tests.support.fits import keep_state
 from tests.support.onnx_models import matrix_bytes
 from tests.support.worlds import World, make_world
 from trimtab_training.errors import DataError
@@ -89,6 +90,12 @@ def test_ids_with_white_space_stay_one_column(world: World, tmp_path: Path) -> N
     odd.write(tmp_path / "runs")
     assert_same(evaluation, tmp_path / "runs")
     assert "d1%20of%09100%25" in (tmp_path / "runs" / "raw.trec").read_text()
+
+
+def test_work_of_a_fit_of_the_same_name_stays(world: World, tmp_path: Path) -> None:
+    state = keep_state(tmp_path / "runs")
+    evaluate(world)[1].write(tmp_path / "runs")
+    assert state.exists()
 
 
 def test_scores_of_every_query_have_the_report_s_means(world: World, tmp_path: Path) -> None:

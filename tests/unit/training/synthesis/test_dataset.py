@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.fits import keep_state
 from tests.support.llm_endpoint import queries_about, write_corpus
 from tests.support.sets import CountingEncoder, write_dataset
 from trimtab_training.data.dataset import Dataset
@@ -51,6 +52,12 @@ def real_folder(folder: Path, splits: dict[str, Qrels], **more: str) -> Path:
     names = sorted({query for qrels in splits.values() for query in qrels})
     queries = {name: more.get(name, f"real query {name}") for name in names}
     return write_dataset(folder / "real", documents=IDS, queries=queries, splits=splits)
+
+
+def test_work_of_a_fit_of_the_same_name_stays(tmp_path: Path) -> None:
+    state = keep_state(tmp_path / "out")
+    build_dataset(answer_all(plan_of(tmp_path)), round_trip=None)
+    assert state.exists()
 
 
 def documents_of(dataset: Dataset, *, synthetic: bool = True) -> dict[str, set[str]]:

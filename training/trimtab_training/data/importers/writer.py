@@ -188,7 +188,7 @@ class DatasetWriter:
         """
         self._output = output.resolve()
         check_place(self._output, output, force=force)
-        self._work = beside(self._output, "partial")
+        self._work = beside(self._output, "new")
         self.tally = tally
         self.taken = TakenIds(tally)
         self.understood = understood or Understood()

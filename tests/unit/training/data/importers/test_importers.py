@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fits import keep_state
 from tests.support.label_files import write_llama_index, write_rows, write_trec
 from tests.support.sets import write_dataset, write_jsonl
 from trimtab_training.data.dataset import Dataset
@@ -34,6 +35,13 @@ def _splits(folder: Path) -> dict[str, Qrels]:
     from trimtab_training.data.qrels import load_splits
 
     return load_splits(folder / "qrels")
+
+
+def test_work_of_a_fit_of_the_same_name_stays_where_it_is(tmp_path: Path) -> None:
+    state = keep_state(tmp_path / "out")
+    imported(tmp_path, "pairs", write_rows(tmp_path / "pairs.jsonl", PAIRS))
+    assert state.exists()
+    assert not (tmp_path / "out" / "fit").exists()
 
 
 def by_text(dataset: Dataset, split: str = "train") -> dict[str, dict[str, float]]:
