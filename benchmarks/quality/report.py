@@ -1,5 +1,6 @@
 """Tables, plots and ``results.json`` from kept cells."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.methods import METHODS, Method
 from benchmarks.quality.plots import draw_comparison, draw_curves
-from benchmarks.quality.summary import BASE, OURS, summarise
+from benchmarks.quality.summary import BASE, OURS, carry_over, summarise
 from benchmarks.record import ROOT, write_results
 from trimtab_training.files import write_whole
 
@@ -21,7 +22,9 @@ def write_report(
     kept: Mapping[Cell, Mapping[str, Any]], methods: Mapping[str, Method], stale: Sequence[Cell]
 ) -> list[Path]:
     """Write results, tables and plots; give their paths."""
-    summary = summarise(kept)
+    path = HERE / "results.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    summary = carry_over(summarise(kept), earlier)
     written = [write_results(HERE, {"stale_cells": [cell.name for cell in stale], **summary})]
     page = DOCS / "quality.md"
     text = page.read_text(encoding="utf-8")
@@ -69,7 +72,7 @@ def set_table(found: Mapping[str, Any], elsewhere: Mapping[str, Any], name: str)
         is_base = method.name == BASE
         rows.append(
             (
-                method.label,
+                method.label + carried(row),
                 f"{row['metrics']['ndcg@10']:.4f}",
                 spread(row, is_seeded=method.is_seeded or method.sets is not None),
                 "" if is_base else with_interval(row["delta"]),
@@ -130,6 +133,11 @@ def spread(row: Mapping[str, Any], *, is_seeded: bool) -> str:
         return "one seed" if is_seeded else "no chance in it"
     low, high = min(row["seeds"]), max(row["seeds"])
     return f"{row['sd']:.4f} ({low:.4f} to {high:.4f}, {row['n_seeds']} seeds)"
+
+
+def carried(row: Mapping[str, Any]) -> str:
+    """Say of which day a row is that this report has from an earlier one."""
+    return f" (of {row['carried_from']['date']})" if "carried_from" in row else ""
 
 
 def signed(value: float) -> str:

@@ -105,6 +105,31 @@ def scores_of(run: Outcome) -> NDArray[np.float64]:
     return np.array(run["scores"][HEADLINE])
 
 
+def carry_over(summary: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the rivals' rows of an earlier report that no kept cell tells of.
+
+    Cells are not committed. A rival's row rests on the set and on the rival alone; ours is never
+    carried. What is carried says from where, and is not held against ours query by query.
+
+    Args:
+        summary: What the kept cells give.
+        earlier: The last ``results.json``; empty where there is none.
+    """
+    for name, found in summary["sets"].items():
+        before = earlier.get("sets", {}).get(name, {})
+        if any(before.get(key) != found[key] for key in ("n_queries", "n_unseen", "n_train")):
+            continue
+        for method, row in before["methods"].items():
+            if method == OURS or method in found["methods"]:
+                continue
+            source = row.get("carried_from") or {key: earlier[key] for key in ("commit", "date")}
+            kept = {key: value for key, value in row.items() if key != "ours_less_it"}
+            found["methods"][method] = {**kept, "carried_from": source}
+            if others := earlier["other_sets"].get(method, {}).get(name):
+                summary["other_sets"].setdefault(method, {})[name] = others
+    return summary
+
+
 def _elsewhere(
     full: Mapping[str, Mapping[str, Sequence[Outcome]]], bases: Mapping[str, Outcome]
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.quality import cells, keys, report, run
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.scoring import Task
-from benchmarks.quality.summary import summarise
+from benchmarks.quality.summary import carry_over, summarise
 from tests.support.worlds import make_world
 
 METRICS = ("ndcg@10", "mrr@10", "hit@10", "recall@100")
@@ -195,6 +195,30 @@ def test_that_a_size_curve_ends_at_all_training_queries(kept: dict[Cell, dict[st
     assert [point["n_train"] for point in points] == [3, 9]
     assert points[-1]["mean"] == pytest.approx(0.125)
     assert (points[-1]["min"], points[-1]["max"]) == (pytest.approx(0.1), pytest.approx(0.15))
+
+
+def test_that_a_rival_whose_cells_are_gone_keeps_its_row_and_says_of_when(
+    kept: dict[Cell, dict[str, Any]],
+) -> None:
+    earlier = {"commit": "c0ffee", "date": "2026-01-02", **summarise(kept)}
+    gone = {cell: outcome for cell, outcome in kept.items() if cell.method == "none"}
+    summary = carry_over(summarise(gone), earlier)
+    methods = summary["sets"]["one"]["methods"]
+    assert set(methods) == {"none", "ridge"}  # ours is of this code or of none
+    assert methods["ridge"]["carried_from"] == {"commit": "c0ffee", "date": "2026-01-02"}
+    assert methods["ridge"]["delta"] == earlier["sets"]["one"]["methods"]["ridge"]["delta"]
+    assert "ours_less_it" not in methods["ridge"]
+    assert summary["other_sets"]["ridge"]["one"]["two"]["mean"] == pytest.approx(-0.3)
+    assert "| ridge (of 2026-01-02) | 0.5000 |" in "\n".join(report.all_tables(summary))
+    again = carry_over(summarise(gone), {"commit": "later", "date": "2026-02-03", **summary})
+    assert again["sets"]["one"]["methods"]["ridge"] == methods["ridge"]
+
+
+def test_that_a_row_of_other_queries_is_not_carried(kept: dict[Cell, dict[str, Any]]) -> None:
+    earlier = {"commit": "c0ffee", "date": "2026-01-02", **summarise(kept)}
+    earlier["sets"]["one"]["n_train"] += 1
+    gone = {cell: outcome for cell, outcome in kept.items() if cell.method == "none"}
+    assert set(carry_over(summarise(gone), earlier)["sets"]["one"]["methods"]) == {"none"}
 
 
 def test_that_a_report_fills_its_place_on_the_page_and_no_other(
