@@ -369,14 +369,13 @@ class _PairReader:
         if self._by_text is None:
             return self._writer.add_document(document, place)
         key = text_key(document.joined)
-        found = (
-            self._writer.documents.find(document.name)
-            if document.name is not None
-            else self._by_text.numbers.get(key)
-        )
+        is_repeated, by_text = key in self._by_text.repeated, self._by_text.numbers.get(key)
+        found = by_text if document.name is None else self._writer.documents.find(document.name)
         if found is None:
             raise Unusable("document is not in the corpus")
-        if document.name is None and key in self._by_text.repeated:
+        if document.name is not None and by_text not in {None, found} and not is_repeated:
+            self._writer.taken.refuse("document", document.name, place, has_option=True)
+        if document.name is None and is_repeated:
             self._writer.tally.note(_SEVERAL, place)
         return found
 

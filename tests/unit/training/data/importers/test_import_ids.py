@@ -283,6 +283,25 @@ def test_column_that_is_given_for_no_file_is_refused(tmp_path: Path) -> None:
         imported(source, "beir", columns={"score": ("x",)})
 
 
+def test_ids_beside_texts_of_the_corpus_are_held_against_them(tmp_path: Path) -> None:
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"_id": str(n), "text": f"d, {n}"} for n in N])
+    rows = [{**row, "doc_id": str(n)} for n, row in enumerate(ROWS)]
+    own = write_jsonl(tmp_path / "own.jsonl", rows)
+    assert imported(own, corpus=corpus) == WANTED
+    one_off = [*rows[:-1], {**rows[-1], "doc_id": "3"}]
+    slip = write_jsonl(tmp_path / "slip.jsonl", one_off)
+    assert imported(slip, corpus=corpus) == {q: WANTED[q] for q in list(WANTED)[:-1]}
+    (dropped,) = record_of(slip)["dropped"]
+    assert dropped["reason"].startswith("another text already has this document id")
+    others = [{**row, "doc_id": str(len(N) - 1 - n)} for n, row in enumerate(ROWS)]
+    foreign = write_jsonl(tmp_path / "foreign.jsonl", others)
+    with pytest.raises(DataError, match=r"12 of 12 rows have a document id that another text"):
+        imported(foreign, corpus=corpus)
+    assert imported(foreign, corpus=corpus, columns={"document_id": ()}) == WANTED
+    cut = [{**row, "document": row["document"][:2], "doc_id": str(n)} for n, row in enumerate(ROWS)]
+    assert imported(write_jsonl(tmp_path / "cut.jsonl", cut), corpus=corpus) == WANTED
+
+
 def test_ids_of_the_corpus_beside_pairs_can_be_named(tmp_path: Path) -> None:
     corpus = write_jsonl(tmp_path / "c.jsonl", [{"nr": f"c{n}", "text": f"d, {n}"} for n in N])
     source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
