@@ -37,7 +37,9 @@ _MILLISECONDS = 17  # digits of YYYYMMDDHHMMSS and thousandths
 _ZONE = re.compile(r"\s*(?:(?:UTC|GMT|Z)|([+-]\d\d)(?::?(\d\d))?)\s*$")
 _PARTED = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:[ T,]+(.*))?")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?\s*([AaPp][Mm])?")
-_ZONE_NAME = re.compile(r":\d\d\s+\(?([A-Za-z]+)\)?$")  # behind a time of day; PM is none, either
+_ZONE_NAME = re.compile(r":\d\d(?:[.,]\d+)?\s*\(?([A-Za-z]+)")  # behind a time of day; PM is none
+_HALVES = {"am", "pm"}  # of a day, which the reader of mail's dates passes over
+_BESIDE_MAIL = re.compile(r"\b(?:GMT|UTC)(?=[+-]\d)|(?<=:\d\d)\.\d+|@ ")  # JavaScript's, Kibana's
 _APACHE = "%d/%b/%Y:%H:%M:%S %z"
 _NO_TIME = "time is neither ISO 8601 nor a number (--time-format names another form)"
 
@@ -358,7 +360,7 @@ def _as_datetime(value: Any, *, day_first: bool) -> datetime:
         return _from_parts(parted, day_first=day_first or parted[2] == ".")
     readers: tuple[Callable[[str], datetime], ...] = (
         _with_zone,
-        parsedate_to_datetime,
+        lambda one: parsedate_to_datetime(_BESIDE_MAIL.sub("", one)),
         lambda one: datetime.strptime(one, _APACHE),
     )
     for read in readers:
@@ -366,7 +368,8 @@ def _as_datetime(value: Any, *, day_first: bool) -> datetime:
             moment = read(text)
         except (ValueError, TypeError):
             continue
-        if moment.tzinfo is None and (name := _ZONE_NAME.search(text)):
+        name = _ZONE_NAME.search(text)
+        if name and (moment.tzinfo is None or name[1].lower() in _HALVES):
             raise Unusable(f"time ends in {name[1]}, which no zone is known by; write +01:00")
         return moment
     raise ValueError(_NO_TIME)

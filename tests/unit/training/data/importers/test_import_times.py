@@ -34,6 +34,8 @@ def read(values: list[Any], form: str | None = None, zone: str | None = None) ->
         "2025-03-01T10:30:00+01:00", "2025-03-01 10:30:00 +0100", "2025-03-01 10:30:00 +01",
         "2025-03-01 09:30:00 UTC", "2025-03-01T09:30:00Z", "2025/03/01 09:30", "1.3.2025 9:30",
         "01.03.2025, 09:30:00", "Sat, 01 Mar 2025 09:30:00 GMT", "01/Mar/2025:10:30:00 +0100",
+        "Sat Mar 01 2025 10:30:00 GMT+0100 (Central European Standard Time)",
+        "Mar 1, 2025 @ 09:30:00.000", "Sat Mar  1 09:30:00 UTC 2025",
         datetime(2025, 3, 1, 9, 30), datetime(2025, 3, 1, 10, 30, tzinfo=HOUR_EAST),
     ],
     ids=str,
@@ -106,6 +108,9 @@ def test_moment_that_stands_alone_is_in_the_zone_that_is_told() -> None:
         ("Sat, 01 Mar 2025 10:30:00 CET", "time ends in CET, which no zone is known by"),
         ("Sat, 01 Mar 2025 10:30:00 (CET)", "time ends in CET, which no zone is known by"),
         ("01 Mar 2025 09:30:00 PM", "time ends in PM, which no zone is known by"),
+        ("Sat 01 Mar 2025 09:30:00 PM UTC", "time ends in PM, which no zone is known by"),
+        ("1 Mar 2025 9:30:00 PM +0000", "time ends in PM, which no zone is known by"),
+        ("Sat Mar  1 10:30:00 CET 2025", "time ends in CET, which no zone is known by"),
         *((value, "time is not between 1995 and 2100") for value in (
             "9999-12-31", "1970-01-01T00:00:00Z", "0001-01-01", date(9999, 12, 31),
             datetime(1900, 1, 1, tzinfo=UTC), "31/12/9999", "Thu, 01 Jan 1970 00:00:00 GMT",
