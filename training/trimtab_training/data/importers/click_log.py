@@ -26,6 +26,7 @@ from trimtab_training.data.importers.columns import (
     SEARCH_RIVALS,
     Columns,
     find_columns,
+    plain_name,
     require,
     value_of,
 )
@@ -39,6 +40,11 @@ from trimtab_training.data.importers.texts import Text, Unusable, as_filled_text
 from trimtab_training.data.importers.understood import SAMPLE_ROWS
 from trimtab_training.errors import ConfigError, DataError
 
+_EVENTS = {  # what a column of kinds of events is called, less underscores
+    "event", "eventtype", "eventname", "action", "actionname", "actiontype", "interaction",
+    "interactiontype", "type",
+}  # fmt: skip
+_FEW_KINDS = 5  # named in a message
 _FLAG_KEYS = ("clicked", "is_clicked", "click")
 
 
@@ -79,8 +85,19 @@ class ClickLog:
                 self.n_rows[path] = len(sample.rows)
                 self.names[path] = list(sample.names)
                 self.columns[path] = _find(sample, given, self._chosen, path)
-        self.has_times = all("time" in columns for columns in self.columns.values())
+        self.has_times = self._all_have_times()
         self._form: LogForm | None = None
+
+    def _all_have_times(self) -> bool:
+        """Tell whether rows say when; refuse a log of which one file does and another does not."""
+        timed = {path.name: "time" in columns for path, columns in self.columns.items()}
+        if len(set(timed.values())) > 1:
+            raise DataError(
+                f"{self.source}: {next(name for name in timed if timed[name])} has a column of "
+                f"times, {next(name for name in timed if not timed[name])} has none that is known: "
+                "call them alike, or say --column time= to do without"
+            )
+        return all(timed.values())
 
     def require_dwell(self) -> None:
         """Refuse a log that does not say how long a clicked document was looked at.
@@ -198,6 +215,8 @@ def _find(
     if "shown" in columns:
         require(columns, ("query", "shown"), names, str(path))
         return columns
+    if chosen.estimate == "counts" and "clicked" not in columns | given:
+        _refuse_events(sample, path)
     if chosen.estimate == "counts" and "document" not in columns:
         require(columns, ("query", "clicked"), names, str(path))
     elif chosen.estimate == "counts":
@@ -211,6 +230,18 @@ def _find(
     else:
         require(columns, ("query", "document", "rank", "clicked"), names, str(path))
     return columns
+
+
+def _refuse_events(sample: Sample, path: Path) -> None:
+    """Refuse rows of several kinds of events where no column says which of them are clicks."""
+    for name in sample.names:
+        kinds = {str(record.get(name)) for _, record in sample.rows if record.get(name)}
+        if plain_name(name).replace("_", "") in _EVENTS and len(kinds) > 1:
+            raise DataError(
+                f"{path}: {name!r} holds {', '.join(sorted(kinds)[:_FEW_KINDS])}, and no column "
+                "says which rows are clicks: keep the clicks' rows alone, say --column "
+                "clicked=NAME, or --column clicked= if every row counts as a click"
+            )
 
 
 def _begin(record: Mapping[str, Any], columns: Columns, form: LogForm) -> Search:

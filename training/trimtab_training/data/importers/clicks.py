@@ -41,6 +41,10 @@ from trimtab_training.errors import DataError
 
 MAX_RANK = 100
 _LEAST_GRADE = 1e-4
+_STRAY = 0.01  # share of documents shown that were not clicked, up to which a log has clicks alone
+_FEW = 10  # documents shown that tell nothing of the kind
+_MOST = 0.9  # of the searches, from which ids that are new in each are no queries'
+_IDS_OF_A_TEXT = 2  # ids of queries that one text has at most, on average
 _RANKLESS = {"counts", "pairwise"}  # estimates that need no propensities
 
 
@@ -199,7 +203,7 @@ def _read(
     chosen = settings.clicks
     n_searches, n_clicks, n_lost = [0] * len(SPLITS), 0.0, 0
     lost: tuple[str, ...] = ()
-    n_taken = 0
+    n_taken = n_shown = n_passed = 0
     for place, search in log.searches(writer.tally):
         try:
             writer.check_ids(search.query, (), place)
@@ -207,6 +211,8 @@ def _read(
             writer.tally.drop(str(reason), place)
             n_taken += 1
             continue
+        n_shown += len(search.shown)
+        n_passed += len(search.shown.keys() - search.clicked.keys())
         unknown = _judge_clicks(search, writer, place, chosen.min_dwell)
         lost, n_lost = lost or unknown, n_lost + len(unknown)
         n_clicks += len(search.clicked) * search.weight
@@ -221,6 +227,14 @@ def _read(
             else:
                 table.add(split, query, writer.documents.number(name), rank, clicks)
     writer.taken.check(log.source, sum(n_searches) + n_taken, "searches")
+    writer.tally.check()
+    _refuse_ids_of_searches(log, writer, sum(n_searches))
+    if chosen.estimate != "counts" and n_shown > _FEW and n_passed <= _STRAY * n_shown:
+        raise DataError(
+            f"{n_shown - n_passed} of {n_shown} documents shown were clicked: the log holds clicks "
+            "alone, and not what else was shown, so that no rank was ever passed over; take clicks "
+            "as they are, --estimate counts, or export what was shown as well"
+        )
     if n_lost > settings.max_dropped * (n_lost + n_clicks):
         raise DataError(
             f"{n_lost} of {n_lost + n_clicks:.0f} clicks are on documents that were not shown, "
@@ -229,6 +243,18 @@ def _read(
         )
     n_clicks = int(n_clicks) if float(n_clicks).is_integer() else n_clicks
     return {"searches": sum(n_searches), "searches_by_split": n_searches, "clicks": n_clicks}
+
+
+def _refuse_ids_of_searches(log: ClickLog, writer: DatasetWriter, n_searches: int) -> None:
+    """Refuse ids of queries that are new in each search: no two searches would be of one query."""
+    names = [of["query_id"][0] for of in log.columns.values() if "query_id" in of]
+    n_ids, n_texts = writer.queries.n_texts, writer.queries.count_different()
+    if names and n_ids >= _MOST * n_searches and n_ids > _IDS_OF_A_TEXT * n_texts:
+        raise DataError(
+            f"{names[0]!r} has {n_ids} ids for {n_texts} different queries in {n_searches} "
+            "searches: they seem to be the searches' ids; say --column query_id= (ids are then "
+            f"made of the texts), and --search-id {names[0]} where a row is one document"
+        )
 
 
 def _exposed(search: Search, estimate: str) -> Iterator[tuple[str, int, float]]:

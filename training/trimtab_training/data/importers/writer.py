@@ -102,6 +102,10 @@ class TextTable:
         """Count the texts in the file."""
         return len(self._written)
 
+    def count_different(self) -> int:
+        """Count the texts that differ: queries by more than case and outer marks."""
+        return len(np.unique(np.array(self._digests, np.uint64)[self.known()]))
+
     def _name_of(self, key: str | int) -> str:
         """Write a key as an id."""
         return key if isinstance(key, str) else f"{self._letter}-{key:020x}"

@@ -451,3 +451,73 @@ def test_delimiter_of_a_log_can_be_told(tmp_path: Path) -> None:
     record = import_labels("clicks", source, tmp_path / "out", replace(settings, delimiter=";"))
     assert record["understood"]["files"][0]["columns"]["document"] == ["doc_id,sku"]
     assert record["clicks"]["searches"] == 20
+
+
+# What a row is
+
+
+def test_log_of_clicks_alone_tells_no_positions(tmp_path: Path) -> None:
+    rows = [row for n in range(40) for row in page("ab", search_id=n) if row["rank"] == 1 + n % 2]
+    source = write_rows(tmp_path / "log.jsonl", [{**row, "clicked": 1} for row in rows])
+    for chosen in ({}, {"estimate": "ips"}, {"estimate": "pairwise"}):
+        with pytest.raises(DataError, match=r"40 of 40 documents shown were clicked.*counts"):
+            imported(tmp_path, source, **chosen)
+    splits, _ = imported(tmp_path, source, estimate="counts")
+    assert set(*(labels.keys() for labels in splits["train"].values())) == {"a", "b"}
+
+
+@pytest.mark.parametrize("estimate", ["examined", "pairwise", "counts"])
+def test_ids_that_are_new_in_each_search_are_no_queries(tmp_path: Path, estimate: str) -> None:
+    rows = [
+        {"query": "how?" if n % 3 else "How", "query_id": f"u{n}", "shown": ["a", "b"],
+         "clicked": ["b"]}
+        for n in range(30)
+    ]  # fmt: skip
+    if estimate == "counts":
+        rows = [{"query": row["query"], "query_id": row["query_id"], "doc_id": "b"} for row in rows]
+    source = write_rows(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match=r"30 ids for 1 different .* --column query_id=.*search-id"):
+        imported(tmp_path, source, estimate=estimate)
+    settings = ImportSettings(
+        columns={"query_id": ()}, clicks=ClickSettings(estimate="pairwise", min_clicks=1.0)
+    )
+    if estimate == "pairwise":
+        import_labels("clicks", source, tmp_path / "out", settings)
+        assert len(load_splits(tmp_path / "out" / "qrels")["train"]) == 2
+
+
+@pytest.mark.parametrize("name", ["event", "eventType", "action_name"])
+def test_rows_of_several_events_are_not_all_clicks(tmp_path: Path, name: str) -> None:
+    kinds = ["impression", "click", "impression"]
+    rows = [
+        {"query": "q", "doc_id": doc, name: kind} for doc, kind in zip("abc", kinds, strict=True)
+    ]
+    source = write_rows(tmp_path / "log.csv", rows * 3)
+    with pytest.raises(DataError, match=f"'{name}' holds click, impression, and no column says"):
+        imported(tmp_path, source, estimate="counts")
+    settings = ImportSettings(columns={"clicked": ()}, clicks=ClickSettings(estimate="counts"))
+    import_labels("clicks", source, tmp_path / "out", settings)
+    clicks = write_rows(tmp_path / "clicks.csv", [row for row in rows * 3 if row[name] == "click"])
+    assert set(*imported(tmp_path, clicks, estimate="counts")[0]["train"].values()) == {"b"}
+
+
+def test_times_in_some_files_only_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": ["a", "b"], "clicked": ["b"]}] * 3
+    write_rows(tmp_path / "in" / "train-1.jsonl", [{**row, "@timestamp": 1.7e9} for row in rows])
+    write_rows(tmp_path / "in" / "train-2.jsonl", [{**row, "when": 1.7e9} for row in rows])
+    with pytest.raises(
+        DataError, match=r"train-1.jsonl has a column of times, train-2.jsonl has n"
+    ):
+        imported(tmp_path, tmp_path / "in", estimate="pairwise")
+    settings = ImportSettings(columns={"time": ()}, clicks=ClickSettings(estimate="pairwise"))
+    import_labels("clicks", tmp_path / "in", tmp_path / "out", settings)
+
+
+def test_rows_that_are_dropped_are_named_before_what_they_leave_undone(tmp_path: Path) -> None:
+    rows = [
+        {**row, "dwell": "long"} for n in range(20) for row in page("ab", clicked="b", session_id=n)
+    ]
+    with pytest.raises(
+        DataError, match=r"20 of 40 label rows can't be used.*dwell is not a number"
+    ):
+        imported(tmp_path, write_rows(tmp_path / "log.jsonl", rows))
