@@ -45,7 +45,7 @@ _EVENTS = {  # what a column of kinds of events is called, less underscores
     "interactiontype", "type",
 }  # fmt: skip
 _FEW_KINDS = 5  # named in a message
-_FLAG_KEYS = ("clicked", "is_clicked", "click")
+_FLAG_KEYS = ("clicked", "is_clicked", "click", "clicks")
 
 
 class ClickLog:
@@ -215,7 +215,7 @@ def _find(
     if "shown" in columns:
         require(columns, ("query", "shown"), names, str(path))
         return columns
-    if chosen.estimate == "counts" and "clicked" not in columns | given:
+    if chosen.estimate == "counts" and not {"clicked"} & (columns.keys() | given.keys()):
         _refuse_events(sample, path)
     if chosen.estimate == "counts" and "document" not in columns:
         require(columns, ("query", "clicked"), names, str(path))
@@ -303,7 +303,7 @@ def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, for
         rank = rank_of(of) if ranks is None else ranks[place]
         names.append(name)
         search.shown.setdefault(name, place + 1 if rank is None else as_rank(rank, form.first_rank))
-        if any(_flag(of[key]) for key in _FLAG_KEYS if key in of):
+        if any(as_count(of[key]) > 0 for key in _FLAG_KEYS if key in of):
             search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s")))
     if len(set(search.shown.values())) < len(search.shown):
         raise Unusable("two documents of a search have one rank")

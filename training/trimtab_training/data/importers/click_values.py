@@ -6,9 +6,9 @@ from typing import Any
 
 from trimtab_training.data.importers.cells import spelled_list
 from trimtab_training.data.importers.columns import as_number
-from trimtab_training.data.importers.texts import Unusable, as_name
+from trimtab_training.data.importers.texts import Unusable, as_name, value_under
 
-_IDS = ("id", "_id", "doc_id", "docid", "document_id", "document")
+_IDS = ("id", "_id", "doc_id", "docid", "document_id")
 _FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), True),
     **dict.fromkeys(("0", "0.0", "false", "no", "n", "f", ""), False),
@@ -39,14 +39,14 @@ def as_list(value: Any, what: str) -> list[Any]:
 def as_entry(value: Any) -> tuple[str, Mapping[str, Any]]:
     """Take an entry of a list: an id, or an object with one."""
     if isinstance(value, dict):
-        name = next((value[key] for key in _IDS if value.get(key) is not None), None)
-        return as_name(name, "document id"), value
+        name = value_under(value, _IDS, "document shown")
+        return as_name(value.get("document") if name is None else name, "document id"), value
     return as_name(value, "document id"), {}
 
 
 def rank_of(entry: Mapping[str, Any]) -> Any:
     """Give the rank that an object has, or None."""
-    return entry.get("rank", entry.get("position"))
+    return value_under(entry, ("rank", "position"), "document shown")
 
 
 def as_rank(value: Any, first: int) -> int:

@@ -295,6 +295,10 @@ class _PairReader:
                     raise Unusable(f"{role} is {kind}, unlike in the first rows")
                 if is_list and self._settings.lists is not False:
                     changed[name] = spelled_list(cell)
+        if changed.keys() & set(file.columns.get("document", ())):
+            changed |= {
+                name: _spelled_ids(record.get(name)) for name in file.columns.get("document_id", ())
+            }
         return {**record, **changed} if changed else record
 
     def _graded(self, record: Mapping[str, Any], file: _File) -> list[Graded]:
@@ -378,6 +382,14 @@ class _PairReader:
         if document.name is None and is_repeated:
             self._writer.tally.note(_SEVERAL, place)
         return found
+
+
+def _spelled_ids(cell: Any) -> Any:
+    """Take apart the ids that stand beside a list of texts; one alone stays as it is."""
+    ids = spelled_list(cell)
+    if ids is None and may_be_list(cell):
+        raise Unusable("document ids can't be read as the list that they seem to be")
+    return cell if ids is None else ids
 
 
 def _refuse_names_as_row(record: Mapping[str, Any], path: Path) -> None:

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from trimtab_training.data.importers.json_rows import Row
 from trimtab_training.data.importers.tally import Tally
@@ -11,6 +14,7 @@ from trimtab_training.data.importers.texts import Unreadable
 from trimtab_training.errors import ConfigError, DataError
 
 _ROWS_AT_ONCE = 1024
+_FOREIGN = ("decimal", "duration", "uuid")  # in names of types: Snowflake's numbers, DuckDB's ids
 
 
 def read_parquet(path: Path, tally: Tally, wanted: Sequence[str] | None = None) -> Iterator[Row]:
@@ -107,7 +111,22 @@ def _values(column: Any) -> list[Any]:
         values = column.to_pylist()
     except Exception:  # bytes that are not UTF-8, times beyond the year 9999, ...
         values = [_value(one) for one in column]
+    if any(word in str(column.type) for word in _FOREIGN):
+        values = [_as_plain(one) for one in values]
     return [_decoded(one) if isinstance(one, bytes) else one for one in values]
+
+
+def _as_plain(value: Any) -> Any:
+    """Write numbers, ids and times that databases have types of their own for as usual."""
+    if isinstance(value, list):
+        return [_as_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _as_plain(one) for name, one in value.items()}
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value) if isinstance(value, UUID) else value
 
 
 def _to_microseconds(column: Any) -> Any:

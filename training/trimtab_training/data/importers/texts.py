@@ -2,6 +2,7 @@
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +129,22 @@ def as_name(value: Any, what: str) -> str:
     return name
 
 
+def value_under(record: Mapping[str, Any], names: Iterable[str], what: str) -> Any:
+    """Give what an object has under one of several usual names, or None.
+
+    Raises:
+        Unusable: It has different values under two of them.
+    """
+    found = {name: record[name] for name in names if record.get(name) is not None}
+    if len(set(map(str, found.values()))) > 1:
+        first, second = list(found)[:2]
+        raise Unusable(
+            f"{what} has {first!r} and {second!r} with different values, and either could be its "
+            "own; keep one"
+        )
+    return next(iter(found.values()), None)
+
+
 def as_document(value: Any) -> Text:
     """Take a document: a text, or an object with text and perhaps title and id.
 
@@ -135,8 +152,8 @@ def as_document(value: Any) -> Text:
         Unusable: It is neither, or has no text at all.
     """
     if isinstance(value, dict):
-        name = next((value[key] for key in ID_NAMES if value.get(key) is not None), None)
-        body = next((value[key] for key in _TEXT_NAMES if value.get(key) is not None), None)
+        name = value_under(value, ID_NAMES, "document")
+        body = value_under(value, _TEXT_NAMES, "document")
         document = Text(
             as_text(body, "document"),
             as_text(value.get("title"), "title"),

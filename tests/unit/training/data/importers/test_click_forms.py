@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -521,3 +523,33 @@ def test_rows_that_are_dropped_are_named_before_what_they_leave_undone(tmp_path:
         DataError, match=r"20 of 40 label rows can't be used.*dwell is not a number"
     ):
         imported(tmp_path, write_rows(tmp_path / "log.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("entry", "names"),
+    [({"id": 1, "doc_id": "a"}, "'id' and 'doc_id'"),
+     ({"id": "a", "rank": 2, "position": 1}, "'rank' and 'position'")],
+)  # fmt: skip
+def test_objects_shown_with_two_names_for_one_thing_are_refused(
+    tmp_path: Path, entry: dict[str, Any], names: str
+) -> None:
+    rows = [{"query": "q", "shown": [entry], "clicked": []}] * 3
+    with pytest.raises(DataError, match=f"document shown has {names} with different values"):
+        imported(tmp_path, write_rows(tmp_path / "log.jsonl", rows))
+
+
+def test_clicks_are_counted_in_objects_shown(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": [{"id": "a", "clicks": 0}, {"id": "b", "clicks": 2}]}]
+    assert searches(write_rows(tmp_path / "log.jsonl", rows)) == [({"a": 1, "b": 2}, ["b"])]
+
+
+def test_types_of_databases_are_read_from_parquet(tmp_path: Path) -> None:
+    rows = [
+        {**row, "search_id": Decimal(n), "rank": Decimal(row["rank"]),
+         "dwell": timedelta(seconds=40), "time": Decimal(1_700_000_000 + n)}
+        for n in range(3) for row in page("ab", clicked="b")
+    ]  # fmt: skip
+    log = ClickLog(write_rows(tmp_path / "log.parquet", rows), {}, chosen=ClickSettings())
+    found = [one for _, one in log.searches(Tally())]
+    assert [one.time for one in found] == [1_700_000_000, 1_700_000_001, 1_700_000_002]
+    assert [one.clicked for one in found] == [{"b": 40.0}] * 3

@@ -3,8 +3,10 @@
 import gzip
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as arrow
 import pytest
@@ -455,3 +457,20 @@ def test_whatever_the_reader_of_parquet_raises_is_one_line(
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", fail)
     with pytest.raises(DataError, match=r"can't read .*rows.parquet, after row 0: no such codec"):
         imported(tmp_path / "rows.parquet")
+
+
+def test_types_of_databases_are_read_from_parquet(tmp_path: Path) -> None:
+    numbers, ids = [Decimal(n) for n in N], [UUID(int=n).bytes for n in N]
+    table = arrow.table(
+        {
+            "query_id": arrow.array(numbers, arrow.decimal128(38, 0)),
+            "query": [f"q{n}" for n in N],
+            "document_id": arrow.array(ids, arrow.uuid()),
+            "document": [f"d{n}" for n in N],
+            "score": arrow.array([number / 2 for number in numbers], arrow.decimal128(9, 2)),
+        }
+    )
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    imported(tmp_path / "rows.parquet", columns={"score": ("score",)})
+    labels = load_splits(tmp_path / "out" / "qrels")["train"]
+    assert labels == {str(n): {str(UUID(int=n)): n / 2} for n in N}

@@ -330,3 +330,31 @@ def test_topics_in_which_nothing_is_found_are_refused(
     (tmp_path / "l.qrels").write_text("q 0 d 1\n", encoding="utf-8")
     with pytest.raises(DataError, match=message):
         imported(tmp_path / "l.qrels", "trec", queries=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("texts", "ids"),
+    [
+        (["d, {n}"], '["d{n}"]'), (["d, {n}"], "['d{n}']"), (["d, {n}"], "d{n}"),
+        (["d, {n}", "e, {n}"], '["d{n}", "e{n}"]'), (["d, {n}", "e, {n}"], "['d{n}' 'e{n}']"),
+        (["d, {n}"], "!['d{n}"), (["d, {n}"], "![007]"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_ids_beside_lists_of_texts_in_cells_are_lists(
+    tmp_path: Path, texts: list[str], ids: str
+) -> None:
+    rows = [
+        {"query": f"q{n}", "document": [text.format(n=n) for text in texts],
+         "document_id": ids.removeprefix("!").format(n=n)}
+        for n in N
+    ]  # fmt: skip
+    source = write_rows(tmp_path / "rows.csv", rows)
+    if ids.startswith("!"):
+        with pytest.raises(DataError, match="document ids can't be read as the list that they"):
+            imported(source)
+        return
+    imported(source)
+    labels = load_splits(tmp_path / "out" / "qrels")["train"]
+    wanted = {f"{text[0]}{n}" for text in texts for n in N}
+    assert {doc for of in labels.values() for doc in of} == wanted

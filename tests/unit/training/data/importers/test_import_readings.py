@@ -275,3 +275,24 @@ def test_what_is_understood_is_told_before_and_kept(tmp_path: Path) -> None:
     assert file["examples"][0]["documents"] == [{**stored, "grade": 0.0}]
     halves = [{"grade": 0.0, "count": 6}, {"grade": 1.0, "count": 6}]
     assert file["grades"] == record["understood"]["grades"] == halves
+
+
+@pytest.mark.parametrize(
+    ("document", "names"),
+    [
+        ({"id": 7, "doc_id": "d7", "text": "one"}, "'id' and 'doc_id'"),
+        ({"text": "one", "contents": "another"}, "'text' and 'contents'"),
+    ],
+)
+def test_objects_with_two_names_for_one_thing_are_refused(
+    tmp_path: Path, document: dict[str, Any], names: str
+) -> None:
+    rows = [{"query": f"q{n}", "positive": document} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=f"document has {names} with different values.*keep one"):
+        grades(source)
+    same = {"id": 7, "doc_id": "7", "text": "one", "contents": "one", "body": None}
+    rows = [{"query": f"q{n}", "positive": same} for n in N]
+    assert grades(write_jsonl(tmp_path / "same.jsonl", rows)) == {"one": 1.0}
+    if "id" in document:
+        assert grades(source, columns={"document_id": ()}) == {"one": 1.0}
