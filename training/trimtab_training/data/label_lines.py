@@ -1,5 +1,6 @@
 """Lines of relevance labels, BEIR's and TREC's, and whether their ids are those of the texts."""
 
+import re
 from collections.abc import Collection, Container, Sequence
 
 from trimtab_training.errors import DataError
@@ -8,18 +9,41 @@ _TREC_FIELDS = 4
 _HEADERS = (  # names of the columns of labels: query, document, grade; _ and - are one
     {"query-id", "queryid", "query", "qid", "topic", "topic-id"},
     {"corpus-id", "corpusid", "doc-id", "docid", "document-id", "document", "doc", "docno", "pid",
-     "passage-id"},
-    {"score", "grade", "relevance", "rel", "label", "relevancy"},
+     "passage-id", "product-id", "item-id"},
+    {"score", "grade", "relevance", "rel", "label", "relevancy", "gain"},
 )  # fmt: skip
+_LIKE_DOCUMENT = re.compile("doc|corpus|passage|product|item|ur[il]")
+_LIKE_GRADE = re.compile("score|grade|rel|label|gain|rating|judg")
+_LIKE_RANK = re.compile("rank|position")
 
 LabelPlaces = tuple[int, int, int, int]
 """Which columns of a file of labels hold query, document and grade, from 0, and how many it has."""
 
 
-def is_label_header(line: str) -> bool:
-    """Tell a first line that names the columns of labels."""
+def is_label_header(line: str, where: object) -> bool:
+    """Tell a first line that names the columns of labels.
+
+    Args:
+        line: The line.
+        where: Its place, for the message.
+
+    Raises:
+        DataError: It begins with the query, and names the others in another order than they are
+            read in, or a rank instead of a grade.
+    """
+    if label_places(line) is not None:
+        return True
     cells = _header_cells(line)
-    return cells[0] in _HEADERS[0] or label_places(line) is not None
+    if cells[0] not in _HEADERS[0]:
+        return False
+    document, last = cells[-2:] if len(cells) > 2 else ("", "")
+    is_other = _LIKE_GRADE.search(document) or _LIKE_DOCUMENT.search(last)
+    if is_other or _LIKE_RANK.search(last):
+        raise DataError(
+            f"{where}: its header names {', '.join(cells)}, which is no known order of labels; "
+            "call the columns query-id, corpus-id and score"
+        )
+    return True
 
 
 def label_places(line: str) -> LabelPlaces | None:
@@ -41,7 +65,7 @@ def label_cells(line: str, places: LabelPlaces | None = None) -> tuple[str, str,
         line: The line.
         places: What a header says about the columns.
     """
-    tabbed = [cell.strip() for cell in line.split("\t")]
+    tabbed = [_unquoted(cell.strip()) for cell in line.split("\t")]
     if places is not None and len(tabbed) == places[-1]:
         query, document, grade = (tabbed[place] for place in places[:-1])
         return query, document, grade
@@ -49,6 +73,12 @@ def label_cells(line: str, places: LabelPlaces | None = None) -> tuple[str, str,
         return tabbed[0], tabbed[1], tabbed[2]
     spaced = line.split()
     return (spaced[0], spaced[2], spaced[3]) if len(spaced) == _TREC_FIELDS else None
+
+
+def _unquoted(cell: str) -> str:
+    """Take off the quotes that spreadsheets and R put around whole cells."""
+    is_quoted = len(cell) > 2 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1]
+    return cell[1:-1] if is_quoted else cell
 
 
 def read_number(text: str) -> float:

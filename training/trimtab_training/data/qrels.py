@@ -84,7 +84,7 @@ def load_qrels(path: Path) -> Qrels:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        if number == 1 and is_label_header(line):
+        if number == 1 and is_label_header(line, path):
             places = label_places(line)
             continue
         cells = label_cells(line, places)

@@ -46,6 +46,7 @@ BEIR = "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq2\td1\t1\n"
         pytest.param(BEIR.replace("\n", "\n\n") + " \n", id="blank-lines"),
         pytest.param(BEIR.replace("\t2\n", "\t2.0\n"), id="fractional-grade"),
         pytest.param(BEIR.replace("\td1\t2", "\t d1 \t 2"), id="padded-columns"),
+        pytest.param(re.sub(r"([^\t\n]+)", r'"\1"', BEIR), id="cells-in-quotes"),
     ],
 )
 def test_labels_are_read_in_every_usual_form(tmp_path: Path, content: str) -> None:
@@ -61,6 +62,23 @@ def test_ids_may_hold_spaces_in_beir_form(tmp_path: Path) -> None:
 def test_header_tells_which_column_is_which(tmp_path: Path) -> None:
     content = "\tcorpus_id\tquery_id\tscore\n0\td1\tq1\t2\n"
     assert labels_from(tmp_path, content) == {"q1": {"d1": 2.0}}
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["qid\trelevance\tdocument_uri", "query-id\tscore\tcorpus", "query_id\tesci_label\titem",
+     "query-id\tcorpus-id\trank", "topic iter passage_text_id position"],
+)  # fmt: skip
+def test_header_in_an_order_that_is_not_known_is_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(
+        DataError, match=r"labels\.tsv: its header names .* call the columns query-"
+    ):
+        labels_from(tmp_path, f"{header}\nq1\t1\t2\n")
+
+
+def test_header_with_one_name_that_is_not_known_is_read_by_place(tmp_path: Path) -> None:
+    for header in ("query-id\tcorpus\tscore", "qid\tdocument\tvalue", "query\tx\tgrade"):
+        assert labels_from(tmp_path, BEIR.replace(HEADER, f"{header}\n")) == PAIRS
 
 
 @pytest.mark.parametrize(

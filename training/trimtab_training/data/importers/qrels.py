@@ -1,6 +1,6 @@
 """Files of labels as a stream: BEIR's three columns, or TREC's four."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ Label = tuple[int, str, str, float]
 
 _SUFFIXES = (".tsv", ".qrels", ".qrel", ".trec", ".txt")
 _ITERATIONS = {"0", "Q0"}  # TREC's second column, which nobody uses
+_LIKE_A_RUN = 8  # steps from a grade to the next within queries, all of them by one
 _ROLES = ("query", "document", "score")
 
 
@@ -49,7 +50,7 @@ def add_labels(
     files = qrels_by_split(source, split)
     notes = [f"left aside: {name}" for name in left_aside(source, files)]
     for number, path in files:
-        _show(path, writer, notes)
+        _show(path, writer, notes, is_grade=relevant_from is not None)
         notes, n_read = [], 0
         for place, query, document, grade in read_qrels(path, writer.tally):
             names = writer.queries.number(query), writer.documents.number(document)
@@ -67,7 +68,7 @@ def read_qrels(path: Path, tally: Tally) -> Iterator[Label]:
         line = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
         if not line.strip():
             continue
-        if is_first and is_label_header(line):
+        if is_first and is_label_header(line, path):
             is_first, places = False, label_places(line)
             continue
         is_first = False
@@ -88,9 +89,29 @@ def _is_labels(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(_SUFFIXES)
 
 
-def _show(path: Path, writer: DatasetWriter, notes: list[str]) -> None:
+def _refuse_run(sample: Sequence[Label], path: Path) -> None:
+    """Refuse ranks that stand where grades do, as MS MARCO's runs have them: query, document, rank.
+
+    Raises:
+        DataError: With both readings.
+    """
+    by_query: dict[str, list[float]] = {}
+    for _, query, _, grade in sample:
+        by_query.setdefault(query, []).append(grade)
+    ranked = [of for of in by_query.values() if len(of) > 1]
+    counted = all(of == list(range(1, len(of) + 1)) for of in ranked)
+    if counted and sum(len(of) - 1 for of in ranked) >= _LIKE_A_RUN:
+        raise DataError(
+            f"{path}: grades count 1, 2, 3, ... within each query, as the ranks of a run do; "
+            "expected labels; if they are grades, say --relevant-from 1"
+        )
+
+
+def _show(path: Path, writer: DatasetWriter, notes: list[str], *, is_grade: bool) -> None:
     """Tell how a file of labels is understood."""
     sample = list(islice(read_qrels(path, Tally()), SAMPLE_ROWS))
+    if not is_grade:
+        _refuse_run(sample, path)
     documents = {document for _, _, document, _ in sample}
     if len(sample) > 1 and documents <= _ITERATIONS:
         raise DataError(

@@ -271,3 +271,23 @@ def test_record_of_an_import_is_json(tmp_path: Path) -> None:
     imported(tmp_path, tmp_path / "t.txt", "1 0 a 1\n")
     record = json.loads((tmp_path / "out" / "import.json").read_text(encoding="utf-8"))
     assert record["noted"][0]["count"] == 1
+
+
+@pytest.mark.parametrize("form", ["{query}\td{rank}\t{rank}\n", "{query} Q0 d{rank} {rank}\n"])
+@pytest.mark.parametrize(("n_queries", "n_ranks"), [(4, 3), (1, 20)])
+def test_run_that_stands_for_labels_is_refused(
+    tmp_path: Path, form: str, n_queries: int, n_ranks: int
+) -> None:
+    lines = [
+        form.format(query=f"q{query}", rank=rank)
+        for query in range(n_queries)
+        for rank in range(1, n_ranks + 1)
+    ]
+    source = tmp_path / "run.tsv"
+    source.write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match=r"grades count 1, 2, 3, .* within each query.*from 1"):
+        import_labels("trec", source, tmp_path / "out", ImportSettings())
+    import_labels("trec", source, tmp_path / "out", ImportSettings(relevant_from=1.0))
+    source.write_text("".join(reversed(lines)), encoding="utf-8")
+    import_labels("trec", source, tmp_path / "out", ImportSettings())
+    assert len(load_splits(tmp_path / "out" / "qrels")["train"]) == n_queries
