@@ -14,6 +14,7 @@ from typing import Any
 from trimtab_training.data.importers.columns import PAIR_ROLES, plain_name
 from trimtab_training.data.importers.lines import LINE_LIMIT, open_text, read_lines
 from trimtab_training.data.importers.tally import Tally
+from trimtab_training.data.importers.texts import Unreadable
 from trimtab_training.errors import DataError
 
 Row = tuple[int, dict[str, Any]]
@@ -23,7 +24,19 @@ _CHUNK = 1 << 18  # characters
 _BLANK = re.compile(r"[ \t\r\n]*")
 _DEPTH = 3  # how deep in an object rows are looked for
 _TEXTS = {*PAIR_ROLES["query"], "text", "contents", "content", "body", "passage"}
-_DECODER = json.JSONDecoder()
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; what stands twice in it under one key, with different values, is no value."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        for key, value in pairs:
+            if value != record[key]:
+                record[key] = Unreadable("stands twice in its row, with different values")
+    return record
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_with_each_key_once)
 
 
 def read_json(path: Path, tally: Tally) -> Iterator[Row]:
@@ -45,7 +58,7 @@ def load_json(path: Path) -> Any:
     """
     try:
         with open_text(path) as file:
-            return json.loads(file.read())
+            return _DECODER.decode(file.read())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from error
 
@@ -78,7 +91,7 @@ def _parse(line: bytes) -> Any:
     """
     text = line.decode("utf-8", "surrogateescape").strip().removesuffix(",")
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 

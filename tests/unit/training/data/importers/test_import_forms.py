@@ -474,3 +474,27 @@ def test_types_of_databases_are_read_from_parquet(tmp_path: Path) -> None:
     imported(tmp_path / "rows.parquet", columns={"score": ("score",)})
     labels = load_splits(tmp_path / "out" / "qrels")["train"]
     assert labels == {str(n): {str(UUID(int=n)): n / 2} for n in N}
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "objects"])
+def test_key_that_stands_twice_in_an_object_drops_its_row(tmp_path: Path, form: str) -> None:
+    rows = [json.dumps(row) for row in ROWS]
+    rows[3] = rows[3].replace('{"query"', '{"query": "another", "query"')
+    rows[4] = rows[4].replace('{"query"', '{"query": "q4", "n": 1, "n": 2, "query"')
+    content = {"lines": "\n".join(rows), "array": f"[{','.join(rows)}]", "objects": "".join(rows)}
+    source = tmp_path / "rows.json"
+    source.write_text(content[form], encoding="utf-8")
+    assert imported(source) == {query: of for query, of in WANTED.items() if query != "q3"}
+    (dropped,) = record_of(source)["dropped"]
+    assert dropped["reason"] == "query stands twice in its row, with different values"
+
+
+def test_id_that_stands_twice_in_a_llama_index_file_is_dropped(tmp_path: Path) -> None:
+    corpus = ", ".join(f'"d{n}": "d, {n}"' for n in (*N, 3)) + ', "d4": "another"'
+    labels = json.dumps({f"q{n}": [f"d{n}"] for n in N})
+    queries = json.dumps({f"q{n}": f"q{n}" for n in N})
+    source = tmp_path / "qa.json"
+    source.write_text(
+        f'{{"queries": {queries}, "corpus": {{{corpus}}}, "relevant_docs": {labels}}}'
+    )
+    assert imported(source, "llama-index") == {q: of for q, of in WANTED.items() if q != "q4"}
