@@ -1,7 +1,7 @@
 """JSON Lines of our own making: one object a line, and what is wrong named with its place."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def read_texts(path: Path) -> Iterator[dict[str, Any]]:
         yield parse_text(line, where)
 
 
-def is_synthetic(record: dict[str, Any]) -> bool:
+def is_synthetic(record: Mapping[str, Any]) -> bool:
     """Tell whether a line of a query file says that a model wrote the query."""
     metadata = record.get("metadata")
     return isinstance(metadata, dict) and metadata.get("synthetic") is True

@@ -32,11 +32,13 @@ from trimtab_training.data.importers.texts import (
 )
 from trimtab_training.data.importers.understood import N_EXAMPLES, SAMPLE_ROWS, Reading, Understood
 from trimtab_training.data.importers.writer import DatasetWriter
+from trimtab_training.data.json_lines import is_synthetic
 from trimtab_training.data.label_lines import explain_unlike
 from trimtab_training.errors import ConfigError, DataError
 
 _NAMES = {name for of in TEXT_ROLES.values() for name in of}
 _SURE_NAMES = {*TEXT_ROLES["id"], "text", "contents", "query", "question"} - {"topic", "number"}
+_METADATA = "metadata"  # of a query, as `trimtab synthesize` writes it
 _SNIFFED_LINES = 20
 
 
@@ -214,6 +216,7 @@ def _open_texts(
     sample = sample_rows(path, header=header, delimiter=delimiter, kind=kind)
     columns = _text_columns(sample, given, path) if sample.rows else {}
     used = [name for of in columns.values() for name in of]
+    used += [_METADATA] if used and what == "query" and _METADATA in sample.names else []
     rows = read_rows(
         path, tally, header=header, delimiter=delimiter, wanted=used or None, kind=kind
     )
@@ -248,7 +251,7 @@ def _as_text_with_id(record: Mapping[str, object], columns: Columns, what: str) 
         as_name(value_of(record, columns, "id"), f"{what} id"),
     )
     if what == "query":
-        text = Text(text.joined, "", text.name)
+        text = Text(text.joined, "", text.name, is_synthetic(record))
         if not text.text:
             raise Unusable("empty query")
     return text

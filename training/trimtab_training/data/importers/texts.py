@@ -41,11 +41,13 @@ class Text:
         text: Its text, perhaps empty.
         title: Its title, perhaps empty.
         name: Its id, or None where it has none.
+        synthetic: Whether it is a query that is marked as written by an LLM.
     """
 
     text: str
     title: str = ""
     name: str | None = None
+    synthetic: bool = False
 
     @property
     def joined(self) -> str:

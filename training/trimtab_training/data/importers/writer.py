@@ -86,16 +86,17 @@ class TextTable:
         is_query = self._letter == "q"
         return (question_key(text.text) if is_query else text_key(text.joined)) & (1 << 64) - 1 | 1
 
-    def describe(self, text: Text) -> dict[str, str]:
+    def describe(self, text: Text) -> dict[str, Any]:
         """Give a text as the file would have it."""
         return self._record(text, text_key(text.joined))
 
-    def _record(self, text: Text, digest: int) -> dict[str, str]:
+    def _record(self, text: Text, digest: int) -> dict[str, Any]:
         """Write a text by column, under its id or one of its content."""
         name = text.name or self._name_of(digest)
         if self._letter == "d":
             return {"_id": name, "title": text.title, "text": text.text}
-        return {"_id": name, "text": text.text}
+        marked = {"metadata": {"synthetic": True}} if text.synthetic else {}
+        return {"_id": name, "text": text.text, **marked}
 
     @property
     def n_texts(self) -> int:

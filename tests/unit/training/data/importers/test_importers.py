@@ -591,3 +591,20 @@ def test_llama_index_drops_documents_one_by_one(tmp_path: Path) -> None:
     assert dataset.split("train")["q0"] == {"d0": 1.0, "d1": 1.0}
     assert reasons(found) == {"document id is empty": (1, "x.json:1")}
     assert found["rows_by_kind"]["label rows"] == 14
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_queries_that_an_llm_wrote_stay_marked(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "in"
+    rows = [
+        {"_id": f"q{n}", "text": f"query {n}", "metadata": {"synthetic": n > 1}} for n in range(40)
+    ]
+    write_rows(source / f"queries.{kind}", rows)
+    write_jsonl(
+        source / "corpus.jsonl", [{"_id": f"d{n}", "text": f"document {n}"} for n in range(40)]
+    )
+    (source / "qrels").mkdir()
+    labels = "".join(f"q{n}\td{n}\t1\n" for n in range(40))
+    (source / "qrels" / "train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{labels}")
+    import_labels("beir", source, tmp_path / "out", ImportSettings())
+    assert Dataset.load(tmp_path / "out").synthetic == {f"q{n}" for n in range(40) if n > 1}
