@@ -116,6 +116,26 @@ def test_search_writes_into_the_callers_arrays(adapter: Adapter) -> None:
     assert found[1] is rows
 
 
+@pytest.mark.parametrize("description", ["Flat", "IVF8,Flat", "IDMap,HNSW8"])
+def test_assign_is_the_inner_one_of_adapted_queries(adapter: Adapter, description: str) -> None:
+    square = linear_adapter(dim_in=DIM_OUT, normalised=True)
+    inner, queries = build(description), queries_of(7, DIM_OUT)
+    wanted = inner.assign(square.transform(queries), K)
+    index = AdaptedIndex(inner, square)
+    assert np.array_equal(index.assign(queries, K), wanted)
+    assert np.array_equal(index.assign(x=queries, k=K), wanted)
+    assert not np.array_equal(inner.assign(queries, K), wanted)
+
+
+@pytest.mark.parametrize("name", ["search_preassigned", "search_and_return_codes", "search1"])
+def test_no_other_way_to_ask_goes_raw(adapter: Adapter, name: str) -> None:
+    index = AdaptedIndex(build("IVF8,Flat"), adapter)
+    assert hasattr(index.inner, name)
+    assert not hasattr(index, name)
+    with pytest.raises(AttributeError, match=rf"raw queries; ask index.inner.{name} with index"):
+        getattr(index, name)
+
+
 @pytest.mark.parametrize("description", ["Flat", "IVF8,Flat", "IDMap2,Flat"])
 def test_range_search_is_the_inner_one_of_adapted_queries(
     adapter: Adapter, description: str

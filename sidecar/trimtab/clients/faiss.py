@@ -14,13 +14,19 @@ from trimtab.model.adapter import Adapter
 _NEVER_WRITTEN = ("Shards", "Replicas", "Gpu")
 """Parts of the names of FAISS's indexes that it can't write, and so not pickle (faiss 1.15)."""
 
+_RAW_SEARCHES = {  # ways to ask that take pointers, or what was found with raw queries (faiss 1.15)
+    "search_preassigned", "range_search_preassigned", "search_and_return_codes", "search1",
+    "range_search1", "search_subset", "compute_distance_subset",
+}  # fmt: skip
+
 
 class AdaptedIndex:
     """Wraps any FAISS index: queries are adapted, stored vectors never.
 
     Arguments bear FAISS's own names, so that calls by keyword keep working.
 
-    ``search``, ``search_and_reconstruct`` and ``range_search`` adapt their queries; every other
+    ``search``, ``search_and_reconstruct``, ``range_search`` and ``assign`` adapt their queries;
+    FAISS's other ways to ask are not there, so that no query goes raw unnoticed. Every other
     attribute is the index's own, read and written through, so ``add``, ``ntotal`` or ``nprobe``
     work as before. It can be pickled where the index can; the adapter travels as its model's bytes.
 
@@ -71,6 +77,11 @@ class AdaptedIndex:
         """
         return self.inner.range_search(self._adapt(x), thresh, **options)
 
+    def assign(self, x: ArrayLike, k: int, labels: Any = None) -> NDArray[np.int64]:
+        """Search as :meth:`search` does, and give the row numbers alone."""
+        rows: NDArray[np.int64] = self.inner.assign(self._adapt(x), k, labels)
+        return rows
+
     def _adapt(self, queries: ArrayLike) -> NDArray[np.float32]:
         """Adapt queries into the matrix that FAISS wants."""
         return np.atleast_2d(self.adapter.transform(queries))
@@ -94,6 +105,11 @@ class AdaptedIndex:
         # Not set yet, while copying or unpickling; and how the index is copied is not how this is.
         if name in {"inner", "adapter"} or name.startswith("__"):
             raise AttributeError(name)
+        if name in _RAW_SEARCHES:
+            raise AttributeError(
+                f"an AdaptedIndex has no {name}, which would search with raw queries; ask "
+                f"index.inner.{name} with index.adapter.transform(queries)"
+            )
         return getattr(self.inner, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
