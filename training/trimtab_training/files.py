@@ -1,10 +1,14 @@
 """Writing so that no reader, and no crash, ever meets half of a file or a folder."""
 
+import errno
 import os
 import shutil
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from trimtab_training.errors import ConfigError, DataError
 
@@ -25,6 +29,40 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         raise
+
+
+def new_matrix(target: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
+    """Make a float32 ``.npy`` file to write into through memory, all of its disk space taken.
+
+    Without that, a disk that fills up ends the process by a signal (SIGBUS) while it writes.
+
+    Raises:
+        OSError: There is too little space; nothing is left.
+    """
+    matrix = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape)
+    try:
+        with target.open("r+b") as file:
+            take_space(file.fileno(), target.stat().st_size)
+    except BaseException:
+        with suppress(OSError):
+            target.unlink()
+        raise
+    return matrix
+
+
+def take_space(file: int, size: int) -> None:
+    """Take the disk space of an open file, where the system can say so at once.
+
+    Raises:
+        OSError: There is too little.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS and Windows
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # not all file systems can
+            raise
 
 
 def real_place(place: Path) -> Path:

@@ -1,5 +1,6 @@
 """The `trimtab` group: finds its commands by entry point and loads one only when it is used."""
 
+import errno
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
@@ -10,6 +11,9 @@ import click
 from trimtab.errors import SidecarError
 from trimtab.log import LogSettings, install_handler
 
+_OF_THE_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENAMETOOLONG,
+}  # fmt: skip
 ENTRY_POINTS = "trimtab.commands"
 _EXTRA_OF_PACKAGE = {
     "trimtab_training": "training",
@@ -86,6 +90,13 @@ class LazyGroup(click.Group):
         except PermissionError as error:
             what = f"use {error.filename}" if error.filename else "go on"
             raise click.ClickException(f"can't {what}: {error.strerror or error}") from error
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise
+            what = f"use {error.filename}" if error.filename else "write"
+            raise click.ClickException(
+                f"can't {what}: {error.strerror}; run the same command again once that is mended"
+            ) from error
         except Exception as error:
             if _is_users_mistake(error):
                 raise click.ClickException(str(error)) from error

@@ -1,13 +1,15 @@
 """Files and folders that are put in place whole: what stood there stands until the new one does."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trimtab_training.errors import ConfigError
-from trimtab_training.files import beside, swap_folder, write_whole
+from trimtab_training.files import beside, new_matrix, swap_folder, write_whole
 
 
 class CrashError(Exception):
@@ -24,6 +26,27 @@ def test_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None
         write_whole(path, content)
         assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system takes no space ahead")
+def test_matrix_has_its_space_before_it_is_written_to(tmp_path: Path) -> None:
+    matrix = new_matrix(tmp_path / "m.npy", (1000, 256))
+    found = (tmp_path / "m.npy").stat()
+    assert found.st_blocks * 512 >= found.st_size > matrix.nbytes
+    matrix[:] = 1
+    assert np.load(tmp_path / "m.npy").sum() == 256_000
+
+
+def test_matrix_without_space_is_an_error_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", is_full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        new_matrix(tmp_path / "m.npy", (10, 4))
+    assert not list(tmp_path.iterdir())
 
 
 def test_link_to_a_file_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trimtab_training.embeddings.encoders import Encoder, Role, with_prefix
 from trimtab_training.embeddings.journal import Journal
 from trimtab_training.errors import EncoderError
+from trimtab_training.files import new_matrix
 
 Progress = Callable[[str, int, int], None]
 """Called with what is embedded, how many texts are done, and how many there are."""
@@ -52,9 +53,7 @@ def embed_texts(
         journal.append([missing[place] for place in places], vectors)
         done += len(places)
         progress(what, done, n_unique)
-    matrix = np.lib.format.open_memmap(
-        target, mode="w+", dtype=np.float32, shape=(len(texts), journal.dim)
-    )
+    matrix = new_matrix(target, (len(texts), journal.dim))
     journal.fill(matrix, keys)
     matrix.flush()
     return len(texts), journal.dim

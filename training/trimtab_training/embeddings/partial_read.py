@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_training.errors import DataError
-from trimtab_training.files import write_whole
+from trimtab_training.files import new_matrix, write_whole
 
 _BLOCK_ROWS = 16384
 
@@ -87,7 +87,7 @@ class PartialRead:
         self.point_ids = [point_id for _, point_id in pairs]
         shape = (self._n_rows, self._dim)
         rows = np.memmap(self._vectors_path, dtype="<f4", mode="r", shape=shape)
-        matrix = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape)
+        matrix = new_matrix(target, shape)
         for start in range(0, len(rows), _BLOCK_ROWS):
             matrix[start : start + _BLOCK_ROWS] = rows[start : start + _BLOCK_ROWS]
         matrix.flush()

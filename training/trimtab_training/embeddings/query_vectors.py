@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trimtab_training.embeddings.encoders import Encoder, describe_encoder
 from trimtab_training.embeddings.store import BLOCK_ROWS, UNIT_TOLERANCE, EncoderInfo, read_ids
 from trimtab_training.errors import DataError
+from trimtab_training.files import new_matrix
 
 _SHOWN_ROWS = 10
 UNKNOWN = "unknown"
@@ -75,9 +76,7 @@ class QueryVectors:
 
     def copy_to(self, target: Path) -> None:
         """Write the vectors as a float32 matrix, block by block."""
-        copied = np.lib.format.open_memmap(
-            target, mode="w+", dtype=np.float32, shape=self.matrix.shape
-        )
+        copied = new_matrix(target, (len(self), self.dim))
         for start, block in _blocks(self.matrix):
             copied[start : start + len(block)] = block
         copied.flush()

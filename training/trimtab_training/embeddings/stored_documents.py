@@ -14,6 +14,7 @@ from trimtab_training.embeddings.faiss_source import SCHEME, FaissSource
 from trimtab_training.embeddings.qdrant_source import SCHEMES, QdrantAccess, QdrantSource
 from trimtab_training.embeddings.store import check_vectors
 from trimtab_training.errors import DataError
+from trimtab_training.files import new_matrix
 
 Use = Literal["relevance", "migration"]
 """Whether queries come from the documents' own encoder, or from another one on purpose."""
@@ -112,7 +113,7 @@ def copy_source(
 def _copy_from_faiss(source: FaissSource, target: Path) -> tuple[list[str], dict[str, Any]]:
     """Copy the vectors of a FAISS index."""
     shape = (len(source.ids), source.dim)
-    matrix = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape)
+    matrix = new_matrix(target, shape)
     source.copy_to(matrix)
     matrix.flush()
     return source.ids, {"index": source.kind, "lossy": source.lossy}

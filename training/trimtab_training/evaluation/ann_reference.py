@@ -13,6 +13,7 @@ from trimtab_training.data.qrels import name_some
 from trimtab_training.embeddings.faiss_source import FaissSource
 from trimtab_training.embeddings.store import VectorTable
 from trimtab_training.errors import DataError
+from trimtab_training.files import take_space
 from trimtab_training.retrieval.exact_search import normalise
 
 _SAME = 1e-3
@@ -51,6 +52,7 @@ def open_reference(source: str, documents: VectorTable, similarity: str) -> Iter
     _check_ids(stored, documents, source)
     shape = (len(stored.ids), stored.dim)
     with tempfile.TemporaryFile() as file:
+        take_space(file.fileno(), shape[0] * shape[1] * np.dtype(np.float32).itemsize)
         matrix = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
         stored.copy_to(matrix)
         vectors = VectorTable(stored.ids, matrix, "documents")

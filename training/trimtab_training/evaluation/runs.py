@@ -61,12 +61,20 @@ class Runs:
         if work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True)
+        try:
+            self._write_into(work)
+        except BaseException:  # such as a full disk
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        swap_folder(work, folder)
+
+    def _write_into(self, work: Path) -> None:
+        """Write all files."""
         spell = _spelling(self)
         write_whole(work / QRELS, "".join(_qrels_lines(self.qrels, spell)).encode())
         for name in self.rankings:
             write_whole(work / f"{name}.trec", "".join(self._run_lines(name, spell)).encode())
         write_whole(work / PER_QUERY, "".join(self._score_lines()).encode())
-        swap_folder(work, folder)
 
     def _run_lines(self, name: str, spell: Callable[[str], str]) -> Iterator[str]:
         """Write one ranking; equal scores are told apart, as tools order those by id."""

@@ -87,6 +87,17 @@ def test_what_the_system_forbids_is_one_line(
     assert f"Error: {said}" in result.stderr
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_what_a_disk_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    result = run_with(monkeypatch, raising(OSError(number, os.strerror(number))))
+    assert result.exit_code == 1
+    assert f"Error: can't write: {os.strerror(number)}; run the same command" in result.stderr
+    result = run_with(monkeypatch, raising(OSError(number, os.strerror(number), "docs/x")))
+    assert "Error: can't use docs/x: " in result.stderr
+    defect = run_with(monkeypatch, raising(OSError(errno.EBADF, "ours")))
+    assert isinstance(defect.exception, OSError)
+
+
 def test_interrupt_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_with(monkeypatch, raising(KeyboardInterrupt()))
     assert result.exit_code == 130

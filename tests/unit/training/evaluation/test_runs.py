@@ -1,5 +1,6 @@
 """Runs as files: another tool takes the report's means anew and gets the same."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -159,3 +160,18 @@ def test_falling_scores_keep_their_order_as_float32() -> None:
     written = np.array([float(text) for text in falling(scores)]).astype(np.float32)
     assert (np.diff(written) < 0).all()
     np.testing.assert_allclose(written, scores, atol=1e-6)
+
+
+def test_runs_that_can_not_be_written_leave_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, runs = evaluate(world)
+
+    def is_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.setattr("trimtab_training.evaluation.runs.write_whole", is_full)
+    with pytest.raises(OSError, match="No space left"):
+        runs.write(tmp_path / "here" / "runs")
+    assert not list((tmp_path / "here").iterdir())

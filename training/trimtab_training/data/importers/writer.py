@@ -3,6 +3,7 @@
 import json
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
@@ -217,8 +218,10 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         """Close the files; where the import failed, take away what it wrote."""
-        self.queries.close()
-        self.documents.close()
+        with suppress(OSError):  # of a full disk; where that matters, ``finish`` has closed them
+            self.queries.close()
+        with suppress(OSError):
+            self.documents.close()
         if kind is not None and self._work.exists():
             clear(self._work)
             if not any(self._work.iterdir()):

@@ -1,5 +1,6 @@
 """Imports: every format's shape, what is dropped and where, and what is never overwritten."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.support.sets import write_dataset, write_jsonl
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.importers import FORMATS, ClickSettings, ImportSettings, import_labels
 from trimtab_training.data.importers.columns import PAIR_ROLES, find_columns
+from trimtab_training.data.importers.writer import TextTable
 from trimtab_training.data.qrels import Qrels
 from trimtab_training.errors import ConfigError, DataError
 
@@ -608,3 +610,20 @@ def test_queries_that_an_llm_wrote_stay_marked(tmp_path: Path, kind: str) -> Non
     (source / "qrels" / "train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{labels}")
     import_labels("beir", source, tmp_path / "out", ImportSettings())
     assert Dataset.load(tmp_path / "out").synthetic == {f"q{n}" for n in range(40) if n > 1}
+
+
+def test_disk_that_is_full_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = TextTable.close
+
+    def is_full(table: TextTable) -> None:
+        close(table)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "here").mkdir()
+    source = write_jsonl(tmp_path / "rows.jsonl", [{"query": "q", "document": "d"}])
+    monkeypatch.setattr(TextTable, "close", is_full)
+    with pytest.raises(DataError, match=r"can't write .*out: .*No space left on device"):
+        import_labels("pairs", source, tmp_path / "here" / "out", ImportSettings())
+    assert not [path for path in (tmp_path / "here").iterdir() if path.suffix != ".lock"]
