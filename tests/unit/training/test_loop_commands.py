@@ -122,3 +122,18 @@ def test_labels_of_what_is_gone_are_said_and_measured_without(
     assert (tmp_path / "july.runs" / "adapted.trec").is_file()
     assert strict.exit_code == 1
     assert "more than --max-dropped 0 allows" in one_line(strict.stderr)
+
+
+def test_report_replaces_no_file_that_is_no_page(
+    world: World, models: list[Path], tmp_path: Path
+) -> None:
+    words = ["evaluate", models[1], world.folder, "--embeddings", world.vectors, "--report"]
+    (tmp_path / "labels.tsv").write_text("mine")
+    result = run(*words, tmp_path / "labels.tsv")
+    assert result.exit_code == 1
+    assert "is no report, and would be lost; name another file" in one_line(result.stderr)
+    assert (tmp_path / "labels.tsv").read_text() == "mine"
+    for content in ("", "<!DOCTYPE html>\nolder"):
+        (tmp_path / "july.html").write_text(content)
+        assert run(*words, tmp_path / "july.html").exit_code == 0
+        assert "older" not in (tmp_path / "july.html").read_text()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trimtab_training.evaluation.record import Evaluation
     from trimtab_training.evaluation.runs import Runs
 
+_PAGE = b"<!doctype html"  # how one begins
+
 
 @click.command()
 @click.argument("model", type=click.Path())
@@ -97,7 +99,7 @@ def _choose_split(model: str, manifest: "Manifest", data: "Dataset") -> str:
 
 
 def _check_place(report: Path) -> None:
-    """Refuse a place where no file can be, before the work is done."""
+    """Refuse a place where no file can be, or another file is, before the work is done."""
     from trimtab_training.errors import ConfigError
     from trimtab_training.evaluation.runs import check_place
 
@@ -105,7 +107,19 @@ def _check_place(report: Path) -> None:
         raise ConfigError(f"{report} is a folder; --report wants a file such as report.html")
     if not report.parent.is_dir():
         raise ConfigError(f"no folder {report.parent} for --report {report.name}; make it first")
+    if report.is_file() and not _is_page(report):
+        raise ConfigError(
+            f"{report} is there and is no report, and would be lost; name another file, such as "
+            "report.html"
+        )
     check_place(report.with_suffix(".runs"))
+
+
+def _is_page(path: Path) -> bool:
+    """Tell a page, or an empty file, that a report may replace."""
+    with path.open("rb") as file:
+        start = file.read(len(_PAGE))
+    return not start or start.lower() == _PAGE
 
 
 def _write(report: Path, record: "Evaluation", manifest: "Manifest", runs: "Runs") -> None:
