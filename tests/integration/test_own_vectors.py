@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from tests.support.onnx_models import linear_bytes
 from tests.support.sets import write_dataset
 from trimtab.commands.group import main
+from trimtab_training.embeddings.store import Embeddings, said_similarity
 
 DIM, N_DOCUMENTS = 8, 20
 QUERIES = {f"q{row}": f"query {row}" for row in range(4)}
@@ -176,3 +177,40 @@ def test_search_says_what_is_wrong_with_its_queries(
     result = trimtab("search", model, "--index", "docs.faiss", *words)
     assert result.exit_code == status
     assert message in said(result)
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "recipe", "said_of_it"),
+    [
+        (
+            faiss.METRIC_INNER_PRODUCT,
+            "dot",
+            "",
+            "compares by dot, and have no unit length: the fit",
+        ),
+        (faiss.METRIC_L2, "euclid", "", "compares by euclid, and have no unit length: the fit"),
+        (faiss.METRIC_L2, "euclid", 'similarity = "cosine"', "the fit compares by cosine, as the"),
+        (faiss.METRIC_L2, "euclid", 'similarity = "euclid"', ""),
+        (faiss.METRIC_L2, "unit", "", ""),
+    ],
+)
+def test_fit_compares_as_the_index_does_that_the_documents_are_from(
+    place: Path, metric: int, own: str, recipe: str, said_of_it: str
+) -> None:
+    rows = vectors(N_DOCUMENTS, DIM).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True) if own == "unit" else 1
+    index = faiss.IndexFlat(DIM, metric)
+    index.add(rows)
+    faiss.write_index(index, str(place / "docs.faiss"))
+    labels = "".join(f"q{row}\td{row}\t1\n" for row in range(4))
+    (place / "docs" / "qrels").mkdir(exist_ok=True)
+    (place / "docs" / "qrels" / "train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{labels}")
+    (place / "docs" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq9\td9\t1\n")
+    result = trimtab("embed", "docs", "-o", "emb", *STORED, *OWN)
+    assert result.exit_code == 0, result.output
+    found = Embeddings.open(place / "emb")
+    assert said_similarity(found) == (None if own == "unit" else own)
+    (place / "recipe.toml").write_text(recipe)
+    words = ["fit", "docs", "--embeddings", "emb", "-o", "out", "--recipe", "recipe.toml"]
+    shown = said(trimtab(*words))
+    assert (said_of_it in shown) if said_of_it else ("compares by" not in shown)

@@ -22,6 +22,7 @@ from trimtab_training.embeddings.store import BLOCK_ROWS, check_unique, read_ids
 from trimtab_training.errors import DataError
 
 SCHEME = "faiss:"
+_DISTANCES = {0: "dot", 1: "euclid"}  # faiss.METRIC_INNER_PRODUCT and METRIC_L2
 _FORM = "faiss:PATH?ids=FILE"
 
 
@@ -35,12 +36,14 @@ class FaissSource:
         lossy: True where the index keeps a compressed form, so that what is read differs from
             what was added.
         kind: Type of the index, for messages.
+        distance: What it compares by: ``dot``, ``euclid``, or another metric's number in FAISS.
     """
 
     ids: list[str]
     dim: int
     lossy: bool
     kind: str
+    distance: str
     _stored: StoredVectors
     _file: IndexFile  # faiss frees the vectors with the index that was read, not with views of it
 
@@ -73,7 +76,8 @@ class FaissSource:
                 f"a {kind} can't give its vectors back: {path} {way}; use the vectors it was made "
                 "of"
             )
-        return cls(ids, stored.dim, stored.is_lossy, kind, stored, file)
+        distance = _DISTANCES.get(metric := int(file.core.metric_type), f"metric {metric}")
+        return cls(ids, stored.dim, stored.is_lossy, kind, distance, stored, file)
 
     def copy_to(self, matrix: NDArray[Any]) -> None:
         """Write every stored vector into a matrix of shape ``(rows, dim)``, block by block.

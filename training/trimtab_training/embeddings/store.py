@@ -213,6 +213,21 @@ def said_use(folder: Path) -> Literal["migration", "auto"]:
     return "migration" if use == "migration" else "auto"
 
 
+def said_similarity(embeddings: Embeddings) -> Literal["dot", "euclid"] | None:
+    """Give what the index compares by that the documents were copied from, where that matters.
+
+    Returns:
+        ``dot`` or ``euclid``; None where it is cosine or not known, or where documents have unit
+        length, so that all three order them alike. Compressed vectors may only have lost theirs.
+    """
+    path = embeddings.folder / "encoder.json"
+    said = json.loads(path.read_text(encoding="utf-8")).get("documents")
+    if not isinstance(said, dict) or embeddings.unit_documents or said.get("lossy"):
+        return None
+    distance = said.get("distance")
+    return distance if distance in ("dot", "euclid") else None
+
+
 def open_documents(folder: str | Path) -> VectorTable:
     """Open the document vectors of a folder that may have no queries yet.
 

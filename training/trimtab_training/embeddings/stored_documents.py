@@ -116,7 +116,11 @@ def _copy_from_faiss(source: FaissSource, target: Path) -> tuple[list[str], dict
     matrix = new_matrix(target, shape)
     source.copy_to(matrix)
     matrix.flush()
-    return source.ids, {"index": source.kind, "lossy": source.lossy}
+    return source.ids, {
+        "index": source.kind,
+        "lossy": source.lossy,
+        "distance": source.distance,
+    }
 
 
 def dim_of(source: FaissSource | QdrantSource) -> int:

@@ -254,6 +254,16 @@ def load_recipe(path: Path) -> Recipe:
     return parse_recipe(record, str(path))
 
 
+def says(path: Path, key: str) -> bool:
+    """Tell whether a file of knobs has one of them, or leaves it to its default.
+
+    Raises:
+        ConfigError: The file can't be read.
+    """
+    record = _read_toml(path)
+    return key in record.get("fit", record)
+
+
 def load_model_recipe(path: Path) -> ModelRecipe:
     """Read a ``models/NAME/recipe.toml``; paths in it are relative to its folder.
 
