@@ -214,3 +214,13 @@ def test_fit_compares_as_the_index_does_that_the_documents_are_from(
     words = ["fit", "docs", "--embeddings", "emb", "-o", "out", "--recipe", "recipe.toml"]
     shown = said(trimtab(*words))
     assert (said_of_it in shown) if said_of_it else ("compares by" not in shown)
+
+
+def test_index_by_another_metric_is_refused(place: Path) -> None:
+    index = faiss.IndexFlat(DIM, faiss.METRIC_L1)
+    index.add(vectors(N_DOCUMENTS, DIM).astype(np.float32))
+    faiss.write_index(index, str(place / "docs.faiss"))
+    result = trimtab("embed", "docs", "-o", "emb", *STORED, *OWN)
+    assert result.exit_code == 1
+    assert "docs.faiss compares by FAISS's metric 2; adapters are trained for" in said(result)
+    assert not (place / "emb").exists()

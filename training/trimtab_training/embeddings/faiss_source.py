@@ -36,7 +36,7 @@ class FaissSource:
         lossy: True where the index keeps a compressed form, so that what is read differs from
             what was added.
         kind: Type of the index, for messages.
-        distance: What it compares by: ``dot``, ``euclid``, or another metric's number in FAISS.
+        distance: What it compares by: ``dot`` or ``euclid``.
     """
 
     ids: list[str]
@@ -76,8 +76,13 @@ class FaissSource:
                 f"a {kind} can't give its vectors back: {path} {way}; use the vectors it was made "
                 "of"
             )
-        distance = _DISTANCES.get(metric := int(file.core.metric_type), f"metric {metric}")
-        return cls(ids, stored.dim, stored.is_lossy, kind, distance, stored, file)
+        metric = int(file.core.metric_type)
+        if metric not in _DISTANCES:
+            raise DataError(
+                f"{path} compares by FAISS's metric {metric}; adapters are trained for inner "
+                "product and L2"
+            )
+        return cls(ids, stored.dim, stored.is_lossy, kind, _DISTANCES[metric], stored, file)
 
     def copy_to(self, matrix: NDArray[Any]) -> None:
         """Write every stored vector into a matrix of shape ``(rows, dim)``, block by block.
