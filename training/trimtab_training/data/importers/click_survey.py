@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab_training.data.importers.click_values import as_entry, as_list, flag_of, rank_of
+from trimtab_training.data.importers.click_values import (
+    as_dwell,
+    as_entry,
+    as_list,
+    flag_of,
+    rank_of,
+)
 from trimtab_training.data.importers.columns import Columns, as_number, value_of
 from trimtab_training.data.importers.settings import ClickSettings
 from trimtab_training.data.importers.texts import Unusable
@@ -14,6 +20,7 @@ from trimtab_training.data.importers.times import Clock, TimeSurvey, as_zone
 from trimtab_training.errors import DataError
 
 _COUNTS_FROM = 2.0  # clicks a clicked row; above, rows are sums over searches
+_LONG = 3_600.0  # seconds, from which a dwell is none
 _STRAY = 0.01  # share of searches whose clicks may look otherwise than all the others'
 
 
@@ -53,6 +60,8 @@ class LogSurvey:
         self._ranks: Counter[int] = Counter()  # of 0 and 1
         self._forms: Counter[str] = Counter()  # of lists of clicks
         self._n_clicked, self._clicks = 0, 0.0
+        self._least_ranks: dict[float, float] = {}  # by page
+        self._dwell = array("d")
 
     def add(self, record: Mapping[str, Any], columns: Columns) -> None:
         """Look at a row."""
@@ -66,6 +75,9 @@ class LogSurvey:
         elif "rank" in columns:
             self._add_rank(value_of(record, columns, "rank"))
             self._add_count(value_of(record, columns, "clicked"))
+            self._add_page(value_of(record, columns, "page"), value_of(record, columns, "rank"))
+        if self._chosen.min_dwell > 0:
+            self._add_dwell(value_of(record, columns, "dwell"))
 
     def decide(self) -> LogForm:
         """Tell the log's form.
@@ -74,6 +86,8 @@ class LogSurvey:
             DataError: Something in it can be read in two ways.
         """
         self._refuse_counts()
+        self._refuse_pages()
+        self._refuse_milliseconds()
         clock = self._times.decide()
         return LogForm(clock, self._times.moments(clock), self._first_rank(), self._clicked())
 
@@ -85,6 +99,22 @@ class LogSurvey:
             return
         if rank <= 1 and rank.is_integer():
             self._ranks[int(rank)] += 1
+
+    def _add_page(self, page: Any, rank: Any) -> None:
+        """Keep the least rank of each page of results."""
+        try:
+            number, least = as_number(page, "page"), as_number(rank, "rank")
+        except Unusable:
+            return
+        self._least_ranks[number] = min(least, self._least_ranks.get(number, least))
+
+    def _add_dwell(self, value: Any) -> None:
+        """Keep how long documents were looked at."""
+        try:
+            values = [value] if isinstance(value, int | float) else as_list(value, "dwell")
+            self._dwell.extend(one for one in map(as_dwell, values) if one is not None)
+        except Unusable:
+            return
 
     def _add_count(self, value: Any) -> None:
         """Add up clicks."""
@@ -104,6 +134,9 @@ class LogSurvey:
         for _, entry in shown:
             if entry and rank_of(entry) is not None:
                 self._add_rank(rank_of(entry))
+        if shown:
+            ranks = as_list(value_of(record, columns, "ranks"), "ranks") or [rank_of(shown[0][1])]
+            self._add_page(value_of(record, columns, "page"), 1 if ranks[0] is None else ranks[0])
         if "clicked" in columns and shown:
             clicked = as_list(value_of(record, columns, "clicked"), "clicked")
             self._forms[_form_of(clicked, {name for name, _ in shown}, len(shown))] += 1
@@ -115,6 +148,27 @@ class LogSurvey:
                 f"clicked holds {self._clicks / self._n_clicked:.3g} clicks a clicked row: a count "
                 "over several searches, or something else than clicks; expected yes or no of one "
                 "search, or --estimate counts, which takes no ranks"
+            )
+
+    def _refuse_pages(self) -> None:
+        """Refuse ranks that begin anew on each page of results: they are not those of a search."""
+        first, *others = sorted(self._least_ranks) or [0.0]
+        for page in others:
+            if self._least_ranks[page] <= self._least_ranks[first]:
+                raise DataError(
+                    f"ranks begin anew on each page: page {page:g} has rank "
+                    f"{self._least_ranks[page]:g}, as page {first:g}; write ranks over all pages "
+                    "of a search, or say --column page= if that is no page of its results"
+                )
+
+    def _refuse_milliseconds(self) -> None:
+        """Refuse seconds that can't be: half of them over an hour."""
+        median = sorted(self._dwell)[len(self._dwell) // 2] if self._dwell else 0.0
+        if median > _LONG > self._chosen.min_dwell:
+            raise DataError(
+                f"half of the dwell times are {median:g} or more, which would be over an hour: "
+                "milliseconds? Write seconds, or give --min-dwell in the column's unit: "
+                f"--min-dwell {1000 * self._chosen.min_dwell:g}"
             )
 
     def _first_rank(self) -> int:

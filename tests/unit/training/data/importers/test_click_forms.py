@@ -553,3 +553,41 @@ def test_types_of_databases_are_read_from_parquet(tmp_path: Path) -> None:
     found = [one for _, one in log.searches(Tally())]
     assert [one.time for one in found] == [1_700_000_000, 1_700_000_001, 1_700_000_002]
     assert [one.clicked for one in found] == [{"b": 40.0}] * 3
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("first", [0, 1])
+def test_ranks_that_begin_anew_on_each_page_are_refused(
+    tmp_path: Path, whole: bool, first: int
+) -> None:
+    def log(second: int) -> Path:
+        rows = [
+            row
+            for n in range(5)
+            for number, start in enumerate((1, second))
+            for row in page("ab", clicked="b", first=start, search_id=n, page=first + number)
+        ]
+        if whole:
+            rows = [
+                {"query": "q", "page": first + number, "ranks": [start, start + 1],
+                 "shown": ["a", "b"], "clicked": ["b"]}
+                for number, start in enumerate((1, second))
+            ]  # fmt: skip
+        return write_rows(tmp_path / "log.jsonl", rows)
+
+    with pytest.raises(DataError, match=rf"page {first + 1} has rank 1, as page {first}; .*page="):
+        searches(log(1))
+    settings = {"page": ()}
+    assert list(ClickLog(log(1), settings, chosen=ClickSettings()).searches(Tally()))
+    assert searches(log(3))
+
+
+def test_dwell_in_milliseconds_is_asked_about(tmp_path: Path) -> None:
+    rows = [{**row, "dwell": 9_000} for n in range(5) for row in page("ab", search_id=n)]
+    lists = [{"query": "q", "shown": ["a"], "clicked": ["a"], "dwell": [8_000]}]
+    for number, log in enumerate((rows, lists)):
+        source = write_rows(tmp_path / f"{number}.jsonl", log)
+        with pytest.raises(DataError, match=r"milliseconds.*--min-dwell 30000"):
+            searches(source, min_dwell=30.0)
+        assert searches(source, min_dwell=30_000.0)
+        assert searches(source)
