@@ -45,7 +45,10 @@ def _convert(queries: Any) -> NDArray[np.float32]:
         raise QueryError(
             "query rows have different lengths; expected one vector (dim,) or a batch (n, dim)"
         ) from error
-    if array.dtype.kind not in "fiu":
+    except (TypeError, RuntimeError) as error:  # such as a tensor of bfloat16, or with gradients
+        said = str(error).splitlines()[0]
+        raise QueryError(f"query can't be taken as a numpy array of numbers: {said}") from error
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise QueryError(f"query holds {array.dtype} values; expected real numbers")
     # Past float32's range a value turns into inf, which is refused later.
     with np.errstate(over="ignore", invalid="ignore"):

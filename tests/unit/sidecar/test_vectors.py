@@ -143,3 +143,19 @@ def test_check_finite_takes_every_finite_number() -> None:
 def test_query_errors_are_value_errors_too(error: type[Exception]) -> None:
     assert issubclass(error, ValueError)
     assert issubclass(error, SidecarError)
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError])
+def test_what_gives_itself_as_no_array_is_a_typed_error(error: type[Exception]) -> None:
+    class Tensor:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            raise error("Can't call numpy() on Tensor that requires grad.")
+
+    with pytest.raises(QueryError, match=r"as a numpy array of numbers: Can't call numpy\(\)"):
+        as_floats(Tensor())
+
+
+def test_as_floats_takes_bfloat16() -> None:
+    dtypes = pytest.importorskip("ml_dtypes")
+    numbers = np.array([[1, 2.5], [-3, 0.125]], dtype=dtypes.bfloat16)
+    assert as_floats(numbers).tolist() == [[1, 2.5], [-3, 0.125]]

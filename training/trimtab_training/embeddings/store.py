@@ -60,7 +60,7 @@ class EncoderInfo:
             DataError: It is missing or malformed.
         """
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"can't use {path}: {explain_unreadable(path, error)}; {_EXPECTED}"
@@ -205,7 +205,7 @@ def said_use(folder: Path) -> Literal["migration", "auto"]:
         DataError: Something else was said.
     """
     path = folder / "encoder.json"
-    use = json.loads(path.read_text(encoding="utf-8")).get("use")
+    use = json.loads(path.read_text(encoding="utf-8-sig")).get("use")
     if use not in (None, "auto", "relevance", "migration"):
         raise DataError(
             f"{path} says use {use!r}; expected migration, relevance or auto, or no use"
@@ -221,7 +221,7 @@ def said_similarity(embeddings: Embeddings) -> Literal["dot", "euclid"] | None:
         length, so that all three order them alike. Compressed vectors may only have lost theirs.
     """
     path = embeddings.folder / "encoder.json"
-    said = json.loads(path.read_text(encoding="utf-8")).get("documents")
+    said = json.loads(path.read_text(encoding="utf-8-sig")).get("documents")
     if not isinstance(said, dict) or embeddings.unit_documents or said.get("lossy"):
         return None
     distance = said.get("distance")

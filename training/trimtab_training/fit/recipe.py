@@ -296,7 +296,7 @@ def _parse_model_file(record: dict[str, Any], path: Path) -> _ModelFile:
 def _read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, or say in one line why not."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"can't read recipe {path}: {error.strerror}") from error
     except ValueError as error:

@@ -1,7 +1,9 @@
 """Files that should be text and are none are named for what they are, with the way out."""
 
+import bz2
 import gzip
 import io
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,10 +41,13 @@ def as_npy() -> bytes:
         ("d0".encode("utf-16"), "it is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"),
         ("\ufeffd0".encode("utf-16-be"), "it is UTF-16; convert it to UTF-8"),
         (gzip.compress(b"d0"), "it is gzipped; unpack it (gunzip)"),
+        (bz2.compress(b"d0"), "it is packed by bzip2; unpack it (bunzip2)"),
+        (lzma.compress(b"d0"), "it is packed by xz; unpack it (unxz)"),
+        (b"\x28\xb5\x2f\xfd\x04\xff", "it is packed by Zstandard; unpack it (unzstd)"),
         (as_npy(), "it is a NumPy array (.npy); write it as text"),
         ("Käse".encode("latin-1"), "it is not UTF-8 (it holds byte 0xe4); convert it (iconv"),
     ],
-    ids=["utf-16-le", "utf-16-be", "gzip", "npy", "latin-1"],
+    ids=["utf-16-le", "utf-16-be", "gzip", "bzip2", "xz", "zstd", "npy", "latin-1"],
 )
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_no_text_is_called_what_it_is(

@@ -375,3 +375,11 @@ def test_use_that_is_none_is_refused(tmp_path: Path) -> None:
     (folder / "encoder.json").write_text(json.dumps({**record, "use": "migratoin"}), "utf-8")
     with pytest.raises(DataError, match=r"encoder.json says use 'migratoin'; expected migration"):
         said_use(folder)
+
+
+def test_byte_order_mark_before_an_encoder_description_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.json"
+    EncoderInfo("toy", "1", 4, normalised=True).save(path, use="migration")
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert EncoderInfo.load(path).name == "toy"
+    assert said_use(tmp_path) == "migration"

@@ -239,3 +239,7 @@ def test_key_that_is_gone_says_what_to_do(tmp_path: Path, key: str) -> None:
         ConfigError, match=rf"recipe key '{key}' is gone since 0.2: .*(leave it|see)"
     ):
         load_recipe(path)
+
+
+def test_byte_order_mark_before_a_recipe_is_passed_over(tmp_path: Path) -> None:
+    assert load_recipe(recipe_file(tmp_path, "\ufefffolds = 3\n")).folds == 3
