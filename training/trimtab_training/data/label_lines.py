@@ -1,6 +1,7 @@
 """Lines of relevance labels, BEIR's and TREC's, and whether their ids are those of the texts."""
 
 import re
+import unicodedata
 from collections.abc import Collection, Container, Sequence
 
 from trimtab_training.errors import DataError
@@ -143,15 +144,30 @@ def explain_unlike(wanted: Collection[str], known: Collection[str]) -> str:
     for one in sorted(wanted):
         other = plain.get(_plain_id(one))
         if other is not None and other != one:
-            cause = (
-                "pandas writes whole numbers beside a missing one with .0"
-                if (one.endswith(".0") or other.endswith(".0"))
-                else "zeros, blanks or capitals differ; write both files alike"
-            )
-            return f"{one!r} against {other!r}: {cause}"
+            return f"{one!r} against {other!r}: {_why_unlike(one, other)}"
     return f"{min(wanted)!r} against {min(known)!r}"
+
+
+def _why_unlike(one: str, other: str) -> str:
+    """Say what two ids of one thing differ by; forms of Unicode look the same to the eye."""
+    if one.endswith(".0") or other.endswith(".0"):
+        return "pandas writes whole numbers beside a missing one with .0"
+    if _visible(one) == _visible(other):
+        return (
+            f"{one!a} and {other!a} are two spellings of one text in Unicode; write "
+            "both files in one form, such as NFC, and without invisible marks"
+        )
+    return "zeros, blanks or capitals differ; write both files alike"
+
+
+def _visible(name: str) -> str:
+    """Write a text in one of Unicode's forms, and without marks that nobody sees."""
+    if name.isascii():
+        return name
+    plain = unicodedata.normalize("NFC", name)
+    return "".join(mark for mark in plain if unicodedata.category(mark) != "Cf")
 
 
 def _plain_id(name: str) -> str:
     """Write an id without what programs add to ids and take from them."""
-    return name.strip().strip('"').removesuffix(".0").lstrip("0").casefold()
+    return _visible(name).strip().strip('"').removesuffix(".0").lstrip("0").casefold()

@@ -248,6 +248,8 @@ def test_header_of_labels_tells_which_column_is_which(tmp_path: Path, labels: st
         ("q{0} c{0} 0 1\n", "c{}", "the columns look like query, document, 0, grade"),
         ("q{0}\t{0}.0\t1\n", "{}", r"'0.0' against '0': pandas writes whole numbers"),
         ("q{0}\t{0}\t1\n", "{:03d}", "'0' against '000': zeros, blanks or capitals differ"),
+        ("q{0}\té{0}\t1\n", "e\u0301{}", r"xe90' and 'e\\u03010' are two spellings of one text"),
+        ("q{0}\tc{0}\t1\n", "\u200bc{}", "and without invisible marks"),
         ("x{0}\tc{0}\t1\n", "c{}", r"none of the queries in .* has a label: 'q0' against 'x0'"),
     ],
 )
