@@ -4,6 +4,7 @@ Unknown keys are errors, so a misspelt setting never passes for a default. Paths
 file.
 """
 
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,6 +110,23 @@ def _read_pair(key: str, text: str, what: str, flags: Mapping[str, Any]) -> dict
     collection, _, vector = name.partition("/")
     extra = {each: flags[each] for each in ("mode", "share") if flags.get(each) is not None}
     return {"collection": collection, "vector": vector, "adapter": absolute, **extra}
+
+
+def read_secret(name: str) -> str | None:
+    """Read a secret out of a variable; None where that is not set, or empty.
+
+    White space around it is no part of it: a file or a Kubernetes secret often ends with a line.
+
+    Raises:
+        ConfigError: No header could carry it.
+    """
+    secret = os.environ.get(name, "").strip()
+    if not (secret.isascii() and secret.isprintable()):
+        raise ConfigError(
+            f"the variable {name} holds something else than printable ASCII, which no request can "
+            "carry; expected the key or token alone"
+        )
+    return secret or None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -134,6 +134,24 @@ def test_the_sidecars_own_key_is_for_its_own_questions_alone(
     assert [dict(one["headers"])["api-key"] for one in asked] == [KEY]
 
 
+def test_a_secret_that_ends_with_a_line_is_the_secret(
+    server: Server, model: tuple[Path, Adapter], tmp_path: Path
+) -> None:
+    config = tmp_path / "sidecar.toml"
+    config.write_text(
+        f'upstream.rest = "{server.rest_url}"\nadmin.token_env = "ADMIN_TOKEN"\n'
+        f'[[route]]\ncollection = "docs"\nadapter = "{model[0]}"\n'
+    )
+    secrets = {"QDRANT_API_KEY": f"{KEY}\n", "ADMIN_TOKEN": f"{TOKEN}\r\n"}
+    with running_sidecar(config=config, env=secrets) as sidecar:
+        with new_client(sidecar.rest_url, headers={"api-key": KEY}) as raw:
+            assert mark_of(search(raw, "alias", query())) == model[1].mark
+        for scheme in ("Bearer", "bearer"):
+            given = {"authorization": f"{scheme} {TOKEN}"}
+            assert ask("GET", f"{sidecar.admin_url}/routes", headers=given).status_code == 200
+        assert not sidecar.log()
+
+
 def send_secrets(sidecar: Sidecar) -> None:
     """Send requests of all kinds that something may be logged of."""
     bad = "/collections/docs/points/query"

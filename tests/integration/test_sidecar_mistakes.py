@@ -162,6 +162,15 @@ def test_a_mistake_in_the_flags_is_one_line(what: str) -> None:
     assert message in check(run(*flags, "--check"), code)
 
 
+def test_a_key_that_no_request_can_carry_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QDRANT_API_KEY", "topsecret\r\nx-more: 1")
+    line = check(run("--upstream-rest", "a:1", "--route", f"docs={folder}", "--check"), 1)
+    assert "QDRANT_API_KEY" in line
+    assert "topsecret" not in line
+
+
 def test_a_share_of_another_size_is_refused(folder: Path) -> None:
     flags = ("--route", f"docs={folder}", "--mode", "canary", "--share", "7")
     assert "share is 7" in check(run("--upstream-rest", "a:1", *flags, "--check"), 1)

@@ -9,7 +9,7 @@ import pytest
 
 from trimtab.errors import ConfigError
 from trimtab.settings import Address, CollectionSettings, RouteSettings, Settings
-from trimtab.settings_file import Source, parse_settings
+from trimtab.settings_file import Source, parse_settings, read_secret
 
 WHOLE = """
 workers = 3
@@ -274,3 +274,30 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is not TOML: it is not UTF-8; convert it"):
         Source.of(tmp_path / "binary.toml", {}).read()
+
+
+@pytest.mark.parametrize("value", ["secret", "secret\n", " secret\r\n", "two words"])
+def test_white_space_around_a_secret_is_no_part_of_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", value)
+    assert read_secret("A_KEY") == value.strip()
+
+
+@pytest.mark.parametrize("value", ["se\ncret", "secret\r\nx-more: 1", "s\u00e9cret", "\x1bsecret"])
+def test_a_secret_that_no_header_can_carry_is_refused_and_not_shown(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", value)
+    with pytest.raises(ConfigError, match="A_KEY holds something else than printable") as raised:
+        read_secret("A_KEY")
+    assert "cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [None, "", " \n"])
+def test_a_secret_that_is_not_set_is_none(
+    value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("A_KEY", value)
+    assert read_secret("A_KEY") is None

@@ -111,9 +111,10 @@ def _guard(endpoint: Endpoint, token: str | None, host: str) -> Endpoint:
     """Ask for the token first; without one, keep web pages out that a browser here has open."""
 
     async def asked(request: Request) -> Response:
-        given = request.headers.get("authorization", "")
-        if token is not None and not hmac.compare_digest(
-            given.encode(), f"Bearer {token}".encode()
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        is_bearer = scheme.lower() == "bearer"  # in any case: RFC 9110, section 11.1
+        if token is not None and not (
+            hmac.compare_digest(given.strip().encode(), token.encode()) and is_bearer
         ):
             return JSONResponse({"error": "expected Authorization: Bearer TOKEN"}, 401)
         if token is None and not _is_from_here(request, host):

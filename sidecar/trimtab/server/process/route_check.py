@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from trimtab.server.tls import client_context, server_context
 from trimtab.server.tracing import Tracer
 from trimtab.server.worker_state import Asker, WorkerState
 from trimtab.settings import Settings
+from trimtab.settings_file import read_secret
 from trimtab.upstream.rest_fetch import is_answering
 from trimtab.upstream.rest_pool import Pool
 
@@ -83,7 +83,7 @@ async def check_routes_online(
     if settings.upstream.rest:
         pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)
         await pool.start(is_answering)
-    own_key = os.environ.get(settings.upstream.api_key_env) or None
+    own_key = read_secret(settings.upstream.api_key_env)
     state = WorkerState(live, facts, pool, telemetry, own_key=own_key)
     try:
         return await examine_routes(state, live.current)
@@ -93,7 +93,7 @@ async def check_routes_online(
 
 
 def check_means(settings: Settings) -> None:
-    """Try what a start needs beside models: packages, certificates, and the ``OTEL_*`` variables.
+    """Try what a start needs beside models: packages, keys, certificates, ``OTEL_*`` variables.
 
     Raises:
         MissingExtraError: A package is not installed.
@@ -106,6 +106,7 @@ def check_means(settings: Settings) -> None:
             raise MissingExtraError(
                 f"trimtab serve needs {name!r}: pip install 'trimtab[server]'"
             ) from error
+    read_secret(settings.upstream.api_key_env)
     server_context(settings.listen)
     client_context(settings.upstream)
     if settings.upstream.grpc:

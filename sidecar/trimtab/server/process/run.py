@@ -20,6 +20,7 @@ from trimtab.server.process.supervisor import Supervisor
 from trimtab.server.process.worker import Worker
 from trimtab.server.route_table import LiveTable
 from trimtab.settings import Address, Settings
+from trimtab.settings_file import read_secret
 
 Tell = Callable[[dict[str, str]], None]
 Read = Callable[[], Settings]
@@ -209,12 +210,12 @@ def read_token(settings: Settings) -> str | None:
     """Read the administrator's token from the environment.
 
     Raises:
-        ConfigError: The variable that the settings name is not set.
+        ConfigError: The variable that the settings name is not set, or holds no token.
     """
     name = settings.admin.token_env
     if not name:
         return None
-    token = os.environ.get(name)
+    token = read_secret(name)
     if not token:
         raise ConfigError(f"[admin] token_env names {name}, which is not set; set it to the token")
     return token

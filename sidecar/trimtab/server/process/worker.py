@@ -23,6 +23,7 @@ from trimtab.server.tls import client_context, server_context
 from trimtab.server.tracing import Tracer
 from trimtab.server.worker_state import WorkerState
 from trimtab.settings import Address, Settings
+from trimtab.settings_file import read_secret
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_fetch import is_answering
 from trimtab.upstream.rest_pool import Pool
@@ -88,7 +89,7 @@ class Worker:
         if settings.upstream.rest:
             pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)
             await pool.start(is_answering)
-        own_key = os.environ.get(settings.upstream.api_key_env) or None
+        own_key = read_secret(settings.upstream.api_key_env)
         state = WorkerState(live, facts, pool, telemetry, own_key=own_key)
         state.tracer = tracer
         worker = cls(state, settings)
