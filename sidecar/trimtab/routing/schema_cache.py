@@ -27,6 +27,8 @@ CollectionRoutes = Mapping[str, Route]
 
 _NONE: CollectionRoutes = {}
 _NEVER = float("-inf")
+_LONG_S = 0.25
+"""Seconds after which a question without an answer has kept a start waiting."""
 _SAME_MOMENT_S = 1.0
 """REST and gRPC may write one moment with more or fewer digits."""
 
@@ -75,6 +77,8 @@ class SchemaCache:
     Attributes:
         now: Gives seconds.
         version: Grows whenever something is forgotten or learnt.
+        epoch: Grows whenever something is forgotten. An answer to a question of an earlier one may
+            tell of what was before a change: it is for who has asked, and is not kept.
     """
 
     def __init__(
@@ -94,7 +98,7 @@ class SchemaCache:
                 as long as aliases are believed, unless given.
             clock: Gives seconds.
         """
-        self.version = 0
+        self.version = self.epoch = 0
         self._vectors_ttl_s = vectors_ttl_s
         self._aliases_ttl_s = aliases_ttl_s
         self._retry_s = aliases_ttl_s if retry_s is None else retry_s
@@ -125,9 +129,19 @@ class SchemaCache:
         """Give the collection behind an alias, or None where there is no such alias."""
         return self._aliases.get(alias)
 
-    def learn_vectors(self, collection: str, vectors: Mapping[str, IndexedVector] | None) -> None:
-        """Believe what was said of a collection; None where nothing was."""
+    def learn_vectors(
+        self,
+        collection: str,
+        vectors: Mapping[str, IndexedVector] | None,
+        *,
+        epoch: int | None = None,
+    ) -> None:
+        """Believe what was said of a collection, asked for in an epoch; None where nothing was."""
         ttl_s = self._retry_s if vectors is None else self._vectors_ttl_s
+        if epoch not in {None, self.epoch}:
+            if self.is_known(collection):
+                return
+            ttl_s = 0.0
         self._vectors[collection] = (self.now() + ttl_s, vectors)
         self.version += 1
         self._compare_creation(collection, getattr(vectors, "created_s", None))
@@ -150,11 +164,15 @@ class SchemaCache:
                 extra={"collection": collection},
             )
 
-    def learn_aliases(self, aliases: Mapping[str, str] | None) -> None:
-        """Believe a list of aliases; None keeps the last one for another while."""
-        ttl_s = self._retry_s
+    def learn_aliases(self, aliases: Mapping[str, str] | None, *, epoch: int | None = None) -> None:
+        """Believe a list of aliases, asked for in an epoch; None keeps the last one for a while."""
+        ttl_s = self._retry_s if aliases is None else self._aliases_ttl_s
+        if epoch not in {None, self.epoch}:
+            if self.are_aliases_known():
+                return
+            ttl_s = 0.0
         if aliases is not None:
-            self._aliases, ttl_s = aliases, self._aliases_ttl_s
+            self._aliases = aliases
         self._aliases_until = self.now() + ttl_s
         self.version += 1
 
@@ -166,6 +184,7 @@ class SchemaCache:
             self._vectors.pop(collection, None)
         self._aliases_until = _NEVER
         self.version += 1
+        self.epoch += 1
 
 
 class RouteBook:
@@ -256,40 +275,51 @@ class RouteBook:
         """Ask which alias leads where, unless it is known."""
         if self.facts.are_aliases_known():
             return
+        epoch = self.facts.epoch
         try:
-            self.facts.learn_aliases((yield Question("get_aliases", {})))
+            self.facts.learn_aliases((yield Question("get_aliases", {})), epoch=epoch)
         except ForbiddenError:  # says nothing about the next caller
             logger.debug("aliases not shown to a caller")
         except Exception as error:  # as many types as transports; the query will show its own
             logger.warning("aliases unknown", extra={"cause": _one_line(error)})
-            self.facts.learn_aliases(None)
+            self.facts.learn_aliases(None, epoch=epoch)
 
     def _learn(self, collection: str) -> Questions:
         """Ask about a collection's vectors, unless they are known."""
         yield from self._ask(collection)
         return self._check(collection)
 
-    def _ask(self, collection: str) -> Generator[Question, Any, tuple[Fit, str]]:
-        """Ask about a collection's vectors, unless they are known; give what came of it."""
+    def _ask(
+        self, collection: str, *, hidden: int = logging.DEBUG
+    ) -> Generator[Question, Any, tuple[Fit, str]]:
+        """Ask about a collection's vectors, unless they are known; give what came of it.
+
+        Args:
+            collection: The collection.
+            hidden: Level at which it is told that Qdrant does not show it to whoever asks.
+        """
         if self.facts.is_known(collection):
             is_told = self.facts.vectors_of(collection) is not None
             return ("fine", "") if is_told else ("unknown", "Qdrant has not answered")
         question = Question("get_collection", {"collection_name": collection})
+        epoch = self.facts.epoch
         try:
-            self.facts.learn_vectors(collection, (yield question))
+            self.facts.learn_vectors(collection, (yield question), epoch=epoch)
         except ForbiddenError:
-            logger.debug("collection not shown to a caller", extra={"collection": collection})
-            return "unknown", "Qdrant does not show it to this key"
+            cause = "Qdrant does not show it to this key"
+            extra = {"collection": collection, "cause": cause}
+            logger.log(hidden, "collection not checked", extra=extra)
+            return "unknown", cause
         except NoCollectionError:
             logger.warning("a route's collection does not exist", extra={"collection": collection})
-            self.facts.learn_vectors(collection, None)
+            self.facts.learn_vectors(collection, None, epoch=epoch)
             return "missing", "Qdrant has no collection or alias of that name"
         except Exception as error:  # as above
             cause = _one_line(error)
             logger.warning(
                 "collection not checked", extra={"collection": collection, "cause": cause}
             )
-            self.facts.learn_vectors(collection, None)
+            self.facts.learn_vectors(collection, None, epoch=epoch)
             return "unknown", cause
         return "fine", ""
 
@@ -308,21 +338,25 @@ class RouteBook:
             encoded: What encoders adapt; held against collections as routes are, and against the
                 routes that an alias leads to.
             without: Collections that Qdrant is not asked about.
-            is_patient: False to ask no more once a question was not answered.
+            is_patient: False to ask no more once a question was not answered, and not only once
+                one was waited for in vain.
 
         Yields:
             Questions, as :meth:`look_up` does.
         """
         aims: list[Aim] = [*self.routes, *encoded]
-        findings, is_down = [], False
+        findings, is_down, has_given_up = [], False, False
         for collection in dict.fromkeys(aim.collection for aim in aims):
             fit: Fit = "fine"
             cause = ""
-            if is_down and not is_patient:
+            if has_given_up and collection not in without:
                 fit, cause = "unknown", "Qdrant has not answered before"
             elif collection not in without:
-                fit, cause = yield from self._ask(collection)
+                asked_at = self.facts.now()
+                fit, cause = yield from self._ask(collection, hidden=logging.WARNING)
                 is_down = fit == "unknown"
+                is_long = self.facts.now() - asked_at >= _LONG_S
+                has_given_up = is_down and (is_long or not is_patient)
             for route in [aim for aim in aims if aim.collection == collection]:
                 if fit == "fine" or route.mode == "off":
                     vectors = self.facts.vectors_of(collection)

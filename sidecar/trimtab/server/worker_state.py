@@ -117,7 +117,7 @@ class WorkerState:
         self.invalidation_listeners: list[Callable[[str], None]] = []
         self._told: set[tuple[int, str, str]] = set()
         self._told_of_feedback: set[str] = set()
-        self._asked: dict[tuple[int, str], asyncio.Task[CollectionRoutes]] = {}
+        self._asked: dict[tuple[int, int, str], asyncio.Task[CollectionRoutes]] = {}
 
     @property
     def table(self) -> RouteTable:
@@ -148,7 +148,7 @@ class WorkerState:
         Raises:
             ConfigError: An adapter can't serve the collection.
         """
-        key = (table.number, name)
+        key = (table.number, self.facts.epoch, name)
         task = self._asked.get(key)
         if task is None:
             task = asyncio.create_task(self._answer_all(table.book.look_up(name), asker))

@@ -1,12 +1,19 @@
 """What Qdrant said, for as long as it is believed, and the routes that follow from it."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from tests.support.onnx_models import linear_adapter
-from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError, UnavailableError
+from trimtab.errors import (
+    ConfigError,
+    DeadlineError,
+    ForbiddenError,
+    NoCollectionError,
+    UnavailableError,
+)
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.routes import Mode, Route, Routes
 from trimtab.routing.schema_cache import Question, RouteBook, SchemaCache
@@ -349,3 +356,51 @@ def test_who_can_wait_asks_on_where_qdrant_does_not_answer(is_patient: bool, n_a
     found = examined(book, is_patient=is_patient)
     assert {fit for fit, _ in found.values()} == {"unknown"}
     assert book.n_asked("get_collection") == n_asked
+
+
+def test_a_qdrant_that_keeps_a_start_waiting_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = Book(*(route(name) for name in ("one", "two", "three")))
+
+    def wait_in_vain(question: Question) -> Any:
+        book.qdrant.asked.append(question)
+        book.clock.now += 2.0
+        raise DeadlineError("no answer within 2 s")
+
+    monkeypatch.setattr(book.qdrant, "answer", wait_in_vain)
+    found = examined(book)
+    assert {fit for fit, _ in found.values()} == {"unknown"}
+    assert len(book.qdrant.asked) == 1
+    assert "within 2 s" in found["one/"][1]
+    assert "has not answered" in found["three/"][1]
+
+
+def test_a_collection_that_is_not_shown_to_the_key_is_told_at_a_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    book = Book(route())
+    book.qdrant.failure = ForbiddenError("403")
+    assert examined(book)["docs/"][0] == "unknown"
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+    assert vars(caplog.records[0])["cause"] == "Qdrant does not show it to this key"
+    caplog.clear()
+    book.look_up("docs")  # for a caller, whose key says nothing of the next one's
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["docs", "alias"])
+def test_an_answer_to_a_question_from_before_a_change_is_not_kept(name: str) -> None:
+    book = Book(route(), route("other"))
+    book.look_up("other")
+    questions = book.book.look_up(name)
+    answer = book.qdrant.answer(next(questions))
+    book.qdrant.aliases["alias"] = "other"
+    book.facts.invalidate()
+    with contextlib.suppress(StopIteration):
+        while True:
+            answer = book.qdrant.answer(questions.send(answer))
+    assert book.book.known_routes(name) is None
+    target = "docs" if name == "docs" else "other"
+    assert {each.collection for each in book.look_up(name).values()} == {target}
+    assert book.book.known_routes(name) is not None

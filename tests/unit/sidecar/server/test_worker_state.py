@@ -1,0 +1,55 @@
+"""What the requests of one worker share."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.support.onnx_models import linear_bytes
+from tests.support.sidecar_settings import settings_of
+from trimtab.metrics import Telemetry
+from trimtab.routing.schema_cache import Question, SchemaCache
+from trimtab.routing.vector_schema import CollectionVectors, IndexedVector
+from trimtab.server.route_table import LiveTable
+from trimtab.server.worker_state import WorkerState
+
+DIM, _TIMEOUT_S = 4, 10
+FITS = CollectionVectors({"": IndexedVector(DIM, "cosine", "float32", is_multi=False)})
+
+
+def state_of(folder: Path) -> WorkerState:
+    model = folder / "adapter.onnx"
+    model.write_bytes(linear_bytes(dim_in=DIM, dim_out=DIM, use="relevance"))
+    facts = SchemaCache(vectors_ttl_s=60.0, aliases_ttl_s=60.0)
+    live = LiveTable(lambda: settings_of(model), facts)
+    return WorkerState(live, facts, None, Telemetry())
+
+
+async def ask_thrice(state: WorkerState) -> list[str]:
+    """Two requests ask for an alias at once; a third once the alias leads elsewhere."""
+    asked: list[str] = []
+    answered = asyncio.Event()
+
+    async def answer(question: Question) -> Any:
+        asked.append(question.method)
+        if question.method == "get_collection":
+            return FITS
+        is_first = len(asked) == 1
+        if is_first:
+            await answered.wait()
+        return {} if is_first else {"alias": "docs"}
+
+    before = [asyncio.create_task(state.look_up(state.table, "alias", answer)) for _ in range(2)]
+    while not asked:
+        await asyncio.sleep(0)
+    state.invalidate("")
+    async with asyncio.timeout(_TIMEOUT_S):
+        assert set(await state.look_up(state.table, "alias", answer)) == {""}
+    answered.set()
+    assert [set(await each) for each in before] == [{""}, {""}]  # what is known by now
+    assert set(state.table.known_routes("alias") or {}) == {""}
+    return asked
+
+
+def test_who_asks_after_a_change_does_not_wait_for_an_answer_from_before(tmp_path: Path) -> None:
+    asked = asyncio.run(ask_thrice(state_of(tmp_path)))
+    assert asked == ["get_aliases", "get_aliases", "get_collection"]
