@@ -1,6 +1,8 @@
 """Routes and models change under way: whole, or not at all, and back again."""
 
 import contextlib
+import hashlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -284,7 +286,17 @@ def by_rename(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-@pytest.mark.parametrize("put", [in_place, by_rename])
+def by_link(path: Path, content: bytes) -> None:
+    """Lead a link to another file of the same size and time, as out of an image or an archive."""
+    file = path.with_name(f"{hashlib.sha256(content).hexdigest()}.onnx")
+    file.write_bytes(content)
+    os.utime(file, (0, 0))
+    link = path.with_name("link")
+    link.symlink_to(file.name)
+    link.replace(path)
+
+
+@pytest.mark.parametrize("put", [in_place, by_rename, by_link])
 def test_a_changed_model_file_is_taken(
     watching: Reloading, put: Callable[[Path, bytes], None]
 ) -> None:

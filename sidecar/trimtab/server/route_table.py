@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 FIXED = ("listen", "upstream", "admin", "telemetry", "workers", "facts", "shadow", "reload")
 """Settings that only a restart changes."""
 
+Stamp = tuple[int, int, int]
+"""Which file is in a place, its size, and its time of change."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
@@ -37,7 +40,7 @@ class RouteTable:
         book: The routes, held against what Qdrant says of its collections.
         collections: FAISS indexes that are served as collections.
         encoders: Encoders of texts.
-        stamps: Size and time of change of their files.
+        stamps: What tells one state of their files from another.
         is_guarded: True where some write may have to be watched.
         number: Grows with every table.
     """
@@ -47,7 +50,7 @@ class RouteTable:
     book: RouteBook
     collections: Collections
     encoders: Encoders
-    stamps: Mapping[Path, tuple[int, int]]
+    stamps: Mapping[Path, Stamp]
     is_guarded: bool
     number: int
 
@@ -213,19 +216,23 @@ def _load_collections(settings: Settings, old: RouteTable | None) -> Collections
     return Collections.load(settings.collections, alone=not settings.upstream.rest)
 
 
-def stamps(collections: tuple[CollectionSettings, ...]) -> Mapping[Path, tuple[int, int]]:
-    """Give size and time of change of every file of some collections."""
+def stamps(collections: tuple[CollectionSettings, ...]) -> Mapping[Path, Stamp]:
+    """Give the stamps of every file of some collections."""
     paths = [path for each in collections for path in (each.index, each.ids, each.payload) if path]
     return {path: stamp(path) for path in paths}
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """Give a file's size and time of change; zeros where there is none."""
+def stamp(path: Path) -> Stamp:
+    """Give what changes with a file; zeros where there is none.
+
+    Two models of one recipe are of one size, and out of an image or an archive of one time as well:
+    where a link is led from one to the other, or one renamed over the other, their numbers differ.
+    """
     try:
         found = path.stat()
     except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
+        return 0, 0, 0
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _tell_fixed(old: Settings, new: Settings) -> None:

@@ -10,7 +10,7 @@ from trimtab.errors import SidecarError, WorkerEndedError
 from trimtab.metrics import Telemetry, add_up
 from trimtab.model.onnx_file import resolve_model_path
 from trimtab.server.process.control import Control
-from trimtab.server.route_table import stamp
+from trimtab.server.route_table import Stamp, stamp
 from trimtab.settings import Settings
 from trimtab.text.encoder_file import resolve_encoder_path
 from trimtab.unforeseen import Border, repeat, tell
@@ -119,7 +119,7 @@ async def watch_files(
     settings: Settings,
     administration: Administration,
     read: Read,
-    seen: Mapping[Path, tuple[int, int]],
+    seen: Mapping[Path, Stamp],
 ) -> None:
     """Reload whenever the settings' file, or a file that it names, has changed.
 
@@ -146,7 +146,7 @@ class _Watch:
         settings: Settings,
         administration: Administration,
         read: Read,
-        seen: Mapping[Path, tuple[int, int]],
+        seen: Mapping[Path, Stamp],
     ) -> None:
         """Begin with what was seen before anything was read."""
         self._settings = settings
@@ -175,8 +175,8 @@ class _Watch:
             return self._settings
 
 
-def stamp_files(settings: Settings) -> dict[Path, tuple[int, int]]:
-    """Give size and time of change of every file that is watched."""
+def stamp_files(settings: Settings) -> dict[Path, Stamp]:
+    """Give the stamps of every file that is watched."""
     paths = [] if settings.source is None else [settings.source]
     for route in settings.routes:
         try:

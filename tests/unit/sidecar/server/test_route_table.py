@@ -1,19 +1,21 @@
 """The route table in force: whole, checked before it changes, and kept to go back to."""
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.faiss_collections import build_index, vectors_of, write_collection
 from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
 from trimtab.errors import ConfigError, ModelError, SidecarError
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.route_table import FIXED, LiveTable, stamp
-from trimtab.settings import Address, ListenSettings, RouteSettings, Settings
+from trimtab.settings import Address, CollectionSettings, ListenSettings, RouteSettings, Settings
 
 
 class Source:
@@ -148,8 +150,24 @@ def test_settings_that_need_a_restart_are_told(
 
 def test_a_stamp_tells_a_change_and_no_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    assert stamp(path) == (0, 0)
+    assert stamp(path) == (0, 0, 0)
     path.write_bytes(b"a")
     first = stamp(path)
     path.write_bytes(b"ab")
     assert stamp(path) != first
+
+
+def test_an_index_renamed_over_one_of_the_same_size_and_time_is_opened(tmp_path: Path) -> None:
+    place = tmp_path / "served.faiss"
+
+    def put(seed: int) -> None:
+        written = write_collection(tmp_path, build_index("Flat", vectors_of(9, 4, seed=seed)))
+        os.utime(written.index, (0, 0))
+        written.index.replace(place)
+
+    put(1)
+    settings = settings_of(None, collections=(CollectionSettings("papers", place),))
+    live = LiveTable(lambda: settings, SchemaCache(vectors_ttl_s=1, aliases_ttl_s=1))
+    assert live.prepare().collections is live.current.collections
+    put(2)
+    assert live.prepare().collections is not live.current.collections
