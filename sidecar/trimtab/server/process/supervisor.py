@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
 _RESTART_DELAY_S = 1.0
+_ANSWER_S = 3.0
+"""Seconds that a worker has to say something of itself: probes and scrapes wait for it."""
 
 Read = Callable[[], Settings]
 
@@ -132,26 +134,42 @@ class RemoteWorker:
 
     async def describe(self) -> dict[str, Any]:
         """Give the routes in force."""
-        found: dict[str, Any] = await self._call(Call.DESCRIBE)
+        found: dict[str, Any] = await self._ask(Call.DESCRIBE)
         return found
 
     async def measure(self) -> dict[str, Any]:
-        """Give the numbers of the worker."""
-        self.last_numbers = await self._call(Call.MEASURE)
+        """Give the numbers of the worker; the last ones where it is stuck, as none may shrink."""
+        try:
+            self.last_numbers = await self._ask(Call.MEASURE)
+        except WorkerFailedError as error:
+            logger.error("a worker gives its last numbers again", extra={"cause": str(error)})  # noqa: TRY400  # its own log has the traceback
         return self.last_numbers
 
     async def comparisons(self) -> list[dict[str, Any]]:
         """Give the last comparisons of shadow routes."""
-        found: list[dict[str, Any]] = await self._call(Call.COMPARISONS)
+        found: list[dict[str, Any]] = await self._ask(Call.COMPARISONS)
         return found
 
     async def is_ready(self) -> bool:
         """Tell whether a query could be answered now."""
-        return bool(await self._call(Call.IS_READY))
+        return bool(await self._ask(Call.IS_READY))
 
     async def invalidate(self, collection: str) -> None:
         """Forget what Qdrant said of a collection, or of all."""
         await self._call(Call.INVALIDATE, collection)
+
+    async def _ask(self, call: Call) -> Any:
+        """Have a worker say something of itself.
+
+        Raises:
+            WorkerEndedError: The process is gone.
+            WorkerFailedError: It could not, or not in time.
+        """
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._call(call)
+        except TimeoutError as error:
+            raise WorkerFailedError(f"a worker does not answer within {_ANSWER_S:g} s") from error
 
     async def _call(self, call: Call, *arguments: str) -> Any:
         """Have a method called over there.
@@ -283,9 +301,25 @@ class Supervisor:
                 return
             logger.error("a worker has died; starting another")
             worker = await self._start_another()
+            await self._compare(worker)
             self.workers.append(worker)
             if self._is_stopping:  # all others have been told meanwhile
                 worker.stop()
+
+    async def _compare(self, new: RemoteWorker) -> None:
+        """Say where a new worker, which has read its files now, serves others than the rest."""
+        try:
+            tables = [await each.describe() for each in (new, *self.workers)]
+        except (WorkerEndedError, WorkerFailedError):
+            return
+        served = [
+            [table[what] for what in ("routes", "collections", "encoders")] for table in tables
+        ]
+        if any(each != served[0] for each in served):
+            cause = (
+                "the others went back, or were not told to reload; reload, or put the files back"
+            )
+            logger.error("a new worker serves other models than the others", extra={"cause": cause})
 
     async def _start_another(self) -> RemoteWorker:
         """Start a worker, however often it takes."""

@@ -177,11 +177,34 @@ def test_answers_find_those_who_asked_whatever_else_is_said() -> None:
     asyncio.run(run())
 
 
+def test_a_worker_that_is_stuck_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "_ANSWER_S", 0.01)
+
+    async def run() -> None:
+        line = Line()
+        line.worker.last_numbers = {"numbers": "before"}
+        async with asyncio.timeout(WAIT_S):
+            assert await line.worker.measure() == {"numbers": "before"}
+            for ask in (line.worker.describe, line.worker.comparisons, line.worker.is_ready):
+                with pytest.raises(WorkerFailedError, match="does not answer within"):
+                    await ask()
+        line.say([0, {"result": {"numbers": "late"}}])  # for nobody any more
+        line.reader.feed_eof()
+        await line.worker.wait()
+        assert unforeseen(line.telemetry) == 0
+
+    asyncio.run(run())
+    assert [each.message for each in caplog.records] == ["a worker gives its last numbers again"]
+
+
 class Process:
     """Stands for a remote worker; the first ones of a kind can't start."""
 
     failures: ClassVar[list[Exception]] = []
     made: ClassVar[list["Process"]] = []
+    routes: ClassVar[list[str]] = []
 
     def __init__(self, *_: Any) -> None:
         self.last_numbers = Telemetry().to_record()
@@ -195,6 +218,9 @@ class Process:
 
     async def wait(self) -> None:
         await self.has_ended.wait()
+
+    async def describe(self) -> dict[str, Any]:
+        return {"routes": self.routes, "collections": [], "encoders": []}
 
     def stop(self, *_: Any) -> None:
         self.was_stopped = True
@@ -227,3 +253,30 @@ def test_a_worker_is_replaced_whatever_keeps_the_first_ones_from_starting(
         assert made.workers == []
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("routes", [["model@old"], ["model@new"]])
+def test_a_new_worker_that_serves_other_models_than_the_rest_is_told(
+    routes: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "RemoteWorker", Process)
+    monkeypatch.setattr(Process, "made", [])
+    monkeypatch.setattr(Process, "routes", ["model@old"])
+
+    async def run() -> None:
+        listen = ListenSettings(rest=Address("127.0.0.1", 0), admin=None)
+        settings = settings_of(None, listen=listen, workers=2)
+        made = supervisor.Supervisor(settings, lambda: settings, LogSettings())
+        await made.start()
+        first, second = Process.made
+        second.routes = ["model@old"]  # type: ignore[misc]  # its own: it went back to that one
+        monkeypatch.setattr(Process, "routes", routes)
+        first.has_ended.set()
+        async with asyncio.timeout(WAIT_S):
+            while made.workers != Process.made[1:] or len(Process.made) < 3:
+                await asyncio.sleep(0)
+            await made.stop()
+
+    asyncio.run(run())
+    is_told = "a new worker serves other models than the others" in caplog.messages
+    assert is_told == (routes == ["model@new"])
