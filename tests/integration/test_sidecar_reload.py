@@ -2,8 +2,12 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +38,7 @@ from tests.support.sidecar_world import (
 from trimtab.model.adapter import Adapter
 
 N_CLIENTS, N_RELOADS = 4, 15
+_WAIT_S = 60
 SPOILED = {
     "no model": lambda folder: (folder / "model.onnx").write_bytes(b"no model"),
     "half a model": lambda folder: (folder / "model.onnx").write_bytes(
@@ -346,3 +351,30 @@ def test_a_rollback_stays_though_the_file_of_the_newer_model_does(watching: Relo
     third = watching.put_model(53)  # which is noticed after everything that was there to notice
     eventually(watching.marks, is_right=lambda marks: marks == {third.mark})
     assert samples(watching.sidecar)["trimtab_reloads_total", "ok"] == reloads + 1
+
+
+def test_a_hangup_during_the_start_is_a_reload_after_it(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.onnx", name="model")
+    program = str(Path(sys.executable).with_name("trimtab"))
+    with socket.create_server(("127.0.0.1", 0)) as qdrant:
+        qdrant.settimeout(_WAIT_S)
+        address = f"127.0.0.1:{qdrant.getsockname()[1]}"
+        flags = ["--route", f"docs={tmp_path / 'model.onnx'}", "--upstream-rest", address]
+        flags += ["--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json"]
+        with subprocess.Popen(
+            [program, "-v", "serve", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            asking, _ = qdrant.accept()  # what the collection is, before anybody is served
+            process.send_signal(signal.SIGHUP)
+            asking.close()
+            qdrant.close()
+            assert json.loads(process.stdout.readline())["rest"]
+            told = iter(process.stderr.readline, "")
+            assert any("routes reloaded" in line for line in told)
+            process.terminate()
+            assert process.wait(_WAIT_S) == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,13 @@ def serve(
     SIGHUP, POST /trimtab/reload or a change of the files reloads routes and models;
     POST /trimtab/rollback goes back; SIGTERM ends once what is under way is answered.
     """
-    from trimtab.server.process.run import run_server
-
     if flags["online"] and not check:
         raise click.UsageError("--online goes with --check")
+    hangups: list[int] = []
+    if not check and hasattr(signal, "SIGHUP"):  # its own way would be to end what is starting
+        signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
+    from trimtab.server.process.run import run_server
+
     logs = LogSettings(verbose=bool(ctx.find_root().params.get("verbose")), form=log_format)
     install_handler(logs)
     if check:
@@ -108,6 +112,8 @@ def serve(
             click.echo(json.dumps({**addresses, "pid": os.getpid()}))
         else:
             _tell(addresses, settings)
+        if hangups:  # a reload that was asked for before there was something to reload
+            signal.raise_signal(signal.SIGHUP)
 
     run_server(settings, source.read, tell, logs)
 
