@@ -275,3 +275,21 @@ def test_a_qdrant_that_is_down_at_the_start_is_told_and_served_once_it_is_up(
             assert hits(answer) == exact(asked)
             assert ask("GET", f"{sidecar.admin_url}/ready").status_code == 200
         assert "Traceback" not in sidecar.log()
+
+
+def test_a_sidecar_for_grpc_alone_is_ready_while_qdrant_answers(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    write_model(tmp_path / "adapter.onnx")
+    flags = ("--rest", "", "--grpc", "127.0.0.1:0", "--upstream-grpc", address)
+    with running_sidecar(*flags, "--route", f"docs={tmp_path}") as sidecar:
+
+        def state() -> tuple[int, float]:
+            ready = ask("GET", f"{sidecar.admin_url}/ready").status_code
+            return ready, samples(sidecar)["trimtab_upstream_up", address]
+
+        eventually(state, is_right=lambda found: found == (503, 0))
+        with running_server(grpc_port=int(address.rpartition(":")[2])):
+            eventually(state, is_right=lambda found: found == (200, 1))
+        eventually(state, is_right=lambda found: found == (503, 0))

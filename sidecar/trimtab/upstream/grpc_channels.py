@@ -77,6 +77,11 @@ class Channels:
         for node in self.nodes:
             node.state()
 
+    def answering(self) -> dict[str, bool]:
+        """Tell of each address whether it answers, as far as is known."""
+        failing = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        return {str(node.origin.address): node.state() is not failing for node in self.nodes}
+
     def pick(self) -> Node:
         """Give the address for the next call: the next that is connected, else one that may be.
 

@@ -26,7 +26,7 @@ from trimtab.settings import Address, Settings
 from trimtab.settings_file import read_secret
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_fetch import is_answering
-from trimtab.upstream.rest_pool import Pool
+from trimtab.upstream.rest_pool import Node, Pool
 
 if TYPE_CHECKING:
     from trimtab.server.grpc.service import GrpcServer
@@ -195,7 +195,6 @@ class Worker:
     async def describe(self) -> dict[str, Any]:
         """Give the routes in force and the state of everything, as JSON can hold it."""
         table = self.state.table
-        pool = self.state.pool
         return {
             "pid": os.getpid(),
             "table": table.number,
@@ -228,13 +227,13 @@ class Worker:
             ],
             "upstream": [
                 {"address": str(node), "is_up": node.is_up, "connections": node.n_open}
-                for node in (pool.nodes if pool is not None else [])
+                for node in self._rest_nodes()
             ],
         }
 
     async def measure(self) -> dict[str, Any]:
         """Give the numbers of this worker."""
-        telemetry, pool = self.state.telemetry, self.state.pool
+        telemetry = self.state.telemetry
         for gauge in _GAUGES:
             telemetry.clear(gauge)
         for texts in self.state.texts:
@@ -249,9 +248,7 @@ class Worker:
             for protocol in PROTOCOLS_OF[reason]:
                 telemetry.count(t.BYPASSED, protocol, reason, by=0)
         telemetry.count(t.CONNECTIONS, "client", by=len(self._connections))
-        for node in pool.nodes if pool is not None else []:
-            telemetry.count(t.CONNECTIONS, "upstream", by=node.n_open)
-            telemetry.count(t.UPSTREAM_UP, str(node), by=int(node.is_up))
+        self._measure_upstream(telemetry)
         for route in self.state.table.routes:
             manifest = route.adapter.manifest
             adapter = (manifest.name, route.adapter.version, route.mode)
@@ -262,15 +259,34 @@ class Worker:
         telemetry.count(t.DRAINING, by=int(self.state.is_draining))
         return telemetry.to_record()
 
+    def _measure_upstream(self, telemetry: Telemetry) -> None:
+        """Give the numbers of Qdrant's addresses."""
+        for node in self._rest_nodes():
+            telemetry.count(t.CONNECTIONS, "upstream", by=node.n_open)
+            telemetry.count(t.UPSTREAM_UP, str(node), by=int(node.is_up))
+        for address, is_up in self._answering_grpc().items():
+            telemetry.count(t.UPSTREAM_UP, address, by=int(is_up))
+
     async def comparisons(self) -> list[dict[str, Any]]:
         """Give the last comparisons of shadow routes."""
         return self.state.shadow.comparisons()
 
     async def is_ready(self) -> bool:
         """Tell whether a query could be answered now."""
-        pool = self.state.pool
-        has_upstream = pool is None or any(node.is_up for node in pool.nodes)
+        if self.state.pool is not None:
+            has_upstream = any(node.is_up for node in self._rest_nodes())
+        else:
+            answering = self._answering_grpc()
+            has_upstream = not answering or any(answering.values())
         return has_upstream and not self.state.is_draining
+
+    def _rest_nodes(self) -> list[Node]:
+        """Give Qdrant's REST addresses."""
+        return [] if self.state.pool is None else self.state.pool.nodes
+
+    def _answering_grpc(self) -> dict[str, bool]:
+        """Tell of each of Qdrant's gRPC addresses whether it answers."""
+        return {} if self._grpc_server is None else self._grpc_server.channels.answering()
 
     def close(self) -> None:
         """Stop at once."""
