@@ -106,6 +106,23 @@ def test_safe_request_over_a_stale_connection_is_sent_once_more(place: Place, ki
     assert len(place.upstream.requests) == 3
 
 
+@pytest.mark.parametrize("kind", SAFE)
+@pytest.mark.parametrize(
+    "said",
+    [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-le", b"HTTP/1.1 600 Odd\r\n\r\n"],
+)
+def test_safe_request_that_was_answered_badly_is_not_sent_again(
+    place: Place, kind: str, said: bytes
+) -> None:
+    place.ask(SAFE["list"])
+    place.upstream.answer = say_and_close(said)
+
+    answer = place.ask(SAFE[kind])
+
+    assert answer.status == 502
+    assert len(place.upstream.requests) == 2
+
+
 @pytest.mark.parametrize("kind", UNSAFE)
 def test_unsafe_request_over_a_stale_connection_fails_once(place: Place, kind: str) -> None:
     place.upstream.answer = die_when_asked(1, GOOD)

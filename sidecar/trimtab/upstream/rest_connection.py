@@ -162,6 +162,11 @@ class Connection(asyncio.Protocol):
         if self.is_open:
             self._transport.resume_reading()
 
+    @property
+    def is_silent(self) -> bool:
+        """Tell whether not a byte of an answer has come, as from one that was closed before."""
+        return self._is_between
+
     def give_up(self) -> None:
         """End an exchange before its answer is whole; the connection is of no more use."""
         self._receiver = None

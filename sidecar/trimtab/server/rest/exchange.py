@@ -352,7 +352,7 @@ class Exchange:
         if self._answer.has_begun:
             self._cut()
             return
-        is_stale = connection is not None and connection.n_exchanges > 1
+        is_stale = connection is not None and connection.n_exchanges > 1 and connection.is_silent
         if is_stale and self._request is not None and self._plan.is_repeatable:
             self._metrics.retried()
             self._run(self._connect)
