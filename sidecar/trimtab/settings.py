@@ -153,6 +153,7 @@ class Origin:
         scheme, separator, rest = text.partition("://")
         if not separator:
             scheme, rest = "http", text
+        scheme = scheme.lower()
         rest = rest.removesuffix("/")
         if scheme not in {"http", "https"} or not rest or "/" in rest:
             raise ConfigError(

@@ -132,7 +132,7 @@ def read_secret(name: str) -> str | None:
 def _read_toml(path: Path) -> dict[str, Any]:
     """Read a file's tables."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -276,6 +276,13 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
         Source.of(tmp_path / "binary.toml", {}).read()
 
 
+def test_a_file_as_an_editor_of_windows_writes_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.toml"
+    path.write_bytes(b"\xef\xbb\xbfworkers = 3\r\n[upstream]\r\nrest = 'HTTP://q:1'\r\n")
+    settings = Source.of(path, {}).read()
+    assert (settings.workers, [str(each) for each in settings.upstream.rest]) == (3, ["http://q:1"])
+
+
 @pytest.mark.parametrize("value", ["secret", "secret\n", " secret\r\n", "two words"])
 def test_white_space_around_a_secret_is_no_part_of_it(
     value: str, monkeypatch: pytest.MonkeyPatch

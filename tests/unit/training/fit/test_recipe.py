@@ -169,6 +169,12 @@ def test_file_that_is_not_toml_is_refused(tmp_path: Path, load: Any, content: by
         load(path)
 
 
+def test_a_recipe_as_an_editor_of_windows_writes_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbfmax_steps = 400\r\n")
+    assert load_recipe(path).max_steps == 400
+
+
 # A model's recipe
 
 
