@@ -215,7 +215,7 @@ def _adapt(
         raise ConfigError("the encoder is asynchronous; use AsyncQueryHook with it")
     try:
         vectors = np.asarray(embedded, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # also of tensors on a GPU, or with gradients
         raise QueryError(
             f"the encoder gave a {type(embedded).__name__} that is no array of numbers; "
             f"expected shape ({len(texts)}, {adapter.dim_in})"

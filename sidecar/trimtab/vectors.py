@@ -45,9 +45,12 @@ def _convert(queries: Any) -> NDArray[np.float32]:
         raise QueryError(
             "query rows have different lengths; expected one vector (dim,) or a batch (n, dim)"
         ) from error
-    except (TypeError, RuntimeError) as error:  # such as a tensor of bfloat16, or with gradients
+    except Exception as error:  # of a tensor on a GPU, with gradients, of a type numpy lacks
         said = str(error).splitlines()[0]
-        raise QueryError(f"query can't be taken as a numpy array of numbers: {said}") from error
+        raise QueryError(
+            f"query is a {type(queries).__name__} that can't become an array ({said}); expected "
+            "numbers, such as tensor.detach().float().cpu()"
+        ) from error
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise QueryError(f"query holds {array.dtype} values; expected real numbers")
     # Past float32's range a value turns into inf, which is refused later.

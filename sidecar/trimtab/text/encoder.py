@@ -160,7 +160,10 @@ class TextEncoder:
             QueryError: Something in it is no text, there is no such role, or the file embeds
                 adapted queries alone.
         """
-        several = [texts] if isinstance(texts, str) else list(texts)
+        try:
+            several = [texts] if isinstance(texts, str) else list(texts)
+        except TypeError as error:
+            raise QueryError(f"not a text: a {type(texts).__name__}; expected str") from error
         if not all(isinstance(text, str) for text in several):
             raise QueryError(f"not a text: {_describe(several)}; expected str")
         prefix = self.manifest.prefix(role)

@@ -18,6 +18,13 @@ from trimtab.model.adapter import Adapter
 from trimtab.text.encoder import TextEncoder
 
 
+class Tensor:
+    """As torch's with gradients, which numpy can't read."""
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+
 class LengthEncoder:
     """Embeds a text as a vector that its length decides, and keeps what it was asked."""
 
@@ -207,6 +214,7 @@ async def _embed_awaited(texts: Sequence[str]) -> np.ndarray:
         (lambda _texts: None, "gave shape|gave a NoneType"),
         (lambda texts: (queries_of(1)[0] for _ in texts), "gave a generator that is no array"),
         (lambda _texts: [["a"]], "gave a list that is no array of numbers"),
+        (lambda _texts: Tensor(), "gave a Tensor that is no array of numbers"),
     ],
 )
 def test_hook_refuses_what_is_not_one_vector_for_each_text(

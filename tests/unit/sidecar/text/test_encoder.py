@@ -86,6 +86,8 @@ def test_a_hook_puts_the_prefix_once(tmp_path: Path) -> None:
         ([None], "number 0 is a NoneType"),
         (["ok", "half \ud83d"], "number 1 holds half a surrogate pair"),
         (b"bytes", "number 0 is a int"),
+        (None, "not a text: a NoneType"),
+        (7, "not a text: a int"),
     ],
 )
 def test_what_is_no_text_is_named(encoder: TextEncoder, texts: object, told: str) -> None:
