@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -156,3 +160,29 @@ def test_a_request_that_never_ends_is_given_up_after_the_limit(
         assert sidecar.process.wait(WAIT_S) == 0
         with pytest.raises(httpx.TransportError):
             answer.result(WAIT_S)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_sidecar_whose_words_nobody_reads_serves_and_ends_well(stream: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        admin = f"127.0.0.1:{taken.getsockname()[1]}"
+    program = str(Path(sys.executable).with_name("trimtab"))
+    flags = ["--upstream-rest", "127.0.0.1:9", "--rest", "127.0.0.1:0", "--admin", admin]
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: writer}
+    with subprocess.Popen([program, "serve", *flags], **streams) as process:  # type: ignore[call-overload]  # of keywords in a dict
+        os.close(writer)
+
+        def is_up() -> bool:
+            assert process.poll() is None
+            try:
+                return ask("GET", f"http://{admin}/trimtab/health").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        eventually(is_up)
+        ask("GET", f"http://{admin}/trimtab/routes").raise_for_status()
+        process.terminate()
+        assert process.wait(WAIT_S) == 0

@@ -1,6 +1,7 @@
 """`trimtab serve`: the sidecar before Qdrant."""
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -14,6 +15,8 @@ from trimtab.routing.routes import Route
 from trimtab.routing.schema_cache import Finding
 from trimtab.settings import Settings
 from trimtab.settings_file import Source
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -108,10 +111,13 @@ def serve(
     settings = source.read()
 
     def tell(addresses: dict[str, str]) -> None:
-        if flags["as_json"]:
-            click.echo(json.dumps({**addresses, "pid": os.getpid()}))
-        else:
-            _tell(addresses, settings)
+        try:
+            if flags["as_json"]:
+                click.echo(json.dumps({**addresses, "pid": os.getpid()}))
+            else:
+                _tell(addresses, settings)
+        except OSError as error:  # nobody reads, or the disk is full: no reason not to serve
+            logger.warning("can't say where it listens", extra={"cause": error.strerror})
         if hangups:  # a reload that was asked for before there was something to reload
             signal.raise_signal(signal.SIGHUP)
 
