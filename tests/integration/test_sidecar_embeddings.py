@@ -155,6 +155,13 @@ def test_what_is_no_request_is_said(sidecar: Sidecar) -> None:
         assert http.post("/v1/embeddings", json={"model": "toy/plain", "input": "a"}).is_success
 
 
+def test_a_body_that_is_too_large_is_refused_as_openai_does(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError, match="more than 33554432 bytes") as raised:
+        client.embeddings.create(model="toy/plain", input=["a" * 262_144] * 130)
+    assert raised.value.status_code == 413
+    assert client.embeddings.create(model="toy/plain", input="money back").data
+
+
 def test_an_index_is_asked_by_text(sidecar: Sidecar) -> None:
     def ask(http: httpx.Client, query: object) -> list[tuple[object, float]]:
         answer = http.post("/collections/papers/points/query", json={"query": query, "limit": 5})

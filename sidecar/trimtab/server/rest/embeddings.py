@@ -77,8 +77,13 @@ async def answer_embeddings(
     except MalformedError as error:
         return _refuse(400, str(error))
     except SidecarError as error:
-        after = error.retry_after_s if isinstance(error, BusyError) else None
-        return _refuse(status_of(error).http, str(error), retry_after_s=after)
+        return refuse(error)
+
+
+def refuse(error: SidecarError) -> Reply:
+    """Answer with an error of the sidecar's own, in OpenAI's form."""
+    after = error.retry_after_s if isinstance(error, BusyError) else None
+    return _refuse(status_of(error).http, str(error), retry_after_s=after)
 
 
 def _need_method(head: RequestHead, method: bytes) -> None:

@@ -20,7 +20,7 @@ from trimtab.server.bypass import Peek
 from trimtab.server.dispatch import UNPLANNED, Way
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.rest.adapt import Prepared, answer_from_index, prepare, prepare_at_once
-from trimtab.server.rest.embeddings import answer_embeddings
+from trimtab.server.rest.embeddings import answer_embeddings, refuse
 from trimtab.server.rest.request_body import RequestBody
 from trimtab.server.rest.request_metrics import RequestMetrics
 from trimtab.server.rest.response import Answer, Client
@@ -385,11 +385,14 @@ class Exchange:
         if self._is_over:
             return
         status = self._metrics.failed(error)
-        self._answer.keep_alive = self._keeps() and self._body.is_whole
-        fields = []
-        if isinstance(error, BusyError):
-            fields.append((b"retry-after", b"%d" % error.retry_after_s))
-        self._answer.give_error(status.http, str(error), fields)
+        keeps = self._answer.keep_alive = self._keeps() and self._body.is_whole
+        if self._way is Way.EMBED:
+            self._answer.give_reply(refuse(error), keep_alive=keeps)
+        else:
+            fields = []
+            if isinstance(error, BusyError):
+                fields.append((b"retry-after", b"%d" % error.retry_after_s))
+            self._answer.give_error(status.http, str(error), fields)
         self._finish()
 
     def _finish(self) -> None:
