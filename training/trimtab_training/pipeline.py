@@ -167,7 +167,7 @@ class BuildOptions:
 def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     dataset: Dataset,
     embeddings: Embeddings,
-    folder: Path,
+    folder: str | Path,
     recipe: Recipe | None = None,
     options: BuildOptions | None = None,
     *,
@@ -191,7 +191,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
         TrainingError: Whatever stops the fit, the export or the evaluation; the folder is as it
             was before.
     """
-    recipe, options = recipe or Recipe(), options or BuildOptions()
+    recipe, options, folder = recipe or Recipe(), options or BuildOptions(), Path(folder)
     require_packages()
     check_target(folder)
     with locked(folder):

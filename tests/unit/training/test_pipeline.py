@@ -450,3 +450,10 @@ def test_damaged_checkpoints_are_refused(built: BuiltModel, tmp_path: Path, dama
         (checkpoint / "adapter.json").write_text(json.dumps({**record, "manifest": None}))
     with pytest.raises(DataError):
         load_checkpoint(tmp_path / "docs")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_folder_may_be_named_by_a_text(world: World, tmp_path: Path, kind: type) -> None:
+    (tmp_path / "docs").write_text("mine")
+    with pytest.raises(TrainingError, match="docs"):
+        build_model(world.dataset, world.embeddings, kind(tmp_path / "docs"))
