@@ -46,7 +46,7 @@ def _convert(queries: Any) -> NDArray[np.float32]:
             "query rows have different lengths; expected one vector (dim,) or a batch (n, dim)"
         ) from error
     except Exception as error:  # of a tensor on a GPU, with gradients, of a type numpy lacks
-        said = str(error).splitlines()[0]
+        said = str(error).partition("\n")[0]
         raise QueryError(
             f"query is a {type(queries).__name__} that can't become an array ({said}); expected "
             "numbers, such as tensor.detach().float().cpu()"

@@ -68,7 +68,9 @@ def test_as_floats_refuses_what_is_not_real_numbers(queries: object, kind: str) 
         as_floats(queries)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("it has gradients"), TypeError("BFloat16")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("it has gradients"), TypeError("BFloat16"), OSError()]
+)
 def test_as_floats_refuses_a_tensor_that_cannot_become_an_array(error: Exception) -> None:
     class Tensor:
         def __array__(self, *_: object, **__: object) -> np.ndarray:

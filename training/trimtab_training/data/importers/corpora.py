@@ -268,7 +268,9 @@ def _text_columns(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Pa
         columns = _by_number(sample, here, path)
     else:
         columns = find_columns(names, TEXT_ROLES, here)
-        refuse_rivals(sample, TEXT_RIVALS, here, str(path), only_alike=True)
+        # Who names the id has looked at the columns: of several texts the usual one, as is shown.
+        rivals = {role: of for role, of in TEXT_RIVALS.items() if role == "id" or "id" not in here}
+        refuse_rivals(sample, rivals, here, str(path), only_alike=True)
     if lacking := [role for role in ("id", "text") if role in given and role not in columns]:
         have = ", ".join(map(repr, names[:12]))
         raise ConfigError(

@@ -13,6 +13,7 @@ from trimtab_training.data.importers import ImportSettings, import_labels
 from trimtab_training.data.importers.click_log import ClickLog
 from trimtab_training.data.importers.corpora import read_texts
 from trimtab_training.data.importers.tally import Tally
+from trimtab_training.data.importers.understood import Understood
 from trimtab_training.errors import DataError
 
 N = range(12)
@@ -296,3 +297,14 @@ def test_objects_with_two_names_for_one_thing_are_refused(
     assert grades(write_jsonl(tmp_path / "same.jsonl", rows)) == {"one": 1.0}
     if "id" in document:
         assert grades(source, columns={"document_id": ()}) == {"one": 1.0}
+
+
+def test_who_names_the_id_gets_the_usual_text_and_is_shown_the_other(tmp_path: Path) -> None:
+    rows = [{"topic_key": f"CQ{n}", "question": f"what about {n}?", "query": f"{n}"} for n in N]
+    topics = write_jsonl(tmp_path / "topics.jsonl", rows)
+    told = Understood()
+    given = {"id": ("topic_key",)}
+    texts = read_texts(topics, Tally(), "query", given, understood=told)
+    assert [text.joined for _, text in texts] == [f"{n}" for n in N]
+    (file,) = told.as_dict()["files"]
+    assert (file["columns"]["text"], file["unused"]) == (["query"], ["question"])
