@@ -54,6 +54,9 @@ logger = logging.getLogger(__name__)
 _MIN_UNLABELLED = 0.1
 """Share of the documents without a training query from which on their weight matters."""
 
+_TEMPERATURES = (0.03, 0.05)
+"""The second is tried where their weight does not matter: on banking77 it is worth .003."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -295,13 +298,13 @@ class _Fit:
 
         The softmax over the whole corpus drives queries away from documents that nobody has asked
         for yet. So a smaller weight of these wins unless a larger one is clearly better, each with
-        the anchor that suits it best. Temperature and weight of synthetic queries follow.
+        the anchor that suits it best. The weight of synthetic queries follows.
         """
         recipe = self.recipe
         synthetic = recipe.synthetic_weights if self.query_split.is_mixed else (1.0,)
         unlabelled, anchors = self._unlabelled(), self._anchors()
         best = Weights(
-            unlabelled[0], anchors[0], recipe.temperatures[0], synthetic[0], recipe.screened_steps
+            unlabelled[0], anchors[0], self._temperatures()[0], synthetic[0], recipe.screened_steps
         )
         if not self._to_screen():
             return {}, best
@@ -310,16 +313,18 @@ class _Fit:
         rivals = [[each for each in tried if each.unlabelled == u] for u in unlabelled]
         suited = [_best_of(each, tried) for each in rivals]
         best = choose({weights: tried[weights] for weights in suited})
-        for key, values in (("temperature", recipe.temperatures), ("synthetic", synthetic)):
-            ladder = [replace(best, **{key: value}) for value in values]
-            tried |= self._screen([each for each in ladder if each not in tried])
-            best = _best_of(ladder, tried)
-        return tried, best
+        ladder = [replace(best, synthetic=weight) for weight in synthetic]
+        tried |= self._screen([each for each in ladder if each not in tried])
+        return tried, _best_of(ladder, tried)
 
     def _rate(self, weights: Weights) -> dict[Weights, HeldOut]:
-        """Score few steps and all of them on every fold, each as it would be shipped."""
+        """Score few steps and all of them on every fold, each as it would be shipped.
+
+        Further temperatures are compared with all of the steps: short trials don't tell them apart.
+        """
         self.runner.expect(self._to_rate([weights.unlabelled]), self._n_narrow_scores)
         rivals = [replace(weights, steps=steps) for steps in self._steps()]
+        rivals += [replace(weights, steps=1.0, temperature=t) for t in self._temperatures()[1:]]
         self.runner.forget_others(rivals)
         return {
             each: HeldOut.join([self.runner.hold_out(each, fold) for fold in range(self.n_folds)])
@@ -334,10 +339,8 @@ class _Fit:
         """List the short trials that choose the loss's weights; none where there is no choice."""
         recipe, unlabelled = self.recipe, self._unlabelled()
         n_synthetic = len(recipe.synthetic_weights) if self.query_split.is_mixed else 1
-        n_later = len(recipe.temperatures) - 1 + n_synthetic - 1
-        tried = [[weight] for weight in unlabelled for _ in self._anchors()] + n_later * [
-            unlabelled
-        ]
+        tried = [[weight] for weight in unlabelled for _ in self._anchors()]
+        tried += (n_synthetic - 1) * [unlabelled]
         if len(tried) == 1:
             return []
         return [
@@ -352,12 +355,13 @@ class _Fit:
         Args:
             unlabelled: Weights of unlabelled documents that may have been chosen.
         """
+        rivals = [*self._steps(), *(1.0 for _ in self._temperatures()[1:])]
         if self.query_split.dev:  # what it scores are the very fits on all training queries
-            return [Planned(steps, None, unlabelled) for steps in self._steps()]
+            return [Planned(steps, None, unlabelled) for steps in rivals]
         n_known = self.n_screened if self._to_screen() else 0
         folds = [
             Planned(steps, fold, unlabelled)
-            for steps in self._steps()
+            for steps in rivals
             for fold in range(self.n_folds)
             if steps != self.recipe.screened_steps or fold >= n_known
         ]
@@ -371,17 +375,24 @@ class _Fit:
     def _say_what_it_takes(self) -> None:
         """Measure a second of the work, and say what all of it will take."""
         unlabelled = self._unlabelled()
-        anchor, temperature = self._anchors()[0], self.recipe.temperatures[0]
+        anchor, temperature = self._anchors()[0], self._temperatures()[0]
         self.runner.measure([Weights(weight, anchor, temperature) for weight in unlabelled])
         planned = [*self._to_screen(), *self._to_rate(unlabelled)]
         seconds = self.runner.expect(planned, self._n_narrow_scores)
-        n_kept = len(self._steps()) if self.query_split.dev else 1
+        n_kept = 1
+        if self.query_split.dev:
+            n_kept = len(self._steps()) + len(self._temperatures()) - 1
         self.settings.tell(describe_needs(seconds, self.sample, n_kept))
 
     def _unlabelled(self) -> list[float]:
         """List the weights of unlabelled documents to try, the smallest first."""
         weights = sorted(self.recipe.unlabelled_weights)
         return weights if self.unlabelled_share >= _MIN_UNLABELLED else weights[:1]
+
+    def _temperatures(self) -> tuple[float, ...]:
+        """List the temperatures to try; the usual one alone where other trials take the time."""
+        few = _TEMPERATURES if self.unlabelled_share < _MIN_UNLABELLED else _TEMPERATURES[:1]
+        return self.recipe.temperatures or few
 
     def _anchors(self) -> list[float]:
         """List the weights of the anchor to try."""

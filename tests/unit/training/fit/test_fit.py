@@ -134,6 +134,18 @@ def test_temperature_is_chosen_by_held_out_queries(world: World) -> None:
     assert rated[0.03] > rated[1000.0]
 
 
+@pytest.mark.parametrize(("n_queries", "tried"), [(240, {0.03, 0.05}), (60, {0.03})])
+def test_second_temperature_is_tried_where_documents_are_known(
+    tmp_path: Path, n_queries: int, tried: set[float]
+) -> None:
+    world = make_world(tmp_path, n_queries=n_queries, n_documents=60)
+    recipe = replace(PLAIN, temperatures=())
+    result = fit_adapter(world.dataset, world.embeddings, recipe)
+    rated = [(one["temperature"], one["steps"]) for one in result.validation["trials"]]
+    assert {temperature for temperature, _ in rated} == tried
+    assert {steps for temperature, steps in rated if temperature == 0.05} <= {1.0}
+
+
 def test_whole_corpus_must_be_clearly_better_to_be_the_candidates(world: World) -> None:
     recipe = replace(PLAIN, unlabelled_weights=(1.0, 0.999))
     result = fit_adapter(world.dataset, world.embeddings, recipe)
