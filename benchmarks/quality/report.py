@@ -93,7 +93,12 @@ def elsewhere_table(table: Mapping[str, Mapping[str, Any]]) -> str:
     names = sorted({name for row in table.values() for name in row} | set(table))
     rows = [("fitted on", *names)]
     for fitted, others in sorted(table.items()):
-        cells = [with_interval(others.get(name)) if name in others else "own set" for name in names]
+        cells = [
+            with_interval(others[name])
+            if name in others
+            else ("own set" if name == fitted else "another encoder")
+            for name in names
+        ]
         rows.append((fitted, *cells))
     return markdown(rows)
 

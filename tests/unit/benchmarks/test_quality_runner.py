@@ -188,6 +188,8 @@ def test_that_other_sets_are_compared_with_their_own_base(
     found = summarise(kept)["other_sets"]
     assert found["ours"]["one"]["two"]["mean"] == pytest.approx(0.0)
     assert found["ridge"]["one"]["two"]["mean"] == pytest.approx(-0.3)
+    table = report.elsewhere_table({**found["ours"], "three": {}})
+    assert "| one | own set | another encoder | +0.0000" in table
 
 
 def test_that_a_size_curve_ends_at_all_training_queries(kept: dict[Cell, dict[str, Any]]) -> None:
