@@ -202,10 +202,10 @@ def test_fit_compares_as_the_index_does_that_the_documents_are_from(
     index = faiss.IndexFlat(DIM, metric)
     index.add(rows)
     faiss.write_index(index, str(place / "docs.faiss"))
-    labels = "".join(f"q{row}\td{row}\t1\n" for row in range(4))
+    labels = "".join(f"q{row}\td{row}\t1\n" for row in range(3))
     (place / "docs" / "qrels").mkdir(exist_ok=True)
     (place / "docs" / "qrels" / "train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{labels}")
-    (place / "docs" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq9\td9\t1\n")
+    (place / "docs" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq3\td3\t1\n")
     result = trimtab("embed", "docs", "-o", "emb", *STORED, *OWN)
     assert result.exit_code == 0, result.output
     found = Embeddings.open(place / "emb")
@@ -214,6 +214,10 @@ def test_fit_compares_as_the_index_does_that_the_documents_are_from(
     words = ["fit", "docs", "--embeddings", "emb", "-o", "out", "--recipe", "recipe.toml"]
     shown = said(trimtab(*words))
     assert (said_of_it in shown) if said_of_it else ("compares by" not in shown)
+    record = json.loads((place / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    by_recipe = recipe.removeprefix('similarity = "').rstrip('"')
+    usual = "cosine" if own == "unit" else own
+    assert record["fit"]["recipe"]["similarity"] == (by_recipe or usual)
 
 
 def test_index_by_another_metric_is_refused(place: Path) -> None:
