@@ -38,8 +38,8 @@ from trimtab import AdaptedQdrantClient, AsyncAdaptedQdrantClient
 from trimtab.errors import ConfigError
 from trimtab.model.adapter import Adapter
 from trimtab.rewrite.policies import Policies, Reason
+from trimtab.routing.route_book import Question
 from trimtab.routing.routes import MARK_HEADER
-from trimtab.routing.schema_cache import Question
 from trimtab.routing.vector_schema import read_vectors
 from trimtab.server import worker_state as state
 from trimtab.server.grpc import messages as grpc_messages

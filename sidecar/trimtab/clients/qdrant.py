@@ -26,8 +26,8 @@ from qdrant_client.context_headers import get_context_headers, headers
 from trimtab.clients.query_adapter import QueryAdapter, as_absence, read_answer
 from trimtab.errors import ConfigError
 from trimtab.rewrite.policies import Policies, Reason
+from trimtab.routing.route_book import CollectionRoutes, Finding, Question
 from trimtab.routing.routes import MARK_HEADER, Routes, RouteTable
-from trimtab.routing.schema_cache import CollectionRoutes, Finding, Question
 
 _BARE = {np.ndarray, list}
 

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from trimtab.errors import MalformedError, NoCollectionError, QueryError
 from trimtab.rewrite.policies import FEEDBACK_WARNING, Policies, Reason, reason_of_mark
 from trimtab.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
-from trimtab.routing.routes import Routes
-from trimtab.routing.schema_cache import (
+from trimtab.routing.route_book import (
     CollectionRoutes,
     Examination,
     Question,
     Questions,
     RouteBook,
-    SchemaCache,
     tell_findings,
 )
+from trimtab.routing.routes import Routes
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.routing.transform import adapt_places
 from trimtab.routing.vector_schema import read_all_vectors
 

@@ -11,8 +11,8 @@ import click
 
 from trimtab.errors import SidecarError
 from trimtab.log import LOG_FORMATS, LogSettings, install_handler
+from trimtab.routing.route_book import Finding
 from trimtab.routing.routes import Route
-from trimtab.routing.schema_cache import Finding
 from trimtab.settings import Settings
 from trimtab.settings_file import Source
 

@@ -16,8 +16,9 @@ from trimtab.model.adapter import Adapter
 from trimtab.model.onnx_file import naming_file, read_content, resolve_model_path
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.outcome import is_write_guarded
+from trimtab.routing.route_book import CollectionRoutes, RouteBook, check_routes
 from trimtab.routing.routes import Aim, Route, Routes
-from trimtab.routing.schema_cache import CollectionRoutes, RouteBook, SchemaCache, check_routes
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.encoders import Encoders, check_encoders
 from trimtab.settings import CollectionSettings, RouteSettings, Settings
 

@@ -16,7 +16,8 @@ from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError, Upstr
 from trimtab.metrics import Histogram, Telemetry
 from trimtab.rewrite.policies import FEEDBACK_WARNING, Reason
 from trimtab.routing.outcome import Outcome
-from trimtab.routing.schema_cache import CollectionRoutes, Finding, Question, SchemaCache
+from trimtab.routing.route_book import CollectionRoutes, Finding, Question
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector, read_datetime
 from trimtab.server.busy_poll import BusyPoll
 from trimtab.server.bypass import (

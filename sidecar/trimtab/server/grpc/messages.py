@@ -20,7 +20,7 @@ from qdrant_client.grpc import (
 from trimtab.errors import IntegrityError, MalformedError, UpstreamError
 from trimtab.model.protobuf_fields import read_fields
 from trimtab.rewrite.qdrant_grpc import GrpcMethod, match_method
-from trimtab.routing.schema_cache import Question
+from trimtab.routing.route_book import Question
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector
 from trimtab.server.rankings import Ranking
 

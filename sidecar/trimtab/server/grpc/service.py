@@ -26,8 +26,8 @@ from trimtab.rewrite.qdrant_grpc import GrpcMethod, read_message
 from trimtab.rewrite.texts_grpc import find_texts, put_embeddings
 from trimtab.routing.adapt_grpc import adapt_message
 from trimtab.routing.outcome import Outcome
+from trimtab.routing.route_book import CollectionRoutes, Question
 from trimtab.routing.routes import MARK_HEADER
-from trimtab.routing.schema_cache import CollectionRoutes, Question
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
 from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
 from trimtab.server.grpc.listener import Listener

@@ -7,8 +7,9 @@ from typing import Any
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.metrics import Telemetry
+from trimtab.routing.route_book import Finding, Question
 from trimtab.routing.routes import Aim
-from trimtab.routing.schema_cache import Finding, Question, SchemaCache
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.tls import client_context, server_context
 from trimtab.server.tracing import Tracer

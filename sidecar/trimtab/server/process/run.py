@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from trimtab.errors import ConfigError
 from trimtab.log import LogSettings
 from trimtab.metrics import Telemetry
-from trimtab.routing.schema_cache import Finding, SchemaCache
+from trimtab.routing.route_book import Finding
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.event_loop import new_event_loop, on_signal
 from trimtab.server.process.admin_api import AdminServer, make_app
 from trimtab.server.process.admin_operations import Administration, stamp_files, watch_files

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from trimtab import metrics as t
 from trimtab.errors import ConfigError
 from trimtab.metrics import Telemetry
-from trimtab.routing.schema_cache import SchemaCache, tell_findings
+from trimtab.routing.route_book import tell_findings
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.bypass import PROTOCOLS_OF, Bypass
 from trimtab.server.encoders import ServedEncoder
 from trimtab.server.process.route_check import examine_routes, refuse_unfit

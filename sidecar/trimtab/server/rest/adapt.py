@@ -15,7 +15,7 @@ from trimtab.rewrite.texts import Text
 from trimtab.rewrite.texts_rest import find_texts, may_hold_texts, put_embeddings
 from trimtab.routing.adapt_rest import adapt_body
 from trimtab.routing.outcome import Outcome
-from trimtab.routing.schema_cache import CollectionRoutes
+from trimtab.routing.route_book import CollectionRoutes
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.dispatch import Plan, Way
 from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts

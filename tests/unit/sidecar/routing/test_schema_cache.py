@@ -15,8 +15,9 @@ from trimtab.errors import (
     UnavailableError,
 )
 from trimtab.rewrite.policies import Policies
+from trimtab.routing.route_book import Question, RouteBook
 from trimtab.routing.routes import Mode, Route, Routes
-from trimtab.routing.schema_cache import Question, RouteBook, SchemaCache
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector
 
 DIM = 4

@@ -7,7 +7,8 @@ from typing import Any
 from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
 from trimtab.metrics import Telemetry
-from trimtab.routing.schema_cache import Question, SchemaCache
+from trimtab.routing.route_book import Question
+from trimtab.routing.schema_cache import SchemaCache
 from trimtab.routing.vector_schema import CollectionVectors, IndexedVector
 from trimtab.server.route_table import LiveTable
 from trimtab.server.worker_state import WorkerState

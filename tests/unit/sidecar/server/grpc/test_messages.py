@@ -7,7 +7,7 @@ from qdrant_client import grpc as messages
 from qdrant_client.grpc import points_service_pb2
 
 from trimtab.errors import MalformedError, UpstreamError
-from trimtab.routing.schema_cache import Question
+from trimtab.routing.route_book import Question
 from trimtab.routing.vector_schema import IndexedVector
 from trimtab.server.grpc.messages import (
     changed_collection,
