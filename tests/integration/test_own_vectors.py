@@ -1,6 +1,7 @@
 """`embed` and `search` for an index of another width, and with query vectors at hand."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import faiss
@@ -11,7 +12,11 @@ from click.testing import CliRunner, Result
 from tests.support.onnx_models import linear_bytes
 from tests.support.sets import write_dataset
 from trimtab.commands.group import main
+from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.store import Embeddings, said_similarity
+from trimtab_training.fit.fit import fit_adapter
+from trimtab_training.fit.recipe import parse_recipe
+from trimtab_training.pipeline import BuildOptions, build_model
 
 DIM, N_DOCUMENTS = 8, 20
 QUERIES = {f"q{row}": f"query {row}" for row in range(4)}
@@ -179,26 +184,14 @@ def test_search_says_what_is_wrong_with_its_queries(
     assert message in said(result)
 
 
-@pytest.mark.parametrize(
-    ("metric", "own", "recipe", "said_of_it"),
-    [
-        (
-            faiss.METRIC_INNER_PRODUCT,
-            "dot",
-            "",
-            "compares by dot, and have no unit length: the fit",
-        ),
-        (faiss.METRIC_L2, "euclid", "", "compares by euclid, and have no unit length: the fit"),
-        (faiss.METRIC_L2, "euclid", 'similarity = "cosine"', "the fit compares by cosine, as the"),
-        (faiss.METRIC_L2, "euclid", 'similarity = "euclid"', ""),
-        (faiss.METRIC_L2, "unit", "", ""),
-    ],
-)
-def test_fit_compares_as_the_index_does_that_the_documents_are_from(
-    place: Path, metric: int, own: str, recipe: str, said_of_it: str
-) -> None:
+SHORT = 'adapter = "linear"\nepochs = 1\nmin_steps = 1\nmax_steps = 2\n'
+FOLLOWS = ", and have no unit length: the fit compares by it, too"
+
+
+def embed_from_index_by(metric: int, place: Path, *, unit: bool = False) -> Embeddings:
+    """Copy the documents of an index, and label three queries for a fit and one for its test."""
     rows = vectors(N_DOCUMENTS, DIM).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True) if own == "unit" else 1
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True) if unit else 1
     index = faiss.IndexFlat(DIM, metric)
     index.add(rows)
     faiss.write_index(index, str(place / "docs.faiss"))
@@ -208,16 +201,67 @@ def test_fit_compares_as_the_index_does_that_the_documents_are_from(
     (place / "docs" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq3\td3\t1\n")
     result = trimtab("embed", "docs", "-o", "emb", *STORED, *OWN)
     assert result.exit_code == 0, result.output
-    found = Embeddings.open(place / "emb")
-    assert said_similarity(found) == (None if own == "unit" else own)
-    (place / "recipe.toml").write_text(recipe)
+    return Embeddings.open(place / "emb")
+
+
+def recorded_similarity(model: Path) -> str:
+    record = json.loads((model / "evaluation.json").read_text(encoding="utf-8"))
+    return str(record["fit"]["recipe"]["similarity"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_unit", "recipe", "similarity", "said_of_it"),
+    [
+        (faiss.METRIC_INNER_PRODUCT, False, "", "dot", f"compares by dot{FOLLOWS}"),
+        (faiss.METRIC_L2, False, "", "euclid", f"compares by euclid{FOLLOWS}"),
+        (
+            faiss.METRIC_L2,
+            False,
+            'similarity = "cosine"',
+            "cosine",
+            "the fit compares by cosine, as the",
+        ),
+        (faiss.METRIC_L2, False, 'similarity = "euclid"', "euclid", ""),
+        (faiss.METRIC_L2, True, "", "cosine", ""),
+    ],
+)
+def test_fit_compares_as_the_index_does_that_the_documents_are_from(
+    place: Path, metric: int, is_unit: bool, recipe: str, similarity: str, said_of_it: str
+) -> None:
+    found = embed_from_index_by(metric, place, unit=is_unit)
+    own = {faiss.METRIC_L2: "euclid", faiss.METRIC_INNER_PRODUCT: "dot"}[metric]
+    assert said_similarity(found) == (None if is_unit else own)
+    (place / "recipe.toml").write_text(SHORT + recipe)
     words = ["fit", "docs", "--embeddings", "emb", "-o", "out", "--recipe", "recipe.toml"]
     shown = said(trimtab(*words))
     assert (said_of_it in shown) if said_of_it else ("compares by" not in shown)
-    record = json.loads((place / "out" / "evaluation.json").read_text(encoding="utf-8"))
-    by_recipe = recipe.removeprefix('similarity = "').rstrip('"')
-    usual = "cosine" if own == "unit" else own
-    assert record["fit"]["recipe"]["similarity"] == (by_recipe or usual)
+    assert recorded_similarity(place / "out") == similarity
+
+
+def test_a_fit_in_python_and_a_built_recipe_follow_the_index_as_well(place: Path) -> None:
+    found = embed_from_index_by(faiss.METRIC_L2, place)
+    recipe = parse_recipe(tomllib.loads(SHORT), "recipe")
+    dataset = Dataset.load(place / "docs")
+    assert fit_adapter(dataset, found, recipe).recipe.similarity == "euclid"
+    told: list[str] = []
+    build_model(dataset, found, place / "out", recipe, BuildOptions(tell=told.append))
+    assert f"an index that compares by euclid{FOLLOWS}" in told[0]
+    assert recorded_similarity(place / "out") == "euclid"
+    (place / "models" / "docs").mkdir(parents=True)
+    (place / "models" / "docs" / "recipe.toml").write_text(
+        f'dataset = "../../docs"\nembeddings = "../../emb"\n[fit]\n{SHORT}'
+    )
+    assert f"compares by euclid{FOLLOWS}" in said(trimtab("build", "models"))
+    assert recorded_similarity(place / "models" / "docs") == "euclid"
+    assert "models/docs is up to date" in said(trimtab("build", "models"))
+
+
+def test_a_fit_in_python_knows_the_use_that_embed_was_told(place: Path) -> None:
+    found = embed_from_index_by(faiss.METRIC_INNER_PRODUCT, place)
+    record = json.loads((place / "emb" / "encoder.json").read_text())
+    (place / "emb" / "encoder.json").write_text(json.dumps({**record, "use": "migration"}))
+    recipe = parse_recipe(tomllib.loads(SHORT), "recipe")
+    assert fit_adapter(Dataset.load(place / "docs"), found, recipe).recipe.use == "migration"
 
 
 def test_index_by_another_metric_is_refused(place: Path) -> None:

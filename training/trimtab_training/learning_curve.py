@@ -79,7 +79,7 @@ def _sizes_below(n_train: int) -> Sequence[int]:
 def _export(adapter: Adapter, embeddings: Embeddings, recipe: Recipe) -> bytes:
     """Make the model file, which is what is measured."""
     manifest = describe_adapter(
-        adapter, embeddings.encoder, name="size-curve", similarity=recipe.similarity
+        adapter, embeddings.encoder, name="size-curve", similarity=recipe.compares_by
     )
     return export_adapter(adapter, manifest)
 

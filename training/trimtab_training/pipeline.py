@@ -18,7 +18,7 @@ from trimtab_training.adapters import Adapter, IdentityAdapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.missing_labels import Dropped, keep_embedded
-from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.embeddings.store import Embeddings, said_similarity
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.ann_recall import sweep_index
 from trimtab_training.evaluation.evaluate import evaluate_runs
@@ -192,6 +192,8 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
             was before.
     """
     recipe, options, folder = recipe or Recipe(), options or BuildOptions(), Path(folder)
+    _tell_of_similarity(recipe, embeddings, options.tell)
+    recipe = recipe.settle(embeddings)
     require_packages()
     check_target(folder)
     with locked(folder):
@@ -297,7 +299,7 @@ class _Build:
     def _try_index(self, index: str) -> None:
         """Refuse an index that can't be measured before hours are spent: ask it few queries."""
         queries = self._test_queries(_TRIED_QUERIES)
-        sweep_index(index, queries, queries, self.embeddings.documents, self.recipe.similarity)
+        sweep_index(index, queries, queries, self.embeddings.documents, self.recipe.compares_by)
 
     def _fit(self) -> FitResult:
         """Fit the best adapter that the training queries support, or none."""
@@ -318,7 +320,7 @@ class _Build:
             self.embeddings.encoder,
             name=self.folder.name,
             use=training["use"],
-            similarity=self.recipe.similarity,
+            similarity=self.recipe.compares_by,
             training=training,
             versions=versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -396,12 +398,24 @@ def _write_record(folder: Path, name: str, record: Evaluation, manifest: Manifes
     write_whole(folder / CARD, write_card(name, manifest, record).encode())
 
 
+def _tell_of_similarity(recipe: Recipe, embeddings: Embeddings, tell: Tell) -> None:
+    """Say that the index does not compare by cosine, and whether the fit follows it."""
+    own = said_similarity(embeddings)
+    if own in (None, recipe.similarity):
+        return
+    words = f"the documents are from an index that compares by {own}, and have no unit length"
+    if recipe.similarity == "auto":
+        tell(f"{words}: the fit compares by it, too, unless similarity in a recipe says otherwise")
+    else:
+        tell(f"{words}; the fit compares by {recipe.similarity}, as the recipe says")
+
+
 def _as_start(adapter: Adapter | None, embeddings: Embeddings, recipe: Recipe) -> Adapter | None:
     """Give a start unit length where the index sees directions alone; its ranking stays the same.
 
     A converted adapter may give any length, which the loss's temperature is not made for.
     """
-    if adapter is not None and (recipe.similarity == "cosine" or embeddings.unit_documents):
+    if adapter is not None and (recipe.compares_by == "cosine" or embeddings.unit_documents):
         adapter.normalised = True
     return adapter
 
@@ -412,5 +426,5 @@ def _identity(embeddings: Embeddings, recipe: Recipe, fit: FitResult) -> Adapter
     if recipe.use_between(embeddings.queries.dim, dim) == "migration":
         raise DataError(f"{fit.verdict} Raw queries of another encoder can't be searched, either.")
     adapter = IdentityAdapter(dim)
-    adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
+    adapter.normalised = recipe.compares_by == "cosine" or embeddings.unit_documents
     return adapter.eval()

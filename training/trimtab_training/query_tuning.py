@@ -132,7 +132,7 @@ def _measure(
             for split in built.fit.training_splits
             for query, labels in data.splits.get(split, {}).items()
         },
-        similarity=built.fit.recipe.similarity,
+        similarity=built.fit.recipe.compares_by,
     )
 
 

@@ -45,7 +45,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 "labels": data.content_hash(),
                 "vectors": vectors.content_hash(),
                 "seed": recipe.seed,
-                "recipe": recipe.fit.as_dict(),
+                "recipe": recipe.fit.settle(vectors).as_dict(),
             }
             if not force and record_beside(target, wanted).fit:
                 talk.print(f"{target} is up to date")

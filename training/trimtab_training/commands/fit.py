@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from trimtab_training.embeddings.encoders import LocalEncoder
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.fit.checkpoint import Resume
-    from trimtab_training.fit.recipe import Recipe
     from trimtab_training.pipeline import BuiltModel
 
 
@@ -125,7 +124,6 @@ def fit(
             knobs = replace(knobs, use=manifest.use)  # type: ignore[arg-type]  # it is one of them
     if use:
         knobs = replace(knobs, use=use)
-    knobs = _compared_as(vectors, knobs, recipe)
     resume = _what_becomes_of_old_work(options.pop("resume"), options.pop("fresh"))
     with progress_bar(percent=True) as show:
         built = build_model(
@@ -151,25 +149,6 @@ def fit(
         settings = {"method": tune_encoder, "corpus_queries": corpus_queries, "resume": resume}
         settings |= {"seed": options["seed"], "device": options["device"]}
         _tune(data, vectors, built, opened, settings)
-
-
-def _compared_as(vectors: "Embeddings", knobs: "Recipe", recipe: Path | None) -> "Recipe":
-    """Compare as the index does that the documents are from, unless the recipe says how."""
-    from trimtab_training.commands.screen import talk
-    from trimtab_training.embeddings.store import said_similarity
-    from trimtab_training.fit.recipe import says
-
-    own = said_similarity(vectors)
-    if own in (None, knobs.similarity):
-        return knobs
-    words = f"the documents are from an index that compares by {own}, and have no unit length"
-    if recipe is not None and says(recipe, "similarity"):
-        talk.print(f"{words}; the fit compares by {knobs.similarity}, as the recipe says")
-        return knobs
-    talk.print(
-        f"{words}: the fit compares by it, too, unless similarity in a recipe says otherwise"
-    )
-    return replace(knobs, similarity=own)
 
 
 def _tell_unread(dataset: Path) -> None:

@@ -205,7 +205,7 @@ def said_use(folder: Path) -> Literal["migration", "auto"]:
         DataError: Something else was said.
     """
     path = folder / "encoder.json"
-    use = json.loads(path.read_text(encoding="utf-8-sig")).get("use")
+    use = _said(path).get("use")
     if use not in (None, "auto", "relevance", "migration"):
         raise DataError(
             f"{path} says use {use!r}; expected migration, relevance or auto, or no use"
@@ -220,12 +220,16 @@ def said_similarity(embeddings: Embeddings) -> Literal["dot", "euclid"] | None:
         ``dot`` or ``euclid``; None where it is cosine or not known, or where documents have unit
         length, so that all three order them alike. Compressed vectors may only have lost theirs.
     """
-    path = embeddings.folder / "encoder.json"
-    said = json.loads(path.read_text(encoding="utf-8-sig")).get("documents")
+    said = _said(embeddings.folder / "encoder.json").get("documents")
     if not isinstance(said, dict) or embeddings.unit_documents or said.get("lossy"):
         return None
     distance = said.get("distance")
     return distance if distance in ("dot", "euclid") else None
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """Read what ``encoder.json`` says; nothing where vectors were put together in memory."""
+    return json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
 
 
 def open_documents(folder: str | Path) -> VectorTable:

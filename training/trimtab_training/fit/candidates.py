@@ -110,7 +110,7 @@ class CandidatePool:
         drawn = self._others[np.sort(torch.randperm(len(self._others))[:count].numpy())]
         vectors, offsets = prepare_documents(
             torch.from_numpy(np.concatenate([self._kept, self._documents.take(drawn)])),
-            self._recipe.similarity,
+            self._recipe.compares_by,
         )
         log_weights = torch.zeros(len(vectors))
         if count:

@@ -46,7 +46,7 @@ class CrossValidation:
                 "too many documents to validate on; ranking hard and random ones",
                 extra={"ranked": len(rows), "documents": len(embeddings.documents)},
             )
-        pool = DocumentPool(embeddings.documents, rows, recipe.similarity).to(device)
+        pool = DocumentPool(embeddings.documents, rows, recipe.compares_by).to(device)
         use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
         self._is_comparable = use == "relevance"
         self._validations = [

@@ -134,7 +134,8 @@ def fit_adapter(
     Args:
         dataset: Labels; the ``test`` split is not used.
         embeddings: Vectors of every labelled query and document.
-        recipe: The knobs; the defaults where absent.
+        recipe: The knobs; the defaults where absent. What it leaves to the vectors' folder is in
+            the result's.
         settings: Seed, device and workspace; the defaults where absent.
         progress: Called every few steps with the work that is done and all of it, in milliseconds
             as they were expected at the start.
@@ -145,7 +146,8 @@ def fit_adapter(
         ConfigError: The recipe does not fit the vectors, or the device is not there.
         DivergedError: A loss is no longer finite.
     """
-    return _Fit(dataset, embeddings, recipe or Recipe(), settings or FitSettings(), progress).run()
+    knobs = (recipe or Recipe()).settle(embeddings)
+    return _Fit(dataset, embeddings, knobs, settings or FitSettings(), progress).run()
 
 
 class _Fit:

@@ -73,7 +73,7 @@ class Initialisation:
             adapter = composed
         else:
             adapter = make_adapter(self.kind, dim_in, dim_out, recipe.adapter_options)
-        adapter.normalised = recipe.similarity == "cosine" or embeddings.unit_documents
+        adapter.normalised = recipe.compares_by == "cosine" or embeddings.unit_documents
         if recipe.use_between(dim_in, dim_out) == "migration":
             adapter.start_from(self._ridge_map(train))
         return adapter

@@ -5,7 +5,7 @@ Why each default is what it is: docs/recipe.md, with the measurement behind it.
 
 import sys
 import tomllib
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from trimtab.parsing import MisfitError, parse
 from trimtab_training.data.plain_text import explain_unreadable
+from trimtab_training.embeddings.store import Embeddings, said_similarity, said_use
 from trimtab_training.errors import ConfigError
 
 _MOST = sys.float_info.max  # anything but infinity
@@ -46,7 +47,9 @@ class Recipe:
             those of another one, which mean nothing to the index as they are: such a fit starts at
             a ridge regression instead of the raw query. ``auto`` takes queries of the documents'
             width for ``relevance``.
-        similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``.
+        similarity: How the index compares vectors: ``cosine``, ``dot`` or ``euclid``. ``auto`` is
+            what the index does that the documents were copied from, where they have no unit
+            length; cosine elsewhere.
         unlabelled_weights: Weights to try, in the softmax over candidates, of documents without a
             training query: 1 is the softmax over the whole corpus, 0 over labelled documents
             alone; a smaller one wins unless validation finds it clearly worse. The smallest alone
@@ -98,7 +101,7 @@ class Recipe:
     ranks: tuple[Count, ...] = (128, 256, 512)
     max_megabytes: Amount = 0.0
     use: Literal["auto", "relevance", "migration"] = "auto"
-    similarity: Literal["cosine", "dot", "euclid"] = "cosine"
+    similarity: Literal["auto", "cosine", "dot", "euclid"] = "auto"
     unlabelled_weights: Amounts = (1.0, 0.0)
     anchors: Amounts = (3.0, 0.3)
     synthetic_weights: Amounts = (1.0, 0.3, 0.0)
@@ -157,6 +160,21 @@ class Recipe:
         if self.use != "auto":
             return self.use
         return "relevance" if dim_in == dim_out else "migration"
+
+    @property
+    def compares_by(self) -> Literal["cosine", "dot", "euclid"]:
+        """How vectors are compared; cosine where that is left to an index and none is known."""
+        return "cosine" if self.similarity == "auto" else self.similarity
+
+    def settle(self, embeddings: Embeddings) -> "Recipe":
+        """Decide by what a folder of vectors says of itself what is left to ``auto``.
+
+        Raises:
+            DataError: The folder says what it can't mean.
+        """
+        use = said_use(embeddings.folder) if self.use == "auto" else self.use
+        own = said_similarity(embeddings) if self.similarity == "auto" else None
+        return replace(self, use=use, similarity=own or self.compares_by)
 
     def as_dict(self) -> dict[str, Any]:
         """Give every knob as plain JSON types."""
@@ -253,16 +271,6 @@ def load_recipe(path: Path) -> Recipe:
     if "dataset" in record or "fit" in record:
         record = _parse_model_file(record, path).fit
     return parse_recipe(record, str(path))
-
-
-def says(path: Path, key: str) -> bool:
-    """Tell whether a file of knobs has one of them, or leaves it to its default.
-
-    Raises:
-        ConfigError: The file can't be read.
-    """
-    record = _read_toml(path)
-    return key in record.get("fit", record)
 
 
 def load_model_recipe(path: Path) -> ModelRecipe:

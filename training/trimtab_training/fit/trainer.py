@@ -345,7 +345,7 @@ def score_unit(
     chosen = np.sort(rng.permutation(n_documents)[:_SCALE_DOCUMENTS])
     some = torch.from_numpy(np.sort(rng.permutation(len(queries))[:_SCALE_QUERIES]))
     vectors, offsets = prepare_documents(
-        torch.from_numpy(embeddings.documents.take(chosen)), recipe.similarity
+        torch.from_numpy(embeddings.documents.take(chosen)), recipe.compares_by
     )
     adapted = adapter.eval()(queries[some].to(adapter.blend.device)).cpu()
     scores = torch.addmm(offsets, adapted, vectors.T)

@@ -36,7 +36,7 @@ def validation_rows(
     pool = set(wanted)
     if embeddings.queries.dim == documents.dim:
         queries = embeddings.queries.take_ids([query for qrels in splits for query in qrels])
-        found, _ = search(queries, documents, depth=_HARD_DEPTH, similarity=recipe.similarity)
+        found, _ = search(queries, documents, depth=_HARD_DEPTH, similarity=recipe.compares_by)
         for column in found.T:  # the best of every query first, then the second best
             if len(pool) + len(column) > max(len(wanted), recipe.max_validated * 3 // 4):
                 break

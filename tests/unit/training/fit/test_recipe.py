@@ -55,7 +55,7 @@ def test_unknown_key_is_refused_and_known_ones_are_named() -> None:
         ("learning_rate", False, "float"),
         ("anchors", ["1"], "float"),
         ("blends", True, "float"),
-        ("similarity", ["cosine"], "cosine or dot or euclid"),
+        ("similarity", ["cosine"], "auto or cosine or dot or euclid"),
     ],
 )
 def test_value_of_another_type_is_refused_by_name(key: str, value: Any, expected: str) -> None:

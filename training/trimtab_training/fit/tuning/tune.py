@@ -153,7 +153,7 @@ class Tuning:
         self.n_screened = count_folds(folds, recipe, recipe.screened_queries)
         judged = {query: None for fold in folds for query in fold.held_out}
         texts = _texts_of(dataset, {**judged, **dict.fromkeys(query_split.train)})
-        is_unit = recipe.similarity == "cosine" or embeddings.unit_documents
+        is_unit = recipe.compares_by == "cosine" or embeddings.unit_documents
         trainable = TrainableEncoder(encoder, settings, is_unit=is_unit)
         require_same_encoder(trainable, texts, embeddings)
         workspace = self._open_workspace(dataset, embeddings, encoder)

@@ -99,7 +99,7 @@ class Tuner:
             encoder.count_tokens([data.texts[name] for name in self._query_ids])
         )
         self._labelled = labelled_rows(data.train, embeddings)
-        self._is_unit = recipe.similarity == "cosine" or embeddings.unit_documents
+        self._is_unit = recipe.compares_by == "cosine" or embeddings.unit_documents
         self._optimiser = AdamW(encoder.parameters, weight_decay=_NO_DECAY)
         self._mean = encoder.copy_weights()
         self._n_steps = 0
