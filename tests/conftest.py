@@ -1,9 +1,14 @@
-"""What every test shares: its marker by folder, one thread, one seed."""
+"""What every test shares: its marker by folder, one thread, one seed, and what is made once."""
 
+import functools
+import gc
+import os
 import signal
+import ssl
 from pathlib import Path
 
 import faiss
+import httpx._transports.default as httpx_transport
 import pytest
 import torch
 
@@ -21,6 +26,30 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # tiny arrays: threads would only wait for one another
     faiss.omp_set_num_threads(1)
+    _read_authorities_once()
+
+
+def _read_authorities_once() -> None:
+    """Read the system's certificate authorities once, and not for each of hundreds of clients."""
+    make = httpx_transport.create_ssl_context
+
+    @functools.cache
+    def usual(_environment: tuple[str | None, ...]) -> ssl.SSLContext:
+        return make()
+
+    @functools.wraps(make)
+    def make_or_reuse(*, verify: object = True, cert: object = None, trust_env: bool = True):
+        if verify is not True or cert is not None or not trust_env:
+            return make(verify=verify, cert=cert, trust_env=trust_env)
+        return usual(tuple(os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")))
+
+    httpx_transport.create_ssl_context = make_or_reuse
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported alone: the collector went through all of it, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)  # once the order of chance is made

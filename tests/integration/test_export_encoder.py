@@ -1,6 +1,7 @@
 """An encoder through the commands: exported, looked at, joined with an adapter, measured."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ import pytest
 from tests.support.onnx_models import CARD, linear_bytes
 from tests.support.sets import write_dataset
 from tests.support.tiny_encoder import write_tiny_bert
+from tests.support.traced_once import trace_once
 from trimtab import Adapter, TextEncoder
 from trimtab.commands.group import main
 from trimtab_training.embeddings.encoders import LocalEncoder
@@ -29,6 +31,13 @@ TEXTS = ["how do i cancel my plan", "money back", "where is the invoice"]
 
 def run(*words: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _traced_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        trace_once(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A tuned encoder's file gives what its parts give, and embeds nothing but queries."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from tests.support.onnx_models import CARD, linear_bytes
 from tests.support.tiny_encoder import write_tiny_bert
+from tests.support.traced_once import trace_once
 from trimtab import Adapter, TextEncoder
 from trimtab.errors import QueryError
 from trimtab_training.embeddings.encoders import LocalEncoder
@@ -16,6 +18,13 @@ from trimtab_training.export.query_model import export_query_model
 
 TEXTS = ["how do i cancel my plan", "money back", "", "where is the invoice"]
 DIM = 16
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _traced_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        trace_once(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.tiny_transformer import read_queries, write_encoder, write_world
+from tests.support.traced_once import trace_once
 from trimtab import TextEncoder
 from trimtab.commands.group import main
 from trimtab_training import BuildOptions, BuiltModel, TuningSettings, build_model
@@ -48,6 +50,13 @@ RECIPE = Recipe(
 SETTINGS = TuningSettings(
     epochs=6, batch_size=16, learning_rate=0.02, rank=8, pulls=(0.1,), corpus_queries="titles"
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _traced_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        trace_once(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,28 @@
+"""Torch's exporter run once for modules with the same weights: it takes seconds each time."""
+
+import hashlib
+
+import onnx
+import pytest
+
+from trimtab_training.export import encoder_export, query_model
+from trimtab_training.export.text_module import TextModule
+
+_TRACED: dict[str, bytes] = {}
+
+
+def trace_once(patch: pytest.MonkeyPatch) -> None:
+    """Give what was traced before, of the same weights; whoever asks owns what is given."""
+    trace = encoder_export.trace_encoder
+
+    def traced(module: TextModule) -> onnx.ModelProto:
+        digest = hashlib.sha256(repr(module).encode())
+        for name, weights in sorted(module.state_dict().items()):
+            digest.update(name.encode() + weights.numpy().tobytes())
+        key = digest.hexdigest()
+        if key not in _TRACED:
+            _TRACED[key] = trace(module).SerializeToString()
+        return onnx.load_model_from_string(_TRACED[key])
+
+    patch.setattr(encoder_export, "trace_encoder", traced)
+    patch.setattr(query_model, "trace_encoder", traced)
