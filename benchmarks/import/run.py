@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.record import write_results
 from benchmarks.served_models import default_adapter, exported, linear_adapter, low_rank
 
+WORKER = "trimtab.server.process.worker"
 DIMS, REPEATS = (384, 768, 1536, 3072), 15
 PROBE = """
 import json, sys, time
@@ -58,6 +59,9 @@ def main() -> None:
     results = {
         "numpy and onnxruntime alone": probe("import numpy, onnxruntime"),
         "import trimtab": probe("import trimtab"),
+        "what a sidecar imports": probe(f"import {WORKER}"),
+        "what a sidecar imports, gRPC too": probe(f"import {WORKER}, trimtab.server.grpc.service"),
+        "qdrant_client.grpc alone": probe("import qdrant_client.grpc"),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapter.onnx"

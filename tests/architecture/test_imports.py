@@ -64,6 +64,32 @@ def test_a_sidecar_without_grpc_leaves_the_packages_of_grpc_alone() -> None:
     assert not loaded & (HEAVY | {"qdrant_client", "grpc", "pydantic", "trimtab_training"})
 
 
+def test_a_sidecar_with_grpc_takes_qdrants_messages_without_the_client_around_them() -> None:
+    loaded = loaded_by("import trimtab.server.process.worker, trimtab.server.grpc.service")
+    assert "grpc" in loaded
+    assert not loaded & (HEAVY | {"qdrant_client", "httpx", "pydantic", "trimtab_training"})
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_qdrants_messages_are_those_of_a_client_beside_them(ours_first: bool) -> None:
+    imports = [
+        "from trimtab.rewrite.qdrant_messages import SERVICES, messages as ours",
+        "from qdrant_client import grpc as theirs",
+    ]
+    code = [
+        *(imports if ours_first else reversed(imports)),
+        "assert ours.QueryPoints is theirs.QueryPoints",
+        "assert [one.DESCRIPTOR.name for one in SERVICES] == ['points_service.proto',"
+        " 'collections_service.proto', 'snapshots_service.proto', 'qdrant.proto']",
+        f"assert (ours is theirs) is {not ours_first}",
+    ]
+    run = [sys.executable, "-c", "\n".join(code)]
+    done = subprocess.run(
+        run, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_frameworks_bring_no_torch_into_the_sidecar() -> None:
     loaded = loaded_by(
         "import sys; sys.modules['torch'] = None  # Haystack imports it where it is installed\n"

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
-from qdrant_client import grpc
 
 from trimtab.errors import MalformedError
 from trimtab.rewrite.places import Kind, Path, Place, Role
+from trimtab.rewrite.qdrant_messages import messages as grpc
 from trimtab.rewrite.qdrant_query import BM25_MODEL
 
 _SERVICE = "/qdrant.Points/"

@@ -9,27 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from qdrant_client import grpc as messages
-from qdrant_client.grpc import (
-    collections_service_pb2,
-    points_service_pb2,
-    qdrant_pb2,
-    snapshots_service_pb2,
-)
 
 from trimtab.errors import IntegrityError, MalformedError, UpstreamError
 from trimtab.model.protobuf_fields import read_fields
 from trimtab.rewrite.qdrant_grpc import GrpcMethod, match_method
+from trimtab.rewrite.qdrant_messages import SERVICES, messages
 from trimtab.routing.route_book import Question
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector
 from trimtab.server.rankings import Ranking
 
-_SERVICES: tuple[Any, ...] = (
-    points_service_pb2,
-    collections_service_pb2,
-    snapshots_service_pb2,
-    qdrant_pb2,
-)
 _SERVERLESS = "/qdrant.serverless.CollectionsService/"
 _SERVERLESS_CALLS = ("CreateCollection", "DeleteCollection", "GetCollection", "ListCollections")
 """Of qdrant-client 1.20; older ones, which this version runs with too, do not know them."""
@@ -71,7 +59,7 @@ def known_methods() -> list[Method]:
     Any other may be one as well, and passes as a stream, which takes a little longer.
     """
     services = [
-        service for module in _SERVICES for service in module.DESCRIPTOR.services_by_name.values()
+        service for module in SERVICES for service in module.DESCRIPTOR.services_by_name.values()
     ]
     paths = [
         f"/{service.full_name}/{method.name}"
