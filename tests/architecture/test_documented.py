@@ -132,3 +132,22 @@ def test_jaxtyping_is_explained_by_its_extra() -> None:
     assert "jaxtyping" in required_by("training")
     said = explain_missing(ModuleNotFoundError("No module", name="jaxtyping"))
     assert "'trimtab[training]'" in said
+
+
+def test_every_module_that_writes_shapes_down_has_them_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    option = "--jaxtyping-packages="
+    (checked,) = (
+        one.removeprefix(option).split(",")
+        for one in settings["ini_options"]["addopts"]
+        if one.startswith(option)
+    )
+    source = ROOT / "training"
+    shaped = [
+        ".".join(path.relative_to(source).with_suffix("").parts)
+        for path in MODULES
+        if path.is_relative_to(source) and "from jaxtyping import" in path.read_text()
+    ]
+    assert len(shaped) > 20
+    for module in shaped:
+        assert any(f"{module}.".startswith(f"{package}.") for package in checked), module
