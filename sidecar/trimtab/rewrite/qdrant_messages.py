@@ -25,14 +25,14 @@ _NAME = f"{__package__}.qdrant_generated"
 def _load() -> ModuleType:
     """Load the package of generated modules, or take it from a client that is there already."""
     client = find_spec("qdrant_client")
-    if _USUAL in sys.modules or client is None or not client.submodule_search_locations:
-        return import_module(_USUAL)  # where nothing is installed, it says so
-    folder = Path(client.submodule_search_locations[0]) / "grpc"
-    spec = spec_from_file_location(
-        _NAME, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    if spec is None or spec.loader is None:
-        return import_module(_USUAL)  # not as the wheels lay it out
+    places = (client and client.submodule_search_locations) or ()
+    files = [file for place in places if (file := Path(place) / "grpc" / "__init__.py").is_file()]
+    if _USUAL in sys.modules or not files:  # it is there, or not as wheels lay it out, or nowhere
+        return import_module(_USUAL)
+    folder = [str(files[0].parent)]
+    spec = spec_from_file_location(_NAME, files[0], submodule_search_locations=folder)
+    assert spec is not None  # noqa: S101 - the two are of any Python file
+    assert spec.loader is not None  # noqa: S101
     package = module_from_spec(spec)
     sys.modules[_NAME] = package
     spec.loader.exec_module(package)
