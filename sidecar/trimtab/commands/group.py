@@ -1,6 +1,7 @@
 """The `trimtab` group: finds its commands by entry point and loads one only when it is used."""
 
 import errno
+import functools
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
@@ -112,6 +113,7 @@ def explain_missing(error: ModuleNotFoundError) -> str:
     return f"package {package!r} is not installed: pip install 'trimtab[{extra}]'"
 
 
+@functools.cache  # a look into every installed package
 def _commands() -> dict[str, EntryPoint]:
     """Find the installed commands by name."""
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
