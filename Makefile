@@ -21,7 +21,7 @@ demo: .venv/.demo  ## the main job on real data, end to end
 
 test: .venv/.test  ## every test, in random order; COV=1 measures what they reach, slowly
 	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED) \
-	  $(if $(COV),--cov --cov-report=term:skip-covered)
+	  $(if $(COV),--cov --cov-report=term-missing:skip-covered)
 
 test-fast: .venv/.test  ## unit tests only
 	$(BIN)/python -m pytest -q --randomly-seed=$(SEED) tests/unit
@@ -49,7 +49,6 @@ fmt: .venv/.test  ## format the code
 
 cov:  ## lines and branches that no test reaches; fails below 90 %
 	$(MAKE) test COV=1
-	$(BIN)/coverage report --skip-covered -m
 
 bench: bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality  ## every benchmark
 
