@@ -47,15 +47,10 @@ from trimtab_training.fit.ranks import (
 )
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.fit.trainer import Curve, Weights
-from trimtab_training.fit.trial_runner import Planned, Progress, TrainingContext, TrialRunner
+from trimtab_training.fit.trial_plan import Planned, TrialPlan
+from trimtab_training.fit.trial_runner import Progress, TrainingContext, TrialRunner
 
 logger = logging.getLogger(__name__)
-
-_MIN_UNLABELLED = 0.1
-"""Share of the documents without a training query from which on their weight matters."""
-
-_TEMPERATURES = (0.03, 0.05)
-"""The second is tried where their weight does not matter: on banking77 it is worth .003."""
 
 
 @dataclass(frozen=True)
@@ -180,14 +175,20 @@ class _Fit:
             tell=settings.tell,
         )
         self.initialisation = Initialisation(recipe, embeddings, settings.start_from, settings.seed)
-        self.unlabelled_share = self.query_split.unlabelled_share(embeddings)
         folds = self.query_split.make_folds(embeddings, recipe, settings.seed)
         self.n_folds = count_folds(folds, recipe, recipe.compared_queries)
-        self.n_screened = min(self.n_folds, count_folds(folds, recipe, recipe.screened_queries))
+        n_screened = min(self.n_folds, count_folds(folds, recipe, recipe.screened_queries))
         self.cross_validation = CrossValidation(
             folds[: self.n_folds], embeddings, recipe, seed=settings.seed, device=device
         )
-        self.use = recipe.use_between(embeddings.queries.dim, embeddings.documents.dim)
+        self.plan = TrialPlan(
+            recipe,
+            self.query_split,
+            recipe.use_between(embeddings.queries.dim, embeddings.documents.dim),
+            self.query_split.unlabelled_share(embeddings),
+            self.n_folds,
+            n_screened,
+        )
         n_training = min(len(fold.train) for fold in folds)
         with seeded(settings.seed, device):
             self.sample = self.initialisation.make(self.query_split.train)
@@ -302,13 +303,10 @@ class _Fit:
         for yet. So a smaller weight of these wins unless a larger one is clearly better, each with
         the anchor that suits it best. The weight of synthetic queries follows.
         """
-        recipe = self.recipe
-        synthetic = recipe.synthetic_weights if self.query_split.is_mixed else (1.0,)
-        unlabelled, anchors = self._unlabelled(), self._anchors()
-        best = Weights(
-            unlabelled[0], anchors[0], self._temperatures()[0], synthetic[0], recipe.screened_steps
-        )
-        if not self._to_screen():
+        plan, steps = self.plan, self.recipe.screened_steps
+        unlabelled, anchors, synthetic = plan.unlabelled, plan.anchors, plan.synthetic
+        best = Weights(unlabelled[0], anchors[0], plan.temperatures[0], synthetic[0], steps)
+        if not plan.to_screen():
             return {}, best
         pairs = list(product(unlabelled, anchors))
         tried = self._screen([replace(best, unlabelled=u, anchor=anchor) for u, anchor in pairs])
@@ -324,50 +322,14 @@ class _Fit:
 
         Further temperatures are compared with all of the steps: short trials don't tell them apart.
         """
-        self.runner.expect(self._to_rate([weights.unlabelled]), self._n_narrow_scores)
-        rivals = [replace(weights, steps=steps) for steps in self._steps()]
-        rivals += [replace(weights, steps=1.0, temperature=t) for t in self._temperatures()[1:]]
+        self.runner.expect(self.plan.to_rate([weights.unlabelled]), self._n_narrow_scores)
+        rivals = [replace(weights, steps=steps) for steps in self.plan.steps]
+        rivals += [replace(weights, steps=1.0, temperature=t) for t in self.plan.temperatures[1:]]
         self.runner.forget_others(rivals)
         return {
             each: HeldOut.join([self.runner.hold_out(each, fold) for fold in range(self.n_folds)])
             for each in rivals
         }
-
-    def _steps(self) -> list[float]:
-        """List the shares of the steps that may be shipped."""
-        return sorted({self.recipe.screened_steps, 1.0})
-
-    def _to_screen(self) -> list[Planned]:
-        """List the short trials that choose the loss's weights; none where there is no choice."""
-        recipe, unlabelled = self.recipe, self._unlabelled()
-        n_synthetic = len(recipe.synthetic_weights) if self.query_split.is_mixed else 1
-        tried = [[weight] for weight in unlabelled for _ in self._anchors()]
-        tried += (n_synthetic - 1) * [unlabelled]
-        if len(tried) == 1:
-            return []
-        return [
-            Planned(recipe.screened_steps, fold, weights)
-            for weights in tried
-            for fold in range(self.n_screened)
-        ]
-
-    def _to_rate(self, unlabelled: list[float]) -> list[Planned]:
-        """List the trials that come once weights are chosen, the last fit with all steps.
-
-        Args:
-            unlabelled: Weights of unlabelled documents that may have been chosen.
-        """
-        rivals = [*self._steps(), *(1.0 for _ in self._temperatures()[1:])]
-        if self.query_split.dev:  # what it scores are the very fits on all training queries
-            return [Planned(steps, None, unlabelled) for steps in rivals]
-        n_known = self.n_screened if self._to_screen() else 0
-        folds = [
-            Planned(steps, fold, unlabelled)
-            for steps in rivals
-            for fold in range(self.n_folds)
-            if steps != self.recipe.screened_steps or fold >= n_known
-        ]
-        return [*folds, Planned(1.0, None, unlabelled)]
 
     @property
     def _n_narrow_scores(self) -> int:
@@ -376,34 +338,16 @@ class _Fit:
 
     def _say_what_it_takes(self) -> None:
         """Measure a second of the work, and say what all of it will take."""
-        unlabelled = self._unlabelled()
-        anchor, temperature = self._anchors()[0], self._temperatures()[0]
-        self.runner.measure([Weights(weight, anchor, temperature) for weight in unlabelled])
-        planned = [*self._to_screen(), *self._to_rate(unlabelled)]
+        plan = self.plan
+        anchor, temperature = plan.anchors[0], plan.temperatures[0]
+        self.runner.measure([Weights(weight, anchor, temperature) for weight in plan.unlabelled])
+        planned = [*plan.to_screen(), *plan.to_rate(plan.unlabelled)]
         seconds = self.runner.expect(planned, self._n_narrow_scores)
-        n_kept = 1
-        if self.query_split.dev:
-            n_kept = len(self._steps()) + len(self._temperatures()) - 1
-        self.settings.tell(describe_needs(seconds, self.sample, n_kept))
-
-    def _unlabelled(self) -> list[float]:
-        """List the weights of unlabelled documents to try, the smallest first."""
-        weights = sorted(self.recipe.unlabelled_weights)
-        return weights if self.unlabelled_share >= _MIN_UNLABELLED else weights[:1]
-
-    def _temperatures(self) -> tuple[float, ...]:
-        """List the temperatures to try; the usual one alone where other trials take the time."""
-        few = _TEMPERATURES if self.unlabelled_share < _MIN_UNLABELLED else _TEMPERATURES[:1]
-        return self.recipe.temperatures or few
-
-    def _anchors(self) -> list[float]:
-        """List the weights of the anchor to try."""
-        # Documents are no queries of another encoder's: there is nothing to hold still.
-        return list(self.recipe.anchors) if self.use == "relevance" else [0.0]
+        self.settings.tell(describe_needs(seconds, self.sample, plan.n_kept))
 
     def _screen(self, rivals: Iterable[Weights]) -> dict[Weights, HeldOut]:
         """Try some weights on as many folds as it takes to tell them apart."""
-        folds = range(self.n_screened)
+        folds = range(self.plan.n_screened)
         return {
             weights: HeldOut.join([self.runner.hold_out(weights, fold) for fold in folds])
             for weights in rivals

@@ -24,6 +24,7 @@ from trimtab_training.fit.query_split import QuerySplit
 from trimtab_training.fit.ranks import MOST_QUERIES
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.fit.trainer import Curve, TrainedAdapter, Trainer, Weights, plan_steps
+from trimtab_training.fit.trial_plan import Planned
 
 logger = logging.getLogger(__name__)
 
@@ -33,21 +34,6 @@ _MILLISECONDS = 1000
 
 Progress = Callable[[int, int], None]
 """Called with the work that is done and all of it, in milliseconds as first expected."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A trial that is to come.
-
-    Attributes:
-        steps: Share of the steps that it takes.
-        fold: The fold that it leaves out; None for all queries.
-        unlabelled: Weights of unlabelled documents that it may have.
-    """
-
-    steps: float
-    fold: int | None
-    unlabelled: Sequence[float]
 
 
 @dataclass(frozen=True)
