@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from trimtab.errors import DeadlineError, TooLargeError, UnavailableError, UpstreamError
+from trimtab.time_limits import timeout
 from trimtab.upstream.http1 import Fields, encode_head
 from trimtab.upstream.rest_connection import AnswerHead, Connection
 from trimtab.upstream.rest_pool import Pool
@@ -120,7 +121,7 @@ async def ask_over(
     encoded = request.encode(connection.host_field)
     connection.send(encoded, collector, is_head_request=False)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with timeout(timeout_s):
             return await collector.done
     except TimeoutError as error:
         raise DeadlineError(f"Qdrant did not answer within {timeout_s:g} s") from error

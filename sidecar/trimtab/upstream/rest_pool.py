@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from trimtab.errors import OverloadedError, UnavailableError, UpstreamError
 from trimtab.metrics import Telemetry
 from trimtab.settings import Origin, UpstreamSettings
+from trimtab.time_limits import timeout_at
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_connection import Connection
 
@@ -263,7 +264,7 @@ class Pool:
         waiter: asyncio.Future[Connection | None] = loop.create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with timeout_at(deadline):
                 return await waiter
         except TimeoutError as error:
             raise OverloadedError(

@@ -25,6 +25,7 @@ from trimtab.server.tracing import Tracer
 from trimtab.server.worker_state import WorkerState
 from trimtab.settings import Address, Settings
 from trimtab.settings_file import read_secret
+from trimtab.time_limits import read_what_has_come
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_fetch import is_answering
 from trimtab.upstream.rest_pool import Node, Pool
@@ -144,6 +145,7 @@ class Worker:
 
     async def _check_clients(self) -> None:
         """Look at every client once."""
+        await read_what_has_come()
         now = asyncio.get_running_loop().time()
         for connection in list(self._connections):
             try:
