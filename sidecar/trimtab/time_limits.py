@@ -6,7 +6,10 @@ slept or had too much to do, would take for late what lies in its sockets alread
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+Done = TypeVar("Done")
 
 _ROUNDS = 3
 """Of the loop, before a limit counts: one accepts, one reads, and one to spare."""
@@ -60,3 +63,21 @@ async def timeout(seconds: float | None) -> AsyncIterator[None]:
         return
     async with timeout_at(asyncio.get_running_loop().time() + seconds):
         yield
+
+
+async def wait_for(work: Coroutine[Any, Any, Done], seconds: float) -> Done:
+    """Wait for work as :func:`asyncio.wait_for` does, once what has come is read.
+
+    Raises:
+        TimeoutError: It was not done, and is cancelled.
+    """
+    task = asyncio.create_task(work)
+    try:
+        async with timeout(seconds):
+            return await asyncio.shield(task)
+    except TimeoutError:
+        if task.done():
+            return task.result()  # or its own error, which may be of the same type
+        raise
+    finally:
+        task.cancel()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from trimtab.errors import OverloadedError, UnavailableError, UpstreamError
 from trimtab.metrics import Telemetry
 from trimtab.settings import Origin, UpstreamSettings
-from trimtab.time_limits import timeout_at
+from trimtab.time_limits import timeout_at, wait_for
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_connection import Connection
 
@@ -216,7 +216,7 @@ class Pool:
         node.n_busy += 1
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await asyncio.wait_for(
+            _, connection = await wait_for(
                 loop.create_connection(
                     lambda: Connection(node),
                     node.host,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from trimtab.time_limits import read_what_has_come, timeout
+from trimtab.time_limits import read_what_has_come, timeout, wait_for
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 HELD_S = 0.1
@@ -46,6 +46,51 @@ def test_what_came_while_the_loop_was_held_up_came_in_time(
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         assert runner.run(read()) == b"in time"
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+def test_work_that_was_done_while_the_loop_was_held_up_was_done_in_time(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def work() -> bytes:
+        with arriving(asyncio.get_running_loop()) as found:
+
+            async def read() -> bytes:
+                return await found
+
+            return await wait_for(read(), HELD_S)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        assert runner.run(work()) == b"in time"
+
+
+def test_work_that_is_not_done_is_cancelled_and_its_own_errors_are_raised() -> None:
+    ended = []
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
+
+    async def fail() -> None:
+        raise TimeoutError("its own")
+
+    async def both() -> None:
+        with pytest.raises(TimeoutError):
+            await wait_for(never(), 0.01)
+        with pytest.raises(TimeoutError, match="its own"):
+            await wait_for(fail(), 10)
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(wait_for(never(), 10))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0)
+
+    asyncio.run(both())
+    assert ended == ["cancelled", "cancelled"]
 
 
 @pytest.mark.parametrize("make_loop", LOOPS)
