@@ -39,8 +39,8 @@ from trimtab.rewrite.qdrant_grpc import match_method
 from trimtab.routing.adapt_grpc import adapt_grpc
 from trimtab.routing.outcome import Outcome
 
-REQUESTS = 100
-SOME = settings(max_examples=100, deadline=None)
+REQUESTS = 200
+SOME = settings(max_examples=200, deadline=None)
 UNKNOWN_FIELD = bytes([0xF2, 0xFF, 0x03, 0x08, 0x0A, 0x06, *b"abcdef"])
 """Field 8190 with eight bytes, which look like a message with a text or numbers."""
 REQUEST_OF = {

@@ -39,7 +39,7 @@ from trimtab.rewrite.qdrant_models import find_in_arguments, replace_in_argument
 from trimtab.rewrite.qdrant_rest import match_endpoint
 from trimtab.routing.transform import Adapted, adapt_places
 
-REQUESTS = 100
+REQUESTS = 200
 
 
 def arguments_of(request: Any) -> dict[str, Any]:

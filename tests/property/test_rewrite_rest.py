@@ -38,8 +38,8 @@ from trimtab.routing.routes import Route, Routes
 
 GAP = 1e-5
 """Relative to a query's length: float32 sums of six products in two orders differ by less."""
-REQUESTS = 100
-SOME = settings(max_examples=100, deadline=None)
+REQUESTS = 200
+SOME = settings(max_examples=200, deadline=None)
 POLICIES: tuple[dict[str, str], ...] = (
     {},
     {"examples": "always", "multivector": "rows"},
