@@ -31,6 +31,7 @@ from trimtab.server.process.control import (
 )
 from trimtab.server.process.worker import Worker, open_socket
 from trimtab.settings import Address, Settings
+from trimtab.time_limits import timeout, wait_for
 from trimtab.unforeseen import Border, tell
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class RemoteWorker:
         theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT_BYTES)
         try:
-            line = await asyncio.wait_for(reader.readline(), _START_TIMEOUT_S)
+            line = await wait_for(reader.readline(), _START_TIMEOUT_S)
         except TimeoutError as error:
             raise ConfigError(f"a worker did not start within {_START_TIMEOUT_S:g} s") from error
         first = json.loads(line or b'{"error": "a worker ended while it started"}')
@@ -166,7 +167,7 @@ class RemoteWorker:
             WorkerFailedError: It could not, or not in time.
         """
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with timeout(_ANSWER_S):
                 return await self._call(call)
         except TimeoutError as error:
             raise WorkerFailedError(f"a worker does not answer within {_ANSWER_S:g} s") from error
