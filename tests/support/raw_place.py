@@ -112,12 +112,18 @@ class Place:
         """Forget what a test did: everything answers well again, and the sidecar knows."""
         for upstream in self.upstreams:
             upstream.recover()
-        self.wait_for(lambda nodes: all(node["is_up"] for node in nodes))
-        for upstream in self.upstreams:
-            upstream.drop_connections()
-        self.wait_for(lambda nodes: not any(node["connections"] for node in nodes))
+        self.wait_for(self._end_connections)
         for upstream in self.upstreams:
             upstream.forget()
+
+    def _end_connections(self, nodes: list[dict[str, Any]]) -> bool:
+        """Tell whether all are up and none is connected, as often as checks connect anew."""
+        are_up = all(node["is_up"] for node in nodes)
+        are_connected = any(node["connections"] for node in nodes)
+        if are_up and are_connected:
+            for upstream in self.upstreams:
+                upstream.drop_connections()
+        return are_up and not are_connected
 
 
 @contextlib.contextmanager
