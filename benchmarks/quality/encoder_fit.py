@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.quality.scoring import Task
 from trimtab_training.data.qrels import Qrels, relevant
-from trimtab_training.embeddings.encoders import packaged_minilm
+from trimtab_training.embeddings.local_encoder import packaged_minilm
 
 BATCH_SIZE = 64
 CHUNK = 8  # texts of like length that pass through the model together: less padding, same loss

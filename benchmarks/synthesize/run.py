@@ -33,11 +33,12 @@ from benchmarks.synthesize.llama_server import (
     missing_packages,
     running_server,
 )
+from trimtab_training.build_options import BuildOptions
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.hpo_lay import NAME, ontology_version
 from trimtab_training.demo import open_demo_set, write_faiss_index
 from trimtab_training.embeddings.store import Embeddings
-from trimtab_training.pipeline import BuildOptions, build_model
+from trimtab_training.pipeline import build_model
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"

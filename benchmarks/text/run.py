@@ -36,7 +36,7 @@ from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import running_server
 from tests.support.sidecar import running_sidecar
 from trimtab.text.encoder import TextEncoder
-from trimtab_training.embeddings.encoders import packaged_minilm
+from trimtab_training.embeddings.local_encoder import packaged_minilm
 from trimtab_training.export.encoder_export import export_encoder
 
 HERE = Path(__file__).parent

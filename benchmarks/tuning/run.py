@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.quality.scoring import HEADLINE, Task, score_queries
 from benchmarks.record import write_results
 from trimtab_training.data.splits import has_seen_document
-from trimtab_training.embeddings.encoders import LocalEncoder, packaged_minilm
+from trimtab_training.embeddings.local_encoder import LocalEncoder, packaged_minilm
 from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.fit.tuning import TuningSettings

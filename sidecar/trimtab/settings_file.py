@@ -14,18 +14,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from trimtab.addresses import Address, Origin, read_prefix
 from trimtab.errors import ConfigError
 from trimtab.parsing import MisfitError, parse, refuse_unknown
 from trimtab.rewrite.qdrant_query import BM25_MODEL
 from trimtab.routing.routes import check_share
-from trimtab.settings import (
-    ANY_PREFIX,
-    Address,
-    EncoderSettings,
-    Origin,
-    Settings,
-    read_prefix,
-)
+from trimtab.settings import ANY_PREFIX, EncoderSettings, Settings
 
 _PORTS = {"rest": 6333, "grpc": 6334}
 _ARRAYS = {"routes": "route", "collections": "collection", "encoders": "encoder"}

@@ -15,10 +15,10 @@ from tests.support.sets import vector_of, write_dataset
 from trimtab.encoders import EndpointSettings, OpenAIEncoder
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.embed import embed_dataset
-from trimtab_training.embeddings.encoders import (
+from trimtab_training.embeddings.encoders import EndpointEncoder
+from trimtab_training.embeddings.local_encoder import (
     MINILM_NAME,
     MINILM_SHA256,
-    EndpointEncoder,
     LocalEncoder,
     packaged_minilm,
 )

@@ -17,7 +17,7 @@ from tests.support.tiny_encoder import write_tiny_bert
 from tests.support.traced_once import trace_once
 from trimtab import Adapter, TextEncoder
 from trimtab.commands.group import main
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.errors import ExportError
 from trimtab_training.export import encoder_export
 from trimtab_training.export.encoder_export import export_encoder

@@ -14,7 +14,7 @@ from sentence_transformers.base.modules import Module
 
 from tests.support.tiny_encoder import write_tiny_bert
 from trimtab.commands.group import main
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.errors import EncoderError
 
 TEXTS = ["money back?", "how refunds work for customers who have bought something last year"]

@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 from tests.support.onnx_models import linear_bytes
 from tests.support.sets import write_dataset
 from trimtab.commands.group import main
+from trimtab_training.build_options import BuildOptions
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.store import Embeddings, said_similarity
 from trimtab_training.fit.fit import fit_adapter
 from trimtab_training.fit.recipe import parse_recipe
-from trimtab_training.pipeline import BuildOptions, build_model
+from trimtab_training.pipeline import build_model
 
 DIM, N_DOCUMENTS = 8, 20
 QUERIES = {f"q{row}": f"query {row}" for row in range(4)}

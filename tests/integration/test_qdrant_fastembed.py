@@ -18,7 +18,7 @@ from transformers import AutoModel
 from tests.support.onnx_models import linear_adapter
 from trimtab import AdaptedQdrantClient
 from trimtab.rewrite import Reason
-from trimtab_training.embeddings.encoders import packaged_minilm
+from trimtab_training.embeddings.local_encoder import packaged_minilm
 
 NAME, DIM = "trimtab/minilm-local", 384
 TEXTS = ["a rudder turns the ship", "bread rises overnight", "the sea is calm", "yeast and flour"]

@@ -13,7 +13,7 @@ from tests.support.tiny_encoder import write_tiny_bert
 from tests.support.traced_once import trace_once
 from trimtab import Adapter, TextEncoder
 from trimtab.errors import QueryError
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.export.query_model import export_query_model
 
 TEXTS = ["how do i cancel my plan", "money back", "", "where is the invoice"]

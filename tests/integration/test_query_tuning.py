@@ -16,7 +16,7 @@ from trimtab import TextEncoder
 from trimtab.commands.group import main
 from trimtab_training import BuildOptions, BuiltModel, TuningSettings, build_model
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.record import Evaluation, decode_record

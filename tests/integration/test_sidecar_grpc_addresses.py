@@ -11,8 +11,9 @@ from qdrant_client import grpc as messages
 
 from tests.support.grpc_upstream import connect, first, serve, world
 from tests.support.sidecar_grpc import settings_for, start
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError
-from trimtab.settings import Address, Settings
+from trimtab.settings import Settings
 
 METHODS = ["/qdrant.Points/Get", "/qdrant.Points/Query", "/qdrant.Points/Upsert", "/new.Thing/Do"]
 QUERY = messages.QueryPoints(collection_name="docs").SerializeToString()

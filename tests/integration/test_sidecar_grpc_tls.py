@@ -12,8 +12,8 @@ import trustme
 
 from tests.support.grpc_upstream import serve
 from tests.support.sidecar_grpc import settings_for, start
+from trimtab.addresses import Address, Origin
 from trimtab.errors import ConfigError
-from trimtab.settings import Address, Origin
 
 
 def test_tls_on_both_sides_with_a_client_certificate(tmp_path: Path) -> None:

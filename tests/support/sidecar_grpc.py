@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.onnx_models import linear_bytes
+from trimtab.addresses import Address, Origin
 from trimtab.metrics import DECISIONS, Telemetry
 from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.grpc.service import GrpcServer
 from trimtab.server.route_table import LiveTable
 from trimtab.server.worker_state import WorkerState
-from trimtab.settings import (
-    Address,
-    ListenSettings,
-    Origin,
-    RouteSettings,
-    Settings,
-    UpstreamSettings,
-)
+from trimtab.settings import ListenSettings, RouteSettings, Settings, UpstreamSettings
 
 LOOPBACK = Address("127.0.0.1", 0)
 _STOP_TIMEOUT_S = 60

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from trimtab.settings import Address, Origin, RouteSettings, Settings, UpstreamSettings
+from trimtab.addresses import Address, Origin
+from trimtab.settings import RouteSettings, Settings, UpstreamSettings
 
 
 def settings_of(adapter: Path | None, **more: Any) -> Settings:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trimtab_training.adapters import Adapter
+    from trimtab_training.build_options import BuildOptions
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.errors import TrainingError
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
     from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
     from trimtab_training.fit.recipe import Recipe
     from trimtab_training.fit.tuning.settings import TuningSettings
-    from trimtab_training.fit.tuning.tune import (
-        TunedEncoder,
-        cross_validate_tuning,
-        tune_encoder,
-    )
-    from trimtab_training.pipeline import BuildOptions, BuiltModel, build_model
+    from trimtab_training.fit.tuning.tune import TunedEncoder, cross_validate_tuning, tune_encoder
+    from trimtab_training.pipeline import BuiltModel, build_model
 
 __all__ = [
     "Adapter",
@@ -48,6 +45,7 @@ __all__ = [
 
 _MODULES = {
     "adapters": ("Adapter",),
+    "build_options": ("BuildOptions",),
     "data.dataset": ("Dataset",),
     "embeddings.store": ("Embeddings",),
     "errors": ("TrainingError",),
@@ -58,7 +56,7 @@ _MODULES = {
     "fit.recipe": ("Recipe",),
     "fit.tuning.settings": ("TuningSettings",),
     "fit.tuning.tune": ("TunedEncoder", "cross_validate_tuning", "tune_encoder"),
-    "pipeline": ("BuildOptions", "BuiltModel", "build_model"),
+    "pipeline": ("BuiltModel", "build_model"),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.hpo_lay import NAME, write_demo_dataset
 from trimtab_training.embeddings.embed import embed_dataset
-from trimtab_training.embeddings.encoders import packaged_minilm
+from trimtab_training.embeddings.local_encoder import packaged_minilm
 from trimtab_training.embeddings.store import Embeddings, write_ids
 from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.files import beside, swap_folder

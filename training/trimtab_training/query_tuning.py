@@ -14,7 +14,7 @@ from trimtab.model.adapter import Adapter
 from trimtab.text.encoder import TextEncoder
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import name_some
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.record import Evaluation, TunedTest, Tuning, TuningRival

@@ -7,14 +7,9 @@ asks for is then told from its own part (:meth:`Paths.own`).
 from collections.abc import Callable
 from typing import NamedTuple
 
+from trimtab.addresses import is_plain_segment, read_prefix
 from trimtab.rewrite.qdrant_rest import match_parts, split_path
-from trimtab.settings import (
-    ANY_PREFIX,
-    ListenSettings,
-    UpstreamSettings,
-    is_plain_segment,
-    read_prefix,
-)
+from trimtab.settings import ANY_PREFIX, ListenSettings, UpstreamSettings
 
 _ROOT = "collections"
 

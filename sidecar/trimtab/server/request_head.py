@@ -25,6 +25,7 @@ _NO_HOST = re.compile(rb"[\s/?#@\\\"<>]")  # what no name or address of a host c
 _HOST_LINE = re.compile(rb"(\r\nhost: )[^\r]*", re.IGNORECASE)
 _ONCE = {b"host", b"content-length", b"transfer-encoding", b"content-encoding"}
 
+_EXPECT = frozenset({b"expect"})
 _REWRITTEN = frozenset({b"content-length", b"content-encoding", b"expect"})
 MARK = MARK_HEADER.encode()
 
@@ -79,6 +80,10 @@ class RequestHead:
             return b"Transfer-Encoding: chunked"
         return b"Content-Length: %d" % self.length if self.length else b""
 
+    def has_short_body(self, most_bytes: int) -> bool:
+        """Tell whether a body of a known, small length comes without being asked for."""
+        return 0 < self.length <= most_bytes and b"expect" not in self.values
+
     @property
     def is_for_head(self) -> bool:
         """Tell whether the answer has no body, whatever its head says."""
@@ -93,7 +98,21 @@ class RequestHead:
         """Name another host in the encoded request: the one that it goes to."""
         return _HOST_LINE.sub(lambda line: line[1] + host, request, count=1)
 
-    def encode(self, fields: Fields) -> bytes:
+    def encode_streamed(self) -> bytes:
+        """Write it for a body that is passed on as it comes."""
+        fields = end_to_end(self.fields)
+        if self.is_chunked:
+            fields.append((b"transfer-encoding", b"chunked"))
+        return self._encode(fields)
+
+    def encode_whole(self, length: int) -> bytes:
+        """Write it for a body that is whole, and as it came."""
+        fields = end_to_end(self.fields, without=_EXPECT)
+        if self.is_chunked:
+            fields.append((b"content-length", b"%d" % length))
+        return self._encode(fields)
+
+    def _encode(self, fields: Fields) -> bytes:
         """Write it with other fields."""
         return encode_head(b"%b %b HTTP/1.1" % (self.method, self.target), fields)
 
@@ -108,13 +127,13 @@ class RequestHead:
     def encode_changed(self, length: int) -> bytes:
         """Write it for a body that was changed, and holds no adapted query."""
         fields = end_to_end(self.fields, without=_REWRITTEN)
-        return self.encode([*fields, (b"content-length", b"%d" % length)])
+        return self._encode([*fields, (b"content-length", b"%d" % length)])
 
     def encode_adapted(self, mark: bytes, length: int) -> bytes:
         """Write it for a body that was changed."""
         if not self.adapted_prefix:
             fields = end_to_end(self.fields, without=_REWRITTEN)
-            self.adapted_prefix = self.encode(fields).removesuffix(b"\r\n")
+            self.adapted_prefix = self._encode(fields).removesuffix(b"\r\n")
         return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n" % (
             self.adapted_prefix,
             MARK,

@@ -68,6 +68,11 @@ class RouteTable:
         return self.settings.policies
 
     @property
+    def body_bytes(self) -> int:
+        """How many bytes of a body may be kept, packed or unpacked."""
+        return self.settings.limits.body_bytes
+
+    @property
     def needs_aliases(self) -> bool:
         """Tell whether what is done with a collection's vectors depends on its name."""
         return len(self.routes) > 0 or self.encoders.adapt

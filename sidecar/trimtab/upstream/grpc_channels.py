@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from trimtab.addresses import Origin
 from trimtab.certificates import client_tls
 from trimtab.errors import (
     ConfigError,
@@ -20,7 +21,7 @@ from trimtab.errors import (
     NotServedError,
     UnavailableError,
 )
-from trimtab.settings import Origin, UpstreamSettings
+from trimtab.settings import UpstreamSettings
 
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 """Messages of any size, as Qdrant's own server takes them."""

@@ -11,8 +11,8 @@ from typing import Any, Protocol, cast
 
 import httptools
 
+from trimtab.addresses import Origin
 from trimtab.errors import UnavailableError, UpstreamError
-from trimtab.settings import Origin
 from trimtab.upstream.http1 import Fields
 
 logger = logging.getLogger(__name__)

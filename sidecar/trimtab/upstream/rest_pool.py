@@ -12,9 +12,10 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
+from trimtab.addresses import Origin
 from trimtab.errors import OverloadedError, UnavailableError, UpstreamError
 from trimtab.metrics import Telemetry
-from trimtab.settings import Origin, UpstreamSettings
+from trimtab.settings import UpstreamSettings
 from trimtab.time_limits import timeout_at, wait_for
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_connection import Connection

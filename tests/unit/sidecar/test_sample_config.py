@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from trimtab.addresses import Address, Origin
 from trimtab.settings import (
-    Address,
     CollectionSettings,
     EncoderSettings,
-    Origin,
     RouteSettings,
     Settings,
     UpstreamSettings,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError
-from trimtab.settings import Address, CollectionSettings, RouteSettings, Settings
+from trimtab.settings import CollectionSettings, RouteSettings, Settings
 from trimtab.settings_file import Source, parse_settings, read_secret
 
 WHOLE = """

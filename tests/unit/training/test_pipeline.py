@@ -17,6 +17,7 @@ from tests.support.worlds import World, make_world
 from trimtab.model.adapter import Adapter
 from trimtab_training import pipeline
 from trimtab_training.adapters import load_adapter
+from trimtab_training.build_options import BuildOptions
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.errors import ConfigError, DataError, TrainingError
@@ -27,7 +28,7 @@ from trimtab_training.export.model_folder import load_checkpoint
 from trimtab_training.export.onnx_export import export_adapter
 from trimtab_training.fit.query_region import find_query_region
 from trimtab_training.lock import locked
-from trimtab_training.pipeline import BuildOptions, BuiltModel, build_model
+from trimtab_training.pipeline import BuiltModel, build_model
 
 QUICK = replace(PLAIN, epochs=12, folds=2)
 

@@ -18,6 +18,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
     A model is a folder FOLDER/NAME with a recipe.toml; FOLDER is `models` by default. Models that
     are up to date are left alone.
     """
+    from trimtab_training.build_options import BuildOptions
     from trimtab_training.commands.screen import progress_bar, results, talk
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.demo import open_demo_set
@@ -26,7 +27,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
     from trimtab_training.evaluation.per_query import HEADLINE
     from trimtab_training.evaluation.record import record_beside
     from trimtab_training.fit.recipe import load_model_recipe
-    from trimtab_training.pipeline import BuildOptions, build_model
+    from trimtab_training.pipeline import build_model
 
     paths = sorted(folder.glob("*/recipe.toml"))
     if not paths:

@@ -38,12 +38,13 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     adapter, proves it on terms that it has not seen, exports it, and searches a FAISS index of the
     unchanged document vectors with it. Interrupted, it continues when it is run again.
     """
+    from trimtab_training.build_options import BuildOptions
     from trimtab_training.commands.screen import progress_bar, results, show_evaluation, talk
     from trimtab_training.data.hpo_lay import NAME, ontology_version
     from trimtab_training.demo import open_demo_set, write_faiss_index, write_sidecar_settings
     from trimtab_training.export.model_folder import check_target
     from trimtab_training.model_files import CARD, EVALUATION, MODEL, REPORT
-    from trimtab_training.pipeline import BuildOptions, build_model
+    from trimtab_training.pipeline import build_model
 
     check_target(output)
     started = time.monotonic()

@@ -151,7 +151,7 @@ def _join(data: "Dataset", output: Path, options: dict[str, Any]) -> "EncoderInf
 def _say_prompts(options: dict[str, Any]) -> None:
     """Say which prompts the model's folder names, where nobody has said what to put there."""
     from trimtab_training.commands.screen import talk
-    from trimtab_training.embeddings.encoders import own_prompts
+    from trimtab_training.embeddings.local_encoder import own_prompts
 
     folder = Path(options["encoder"])
     if not folder.is_dir():  # minilm, or a model behind an endpoint

@@ -10,7 +10,7 @@ import click
 from trimtab_training.commands.options import PATH
 
 if TYPE_CHECKING:
-    from trimtab_training.embeddings.encoders import LocalEncoder
+    from trimtab_training.embeddings.local_encoder import LocalEncoder
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.export.encoder_export import ExportedEncoder
     from trimtab_training.export.encoder_loss import EncoderLoss
@@ -125,7 +125,7 @@ def _open(folder: str, known: "Embeddings | None", options: dict[str, Any]) -> "
     Raises:
         ExportError: It is not the one that the embeddings were made by.
     """
-    from trimtab_training.embeddings.encoders import (
+    from trimtab_training.embeddings.local_encoder import (
         MINILM,
         LocalEncoder,
         own_prompts,

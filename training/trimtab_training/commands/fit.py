@@ -10,7 +10,7 @@ from trimtab_training.commands.options import PATH, SEED, FiniteRange
 
 if TYPE_CHECKING:
     from trimtab_training.data.dataset import Dataset
-    from trimtab_training.embeddings.encoders import LocalEncoder
+    from trimtab_training.embeddings.local_encoder import LocalEncoder
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.fit.checkpoint import Resume
     from trimtab_training.pipeline import BuiltModel
@@ -93,13 +93,14 @@ def fit(
     Where no adapter helps, says so and writes no model. Interrupted, it continues when it is run
     again with the same settings and data.
     """
+    from trimtab_training.build_options import BuildOptions
     from trimtab_training.commands.screen import progress_bar, talk
     from trimtab_training.data.dataset import Dataset
     from trimtab_training.data.training_digest import TrainedOn
     from trimtab_training.embeddings.store import Embeddings, said_use
     from trimtab_training.export.model_folder import load_checkpoint
     from trimtab_training.fit.recipe import Recipe, load_recipe
-    from trimtab_training.pipeline import BuildOptions, build_model
+    from trimtab_training.pipeline import build_model
 
     encoder, corpus_queries = options.pop("encoder"), options.pop("corpus_queries")
     _check_tuning(encoder, tune_encoder, corpus_queries, start_from)
@@ -184,7 +185,7 @@ def _tuning_options(
 
 def _open_encoder(encoder: str, vectors: "Embeddings", device: str) -> "LocalEncoder":
     """Open the encoder of the queries, as it was used for their vectors."""
-    from trimtab_training.embeddings.encoders import MINILM, LocalEncoder, packaged_minilm
+    from trimtab_training.embeddings.local_encoder import MINILM, LocalEncoder, packaged_minilm
 
     info = vectors.encoder
     used: dict[str, Any] = {
@@ -206,13 +207,7 @@ def _tune(
     settings: dict[str, Any],
 ) -> None:
     """Tune the encoder of queries beside the model; print what came out of it."""
-    from trimtab_training.commands.screen import (
-        progress_bar,
-        results,
-        show_tuned,
-        talk,
-        tell_next,
-    )
+    from trimtab_training.commands.screen import progress_bar, results, show_tuned, talk, tell_next
     from trimtab_training.files import beside
     from trimtab_training.fit.tuning.settings import TuningSettings
     from trimtab_training.query_tuning import tune_queries

@@ -252,8 +252,9 @@ def _parse_delimiter(given: str | None) -> str | None:
 
 def _parse_time(name: str, text: str | None, zone: str | None) -> float | None:
     """Take a moment as the log's times are written, in their zone."""
+    from trimtab_training.data.importers.dates import as_zone
     from trimtab_training.data.importers.texts import Unusable
-    from trimtab_training.data.importers.times import as_time, as_zone
+    from trimtab_training.data.importers.times import as_time
     from trimtab_training.errors import DataError
 
     if text is None:

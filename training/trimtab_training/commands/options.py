@@ -89,12 +89,8 @@ def open_encoder(
 ) -> "Encoder":
     """Open the encoder that the options name."""
     from trimtab.encoders import EndpointSettings
-    from trimtab_training.embeddings.encoders import (
-        MINILM,
-        EndpointEncoder,
-        LocalEncoder,
-        packaged_minilm,
-    )
+    from trimtab_training.embeddings.encoders import EndpointEncoder
+    from trimtab_training.embeddings.local_encoder import MINILM, LocalEncoder, packaged_minilm
 
     if encoder.startswith("openai:"):
         settings = EndpointSettings(

@@ -23,7 +23,8 @@ from trimtab.text.encoder_file import (
     check_encoder,
 )
 from trimtab.text.encoder_manifest import ENCODER_KEY, TOKENIZER_KEY, EncoderManifest, Precision
-from trimtab_training.embeddings.encoders import LocalEncoder, with_prefix
+from trimtab_training.embeddings.encoders import with_prefix
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.errors import ExportError
 from trimtab_training.export.probe_texts import probe_texts
 from trimtab_training.export.rounded_encoder import WeightsBeside, round_weights, save_apart

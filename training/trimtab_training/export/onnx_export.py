@@ -13,15 +13,11 @@ from trimtab.model.adapter import Adapter as ServedAdapter
 from trimtab.model.manifest import METADATA_KEY, EncoderCard, Manifest
 from trimtab.model.onnx_file import INPUT_NAME, OUTPUT_NAME
 from trimtab_training.adapters import Adapter, ComposedAdapter, kind_of
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.errors import ExportError
 from trimtab_training.export.float_graph import float_graph
-from trimtab_training.export.quantised_graph import (
-    can_quantise,
-    quantised_answers,
-    quantised_graph,
-)
+from trimtab_training.export.quantised_graph import can_quantise, quantised_answers, quantised_graph
 from trimtab_training.export.tracing import trace
 
 TOLERANCE = 1e-5

@@ -17,7 +17,8 @@ from trimtab.model.adapter import Adapter
 from trimtab.model.manifest import METADATA_KEY, Manifest
 from trimtab.model.onnx_file import OUTPUT_NAME
 from trimtab.text.encoder_file import EMBEDDING_NAME, IDS_NAME, MASK_NAME
-from trimtab_training.embeddings.encoders import LocalEncoder, with_prefix
+from trimtab_training.embeddings.encoders import with_prefix
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.errors import ExportError
 from trimtab_training.export.encoder_export import (
     TOLERANCE,

@@ -15,10 +15,11 @@ import grpc
 import grpc.aio
 
 from trimtab import metrics as t
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError
 from trimtab.metrics import Telemetry
 from trimtab.server.tls import server_context
-from trimtab.settings import Address, ListenSettings
+from trimtab.settings import ListenSettings
 from trimtab.upstream.grpc_channels import METADATA_BYTES, UNLIMITED, read_pem
 
 logger = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ import grpc
 import grpc.aio
 
 from trimtab import metrics as t
+from trimtab.addresses import Address
 from trimtab.errors import BusyError, ConfigError, MalformedError, NotServedError, SidecarError
 from trimtab.rewrite.policies import Reason, reason_of_mark
 from trimtab.rewrite.qdrant_grpc import GrpcMethod, read_message
@@ -45,7 +46,7 @@ from trimtab.server.rankings import Ranking
 from trimtab.server.route_table import RouteTable
 from trimtab.server.status import status_of
 from trimtab.server.worker_state import CREDENTIALS, Asker, WorkerState
-from trimtab.settings import Address, Settings
+from trimtab.settings import Settings
 from trimtab.unforeseen import Border, tell
 from trimtab.upstream.grpc_channels import Channels
 

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from trimtab.addresses import Address
 from trimtab.metrics import Telemetry, render
 from trimtab.server.process.admin_operations import Administration
 from trimtab.server.process.worker import open_socket
-from trimtab.settings import Address
 from trimtab.unforeseen import Border, tell
 
 logger = logging.getLogger(__name__)

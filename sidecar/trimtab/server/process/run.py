@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError
 from trimtab.log import LogSettings
 from trimtab.metrics import Telemetry
@@ -20,7 +21,7 @@ from trimtab.server.process.route_check import check_means, check_routes_offline
 from trimtab.server.process.supervisor import Supervisor
 from trimtab.server.process.worker import Worker
 from trimtab.server.route_table import LiveTable
-from trimtab.settings import Address, Settings
+from trimtab.settings import Settings
 from trimtab.settings_file import read_secret
 
 Tell = Callable[[dict[str, str]], None]

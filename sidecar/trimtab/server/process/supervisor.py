@@ -18,6 +18,7 @@ from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError, SidecarError, WorkerEndedError, WorkerFailedError
 from trimtab.log import LogSettings, install_handler
 from trimtab.metrics import Telemetry
@@ -30,7 +31,7 @@ from trimtab.server.process.control import (
     write_line,
 )
 from trimtab.server.process.worker import Worker, open_socket
-from trimtab.settings import Address, Settings
+from trimtab.settings import Settings
 from trimtab.time_limits import timeout, wait_for
 from trimtab.unforeseen import Border, tell
 

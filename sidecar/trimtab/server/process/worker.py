@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trimtab import metrics as t
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError
 from trimtab.metrics import Telemetry
 from trimtab.routing.route_book import tell_findings
@@ -23,7 +24,7 @@ from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.tls import client_context, server_context
 from trimtab.server.tracing import Tracer
 from trimtab.server.worker_state import WorkerState
-from trimtab.settings import Address, Settings
+from trimtab.settings import Settings
 from trimtab.settings_file import read_secret
 from trimtab.time_limits import read_what_has_come
 from trimtab.unforeseen import Border, repeat, tell

@@ -48,6 +48,14 @@ class Prepared:
     outcome: Outcome | None = None
     is_changed: bool = False
 
+    def encode(self, head: RequestHead) -> bytes:
+        """Write it under the head that it came with."""
+        length = len(self.body)
+        if self.mark:
+            return head.encode_adapted(self.mark, length) + self.body
+        encode = head.encode_changed if self.is_changed else head.encode_whole
+        return encode(length) + self.body
+
 
 def prepare_at_once(
     state: WorkerState, table: RouteTable, plan: Plan, head: RequestHead, body: bytes
@@ -254,7 +262,7 @@ def _unpack(table: RouteTable, head: RequestHead, body: bytes) -> bytes | None:
     What can't be undone is refused rather than passed: Qdrant might read it all the same.
     """
     coding = head.values.get(b"content-encoding", b"")
-    return unpack(body, coding, table.settings.limits.body_bytes)
+    return unpack(body, coding, table.body_bytes)
 
 
 def _unpacked(table: RouteTable, head: RequestHead, body: bytes) -> bytes:

@@ -95,7 +95,7 @@ def _need_method(head: RequestHead, method: bytes) -> None:
 def _unpack(table: RouteTable, head: RequestHead, body: bytes) -> bytes:
     """Undo the body's content coding."""
     coding = head.values.get(b"content-encoding", b"")
-    unpacked = unpack(body, coding, table.settings.limits.body_bytes)
+    unpacked = unpack(body, coding, table.body_bytes)
     if unpacked is None:
         raise _RequestError("the body is in a coding that is not known here", status=415)
     return unpacked

@@ -9,13 +9,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from trimtab.errors import (
-    BusyError,
-    DeadlineError,
-    NotServedError,
-    SidecarError,
-    UpstreamError,
-)
+from trimtab.errors import DeadlineError, NotServedError, SidecarError, UpstreamError
+from trimtab.faiss_collections.replies import Reply
 from trimtab.server.bypass import Peek
 from trimtab.server.dispatch import UNPLANNED, Way
 from trimtab.server.request_head import MARK, RequestHead
@@ -27,16 +22,11 @@ from trimtab.server.rest.response import Answer, Client
 from trimtab.server.route_table import RouteTable
 from trimtab.server.worker_state import WorkerState
 from trimtab.unforeseen import Border, tell
-from trimtab.upstream.http1 import (
-    Fields,
-    end_to_end,
-)
 from trimtab.upstream.rest_connection import AnswerHead, Connection
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WAITING_BYTES = 256 * 1024
 """Bytes of a body that may wait for a connection before the client is asked to pause."""
-_EXPECT = frozenset({b"expect"})
 
 
 class Exchange:
@@ -99,9 +89,10 @@ class Exchange:
         if self._way is Way.PASS:
             self._look_into_passed()
             self._metrics.passed(self._table, head)
-            if self._body.is_whole or not self._is_held():
+            is_held = plan.is_repeatable and head.has_short_body(_WAITING_BYTES)
+            if self._body.is_whole or not is_held:  # held, it can be sent once more
                 self._obtain_connection()
-        elif (error := self._body.over_limit(self._limit_bytes(), head)) is not None:
+        elif (error := self._body.over_limit(self._table.body_bytes, head)) is not None:
             self._answer_error(error)
         elif self._body.is_whole:
             self._prepare()
@@ -130,7 +121,7 @@ class Exchange:
         if self._way is Way.PASS:
             if self._body.size > _WAITING_BYTES:
                 self._client.set_upstream_writable(writable=False)
-        elif (error := self._body.over_limit(self._limit_bytes())) is not None:
+        elif (error := self._body.over_limit(self._table.body_bytes)) is not None:
             self._answer_error(error)
 
     def body_ended(self) -> None:
@@ -215,47 +206,32 @@ class Exchange:
             return
         self._answer.mark = prepared.mark
         self._answer.capture = prepared.capture
-        self._send_whole(prepared)
-        self._metrics.adapted(prepared.outcome)
-
-    def _send_whole(self, prepared: Prepared) -> None:
-        """Send a request, its bookkeeping left for later."""
         self._metrics.decided(prepared.outcome)
-        body, head = prepared.body, self._head
         if self._way is Way.SERVE:
-            self._run(lambda: self._serve(body))
-            return
-        if prepared.mark:
-            self._request = head.encode_adapted(prepared.mark, len(body)) + body
-        elif prepared.is_changed:
-            self._request = head.encode_changed(len(body)) + body
+            self._run(lambda: self._serve(prepared.body))
         else:
-            fields = end_to_end(head.fields, without=_EXPECT)
-            if head.is_chunked:
-                fields.append((b"content-length", b"%d" % len(body)))
-            self._request = head.encode(fields) + body
-        self._obtain_connection()
+            self._request = prepared.encode(self._head)
+            self._obtain_connection()
+        self._metrics.adapted(prepared.outcome)  # its bookkeeping once the request is on its way
 
     async def _embed(self, body: bytes) -> None:
         """Answer with embeddings, as an OpenAI-compatible endpoint."""
-        answered = await answer_embeddings(
-            self._state, self._table, self._head, self._plan.target, body
-        )
-        if not self._is_over:
-            self._answer.give_reply(answered, keep_alive=self._keeps())
-            self._finish()
+        state, table, head = self._state, self._table, self._head
+        self._reply(await answer_embeddings(state, table, head, self._plan.target, body))
 
     async def _serve(self, body: bytes) -> None:
         """Answer from an index, in a thread."""
         method = self._head.method
         answered = await answer_from_index(self._table, method, self._plan.target, body)
-        if self._is_over:
-            return
         if answered is None:
-            self._answer_error(NotServedError("there is no Qdrant behind this sidecar"))
-            return
-        self._answer.give_reply(answered, keep_alive=self._keeps())
-        self._finish()
+            raise NotServedError("there is no Qdrant behind this sidecar")
+        self._reply(answered)
+
+    def _reply(self, reply: Reply) -> None:
+        """Give an answer that is whole."""
+        if not self._is_over:
+            self._answer.give_reply(reply, keep_alive=self._keeps())
+            self._finish()
 
     # On to Qdrant
 
@@ -283,7 +259,7 @@ class Exchange:
         self._metrics.sent(connection.owner)
         request = self._request
         if request is None:
-            request = self._head.encode(self._streamed_fields()) + self._body.take_framed()
+            request = self._head.encode_streamed() + self._body.take_framed()
             if self._body.is_whole and self._plan.is_repeatable:
                 self._request = request
         if connection.is_tls or self._head.lacks_host:
@@ -294,13 +270,6 @@ class Exchange:
             connection.pause_answer()
         if not self._body.is_whole:
             self._client.set_upstream_writable(writable=True)
-
-    def _streamed_fields(self) -> Fields:
-        """Give the fields of a request that is passed on as it comes."""
-        fields = end_to_end(self._head.fields)
-        if self._head.is_chunked:
-            fields.append((b"transfer-encoding", b"chunked"))
-        return fields
 
     # What the connection to Qdrant calls
 
@@ -389,10 +358,7 @@ class Exchange:
         if self._way is Way.EMBED:
             self._answer.give_reply(refuse(error), keep_alive=keeps)
         else:
-            fields = []
-            if isinstance(error, BusyError):
-                fields.append((b"retry-after", b"%d" % error.retry_after_s))
-            self._answer.give_error(status.http, str(error), fields)
+            self._answer.give_error(status.http, error)
         self._finish()
 
     def _finish(self) -> None:
@@ -419,19 +385,6 @@ class Exchange:
     def _keeps(self) -> bool:
         """Tell whether the client's connection stays open."""
         return self._answer.keep_alive and not self._state.is_draining
-
-    def _is_held(self) -> bool:
-        """Tell whether a request waits for its whole body, so that it can be sent once more."""
-        head = self._head
-        return (
-            self._plan.is_repeatable
-            and 0 < head.length <= _WAITING_BYTES
-            and b"expect" not in head.values
-        )
-
-    def _limit_bytes(self) -> int:
-        """Give how many bytes of a body may be kept."""
-        return self._table.settings.limits.body_bytes
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do what takes waiting."""

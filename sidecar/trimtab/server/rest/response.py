@@ -1,14 +1,13 @@
 """How an answer is written: as it comes from Qdrant, from an index, or as an error."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
+from trimtab.errors import BusyError, SidecarError
 from trimtab.faiss_collections.replies import Reply
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.shadow import Capture
 from trimtab.upstream.http1 import (
     LAST_CHUNK,
-    Field,
     Fields,
     chunk,
     encode_head,
@@ -153,14 +152,17 @@ class Answer:
             )
         )
 
-    def give_error(self, status: int, message: str, fields: Sequence[Field] = ()) -> None:
-        """Write an error of the sidecar's own, with more fields in its head."""
+    def give_error(self, status: int, error: SidecarError) -> None:
+        """Write an error of the sidecar's own; one that passes says when to come again."""
         self.status = status
+        fields: Fields = []
+        if isinstance(error, BusyError):
+            fields.append((b"retry-after", b"%d" % error.retry_after_s))
         self.keep_alive = self.keep_alive and not self._head.is_http_10
         self._write(
             error_reply(
                 status,
-                message,
+                str(error),
                 keep_alive=self.keep_alive,
                 fields=fields,
                 is_bodiless=self._head.is_for_head,

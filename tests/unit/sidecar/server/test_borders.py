@@ -15,6 +15,7 @@ import pytest
 from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
 from trimtab import metrics as t
+from trimtab.addresses import Address, Origin
 from trimtab.errors import ConfigError
 from trimtab.metrics import Telemetry
 from trimtab.routing.schema_cache import SchemaCache
@@ -28,13 +29,7 @@ from trimtab.server.rest.exchange import Exchange
 from trimtab.server.route_table import LiveTable
 from trimtab.server.shadow import Shadow
 from trimtab.server.worker_state import WorkerState
-from trimtab.settings import (
-    Address,
-    Origin,
-    ReloadSettings,
-    ShadowSettings,
-    UpstreamSettings,
-)
+from trimtab.settings import ReloadSettings, ShadowSettings, UpstreamSettings
 from trimtab.unforeseen import Border, repeat, tell
 from trimtab.upstream.rest_pool import Node, Pool
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.server import busy_poll
 from trimtab.server.event_loop import ignore_signal, new_event_loop, on_signal
 from trimtab.server.process.worker import open_socket
-from trimtab.settings import Address
 
 
 def kind_of_loop() -> str:

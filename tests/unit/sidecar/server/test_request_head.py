@@ -168,7 +168,7 @@ def test_a_host_may_look_odd(host: bytes) -> None:
 def test_a_client_of_http_10_without_a_host_gets_the_upstreams() -> None:
     head = read(b"/a", (b"A", b"1"), version="1.0")
     assert head.lacks_host
-    encoded = head.encode(head.fields) + b"\r\nHost: body"
+    encoded = head.encode_streamed() + b"\r\nHost: body"
     assert head.renamed(encoded, b"up:1") == (
         b"GET /a HTTP/1.1\r\nA: 1\r\nHost: up:1\r\n\r\n\r\nHost: body"
     )
@@ -176,7 +176,7 @@ def test_a_client_of_http_10_without_a_host_gets_the_upstreams() -> None:
 
 def test_another_host_takes_the_place_of_host_and_of_nothing_else() -> None:
     head = read(b"/a", (b"X-First", b"qdrant"), (b"Host", b"qdrant"), (b"X-Last", b"qdrant"))
-    assert head.renamed(head.encode(head.fields), b"up:1") == (
+    assert head.renamed(head.encode_streamed(), b"up:1") == (
         b"GET /a HTTP/1.1\r\nX-First: qdrant\r\nHost: up:1\r\nX-Last: qdrant\r\n\r\n"
     )
 

@@ -11,11 +11,12 @@ import pytest
 from tests.support.faiss_collections import build_index, vectors_of, write_collection
 from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError, ModelError, SidecarError
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.route_table import FIXED, LiveTable, stamp
-from trimtab.settings import Address, CollectionSettings, ListenSettings, RouteSettings, Settings
+from trimtab.settings import CollectionSettings, ListenSettings, RouteSettings, Settings
 
 
 class Source:

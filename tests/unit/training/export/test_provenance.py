@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.worlds import World, make_world
+from trimtab_training.build_options import BuildOptions
 from trimtab_training.evaluation.origin import ModelFile
 from trimtab_training.export.provenance import describe_file, write_command
-from trimtab_training.pipeline import BuildOptions
 
 
 @pytest.fixture(scope="module")

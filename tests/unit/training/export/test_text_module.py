@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.tiny_encoder import write_tiny_bert
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.errors import ExportError
 from trimtab_training.export.encoder_export import check_size
 from trimtab_training.export.probe_texts import probe_texts

@@ -14,9 +14,10 @@ from trimtab_training.data.importers.click_values import (
     rank_of,
 )
 from trimtab_training.data.importers.columns import Columns, as_number, value_of
+from trimtab_training.data.importers.dates import as_zone
 from trimtab_training.data.importers.settings import ClickSettings
 from trimtab_training.data.importers.texts import Unusable
-from trimtab_training.data.importers.times import Clock, TimeSurvey, as_zone
+from trimtab_training.data.importers.times import Clock, TimeSurvey
 from trimtab_training.errors import DataError
 
 _COUNTS_FROM = 2.0  # clicks a clicked row; above, rows are sums over searches

@@ -1,36 +1,21 @@
 """Pairs and triplets as sentence-transformers and Hugging Face data sets have them, row by row."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trimtab_training.data.importers.cells import may_be_list, spelled_list
 from trimtab_training.data.importers.columns import (
     PAIR_ROLES,
     SEVERAL,
     Columns,
-    as_number,
     find_columns,
-    is_missing,
     plain_name,
     require,
-    value_of,
-    values_of,
 )
 from trimtab_training.data.importers.corpora import add_corpus
-from trimtab_training.data.importers.readings import (
-    find_lists,
-    is_list_of,
-    keys_inside,
-    refuse_two_readings,
-)
-from trimtab_training.data.importers.settings import (
-    JUDGED_OTHERWISE,
-    ImportSettings,
-    class_key,
-    grade_from,
-)
+from trimtab_training.data.importers.pair_rows import Graded, PairFile, PairRows
+from trimtab_training.data.importers.readings import find_lists, keys_inside, refuse_two_readings
+from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import (
     Sample,
     files_by_split,
@@ -38,21 +23,11 @@ from trimtab_training.data.importers.sources import (
     read_rows,
     sample_rows,
 )
-from trimtab_training.data.importers.texts import (
-    ID_NAMES,
-    Text,
-    Unusable,
-    as_document,
-    as_filled_text,
-    as_name,
-    text_key,
-)
+from trimtab_training.data.importers.texts import Text, Unusable, text_key
 from trimtab_training.data.importers.understood import N_EXAMPLES, Reading
 from trimtab_training.data.importers.writer import DatasetWriter
 from trimtab_training.data.qrels import SPLITS
 from trimtab_training.errors import ConfigError, DataError
-
-Graded = tuple[Text, float]
 
 _SEVERAL = "a text that several documents of the corpus have: the first is labelled"
 
@@ -67,30 +42,6 @@ def import_triplets(source: Path, writer: DatasetWriter, settings: ImportSetting
     _PairReader(writer, settings, with_negatives=True).read(source)
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file as it is understood.
-
-    Attributes:
-        path: Where it is.
-        columns: Its columns by role.
-        lists: Those whose cells hold lists as text.
-        known: All columns that were seen when that was decided.
-        score_key: Where the documents are objects that hold their score: under which key.
-    """
-
-    path: Path
-    columns: Columns
-    lists: frozenset[str]
-    known: frozenset[str]
-    score_key: str | None = None
-
-    @property
-    def used(self) -> list[str]:
-        """Name the columns in use."""
-        return [name for names in self.columns.values() for name in names]
-
-
 class _PairReader:
     """Rows to labels; ids come from the row, from an existing corpus, or from the text."""
 
@@ -99,7 +50,7 @@ class _PairReader:
     ) -> None:
         """Read the existing corpus, if one is given."""
         self._writer, self._settings = writer, settings
-        self._given = settings.for_rows()
+        self._given, self._rows = settings.for_rows(), PairRows(settings)
         self._with_negatives = with_negatives
         corpus = settings.corpus
         self._by_text = None if corpus is None else add_corpus(corpus, writer, settings)
@@ -135,7 +86,7 @@ class _PairReader:
                 seen |= dict.fromkeys(record)
                 self._refuse_late(file, seen, place)
             try:
-                self._add(*self._parse(record, file), split, place)
+                self._add(*self._rows.parse(record, file), split, place)
                 n_used += 1
             except Unusable as reason:
                 tally.drop(str(reason), place)
@@ -146,7 +97,7 @@ class _PairReader:
         if file is not None:
             self._require_seen(seen, path, file.score_key)
 
-    def _understand(self, path: Path, sample: Sample) -> _File:
+    def _understand(self, path: Path, sample: Sample) -> PairFile:
         """Decide by the first rows what every column is.
 
         Raises:
@@ -159,9 +110,9 @@ class _PairReader:
         known = frozenset(sample.names)
         inside = columns.get("score", ("",))[0]
         if inside in known or inside not in keys_inside(sample, columns.get("document", ())):
-            return _File(path, columns, lists, known)
+            return PairFile(path, columns, lists, known)
         del columns["score"]
-        return _File(path, columns, lists, known, score_key=inside)
+        return PairFile(path, columns, lists, known, score_key=inside)
 
     def _columns(self, sample: Sample, path: Path) -> Columns:
         """Find a file's columns by the names in its first rows."""
@@ -211,7 +162,7 @@ class _PairReader:
             or (sample.is_whole and not (role == "score" and inside.issuperset(of)))
         }
 
-    def _refuse_late(self, file: _File, seen: Iterable[str], place: int) -> None:
+    def _refuse_late(self, file: PairFile, seen: Iterable[str], place: int) -> None:
         """Refuse a column that comes late and would have changed how the file is read."""
         for role, names in find_columns(seen, PAIR_ROLES, {}).items():
             late = [name for name in names if name not in file.known]
@@ -229,13 +180,13 @@ class _PairReader:
                 if name not in seen and name != score_key:
                     raise ConfigError(f"--column {role}={name}: no row of {path} has such a column")
 
-    def _show(self, file: _File, sample: Sample, notes: Sequence[str]) -> None:
+    def _show(self, file: PairFile, sample: Sample, notes: Sequence[str]) -> None:
         """Tell how a file is understood."""
         examples: list[dict[str, Any]] = []
         grades: list[float] = []
         for _, record in sample.rows:
             try:
-                query, labels = self._parse(record, file)
+                query, labels = self._rows.parse(record, file)
             except Unusable:
                 continue
             grades += [grade for _, grade in labels]
@@ -266,99 +217,6 @@ class _PairReader:
             ],
         }
 
-    def _parse(self, record: Mapping[str, Any], file: _File) -> tuple[Text, list[Graded]]:
-        """Take the query of one row, and its documents with their grades."""
-        record = self._unfold(record, file)
-        columns = file.columns
-        text = as_filled_text(value_of(record, columns, "query"), "query")
-        name = value_of(record, columns, "query_id")
-        query = Text(text, "", None if name is None else as_name(name, "query id"))
-        positives = self._graded(record, file)
-        negatives = [self._document(value) for value in values_of(record, columns, "negative")]
-        if not positives and not negatives:
-            raise Unusable("empty document")
-        return query, [*positives, *((document, JUDGED_OTHERWISE) for document in negatives)]
-
-    def _unfold(self, record: Mapping[str, Any], file: _File) -> Mapping[str, Any]:
-        """Take apart the lists that cells hold as text; drop what is unlike the first rows."""
-        changed: dict[str, Any] = {}
-        for role, names in file.columns.items():
-            if role.endswith("_id"):
-                continue
-            for name in names:
-                cell = record.get(name)
-                if not isinstance(cell, str) or not (name in file.lists or may_be_list(cell)):
-                    continue
-                is_list = is_list_of(cell, role)
-                if self._settings.lists is None and cell and is_list != (name in file.lists):
-                    kind = "a list" if is_list else "no list"
-                    raise Unusable(f"{role} is {kind}, unlike in the first rows")
-                if is_list and self._settings.lists is not False:
-                    changed[name] = spelled_list(cell)
-        if changed.keys() & set(file.columns.get("document", ())):
-            changed |= {
-                name: _spelled_ids(record.get(name)) for name in file.columns.get("document_id", ())
-            }
-        return {**record, **changed} if changed else record
-
-    def _graded(self, record: Mapping[str, Any], file: _File) -> list[Graded]:
-        """Take a row's documents with their grades: 1 where the file has no scores."""
-        columns = file.columns
-        if file.score_key is not None:
-            return [
-                (self._document(item), self._grade_inside(item, file.score_key))
-                for item in values_of(record, columns, "document")
-            ]
-        if "score" not in columns:
-            return [(document, 1.0) for document in self._documents(record, columns)]
-        score = value_of(record, columns, "score")
-        if score is None:
-            raise Unusable("score is missing")
-        if not isinstance(score, list):
-            grade = self._grade(score)
-            return [(document, grade) for document in self._documents(record, columns)]
-        items = record.get(columns["document"][0]) if len(columns["document"]) == 1 else None
-        if not isinstance(items, list) or len(items) != len(score):
-            raise Unusable("document and score differ in length")
-        kept = [one for item, one in zip(items, score, strict=True) if not is_missing(item)]
-        return list(zip(self._documents(record, columns), map(self._grade, kept), strict=True))
-
-    def _grade_inside(self, item: Any, key: str) -> float:
-        """Take the grade that a document itself has."""
-        if not isinstance(item, dict) or is_missing(item.get(key)):
-            raise Unusable("score is missing")
-        return self._grade(item[key])
-
-    def _grade(self, score: Any) -> float:
-        """Take the grade of a score, or of a class."""
-        settings = self._settings
-        if not settings.grades:
-            return grade_from(as_number(score, "score"), settings.relevant_from)
-        grade = settings.grades.get(class_key(score))
-        if grade is None:
-            raise Unusable("score is a class without a grade; --grades names the others")
-        return grade_from(grade, settings.relevant_from)
-
-    def _documents(self, record: Mapping[str, Any], columns: Columns) -> list[Text]:
-        """Take a row's documents, under the ids that the row gives."""
-        documents = [self._document(value) for value in values_of(record, columns, "document")]
-        given = value_of(record, columns, "document_id")
-        if given is None:
-            return documents
-        names = given if isinstance(given, list) else [given]
-        if len(names) != max(len(documents), 1):
-            raise Unusable("documents and their ids differ in number")
-        return [
-            Text(one.text, one.title, as_name(name, "document id"))
-            for one, name in zip(documents or [Text("")], names, strict=True)
-        ]
-
-    def _document(self, value: Any) -> Text:
-        """Take a document, without the id that it has in itself where ids are said to be none."""
-        if isinstance(value, dict) and self._given.get("document_id") == ():
-            value = {key: of for key, of in value.items() if key not in ID_NAMES}
-        return as_document(value)
-
     def _add(self, query: Text, graded: Sequence[Graded], split: int, place: int) -> None:
         """Keep the labels of one row: all of them, or none."""
         added = graded if self._by_text is None else ()
@@ -382,14 +240,6 @@ class _PairReader:
         if document.name is None and is_repeated:
             self._writer.tally.note(_SEVERAL, place)
         return found
-
-
-def _spelled_ids(cell: Any) -> Any:
-    """Take apart the ids that stand beside a list of texts; one alone stays as it is."""
-    ids = spelled_list(cell)
-    if ids is None and may_be_list(cell):
-        raise Unusable("document ids can't be read as the list that they seem to be")
-    return cell if ids is None else ids
 
 
 def _refuse_names_as_row(record: Mapping[str, Any], path: Path) -> None:

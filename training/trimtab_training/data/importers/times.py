@@ -7,14 +7,17 @@ January or in March. A column that can be read in two ways is refused, with both
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from trimtab_training.data.importers.dates import (
+    COMPACT,
+    NO_TIME,
+    as_datetime,
+    both_orders,
+    from_digits,
+)
 from trimtab_training.data.importers.texts import Unusable
 from trimtab_training.errors import ConfigError, DataError
 
@@ -26,22 +29,8 @@ _EXCEL_FROM, _EXCEL_TO = 36_526, 54_788  # 2000 and 2050, in days since 1899-12-
 _EXCEL_EPOCH = datetime(1899, 12, 30)
 _MOST = 0.9  # a column is of a form if so much of it is
 _NUMBER = re.compile(r"\s*[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?\s*")
-_COMPACT = re.compile(
-    r"(?:199\d|20\d\d)(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
-    r"(?:(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d(?:\d{3})?)?)?)?"
-)
 _SHORT = re.compile(r"\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
-_COMPACT_FORMS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _SHORT_FORM = "%y%m%d"
-_MILLISECONDS = 17  # digits of YYYYMMDDHHMMSS and thousandths
-_ZONE = re.compile(r"\s*(?:(?:UTC|GMT|Z)|([+-]\d\d)(?::?(\d\d))?)\s*$")
-_PARTED = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:[ T,]+(.*))?")
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?\s*([AaPp][Mm])?")
-_ZONE_NAME = re.compile(r":\d\d(?:[.,]\d+)?\s*\(?([A-Za-z]+)")  # behind a time of day; PM is none
-_HALVES = {"am", "pm"}  # of a day, which the reader of mail's dates passes over
-_BESIDE_MAIL = re.compile(r"\b(?:GMT|UTC)(?=[+-]\d)|(?<=:\d\d)\.\d+|@ ")  # JavaScript's, Kibana's
-_APACHE = "%d/%b/%Y:%H:%M:%S %z"
-_NO_TIME = "time is neither ISO 8601 nor a number (--time-format names another form)"
 
 
 @dataclass(frozen=True)
@@ -71,9 +60,9 @@ class Clock:
                 return self.seconds(datetime.strptime(_written(value, number), self.numbers))
             if number is not None:
                 return self._read_number(number)
-            return self.seconds(_as_datetime(value, day_first=self.day_first))
+            return self.seconds(as_datetime(value, day_first=self.day_first))
         except (ValueError, OverflowError) as error:
-            raise Unusable(str(error) if isinstance(error, Unusable) else _NO_TIME) from error
+            raise Unusable(str(error) if isinstance(error, Unusable) else NO_TIME) from error
 
     def describe(self) -> str:
         """Say how numbers are read, for people."""
@@ -92,7 +81,7 @@ class Clock:
         if self.numbers == "excel":
             return self.seconds(_EXCEL_EPOCH + timedelta(days=number))
         if self.numbers == "digits":
-            return self.seconds(_from_digits(f"{number:.0f}"))
+            return self.seconds(from_digits(f"{number:.0f}"))
         if (self.numbers == "own") != (number < _RELATIVE_BELOW):
             raise Unusable("time is far from all others of its column")
         seconds = by_size(number)
@@ -145,10 +134,10 @@ class TimeSurvey:
         if self._given is not None:
             self._texts.append(self._given.read(value))
             return
-        first, second = _both_orders(value)
+        first, second = both_orders(value)
         moment = first or second
         if moment is None:
-            raise Unusable(_NO_TIME)
+            raise Unusable(NO_TIME)
         clock = Clock(zone=self._zone or UTC)
         seconds = clock.seconds(moment)
         if first is None or second is None:
@@ -265,23 +254,6 @@ def by_size(number: float) -> float:
     return number / UNITS[unit]
 
 
-def as_zone(text: str) -> tzinfo:
-    """Take a zone: UTC, an offset such as +01:00, or a name such as Europe/Berlin.
-
-    Raises:
-        ConfigError: There is no such zone.
-    """
-    try:
-        if _ZONE.fullmatch(text):
-            zone = _with_zone(f"2000-01-01T00:00:00{text}").tzinfo
-            return zone or UTC
-        return ZoneInfo(text)
-    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
-        raise ConfigError(
-            f"--time-zone {text}: no such zone; expected UTC, +01:00 or Europe/Berlin"
-        ) from error
-
-
 def check_form(form: str) -> str:
     """Refuse a form of times that there is none of.
 
@@ -322,7 +294,7 @@ def _kinds_of_number(number: float) -> list[str]:
     """Say everything that a number may be beside one since 1970."""
     found = []
     text = f"{number:.0f}" if number.is_integer() else ""
-    if _COMPACT.fullmatch(text):
+    if COMPACT.fullmatch(text):
         found.append("hours" if len(text) == 10 else "digits")
     elif _SHORT.fullmatch(text):
         found.append("short")
@@ -333,84 +305,3 @@ def _kinds_of_number(number: float) -> list[str]:
     elif not _SINCE <= by_size(number) < _UNTIL:
         found.append("implausible")
     return found
-
-
-def _from_digits(text: str) -> datetime:
-    """Read YYYYMMDD, and HHMMSS and thousandths behind it."""
-    if not _COMPACT.fullmatch(text):
-        raise Unusable("time is not a date as YYYYMMDD, as the others of its column are")
-    if len(text) == _MILLISECONDS:
-        return _from_digits(text[:-3]) + timedelta(milliseconds=int(text[-3:]))
-    return datetime.strptime(text, _COMPACT_FORMS[len(text)])
-
-
-def _as_datetime(value: Any, *, day_first: bool) -> datetime:
-    """Read what is no number; a ValueError where it is no time."""
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day)
-    if not isinstance(value, str):
-        raise Unusable(_NO_TIME)
-    text = value.strip()
-    with suppress(ValueError):
-        return datetime.fromisoformat(text)
-    parted = _PARTED.fullmatch(text)
-    if parted is not None:
-        return _from_parts(parted, day_first=day_first or parted[2] == ".")
-    readers: tuple[Callable[[str], datetime], ...] = (
-        _with_zone,
-        lambda one: parsedate_to_datetime(_BESIDE_MAIL.sub("", one)),
-        lambda one: datetime.strptime(one, _APACHE),
-    )
-    for read in readers:
-        try:
-            moment = read(text)
-        except (ValueError, TypeError):
-            continue
-        name = _ZONE_NAME.search(text)
-        if name and (moment.tzinfo is None or name[1].lower() in _HALVES):
-            raise Unusable(f"time ends in {name[1]}, which no zone is known by; write +01:00")
-        return moment
-    raise ValueError(_NO_TIME)
-
-
-def _with_zone(text: str) -> datetime:
-    """Read ISO 8601 as it is often written: 2025/03/01 09:30:00 UTC, or +0100 after a blank."""
-    zone = _ZONE.search(text)
-    if zone is not None and (zone[1] is None or ":" in text[: zone.start()]):
-        offset = f"{zone[1]}:{zone[2] or '00'}" if zone[1] else "+00:00"
-        text = text[: zone.start()] + offset
-    return datetime.fromisoformat(text.replace("/", "-"))
-
-
-def _from_parts(parts: "re.Match[str]", *, day_first: bool) -> datetime:
-    """Read 01/03/2025 and a time of day."""
-    day, month = (parts[1], parts[3]) if day_first else (parts[3], parts[1])
-    hour = minute = second = 0
-    if parts[5]:
-        clock = _CLOCK.fullmatch(parts[5].strip())
-        if clock is None:
-            raise ValueError(_NO_TIME)
-        hour, minute, second = int(clock[1]), int(clock[2]), int(clock[3] or 0)
-        if clock[4]:
-            hour = hour % 12 + (12 if clock[4].lower() == "pm" else 0)
-    return datetime(int(parts[4]), int(month), int(day), hour, minute, second)
-
-
-def _both_orders(value: Any) -> tuple[datetime | None, datetime | None]:
-    """Read a value with the day first, and with the month first."""
-    found: list[datetime | None] = []
-    for day_first in (True, False):
-        try:
-            found.append(_as_datetime(value, day_first=day_first))
-        except ValueError:
-            found.append(None)
-        if found[0] is not None and not _is_parted(value):
-            return found[0], found[0]
-    return found[0], found[1]
-
-
-def _is_parted(value: Any) -> bool:
-    """Tell a date whose day and month could change places."""
-    return isinstance(value, str) and _PARTED.fullmatch(value.strip()) is not None

@@ -1,24 +1,19 @@
 """A BEIR folder written as its rows are read: texts go to disk at once, ids and labels are held."""
 
 import json
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import compress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trimtab_training.data.importers.foreign import refuse_foreign
 from trimtab_training.data.importers.labels import (
-    Flags,
     Labels,
     LabelTable,
-    Names,
     keep_known,
     keep_one_split,
     merge_repeated,
@@ -26,7 +21,8 @@ from trimtab_training.data.importers.labels import (
 from trimtab_training.data.importers.place import OWN, RECORD, check_place, clear
 from trimtab_training.data.importers.taken import TakenIds
 from trimtab_training.data.importers.tally import Tally
-from trimtab_training.data.importers.texts import Text, question_key, text_key
+from trimtab_training.data.importers.text_table import TextTable
+from trimtab_training.data.importers.texts import Text
 from trimtab_training.data.importers.understood import Understood
 from trimtab_training.data.qrels import SPLITS, Qrels
 from trimtab_training.data.splits import split_qrels
@@ -34,135 +30,6 @@ from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.files import beside, swap_folder
 
 _HEADER = "query-id\tcorpus-id\tscore\n"
-
-
-class TextTable:
-    """Queries or documents: their ids in memory, their texts in a file."""
-
-    def __init__(self, path: Path, letter: str) -> None:
-        """Begin a file; ids of texts without one start with a letter."""
-        self._path, self._letter = path, letter
-        self._file: IO[str] | None = None
-        self._numbers: dict[str | int, int] = {}
-        self._digests = array("Q")  # as ``_compared`` gives it; 0 while there is no text
-        self._written = array("q")  # numbers in the order of the file
-
-    def number(self, key: str | int) -> int:
-        """Give an id's number, whether or not its text has come."""
-        number = self._numbers.setdefault(key, len(self._numbers))
-        if number == len(self._digests):
-            self._digests.append(0)
-        return number
-
-    def find(self, name: str) -> int | None:
-        """Give the number of an id that has been seen."""
-        return self._numbers.get(name)
-
-    def add(self, text: Text) -> tuple[int, bool]:
-        """Keep a text; the first under an id stays.
-
-        Returns:
-            Its number, and whether another text already has its id.
-        """
-        digest = text_key(text.joined)
-        number = self.number(digest if text.name is None else text.name)
-        if self._digests[number]:
-            return number, self.has_other(text)
-        self._digests[number] = self._compared(text)
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(self._record(text, digest), ensure_ascii=False) + "\n")
-        self._written.append(number)
-        return number, False
-
-    def has_other(self, text: Text) -> bool:
-        """Tell whether a text's id already has another text; an id alone has none of its own."""
-        number = None if text.name is None else self._numbers.get(text.name)
-        if number is None or not self._digests[number] or not text.joined:
-            return False
-        return self._digests[number] != self._compared(text)
-
-    def _compared(self, text: Text) -> int:
-        """Digest a text as two under one id are compared: queries blind to case and outer marks."""
-        is_query = self._letter == "q"
-        return (question_key(text.text) if is_query else text_key(text.joined)) & (1 << 64) - 1 | 1
-
-    def describe(self, text: Text) -> dict[str, Any]:
-        """Give a text as the file would have it."""
-        return self._record(text, text_key(text.joined))
-
-    def _record(self, text: Text, digest: int) -> dict[str, Any]:
-        """Write a text by column, under its id or one of its content."""
-        name = text.name or self._name_of(digest)
-        if self._letter == "d":
-            return {"_id": name, "title": text.title, "text": text.text}
-        marked = {"metadata": {"synthetic": True}} if text.synthetic else {}
-        return {"_id": name, "text": text.text, **marked}
-
-    @property
-    def n_texts(self) -> int:
-        """Count the texts in the file."""
-        return len(self._written)
-
-    def count_different(self) -> int:
-        """Count the texts that differ: queries by more than case and outer marks."""
-        return len(np.unique(np.array(self._digests, np.uint64)[self.known()]))
-
-    def _name_of(self, key: str | int) -> str:
-        """Write a key as an id."""
-        return key if isinstance(key, str) else f"{self._letter}-{key:020x}"
-
-    def names(self, numbers: NDArray[np.int64]) -> set[str]:
-        """Give the ids of some numbers, which may repeat."""
-        name_of = self.namer()
-        return {name_of(number) for number in np.unique(numbers).tolist()}
-
-    def names_known(self) -> set[str]:
-        """Give every id that has a text."""
-        return self.names(np.flatnonzero(self.known()))
-
-    def names_seen(self) -> set[str]:
-        """Give every id that has a number, with a text or without."""
-        return {self._name_of(key) for key in self._numbers}
-
-    def namer(self) -> Names:
-        """Give the function from numbers to ids."""
-        keys = list(self._numbers)
-        return lambda number: self._name_of(keys[number])
-
-    def known(self) -> Flags:
-        """Say of every number whether its text has come."""
-        return np.array(self._digests, np.uint64).astype(np.bool_)
-
-    def same(self) -> NDArray[np.int64]:
-        """Give for every number the first with the same text, or itself."""
-        first: dict[int, int] = {}
-        numbers = np.arange(len(self._numbers))
-        with self._path.open(encoding="utf-8") as lines:
-            for number, line in zip(self._written, lines, strict=True):
-                numbers[number] = first.setdefault(question_key(json.loads(line)["text"]), number)
-        return numbers
-
-    def prune(self, wanted: Flags) -> int:
-        """Take out of the file what is not wanted; say how many texts that was.
-
-        Args:
-            wanted: Whether each number is to stay.
-        """
-        stays = wanted[np.array(self._written, np.int64)]
-        if stays.all():
-            return 0
-        pruned = self._path.with_name(self._path.name + ".pruned")
-        with self._path.open(encoding="utf-8") as lines, pruned.open("w", encoding="utf-8") as out:
-            out.writelines(compress(lines, stays.tolist()))
-        pruned.replace(self._path)
-        self._written = array("q", compress(self._written, stays.tolist()))
-        return int((~stays).sum())
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 class DatasetWriter:

@@ -14,7 +14,7 @@ from typing import Any
 from trimtab_training.adapters import Adapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import name_some
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.fit.checkpoint import Workspace

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.sidecar_settings import settings_of
 from trimtab import metrics as t
+from trimtab.addresses import Address
 from trimtab.errors import ConfigError, WorkerEndedError, WorkerFailedError
 from trimtab.log import LogSettings
 from trimtab.metrics import Telemetry
@@ -16,7 +17,7 @@ from trimtab.server.process import supervisor
 from trimtab.server.process.control import Call, Control, answer_call, read_lines, write_line
 from trimtab.server.process.supervisor import RemoteWorker
 from trimtab.server.process.worker import Worker
-from trimtab.settings import Address, ListenSettings
+from trimtab.settings import ListenSettings
 from trimtab.unforeseen import Border
 
 WAIT_S = 10

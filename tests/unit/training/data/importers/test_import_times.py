@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from trimtab_training.data.importers.dates import as_zone
 from trimtab_training.data.importers.texts import Unusable
-from trimtab_training.data.importers.times import TimeSurvey, as_time, as_zone, check_form
+from trimtab_training.data.importers.times import TimeSurvey, as_time, check_form
 from trimtab_training.errors import ConfigError, DataError
 
 HOUR_EAST = timezone(timedelta(hours=1))

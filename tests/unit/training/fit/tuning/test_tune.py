@@ -12,7 +12,7 @@ import torch
 from tests.support.sets import write_jsonl
 from tests.support.tiny_transformer import read_queries, write_encoder, write_world
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError, DataError, EncoderError
 from trimtab_training.fit.fit import FitResult, fit_adapter

@@ -10,7 +10,7 @@ import torch
 
 from tests.support.tiny_transformer import read_queries, write_encoder, write_world
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.embeddings.encoders import LocalEncoder
+from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DivergedError
 from trimtab_training.fit.checkpoint import Workspace

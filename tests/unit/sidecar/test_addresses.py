@@ -2,8 +2,8 @@
 
 import pytest
 
+from trimtab.addresses import Address, Origin
 from trimtab.errors import ConfigError
-from trimtab.settings import Address, Origin
 
 
 @pytest.mark.parametrize(
