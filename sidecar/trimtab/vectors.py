@@ -39,6 +39,8 @@ def as_floats(queries: ArrayLike) -> NDArray[np.float32]:
 
 def _convert(queries: Any) -> NDArray[np.float32]:
     """Convert anything but a float32 array, and refuse what is not real numbers."""
+    if isinstance(queries, np.ma.MaskedArray) and np.ma.is_masked(queries):
+        raise QueryError("query has masked values; expected numbers, such as queries.filled(0)")
     try:
         array = np.asarray(queries)
     except ValueError as error:

@@ -182,6 +182,8 @@ class _Build:
         """Fit, export, evaluate, record, write."""
         if self.dropped:
             self.options.tell(self.dropped.sentence())
+        self.on_stage("texts")
+        self.dataset.check_documents()  # the report needs some; a broken line is told before hours
         if self.options.index:
             self.on_stage("index")
             self._try_index(self.options.index)

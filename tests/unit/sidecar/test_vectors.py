@@ -68,6 +68,14 @@ def test_as_floats_refuses_what_is_not_real_numbers(queries: object, kind: str) 
         as_floats(queries)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_as_floats_refuses_masked_values_and_takes_an_idle_mask(dtype: type) -> None:
+    masked = np.ma.array([1, 2, 3], mask=[False, True, False], dtype=dtype)
+    with pytest.raises(QueryError, match="masked values; expected numbers"):
+        as_floats(masked)
+    assert as_floats(np.ma.array([1, 2], mask=False, dtype=dtype)).tolist() == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("it has gradients"), TypeError("BFloat16"), OSError()]
 )

@@ -1,5 +1,6 @@
 """`trimtab fit`, `evaluate` and `compare` as they are typed: options, and what they come to."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,20 @@ def test_labels_of_what_is_gone_are_said_and_measured_without(
     assert (tmp_path / "july.runs" / "adapted.trec").is_file()
     assert strict.exit_code == 1
     assert "more than --max-dropped 0 allows" in one_line(strict.stderr)
+
+
+def test_report_does_not_stand_without_its_runs(
+    world: World, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("trimtab_training.evaluation.runs.write_whole", is_full)
+    words = ["evaluate", models[1], world.folder, "--embeddings", world.vectors, "--report"]
+    result = run(*words, tmp_path / "july.html")
+    assert result.exit_code == 1
+    assert "july.html: No space left on device" in one_line(result.stderr)
+    assert not list(tmp_path.glob("july*"))
 
 
 def test_report_replaces_no_file_that_is_no_page(

@@ -193,6 +193,19 @@ def test_index_that_can_not_be_measured_is_refused_before_training(
     assert not (tmp_path / "docs").exists()
 
 
+def test_corpus_that_can_not_be_read_is_refused_before_training(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "fit_adapter", None)
+    folder = tmp_path / "data"
+    shutil.copytree(world.folder, folder)
+    with (folder / "corpus.jsonl").open("a", encoding="utf-8") as corpus:
+        corpus.write('{"_id": "last", "text": \n')
+    with pytest.raises(DataError, match=r"corpus\.jsonl:\d+: not JSON"):
+        build(replace(world, folder=folder), tmp_path / "docs")
+    assert not (tmp_path / "docs").exists()
+
+
 def test_missing_package_of_the_report_is_said_before_training(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

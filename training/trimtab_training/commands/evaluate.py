@@ -129,13 +129,12 @@ def _write(report: Path, record: "Evaluation", manifest: "Manifest", runs: "Runs
     from trimtab_training.files import write_whole
     from trimtab_training.report import write_report
 
-    page = write_report(record, manifest)
+    page, folder = write_report(record, manifest), report.with_suffix(".runs")
     try:
+        runs.write(folder)  # first: a page does not stand without what proves it
         write_whole(report, page.encode())
     except OSError as error:
         raise ConfigError(f"can't write {report}: {error.strerror}") from error
-    folder = report.with_suffix(".runs")
-    runs.write(folder)
     talk.print(f"made {report} and {folder}")
 
 

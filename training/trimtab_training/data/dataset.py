@@ -91,6 +91,16 @@ class Dataset:
         for record in read_texts(self.folder / "queries.jsonl"):
             yield record["_id"], record["text"] or ""
 
+    def check_documents(self) -> None:
+        """Read every document's text once, where there are any; queries were read on loading.
+
+        Raises:
+            DataError: The file can't be read, or a line is malformed.
+        """
+        if (self.folder / "corpus.jsonl").exists():
+            for _ in self.iter_documents():
+                pass
+
     def document_texts(self, doc_ids: Collection[str]) -> dict[str, str]:
         """Read the texts of some documents; without a corpus file there are none."""
         return _pick(self.folder / "corpus.jsonl", self.iter_documents, doc_ids)

@@ -23,6 +23,7 @@ _N_QUOTED = 3  # rows from which a column that is all in quotes shows that a tab
 _N_HELD = 50  # lines that a cell in quotes may go on for
 _UNLIKE = "a cell in quotes, unlike in the first lines (in a .csv, cells may be quoted)"
 _USUAL_SHARE = 0.9  # of rows with as many columns as the first
+_RULE = re.compile(r"\s*:?-{2,}[-+:\s]*")
 _EXCEL = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that Excel understands
 
 
@@ -70,11 +71,20 @@ def read_table(
         if header and cells[: len(names)] == names and not any(cells[len(names) :]):
             tally.note("the names of the columns again, where files were joined", place + line)
             continue
+        if header and _is_rule(cells):
+            tally.note("a line that rules the table off, as in Markdown", place + line)
+            continue
         tally.row()
         if len(cells) < len(names) or any(cells[len(names) :]):  # commas may end every row
             tally.drop("another number of columns than the first line", place + line)
         else:
             yield place + line, dict(zip(names, cells, strict=False))
+
+
+def _is_rule(cells: Sequence[str]) -> bool:
+    """Tell a line of dashes alone, as below the names in Markdown and in a terminal's tables."""
+    filled = [cell for cell in cells if cell.strip()]
+    return bool(filled) and all(map(_RULE.fullmatch, filled))
 
 
 def find_dialect(path: Path, kind: str, delimiter: str | None = None) -> Dialect:

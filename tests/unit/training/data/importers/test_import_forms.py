@@ -206,6 +206,17 @@ def test_names_of_columns_that_come_again_are_no_row(
     assert [(one["count"], one["first"]) for one in record["noted"]] == [(1, f"{name}:14")]
 
 
+MARKDOWN = "| query | document |\n|:---|---:|\n" + "".join(f"| q{n} | d, {n} |\n" for n in N)
+PSQL = " query | document \n-------+----------\n" + "".join(f" q{n} | d, {n}\n" for n in N)
+
+
+@pytest.mark.parametrize("text", [MARKDOWN, PSQL], ids=["Markdown", "psql"])
+def test_line_that_rules_a_table_off_is_no_row(tmp_path: Path, text: str) -> None:
+    (tmp_path / "in.csv").write_text(text, "utf-8")
+    assert imported(tmp_path / "in.csv", delimiter="|") == WANTED
+    assert "rules the table off" in json.dumps(record_of(tmp_path / "in.csv"))
+
+
 def test_byte_order_marks_between_joined_files_are_no_text(tmp_path: Path) -> None:
     lines = [json.dumps(one) + "\n" for one in ROWS]
     content = "\ufeff" + "".join(lines[:6]) + "\ufeff" + "".join(lines[6:])
