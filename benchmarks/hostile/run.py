@@ -53,9 +53,10 @@ RESULTS = Path(__file__).with_name("results.json")
 Result = dict[str, Any]
 
 
-async def attack_at_random(arena: Arena, seed: int, numbers: Iterator[int], started: float) -> None:
+async def attack_at_random(
+    arena: Arena, seed: int, corpus: list[Case], numbers: Iterator[int], started: float
+) -> None:
     """Work through cases in one lane, with a valid query at intervals."""
-    corpus = [case for case in small_cases(PLACE) if not case.may_cut]
     for n_done, number in enumerate(numbers):
         await arena.attack(random_case(seed, number, corpus))
         if n_done % CHECK_EVERY == 0:
@@ -89,10 +90,12 @@ async def run(way: Way, folder: Path, seed: int, numbers: range, *, whole: bool)
     async with staged(folder, way) as (arena, sidecar):
         await arena.attack(plain_case(tag_of(seed + 4, 1)))
         body = Body(sidecar)
+        # Made before anybody connects: whoever then sends nothing for long is rightly left.
+        corpus = [case for case in small_cases(PLACE) if not case.may_cut]
         started = time.monotonic()
         waiting = iter(numbers)
         await asyncio.gather(
-            *(attack_at_random(arena, seed, waiting, started) for _ in range(LANES))
+            *(attack_at_random(arena, seed, corpus, waiting, started) for _ in range(LANES))
         )
         seconds = time.monotonic() - started
         body.look()

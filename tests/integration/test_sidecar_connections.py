@@ -15,6 +15,7 @@ from tests.support.raw_place import (
     running_place,
 )
 from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream, say
+from tests.support.ways import Authority
 
 
 def test_connection_serves_many_requests(place: Place) -> None:
@@ -44,6 +45,41 @@ def test_one_upstream_connection_serves_many_requests(place: Place, said: bytes)
 
     assert len(statuses) == 1
     assert place.upstream.n_connections == 1
+
+
+@pytest.mark.parametrize("line", ["Connection: close", "Connection: Close, x"])
+def test_client_that_goes_on_behind_its_last_request_still_gets_its_answer(
+    place: Place, line: str
+) -> None:
+    with place.connect() as wire:
+        wire.send(query_bytes(line))
+        wire.wait_for_bytes()
+        for _ in range(20):
+            wire.send(query_bytes())
+            threading.Event().wait(0.01)
+        answer = wire.read_answer()
+        wire.wait_until_closed()
+
+    assert answer.status == 200
+    assert len(place.upstream.requests) == 1
+
+
+def test_so_does_one_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with (
+        raw_upstream() as upstream,
+        running_place(tmp_path, [upstream], listen=authority.listen) as place,
+    ):
+        place.context = authority.context
+        with place.connect() as wire:
+            wire.send(query_bytes("Connection: close"))
+            wire.wait_for_bytes()
+            for _ in range(20):
+                wire.send(query_bytes())
+                threading.Event().wait(0.01)
+            answer = wire.read_answer()
+
+    assert answer.status == 200
 
 
 def test_pipelined_requests_are_answered_in_order(place: Place) -> None:

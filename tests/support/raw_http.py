@@ -89,6 +89,10 @@ class Wire:
             while self.socket.recv(BLOCK):
                 pass
 
+    def wait_for_bytes(self) -> None:
+        """Wait until something has come, and leave it there."""
+        assert select.select([self.socket], [], [], PATIENCE_S)[0], "nothing came"
+
     def is_quiet(self, seconds: float) -> bool:
         """Tell whether nothing arrives, not even an end, for some time."""
         return not self._held and not select.select([self.socket], [], [], seconds)[0]

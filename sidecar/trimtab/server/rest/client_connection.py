@@ -25,6 +25,7 @@ _KEPT_HEAD_BYTES = 2048
 MAX_WAITING = 1
 """Requests read ahead of the one that is being answered (pipelining)."""
 _LINGER_S = 2.0
+"""For which a client may go on sending once it has its last answer: RFC 9112, 9.6."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -48,6 +49,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_upstream_slow = False
         self._is_writable = True
         self._lingers_until = 0.0
+        self._n_unsent = 0  # bytes of the last answer, when that was last looked at
         self._last_byte_at = self._loop.time()
         self._unwritable_since = 0.0
 
@@ -195,11 +197,9 @@ class ClientConnection(asyncio.Protocol):
         self._last_byte_at = self._loop.time()  # from here on the client is waited for again
         if self._reader.head_since:
             self._reader.head_since = self._last_byte_at
-        if self._receiving is exchange:
+        if self._receiving is exchange or not keep_alive or self._state.is_draining:
             self._receiving = None
             self._linger()
-        elif not keep_alive or self._state.is_draining:
-            self._transport.close()
         elif self._exchanges:
             self._start_next()
         elif self._refusal is not None:
@@ -216,8 +216,7 @@ class ClientConnection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Close the connection if its client takes too long; called about once a second."""
         if self._lingers_until:
-            if now > self._lingers_until:
-                self._transport.abort()
+            self._check_lingering(now)
         elif not self._is_writable:  # nothing is read, so that nothing else is waited for
             if now - self._unwritable_since > self._limits.body_timeout_s:
                 self._transport.abort()
@@ -225,6 +224,14 @@ class ClientConnection(asyncio.Protocol):
             self._check_reading(now)
         if self._exchanges:
             self._exchanges[0].check(now)
+
+    def _check_lingering(self, now: float) -> None:
+        """Give up on a client that takes no more of its last answer, or has it and does not end."""
+        n_unsent = self._transport.get_write_buffer_size()
+        if n_unsent != self._n_unsent:
+            self._await_end(n_unsent, now)
+        elif now > self._lingers_until:
+            self._transport.abort()
 
     def _check_reading(self, now: float) -> None:
         """Give up on a client that has been waited for too long."""
@@ -271,9 +278,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _steer_reading(self) -> None:
         """Stop reading while enough waits, and go on when it no longer does."""
-        is_client_slow = not self._is_writable and not self._lingers_until
         is_busy = self._is_upstream_slow or len(self._exchanges) > MAX_WAITING
-        should_pause = is_busy or is_client_slow
+        should_pause = (is_busy or not self._is_writable) and not self._lingers_until
         if should_pause is self._is_reading_paused or self._transport.is_closing():
             return
         self._is_reading_paused = should_pause
@@ -319,8 +325,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Let the client read the answer before the connection breaks under what it still sends."""
-        self._lingers_until = self._loop.time() + _LINGER_S
+        self._await_end(self._transport.get_write_buffer_size(), self._loop.time())
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        else:  # TLS has no half-closed connections
+        else:  # TLS has no half-closed connections, and reads until the client agrees to the end
             self._transport.close()
+
+    def _await_end(self, n_unsent: int, now: float) -> None:
+        """Wait for the last answer to be taken, or from when it is, for the client to end."""
+        self._n_unsent = n_unsent
+        self._lingers_until = now + (self._limits.body_timeout_s if n_unsent else _LINGER_S)

@@ -24,6 +24,8 @@ class PlayedTransport:
         self.written = b""
         self.is_reading = True
         self.is_ended = False
+        self.is_gone = False
+        self.n_unsent = 0
 
     def write(self, data: bytes) -> None:
         assert not self.is_ended, "written behind the end"
@@ -47,8 +49,11 @@ class PlayedTransport:
     def set_write_buffer_limits(self, high: int) -> None:
         """Nothing is ever full."""
 
+    def get_write_buffer_size(self) -> int:
+        return self.n_unsent
+
     def abort(self) -> None:
-        self.is_ended = True
+        self.is_ended = self.is_gone = True
 
     close = abort
 
@@ -72,9 +77,9 @@ class PlayedExchange:
     def start_whole(self, body: bytes) -> None:
         self.start()
 
-    def end(self) -> None:
+    def end(self, *, keep_alive: bool = True) -> None:
         self.client.write(b"<answer>")
-        self.client.exchange_ended(self, keep_alive=True)  # type: ignore[arg-type]  # played
+        self.client.exchange_ended(self, keep_alive=keep_alive)  # type: ignore[arg-type]  # played
 
     def body_received(self, data: bytes) -> None:
         """Take it."""
@@ -176,6 +181,49 @@ def test_a_connection_is_idle_from_the_end_of_its_last_answer_on(
         connection.check(later + LIMITS.idle_timeout_s + 1)
         assert transport.is_ended
         monkeypatch.undo()
+
+    with_connection(play)
+
+
+LINGER_S = qdrant_rest._LINGER_S
+
+
+def test_behind_the_last_answer_a_client_may_go_on_for_a_while(
+    exchanges: type[PlayedExchange],
+) -> None:
+    def play(connection: ClientConnection, transport: PlayedTransport) -> None:
+        connection.data_received(REQUEST)
+        exchanges.made[0].end(keep_alive=False)
+        connection.data_received(REQUEST)  # which a reset would punish, and with it the answer
+        connection.check(now_and(LINGER_S - 1))
+        assert transport.is_ended
+        assert transport.is_reading
+        assert not transport.is_gone
+        connection.check(now_and(LINGER_S + 1))
+        assert transport.is_gone
+
+    assert with_connection(play).written == b"<answer>"
+    assert len(exchanges.made) == 1
+
+
+def test_the_last_answer_may_be_taken_slowly_but_not_left(
+    exchanges: type[PlayedExchange],
+) -> None:
+    def play(connection: ClientConnection, transport: PlayedTransport) -> None:
+        connection.data_received(REQUEST)
+        transport.n_unsent = 9
+        exchanges.made[0].end(keep_alive=False)
+        passed = 0.0
+        while transport.n_unsent:
+            passed += LIMITS.body_timeout_s - 1
+            transport.n_unsent -= 1
+            connection.check(now_and(passed))
+        connection.check(now_and(passed + LINGER_S - 1))
+        assert not transport.is_gone
+        transport.n_unsent = 9
+        connection.check(now_and(passed))
+        connection.check(now_and(passed + LIMITS.body_timeout_s + 1))
+        assert transport.is_gone
 
     with_connection(play)
 
