@@ -2,8 +2,9 @@
 
 import json
 import random
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -341,7 +342,9 @@ def test_damaged_body_never_breaks_anything(seed: int, data: st.DataObject) -> N
         end = start + data.draw(st.integers(0, 4))
         body[start:end] = data.draw(st.binary(max_size=2) | st.sampled_from(list(DAMAGE)))
     damaged = bytes(body)
-    outcome = send(case.call, damaged, RIGS["linear"], POLICIES[1])
+    outcome = unless_beyond(lambda: send(case.call, damaged, RIGS["linear"], POLICIES[1]))
+    if outcome is None:
+        return
     may_lack_vectors = case.call.startswith(("recommend", "discover"))
     is_found = sum(outcome.decisions.values()) > 0
     assert is_found or may_lack_vectors or case.call.endswith("batch")
@@ -353,6 +356,16 @@ def test_damaged_body_never_breaks_anything(seed: int, data: st.DataObject) -> N
 
 
 DAMAGE = (b'"', b"{", b"]", b",", b"[1]", b"\\", b"null", b"1e39", b"-", b'{"query":[1]}', b"\xff")
+
+
+def unless_beyond(ask: Callable[[], Outcome]) -> Outcome | None:
+    """Send what is damaged; None where its route refuses it for a number that became too large."""
+    try:
+        return ask()
+    except RefusedError as error:
+        if re.search("expected finite float32 numbers|answers with NaN or infinity", str(error)):
+            return None
+        raise
 
 
 def readable(body: bytes) -> bool:
