@@ -264,10 +264,28 @@ def test_a_search_that_is_not_understood_is_counted_and_told_once(
     assert len(told) == bool(reason)
 
 
-def test_a_vector_in_a_field_of_the_future_is_counted(settings: Settings) -> None:
+def hidden_in(tag: bytes) -> bytes:
+    """Write a vector into a field that nobody knows."""
     dense = messages.DenseVector(data=[float(each) for each in VECTOR] * 4)
     hidden = messages.VectorInput(dense=dense).SerializeToString()
-    unknown = b"\xca\x3e" + bytes([0x80 | len(hidden) & 0x7F, len(hidden) >> 7]) + hidden
+    return tag + bytes([0x80 | len(hidden) & 0x7F, len(hidden) >> 7]) + hidden
+
+
+def test_a_vector_in_an_example_of_the_future_is_counted(settings: Settings) -> None:
+    examples = messages.RecommendInput.FromString(hidden_in(b"\x7a"))
+    sent = messages.QueryPoints(
+        collection_name="docs", query=messages.Query(recommend=examples)
+    ).SerializeToString()
+
+    async def talk(found: Any) -> None:
+        await found.through.unary_unary(QUERY)(sent)
+        assert bypassed(found) == {("grpc", "unknown_field"): 1}
+
+    run(settings, Qdrant(), talk)
+
+
+def test_a_vector_in_a_field_of_the_future_is_counted(settings: Settings) -> None:
+    unknown = hidden_in(b"\xca\x3e")
     known = messages.QueryPoints(collection_name="docs").SerializeToString()
 
     async def talk(found: Any) -> None:

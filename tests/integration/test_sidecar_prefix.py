@@ -102,6 +102,19 @@ SUSPECT = {
 }
 
 
+EXAMPLES_BODY = json.dumps({"query": {"recommend": {"targets": [QUERY]}}}).encode()
+
+
+def test_an_example_that_is_not_understood_is_counted(
+    running: Callable[[str, str], Place],
+) -> None:
+    place = running("/qdrant", "")
+    before = bypassed(place).get(("rest", Bypass.FIELD), 0)
+    assert place.ask(request_bytes("POST", TAIL, EXAMPLES_BODY, JSON_LINE)).status == 200
+    assert place.upstream.requests[-1].body == EXAMPLES_BODY
+    assert bypassed(place)["rest", Bypass.FIELD] == before + 1
+
+
 @pytest.mark.parametrize("what", SUSPECT)
 def test_a_search_that_is_not_understood_is_passed_counted_and_told_once(
     running: Callable[[str, str], Place], what: str

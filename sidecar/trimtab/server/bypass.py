@@ -16,7 +16,7 @@ from trimtab.server.paths import foreign_query
 from trimtab.upstream.http1 import unpack
 
 NOTHING_FOUND = {Reason.NO_VECTOR}
-"""What was decided about a query in which no vector was found."""
+"""At most this was decided about a query in which no vector was found."""
 
 LOOK_BYTES = 256 * 1024
 """How much of a body is looked at: more than a query with thousands of values takes."""

@@ -256,7 +256,7 @@ class GrpcServer:
         outcome = query.adapt(message)
         outcome.add_adapted_texts(query.embedded.n_adapted)
         self._state.count_outcome(query.collection, outcome, "grpc")
-        if outcome.decisions.keys() == NOTHING_FOUND and message_holds_vector(query.content):
+        if outcome.decisions.keys() <= NOTHING_FOUND and message_holds_vector(query.content):
             self._state.count_bypass("grpc", Bypass.FIELD, query.method.path)
         metadata, mark = query.metadata, ",".join(filter(None, (outcome.mark, query.embedded.mark)))
         if mark:

@@ -244,7 +244,7 @@ def _adapt(
             "the query can't be adapted as it stands: expected JSON that names each field once, "
             "with numbers in every vector"
         )
-    if outcome.decisions.keys() == NOTHING_FOUND and routes and holds_vector(content):
+    if outcome.decisions.keys() <= NOTHING_FOUND and routes and holds_vector(content):
         state.count_bypass("rest", Bypass.FIELD, "/".join(endpoint.call))
     capture = None
     if Reason.SHADOW in outcome.decisions and state.shadow.is_wanted():
