@@ -216,6 +216,8 @@ def test_the_last_answer_may_be_taken_slowly_but_not_left(
         passed = 0.0
         while transport.n_unsent:
             passed += LIMITS.body_timeout_s - 1
+            connection.check(now_and(passed))  # in which nothing was taken
+            assert not transport.is_gone
             transport.n_unsent -= 1
             connection.check(now_and(passed))
         connection.check(now_and(passed + LINGER_S - 1))
