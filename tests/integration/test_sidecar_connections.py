@@ -14,7 +14,7 @@ from tests.support.raw_place import (
     query_bytes,
     running_place,
 )
-from tests.support.raw_upstream import GOOD_BODY, Exchange, raw_upstream, say
+from tests.support.raw_upstream import GOOD_BODY, JSON_LINE, Exchange, raw_upstream, say
 from tests.support.ways import Authority
 
 
@@ -80,6 +80,16 @@ def test_so_does_one_over_tls(tmp_path: Path) -> None:
             answer = wire.read_answer()
 
     assert answer.status == 200
+
+
+def test_a_query_of_too_many_vectors_keeps_no_other_client_waiting(place: Place) -> None:
+    many = b'{"prefetch": [%b{}]}' % (b'{"query": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, ' * 100_000)
+    assert place.ask(query_bytes()).status == 200  # what must be asked of Qdrant is asked
+    with place.connect() as heavy:
+        heavy.send(request_bytes("POST", QUERY_PATH, many, JSON_LINE))
+        assert place.ask(query_bytes()).status == 200
+        assert heavy.is_quiet(0)
+        assert heavy.read_answer().status == 413
 
 
 def test_pipelined_requests_are_answered_in_order(place: Place) -> None:

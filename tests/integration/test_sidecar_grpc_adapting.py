@@ -1,6 +1,7 @@
 """Queries through the sidecar's gRPC, before a server that a test scripts."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.support.sidecar_grpc import settings_for, write_route
 from trimtab.model.adapter import Adapter
 from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.routes import MARK_HEADER
+from trimtab.server.grpc import service
+from trimtab.server.worker_state import BESIDE_BYTES
 from trimtab.settings import Settings
 
 WAIT_S = 60
@@ -262,6 +265,31 @@ def test_a_search_that_is_not_understood_is_counted_and_told_once(
     assert [each for each, _ in qdrant.of(method)] == [sent, sent]
     told = [each for each in caplog.records if "is not understood" in each.message]
     assert len(told) == bool(reason)
+
+
+def test_a_query_that_may_take_long_keeps_no_other_waiting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filler = bytes(BESIDE_BYTES)  # in field 1001, which nobody knows
+    long = query() + b"\xca\x3e" + bytes([0x80, 0x80, len(filler) >> 14]) + filler
+    adapt_message, go_on = service.adapt_message, threading.Event()
+
+    def adapt(method: Any, message: Any, content: bytes, *given: Any, **named: Any) -> Any:
+        assert content != long or go_on.wait(10), "the loop stood still meanwhile"
+        return adapt_message(method, message, content, *given, **named)
+
+    monkeypatch.setattr(service, "adapt_message", adapt)
+
+    async def talk(found: Any) -> None:
+        call = found.through.unary_unary(QUERY)
+        await call(query())
+        slow = asyncio.ensure_future(call(long))
+        await call(query())
+        go_on.set()
+        await slow
+        assert found.decisions() == {("docs", "adapted"): 3}
+
+    run(settings, Qdrant(), talk)
 
 
 def hidden_in(tag: bytes) -> bytes:

@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 CREDENTIALS = (b"api-key", b"authorization")
 """Header fields, or gRPC metadata, that say who asks."""
 
+BESIDE_BYTES = 256 * 1024
+"""A larger request is adapted in a thread: most take milliseconds, but the worst for its size, of
+thousands of tiny vectors, a second a megabyte."""
 _NOT_UNDERSTOOD = {Reason.UNKNOWN_VARIANT, Reason.ENCODED}
 _SHOWN_CHARACTERS = 200
 _TWINS_FIELDS = {*CREDENTIALS, b"x-qdrant-route-affinity"}
@@ -53,6 +56,11 @@ Found = TypeVar("Found")
 
 Asker = Callable[[Question], Awaitable[Any]]
 """Answers a question; raises an UpstreamError where Qdrant does not."""
+
+
+async def beside(work: Callable[[], Found], *, is_long: bool) -> Found:
+    """Do what may take long in a thread, so that other clients go on; the rest at once."""
+    return await asyncio.to_thread(work) if is_long else work()
 
 
 class Meter(NamedTuple):

@@ -45,7 +45,7 @@ from trimtab.server.grpc.relay import Metadata, Relay, passed_on
 from trimtab.server.rankings import Ranking
 from trimtab.server.route_table import RouteTable
 from trimtab.server.status import status_of
-from trimtab.server.worker_state import CREDENTIALS, Asker, WorkerState
+from trimtab.server.worker_state import BESIDE_BYTES, CREDENTIALS, Asker, WorkerState, beside
 from trimtab.settings import Settings
 from trimtab.unforeseen import Border, tell
 from trimtab.upstream.grpc_channels import Channels
@@ -77,12 +77,11 @@ class _Query:
     table: RouteTable
     embedded: EmbeddedTexts
 
-    def adapt(self, message: Any, *, shadow: bool = False) -> Outcome:
+    async def adapt(self, message: Any, *, shadow: bool = False) -> Outcome:
         """Adapt it."""
-        policies = self.table.policies
-        return adapt_message(
-            self.vectors, message, self.content, self.routes, policies, shadow=shadow
-        )
+        given = self.vectors, message, self.content, self.routes, self.table.policies
+        is_long = len(self.content) > BESIDE_BYTES
+        return await beside(lambda: adapt_message(*given, shadow=shadow), is_long=is_long)
 
 
 class GrpcServer:
@@ -253,7 +252,7 @@ class GrpcServer:
 
     async def _ask(self, query: _Query, message: Any, context: Any) -> bytes:
         """Adapt a query that is decoded, and pass it on."""
-        outcome = query.adapt(message)
+        outcome = await query.adapt(message)
         outcome.add_adapted_texts(query.embedded.n_adapted)
         self._state.count_outcome(query.collection, outcome, "grpc")
         if outcome.decisions.keys() <= NOTHING_FOUND and message_holds_vector(query.content):
@@ -385,7 +384,7 @@ class GrpcServer:
         method = query.vectors
 
         async def ask_shadow() -> Sequence[Ranking] | None:
-            outcome = query.adapt(read_message(method, query.content), shadow=True)
+            outcome = await query.adapt(read_message(method, query.content), shadow=True)
             if not outcome.mark:
                 return None
             metadata = [*query.metadata, (MARK_HEADER, outcome.mark)]

@@ -23,7 +23,7 @@ from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import RouteTable
 from trimtab.server.shadow import Capture
-from trimtab.server.worker_state import WorkerState, credentials_of
+from trimtab.server.worker_state import BESIDE_BYTES, WorkerState, beside, credentials_of
 from trimtab.upstream.http1 import unpack
 
 _READ_BESIDE_BYTES = 64 * 1024
@@ -85,13 +85,16 @@ def prepare_at_once(
     if mark is not None and not plan.endpoint.is_write:
         return _left(body, mark)
     routes = _known_routes(state, table, plan.endpoint)
-    return None if routes is None else _adapt(state, table, plan, head, (routes, body))
+    if routes is None or (routes and _may_take_long(head, body)):
+        return None
+    given = routes, body
+    return _prepared(state, table, plan, head, given, _decide(table, plan, head, given))
 
 
 async def prepare(
     state: WorkerState, table: RouteTable, plan: Plan, head: RequestHead, body: bytes
 ) -> Prepared:
-    """Adapt a request for which somebody must be waited for: Qdrant, or those who embed texts.
+    """Adapt a request for which somebody must be waited for: Qdrant, those who embed, a thread.
 
     Args and errors are those of :func:`prepare_at_once`.
     """
@@ -110,7 +113,10 @@ async def prepare(
     if mark is not None and not endpoint.is_write:
         prepared = _left(content, mark)
     else:
-        prepared = _adapt(state, table, plan, head, (routes, content))
+        given = routes, content
+        is_long = bool(routes) and _may_take_long(head, content)
+        decided = await beside(lambda: _decide(table, plan, head, given), is_long=is_long)
+        prepared = _prepared(state, table, plan, head, given, decided)
     prepared.is_changed = content is not body
     if embedded.mark:
         marks = (prepared.mark, embedded.mark.encode())
@@ -219,25 +225,38 @@ async def _embed(
     return put_embeddings(content, embedded.vectors), embedded
 
 
-def _adapt(
+def _may_take_long(head: RequestHead, body: bytes) -> bool:
+    """Tell a body that may keep a worker from its other clients; what is packed has any size."""
+    return len(body) > BESIDE_BYTES or b"content-encoding" in head.values
+
+
+def _decide(
+    table: RouteTable, plan: Plan, head: RequestHead, given: tuple[CollectionRoutes, bytes]
+) -> tuple[bytes, Outcome]:
+    """Adapt a body by routes that are known, in whatever thread; give it unpacked, too."""
+    routes, body = given
+    assert plan.endpoint is not None  # noqa: S101  # narrowing
+    content = body
+    if b"content-encoding" in head.values and routes and plan.way is not Way.SERVE:
+        unpacked = _unpack(table, head, body)
+        if unpacked is None:
+            return body, Outcome(body, Counter({Reason.ENCODED: 1}))
+        content = unpacked
+    return content, adapt_body(plan.endpoint, content, routes, table.policies)
+
+
+def _prepared(
     state: WorkerState,
     table: RouteTable,
     plan: Plan,
     head: RequestHead,
     given: tuple[CollectionRoutes, bytes],
+    decided: tuple[bytes, Outcome],
 ) -> Prepared:
-    """Adapt a body by routes that are known."""
-    routes, body = given
-    endpoint = plan.endpoint
-    if endpoint is None:
-        return Prepared(body)
-    content = body
-    if b"content-encoding" in head.values and routes and plan.way is not Way.SERVE:
-        unpacked = _unpack(table, head, body)
-        if unpacked is None:
-            return Prepared(body, outcome=Outcome(body, Counter({Reason.ENCODED: 1})))
-        content = unpacked
-    outcome = adapt_body(endpoint, content, routes, table.policies)
+    """Count and watch what was decided, and give what is sent."""
+    (routes, body), (content, outcome), endpoint = given, decided, plan.endpoint
+    if endpoint is None or Reason.ENCODED in outcome.decisions:
+        return Prepared(body, outcome=outcome)
     if plan.way is Way.SERVE and Reason.MALFORMED in outcome.decisions:
         state.count_outcome(endpoint.collection, outcome, "rest")
         raise MalformedError(
@@ -300,9 +319,9 @@ class _ShadowRequest:
         endpoint = self._plan.endpoint
         if endpoint is None:
             return None
-        outcome = adapt_body(
-            endpoint, self._content, self._routes, self._table.policies, shadow=True
-        )
+        given = endpoint, self._content, self._routes, self._table.policies
+        is_long = len(self._content) > BESIDE_BYTES
+        outcome = await beside(lambda: adapt_body(*given, shadow=True), is_long=is_long)
         if not outcome.mark:
             return None
         if not self._is_served:

@@ -1,0 +1,62 @@
+"""Bodies that take long to adapt, beside which a worker goes on."""
+
+import asyncio
+import gzip
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.onnx_models import linear_bytes
+from tests.support.sidecar_settings import settings_of
+from trimtab.metrics import Telemetry
+from trimtab.routing.schema_cache import SchemaCache
+from trimtab.server.request_head import RequestHead
+from trimtab.server.rest import adapt
+from trimtab.server.route_table import LiveTable
+from trimtab.server.worker_state import BESIDE_BYTES, WorkerState
+
+WAIT_S = 10
+QUERY = {"query": [0.5, -1.0, 2.0, 0.25, 1.0, -3.0], "limit": 3}
+LONG = json.dumps({**QUERY, "filter": {"must": ["x" * BESIDE_BYTES]}}).encode()
+
+
+def wait_for_others(work: Callable[..., Any], go_on: threading.Event) -> Callable[..., Any]:
+    def waiting(*given: Any, **named: Any) -> Any:
+        assert go_on.wait(WAIT_S), "the loop stood still meanwhile"
+        return work(*given, **named)
+
+    return waiting
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [(LONG, {}), (gzip.compress(json.dumps(QUERY).encode()), {b"content-encoding": b"gzip"})],
+    ids=["long", "packed"],
+)
+def test_a_loop_goes_on_beside_a_body_that_may_take_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes, coding: dict[bytes, bytes]
+) -> None:
+    (tmp_path / "adapter.onnx").write_bytes(linear_bytes(use="relevance"))
+    settings, facts = settings_of(tmp_path), SchemaCache(vectors_ttl_s=9, aliases_ttl_s=9)
+    go_on = threading.Event()
+    monkeypatch.setattr(adapt, "adapt_body", wait_for_others(adapt.adapt_body, go_on))
+
+    async def run() -> adapt.Prepared:
+        state = WorkerState(LiveTable(lambda: settings, facts), facts, None, Telemetry())
+        target = b"/collections/docs/points/query"
+        plan = state.planner.plan(b"POST", target)
+        values = {b"host": b"a", b"content-length": b"%d" % len(body), **coding}
+        fields = list(values.items())
+        head = RequestHead(b"POST", target, fields, values, keep_alive=True, is_http_10=False)
+        preparing = asyncio.create_task(adapt.prepare(state, state.table, plan, head, body))
+        await asyncio.sleep(0)
+        go_on.set()
+        return await preparing
+
+    prepared = asyncio.run(run())
+    assert prepared.mark
+    assert prepared.body != body
