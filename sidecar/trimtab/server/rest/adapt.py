@@ -182,9 +182,8 @@ async def _find_texts(endpoint: RestEndpoint, content: bytes) -> list[Text]:
     if not may_hold_texts(content):
         return []
     try:
-        if len(content) > _READ_BESIDE_BYTES:
-            return await asyncio.to_thread(find_texts, endpoint, content)
-        return find_texts(endpoint, content)
+        is_long = len(content) > _READ_BESIDE_BYTES
+        return await beside(lambda: find_texts(endpoint, content), is_long=is_long)
     except (MalformedError, TooLargeError):
         return []
 
@@ -255,15 +254,15 @@ def _prepared(
 ) -> Prepared:
     """Count and watch what was decided, and give what is sent."""
     (routes, body), (content, outcome), endpoint = given, decided, plan.endpoint
-    if endpoint is None or Reason.ENCODED in outcome.decisions:
-        return Prepared(body, outcome=outcome)
+    assert endpoint is not None  # noqa: S101  # narrowing
     if plan.way is Way.SERVE and Reason.MALFORMED in outcome.decisions:
         state.count_outcome(endpoint.collection, outcome, "rest")
         raise MalformedError(
             "the query can't be adapted as it stands: expected JSON that names each field once, "
             "with numbers in every vector"
         )
-    if outcome.decisions.keys() <= NOTHING_FOUND and routes and holds_vector(content):
+    is_empty_query = not endpoint.is_write and outcome.decisions.keys() <= NOTHING_FOUND
+    if is_empty_query and routes and holds_vector(content):
         state.count_bypass("rest", Bypass.FIELD, "/".join(endpoint.call))
     capture = None
     if Reason.SHADOW in outcome.decisions and state.shadow.is_wanted():

@@ -30,7 +30,6 @@ _EXCEL_EPOCH = datetime(1899, 12, 30)
 _MOST = 0.9  # a column is of a form if so much of it is
 _NUMBER = re.compile(r"\s*[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?\s*")
 _SHORT = re.compile(r"\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
-_SHORT_FORM = "%y%m%d"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,32 @@ def wait_for_others(work: Callable[..., Any], go_on: threading.Event) -> Callabl
     return waiting
 
 
+async def prepare(
+    state: WorkerState, call: str, body: bytes, coding: dict[bytes, bytes]
+) -> adapt.Prepared:
+    target = f"/collections/docs/points/{call}".encode()
+    values = {b"host": b"a", b"content-length": b"%d" % len(body), **coding}
+    fields = list(values.items())
+    head = RequestHead(b"POST", target, fields, values, keep_alive=True, is_http_10=False)
+    plan = state.planner.plan(b"POST", target)
+    return await adapt.prepare(state, state.table, plan, head, body)
+
+
+def test_numbers_in_the_payload_of_a_watched_write_are_no_vector(tmp_path: Path) -> None:
+    (tmp_path / "adapter.onnx").write_bytes(linear_bytes(use="migration"))
+    settings, facts = settings_of(tmp_path), SchemaCache(vectors_ttl_s=9, aliases_ttl_s=9)
+    payload = {"payload": {"path": [0.25, 0.5, 1.5, -2.5] * 8}, "points": [1]}
+    body = json.dumps({"operations": [{"set_payload": payload}]}).encode()
+    telemetry = Telemetry()
+
+    async def run() -> adapt.Prepared:
+        state = WorkerState(LiveTable(lambda: settings, facts), facts, None, telemetry)
+        return await prepare(state, "batch", body, {})
+
+    assert asyncio.run(run()).body == body
+    assert not [key for key in telemetry.numbers if "bypassed" in key[0]]
+
+
 @pytest.mark.parametrize(
     ("body", "coding"),
     [(LONG, {}), (gzip.compress(json.dumps(QUERY).encode()), {b"content-encoding": b"gzip"})],
@@ -47,12 +73,7 @@ def test_a_loop_goes_on_beside_a_body_that_may_take_long(
 
     async def run() -> adapt.Prepared:
         state = WorkerState(LiveTable(lambda: settings, facts), facts, None, Telemetry())
-        target = b"/collections/docs/points/query"
-        plan = state.planner.plan(b"POST", target)
-        values = {b"host": b"a", b"content-length": b"%d" % len(body), **coding}
-        fields = list(values.items())
-        head = RequestHead(b"POST", target, fields, values, keep_alive=True, is_http_10=False)
-        preparing = asyncio.create_task(adapt.prepare(state, state.table, plan, head, body))
+        preparing = asyncio.create_task(prepare(state, "query", body, coding))
         await asyncio.sleep(0)
         go_on.set()
         return await preparing
