@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.raw_http import PATIENCE_S, Wire, answer_bytes, chunked, request_bytes
+from tests.support.raw_http import PATIENCE_S, Message, Wire, answer_bytes, chunked, request_bytes
 from tests.support.raw_place import (
     QUERY_PATH,
     UNSAFE,
@@ -47,17 +47,22 @@ def test_one_upstream_connection_serves_many_requests(place: Place, said: bytes)
     assert place.upstream.n_connections == 1
 
 
+def go_on_behind_the_last_request(wire: Wire, line: str = "Connection: close") -> Message:
+    """Send more than the sidecar answers, and only then read its answer."""
+    wire.send(query_bytes(line))
+    wire.wait_for_bytes()
+    for _ in range(20):
+        wire.send(query_bytes())
+        threading.Event().wait(0.01)
+    return wire.read_answer()
+
+
 @pytest.mark.parametrize("line", ["Connection: close", "Connection: Close, x"])
 def test_client_that_goes_on_behind_its_last_request_still_gets_its_answer(
     place: Place, line: str
 ) -> None:
     with place.connect() as wire:
-        wire.send(query_bytes(line))
-        wire.wait_for_bytes()
-        for _ in range(20):
-            wire.send(query_bytes())
-            threading.Event().wait(0.01)
-        answer = wire.read_answer()
+        answer = go_on_behind_the_last_request(wire, line)
         wire.wait_until_closed()
 
     assert answer.status == 200
@@ -72,12 +77,7 @@ def test_so_does_one_over_tls(tmp_path: Path) -> None:
     ):
         place.context = authority.context
         with place.connect() as wire:
-            wire.send(query_bytes("Connection: close"))
-            wire.wait_for_bytes()
-            for _ in range(20):
-                wire.send(query_bytes())
-                threading.Event().wait(0.01)
-            answer = wire.read_answer()
+            answer = go_on_behind_the_last_request(wire)
 
     assert answer.status == 200
 
