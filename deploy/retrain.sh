@@ -14,6 +14,7 @@
 set -euo pipefail
 
 MODEL=${MODEL:?the model folder that the sidecar serves, such as models/docs}
+MODEL=${MODEL%"${MODEL##*[!/]}"}                      # less slashes at its end: what stands beside it has its name
 DATASET=${DATASET:-}                                  # the BEIR folder to train on
 EMBEDDINGS=${EMBEDDINGS:-$DATASET/embeddings}
 CANDIDATE=${CANDIDATE:-$(dirname "$MODEL")/candidate/$(basename "$MODEL")}
@@ -40,9 +41,11 @@ fail() {
 }
 
 # The lock of this run is not for the commands that it starts: it ends with this process alone.
-trimtab() { "$TRIMTAB" "$@" 9>&-; }
+trimtab() { command "$TRIMTAB" "$@" 9>&-; }
 
 has_model() { [ -f "$1/adapter.onnx" ]; }
+
+! [ -e "$MODEL" ] || [ -d "$MODEL" ] || fail "MODEL=$MODEL is a file; expected its folder, such as models/docs"
 
 reload() {
     [ -n "$ADMIN" ] || return 0

@@ -263,7 +263,30 @@ def test_options_go_to_the_import(loop: Loop) -> None:
     ]  # fmt: skip
 
 
+def test_the_command_on_the_path_is_called_where_none_is_named(loop: Loop, tmp_path: Path) -> None:
+    said = tmp_path / "trimtab"
+    said.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > words\nexit 9\n')
+    said.chmod(0o755)
+    settings = {**os.environ, **loop.settings(), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    del settings["TRIMTAB"]
+    done = subprocess.run([SCRIPT], cwd=loop.folder, env=settings, check=False, timeout=60)
+    assert done.returncode == 9
+    assert (loop.folder / "words").read_text().splitlines()[0] == "fit"
+
+
+def test_a_slash_behind_the_model_is_no_part_of_its_name(loop: Loop) -> None:
+    lock = loop.folder / "models" / "docs.lock"
+    lock.unlink(missing_ok=True)
+    assert "DATASET is not set" in loop.run(MODEL="models/docs//", DATASET="").stderr
+    assert lock.exists()
+    assert not (loop.model / ".lock").exists()
+
+
 def test_mistakes_are_one_line(loop: Loop) -> None:
+    assert loop.run(MODEL="models/docs/adapter.onnx").stderr == (
+        "retrain: MODEL=models/docs/adapter.onnx is a file; expected its folder, such as "
+        "models/docs\n"
+    )
     assert loop.run("undo").stderr == (
         "retrain: unknown argument 'undo'; there are: rollback, and options of trimtab import\n"
     )

@@ -30,11 +30,16 @@ def is_label_header(line: str, where: object) -> bool:
 
     Raises:
         DataError: It begins with the query, and names the others in another order than they are
-            read in, or a rank instead of a grade.
+            read in, or a rank.
     """
-    if label_places(line) is not None:
-        return True
     cells = _header_cells(line)
+    if label_places(line) is not None:
+        if any(map(_LIKE_RANK.search, cells)):
+            raise DataError(
+                f"{where}: its header names {', '.join(cells)}, as that of a run does, and the "
+                "scores of a run judge nothing; give labels, or take the rank out if these are"
+            )
+        return True
     if cells[0] not in _HEADERS[0]:
         return False
     document, last = cells[-2:] if len(cells) > 2 else ("", "")

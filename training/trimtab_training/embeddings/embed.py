@@ -1,4 +1,4 @@
-"""Texts to an embeddings folder, resumable: no text is embedded, or paid for, twice.
+"""Texts to an embeddings folder, resumable: what an interrupted run paid for is not paid for again.
 
 Every batch is appended to a journal the moment it comes, each vector under the digest of its text.
 An interrupted run, or one over a changed corpus, embeds only what the journal lacks.

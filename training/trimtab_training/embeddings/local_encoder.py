@@ -196,7 +196,7 @@ def own_prompts(folder: Path) -> tuple[str, str]:
     if not path.is_file():
         return "", ""
     try:
-        prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {}
+        prompts = json.loads(path.read_text(encoding="utf-8-sig")).get("prompts") or {}
         query, document = prompts.get("query"), prompts.get("document") or prompts.get("passage")
     except (OSError, ValueError, AttributeError) as error:
         raise EncoderError(f"can't read {path}: {explain_unreadable(path, error)}") from error

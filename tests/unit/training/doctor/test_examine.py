@@ -54,6 +54,14 @@ def test_healthy_set_is_usable(tmp_path: Path) -> None:
     assert found.counts["test_queries_about_unseen_documents"] == 100
 
 
+def test_encoder_card_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "world")
+    card = world.vectors / "encoder.json"
+    before = [one.code for one in examine(world.folder, world.vectors).findings]
+    card.write_bytes(b"\xef\xbb\xbf" + card.read_bytes())
+    assert [one.code for one in examine(world.folder, world.vectors).findings] == before
+
+
 def test_file_beside_the_labels_that_is_not_read_is_named(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set", **healthy())
     (folder / "qrels" / "more.tsv").write_bytes(b"")

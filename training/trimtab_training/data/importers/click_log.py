@@ -14,6 +14,7 @@ from trimtab_training.data.importers.click_values import (
     as_count,
     as_dwell,
     as_entry,
+    as_identity,
     as_list,
     as_rank,
     dwell_of,
@@ -25,16 +26,25 @@ from trimtab_training.data.importers.columns import (
     CLICK_ROLES,
     SEARCH_RIVALS,
     Columns,
+    as_number,
     find_columns,
+    is_missing,
     plain_name,
     require,
+    usual_columns,
     value_of,
 )
 from trimtab_training.data.importers.gather import Found, Gatherer, Search
 from trimtab_training.data.importers.json_rows import Row
 from trimtab_training.data.importers.readings import refuse_rivals
 from trimtab_training.data.importers.settings import ClickSettings
-from trimtab_training.data.importers.sources import Sample, files_by_split, read_rows, sample_rows
+from trimtab_training.data.importers.sources import (
+    Sample,
+    files_by_split,
+    left_aside,
+    read_rows,
+    sample_rows,
+)
 from trimtab_training.data.importers.tally import Progress, Tally
 from trimtab_training.data.importers.texts import Text, Unusable, as_filled_text, as_name
 from trimtab_training.data.importers.understood import SAMPLE_ROWS
@@ -44,6 +54,7 @@ _EVENTS = {  # what a column of kinds of events is called, less underscores
     "event", "eventtype", "eventname", "action", "actionname", "actiontype", "interaction",
     "interactiontype", "type",
 }  # fmt: skip
+_SHOWINGS = {"shown", "impressions"}  # where they hold numbers, how often something was shown
 _FEW_KINDS = 5  # named in a message
 _FLAG_KEYS = ("clicked", "is_clicked", "click", "clicks")
 
@@ -54,6 +65,8 @@ class ClickLog:
     Attributes:
         source: Its file or folder.
         has_times: Whether its rows say when.
+        is_parted: Whether its files' names, or ``split``, say of which split they are.
+        left_aside: Names of a folder's files that are called like a split's and are not read.
         columns: The columns of every file's roles.
         names: All columns of every file's first rows.
         n_rows: How many rows these are.
@@ -64,11 +77,12 @@ class ClickLog:
         source: Path,
         given: Mapping[str, tuple[str, ...]],
         *,
+        split: int = 0,
         header: bool = True,
         delimiter: str | None = None,
         chosen: ClickSettings | None = None,
     ) -> None:
-        """Find the log's files and columns.
+        """Find the log's files and columns; ``split`` is that of a log which is one file.
 
         Raises:
             DataError: Nothing is there, or columns are missing.
@@ -79,7 +93,11 @@ class ClickLog:
         self.columns: dict[Path, Columns] = {}
         self.names: dict[Path, list[str]] = {}
         self.n_rows: dict[Path, int] = {}
-        for _, path in files_by_split(source, 0):
+        files = files_by_split(source, split)
+        self._splits = {path: number for number, path in files}
+        self.is_parted = any(self._splits.values())
+        self.left_aside = left_aside(source, files)
+        for path in self._splits:
             sample = sample_rows(path, header=header, delimiter=delimiter)
             if sample.rows:
                 self.n_rows[path] = len(sample.rows)
@@ -149,26 +167,30 @@ class ClickLog:
             DataError: The log can be read in two ways, or rows of a search stand too far apart.
         """
         form = self.form(tally.progress)
+        gatherer = Gatherer(tally)
         for path in self.columns:
-            yield from self._read(path, self._rows(path, tally), form, tally)
+            yield from self._read(path, self._rows(path, tally), form, gatherer)
+        yield from gatherer.finish()
 
     def sample(self, path: Path) -> list[Search]:
         """Give the searches of a file's first rows, the last of them perhaps in part."""
         rows = islice(self._rows(path, Tally()), SAMPLE_ROWS)
-        return [search for _, search in self._read(path, rows, self.form(), Tally())]
+        gatherer = Gatherer(Tally())
+        found = [*self._read(path, rows, self.form(), gatherer), *gatherer.finish()]
+        return [search for _, search in found]
 
     def _read(
-        self, path: Path, rows: Iterator[Row], form: LogForm, tally: Tally
+        self, path: Path, rows: Iterator[Row], form: LogForm, gatherer: Gatherer
     ) -> Iterator[Found]:
-        """Read rows of a file by what they are."""
-        columns = self.columns[path]
+        """Read rows of a file by what they are; those that are one document each are gathered."""
+        columns, split, tally = self.columns[path], self._splits[path], gatherer.tally
         if "shown" not in columns and {"rank", "document"} <= columns.keys():
-            yield from _gathered(rows, columns, form, tally)
+            yield from _gathered(rows, columns, form, split, gatherer)
             return
         read = _read_lists if "shown" in columns else _read_clicks
         for place, record in rows:
             try:
-                search = _begin(record, columns, form)
+                search = _begin(record, columns, form, split)
                 n_again = read(search, record, columns, form)
             except Unusable as reason:
                 tally.drop(str(reason), place)
@@ -183,21 +205,19 @@ class ClickLog:
 
 
 def _gathered(
-    rows: Iterator[Row], columns: Columns, form: LogForm, tally: Tally
+    rows: Iterator[Row], columns: Columns, form: LogForm, split: int, gatherer: Gatherer
 ) -> Iterator[Found]:
-    """Gather rows that are one document each."""
-    gatherer = Gatherer(tally)
+    """Gather rows that are one document each; what is open stays so for the log's next file."""
     for place, record in rows:
         try:
-            row = _begin(record, columns, form)
+            row = _begin(record, columns, form, split)
             _read_row(row, record, columns, form)
+            search_id = as_identity(value_of(record, columns, "search"), "search id")
+            session = as_identity(value_of(record, columns, "session"), "session")
         except Unusable as reason:
-            tally.drop(str(reason), place)
+            gatherer.tally.drop(str(reason), place)
             continue
-        ids = (value_of(record, columns, role) for role in ("search", "session"))
-        search_id, session = (None if one in (None, "") else one for one in ids)
         yield from gatherer.add(place, row, search_id, session)
-    yield from gatherer.finish()
 
 
 def _find(
@@ -210,6 +230,9 @@ def _find(
     columns = find_columns(names, CLICK_ROLES, given)
     if chosen.search_id == "none":
         columns.pop("search", None)
+    if "shown" in columns and "shown" not in given:
+        columns, given = _settle_shown(sample, columns, given)
+    _settle_sums(sample, columns, given, chosen, path)
     rivals = SEARCH_RIVALS if "shown" in columns else CLICK_RIVALS
     refuse_rivals(sample, rivals, given, str(path), only_alike=True)
     if "shown" in columns:
@@ -232,6 +255,61 @@ def _find(
     return columns
 
 
+def _settle_shown(
+    sample: Sample, columns: Columns, given: Mapping[str, tuple[str, ...]]
+) -> tuple[Columns, Mapping[str, tuple[str, ...]]]:
+    """Take what holds lists for what was shown; numbers beside a document count something.
+
+    Returns:
+        The columns, and what is no longer to be asked about.
+    """
+    names = usual_columns(sample.names, CLICK_ROLES, "shown")
+    lists = [name for name in names if _largest(sample, name) is None]
+    if len(lists) == 1:
+        return {**columns, "shown": tuple(lists)}, {**given, "shown": tuple(lists)}
+    if lists or "document" not in columns:
+        return columns, given
+    return {role: of for role, of in columns.items() if role != "shown"}, given
+
+
+def _settle_sums(
+    sample: Sample,
+    columns: Columns,
+    given: Mapping[str, tuple[str, ...]],
+    chosen: ClickSettings,
+    path: Path,
+) -> None:
+    """Take no ranks from rows that are sums over searches: theirs are averages, or the last.
+
+    Raises:
+        DataError: Ranks are needed.
+    """
+    if "shown" in columns:
+        return
+    showings = [] if "shown" in given else usual_columns(sample.names, CLICK_ROLES, "shown")
+    for name in showings:
+        largest = _largest(sample, name) or 0
+        if plain_name(name) in _SHOWINGS and largest > 1 and chosen.estimate != "counts":
+            raise DataError(
+                f"{path}: {name!r} holds numbers up to {largest:g}, so that a row is a sum over "
+                "searches, whose ranks tell nothing of any one of them; take clicks as they are: "
+                f"--estimate counts; or say --column shown= if {name!r} does not count showings"
+            )
+    sums = [name for name in showings if plain_name(name) in _SHOWINGS]
+    sums += columns.get("clicked", ())
+    if chosen.estimate == "counts" and any((_largest(sample, one) or 0) > 1 for one in sums):
+        columns.pop("rank", None)
+
+
+def _largest(sample: Sample, name: str) -> float | None:
+    """Give the largest number of a column that holds nothing else; None where it does."""
+    values = [value for _, record in sample.rows if not is_missing(value := record.get(name))]
+    try:
+        return max((as_number(value, name) for value in values), default=None)
+    except Unusable:
+        return None
+
+
 def _refuse_events(sample: Sample, path: Path) -> None:
     """Refuse rows of several kinds of events where no column says which of them are clicks."""
     for name in sample.names:
@@ -244,13 +322,13 @@ def _refuse_events(sample: Sample, path: Path) -> None:
             )
 
 
-def _begin(record: Mapping[str, Any], columns: Columns, form: LogForm) -> Search:
+def _begin(record: Mapping[str, Any], columns: Columns, form: LogForm, split: int) -> Search:
     """Take what belongs to the search as a whole."""
     name = value_of(record, columns, "query_id")
     text = as_filled_text(value_of(record, columns, "query"), "query")
     query = Text(text, "", None if name is None else as_name(name, "query id"))
     time = form.clock.read(value_of(record, columns, "time")) if "time" in columns else None
-    return Search(query, time=time)
+    return Search(query, time=time, split=split)
 
 
 def _read_row(search: Search, record: Mapping[str, Any], columns: Columns, form: LogForm) -> None:

@@ -18,15 +18,28 @@ from trimtab_training.data.splits import MIN_DEV_QUERIES
 from trimtab_training.errors import ConfigError, DataError
 
 DEV = SPLITS.index("dev")
+_USUAL = ClickSettings()
+_CUTS = {
+    "--train-until": "train_until",
+    "--dev-until": "dev_until",
+    "--dev-share": "dev_share",
+    "--test-share": "test_share",
+}
 
 
 def time_cuts(log: ClickLog, chosen: ClickSettings) -> list[float]:
     """Find the times at which dev and test begin, in seconds since 1970; none without times."""
     if chosen.dev_until is not None and chosen.train_until is None:
         raise ConfigError("--dev-until needs --train-until, where the dev split begins")
-    if not log.has_times:
-        if chosen.train_until is not None:
-            raise ConfigError("--train-until needs times, and the log has no time column")
+    given = [option for option, of in _CUTS.items() if getattr(chosen, of) != getattr(_USUAL, of)]
+    if log.is_parted or not log.has_times:
+        if given:
+            why = (
+                "parts the log by time, and its files' names, or --split, part it already"
+                if log.is_parted
+                else "needs times, and the log has no time column"
+            )
+            raise ConfigError(f"{given[0]} {why}")
         return []
     times = np.array(log.form().moments)
     if not len(times):

@@ -6,7 +6,12 @@ from typing import Any
 
 from trimtab_training.data.importers.cells import spelled_list
 from trimtab_training.data.importers.columns import as_number
-from trimtab_training.data.importers.texts import Unusable, as_name, value_under
+from trimtab_training.data.importers.texts import (
+    Unusable,
+    as_name,
+    spells_missing,
+    value_under,
+)
 
 _IDS = ("id", "_id", "doc_id", "docid", "document_id")
 _FLAGS = {
@@ -42,6 +47,17 @@ def as_entry(value: Any) -> tuple[str, Mapping[str, Any]]:
         name = value_under(value, _IDS, "document shown")
         return as_name(value.get("document") if name is None else name, "document id"), value
     return as_name(value, "document id"), {}
+
+
+def as_identity(value: Any, what: str) -> str | None:
+    """Take the id of a search or session; None where there is none, however a program spells it.
+
+    Raises:
+        Unusable: It is neither a text nor a whole number.
+    """
+    if value is None or (isinstance(value, str) and spells_missing(value.strip())):
+        return None
+    return as_name(value, what)
 
 
 def rank_of(entry: Mapping[str, Any]) -> Any:

@@ -63,6 +63,7 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
     log = ClickLog(
         source,
         settings.for_rows(),
+        split=SPLITS.index(settings.split),
         header=settings.header,
         delimiter=settings.delimiter,
         chosen=chosen,
@@ -79,7 +80,7 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
     facts: dict[str, Any] = {"estimate": chosen.estimate, "read": form.describe()}
     facts |= {"splits_begin": [write_time(cut) for cut in cuts]}
     facts |= _read(log, writer, table, cuts, settings)
-    if settings.split == "train" and facts["searches"] and not facts["searches_by_split"][0]:
+    if cuts and facts["searches"] and not facts["searches_by_split"][0]:
         raise DataError(
             "no search is before the dev split: the log's times do not part it; give --train-until"
         )
@@ -92,7 +93,8 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
 def _tell(log: ClickLog, writer: DatasetWriter) -> None:
     """Say how each file is understood, with the first searches as they are read."""
     form = log.form()
-    notes = [f"{what.replace('_', ' ')}: {of}" for what, of in form.describe().items()]
+    notes = [f"left aside: {name}" for name in log.left_aside]
+    notes += [f"{what.replace('_', ' ')}: {of}" for what, of in form.describe().items()]
     for path, columns in log.columns.items():
         searches = log.sample(path)
         used = {name for names in columns.values() for name in names}
@@ -124,7 +126,7 @@ def _settle(
 ) -> Labels:
     """Make labels; where the dev split would be too small to judge, its searches join train."""
     chosen, counts = settings.clicks, facts["searches_by_split"]
-    may_join = settings.split != "dev" and counts[DEV] > 0
+    may_join = bool(facts["splits_begin"]) and counts[DEV] > 0
     if may_join and most_queries(table.exposures(DEV), chosen) < MIN_DEV_QUERIES:
         join_dev(table, facts, most_queries(table.exposures(DEV), chosen))
         may_join = False
@@ -216,7 +218,7 @@ def _read(
         unknown = _judge_clicks(search, writer, place, chosen.min_dwell)
         lost, n_lost = lost or unknown, n_lost + len(unknown)
         n_clicks += len(search.clicked) * search.weight
-        split = SPLITS.index(settings.split)
+        split = search.split
         if search.time is not None and cuts:
             split = int(np.searchsorted(cuts, search.time, side="right"))
         n_searches[split] += 1
@@ -294,7 +296,8 @@ def _propensities(
         values = _read_propensities(chosen.propensities)
         facts["propensities"] = values.tolist()
         return values
-    train = table.exposures(0)
+    splits = [of for split in range(len(SPLITS)) if len(of := table.exposures(split))]
+    train = splits[0] if splits else table.exposures(0)  # alone in its log, a test split will do
     found = harvest_propensities(train, int(train.rank.max(initial=1)))
     known = ~np.isnan(found.values)
     if known.sum() < 2:
@@ -314,7 +317,7 @@ def _propensities(
 def _read_propensities(path: Path) -> NDArray[np.float64]:
     """Read a JSON array: the propensity of rank 1, 2, ..."""
     try:
-        values = np.array(json.loads(path.read_text(encoding="utf-8")), np.float64)
+        values = np.array(json.loads(path.read_text(encoding="utf-8-sig")), np.float64)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"can't read propensities from {path}: {explain_unreadable(path, error)}; expected a "

@@ -21,7 +21,7 @@ _ZONE = re.compile(r"\s*(?:(?:UTC|GMT|Z)|([+-]\d\d)(?::?(\d\d))?)\s*$")
 _PARTED = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:[ T,]+(.*))?")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?\s*([AaPp][Mm])?")
 _ZONE_NAME = re.compile(r":\d\d(?:[.,]\d+)?\s*\(?([A-Za-z]+)")  # behind a time of day; PM is none
-_HALVES = {"am", "pm"}  # of a day, which the reader of mail's dates passes over
+_HALF = re.compile(r"\d\s*([AaPp]\.?[Mm])\b")  # of a day: the reader of mail's dates passes over it
 _BESIDE_MAIL = re.compile(r"\b(?:GMT|UTC)(?=[+-]\d)|(?<=:\d\d)\.\d+|@ ")  # JavaScript's, Kibana's
 _APACHE = "%d/%b/%Y:%H:%M:%S %z"
 NO_TIME = "time is neither ISO 8601 nor a number (--time-format names another form)"
@@ -60,8 +60,13 @@ def as_datetime(value: Any, *, day_first: bool) -> datetime:
             moment = read(text)
         except (ValueError, TypeError):
             continue
+        if half := _HALF.search(text):
+            raise Unusable(
+                f"time ends in {half[1]}, in a form that is not known; give --time-format, such as "
+                "'%d-%b-%y %I.%M.%S %p'"
+            )
         name = _ZONE_NAME.search(text)
-        if name and (moment.tzinfo is None or name[1].lower() in _HALVES):
+        if name and moment.tzinfo is None:
             raise Unusable(f"time ends in {name[1]}, which no zone is known by; write +01:00")
         return moment
     raise ValueError(NO_TIME)

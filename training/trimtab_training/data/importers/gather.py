@@ -32,6 +32,7 @@ class Search:
         clicked: Seconds spent on every document clicked; None where the log does not say.
         time: When, in seconds since 1970, or None.
         weight: Clicks that each document clicked stands for, where a row is a sum.
+        split: Number of the split that its file is of.
     """
 
     query: Text
@@ -39,6 +40,7 @@ class Search:
     clicked: dict[str, float | None] = field(default_factory=dict)
     time: float | None = None
     weight: float = 1.0
+    split: int = 0
 
 
 Found = tuple[int, Search]
@@ -49,8 +51,8 @@ class Gatherer:
     """Gathers rows, also where those of several searches stand between each other."""
 
     def __init__(self, tally: Tally) -> None:
-        """Begin; splits are noted in the tally."""
-        self._tally = tally
+        """Begin; what is parted and what repeats is noted in the tally."""
+        self.tally = tally
         self._open: dict[tuple[object, ...], _Open] = {}
         self._loose: tuple[object, ...] | None = None  # rows without any id: only neighbours
         self._ended, self._places = array("q"), array("q")
@@ -64,7 +66,7 @@ class Gatherer:
             search_id: Id of the search, or None; unique in a session at least.
             session: Id of the session, or user, or None.
         """
-        key = (session, search_id, row.query)
+        key = (row.split, session, search_id, row.query)
         is_loose = search_id is None and session is None
         if self._loose is not None and key != self._loose:
             yield from self._end(self._loose)
@@ -77,7 +79,7 @@ class Gatherer:
             if len(self._open) > MAX_OPEN:
                 yield from self._end(next(iter(self._open)))
             return
-        yield from current.take(place, row, self._tally)
+        yield from current.take(place, row, self.tally)
 
     def finish(self) -> Iterator[Found]:
         """Yield what is still open.
@@ -92,7 +94,7 @@ class Gatherer:
         if again:
             first = int(np.isin(self._ended, keys[counts > 1]).argmax())
             raise DataError(
-                f"rows of {again} searches (the first at {self._tally.where(self._places[first])}) "
+                f"rows of {again} searches (the first at {self.tally.where(self._places[first])}) "
                 f"stand more than {MAX_OPEN:,} searches apart; sort the log by search, or say that "
                 "the column is no search's id: --search-id none"
             )
@@ -103,7 +105,7 @@ class Gatherer:
         if current.has_id:
             self._ended.append(hash(key))
             self._places.append(current.place)
-        yield from current.close(self._tally)
+        yield from current.close(self.tally)
 
 
 class _Part:

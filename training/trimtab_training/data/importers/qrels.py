@@ -1,7 +1,7 @@
 """Files of labels as a stream: BEIR's three columns, or TREC's four."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from trimtab_training.data.importers.columns import as_number
@@ -20,7 +20,8 @@ Label = tuple[int, str, str, float]
 
 _SUFFIXES = (".tsv", ".qrels", ".qrel", ".trec", ".txt")
 _ITERATIONS = {"0", "Q0"}  # TREC's second column, which nobody uses
-_LIKE_A_RUN = 8  # steps from a grade to the next within queries, all of them by one
+_LIKE_A_RUN = 8  # steps from a grade to the next within queries, all of them by one, or down
+_MANY_GRADES = 5  # of a query, from which 0, 1, 2, ... are ranks
 _ROLES = ("query", "document", "score")
 
 
@@ -90,7 +91,7 @@ def _is_labels(path: Path) -> bool:
 
 
 def _refuse_run(sample: Sequence[Label], path: Path) -> None:
-    """Refuse ranks that stand where grades do, as MS MARCO's runs have them: query, document, rank.
+    """Refuse ranks and scores that stand where grades do, as runs have them: query, document, rank.
 
     Raises:
         DataError: With both readings.
@@ -99,11 +100,21 @@ def _refuse_run(sample: Sequence[Label], path: Path) -> None:
     for _, query, _, grade in sample:
         by_query.setdefault(query, []).append(grade)
     ranked = [of for of in by_query.values() if len(of) > 1]
-    counted = all(of == list(range(1, len(of) + 1)) for of in ranked)
-    if counted and sum(len(of) - 1 for of in ranked) >= _LIKE_A_RUN:
+    if sum(len(of) - 1 for of in ranked) < _LIKE_A_RUN:
+        return
+    first = 0 if max(map(len, ranked)) >= _MANY_GRADES and ranked[0][0] == 0 else 1
+    if all(of == list(range(first, first + len(of))) for of in ranked):
         raise DataError(
-            f"{path}: grades count 1, 2, 3, ... within each query, as the ranks of a run do; "
-            "expected labels; if they are grades, say --relevant-from 1"
+            f"{path}: grades count {first}, {first + 1}, {first + 2}, ... within each query, as "
+            "the ranks of a run do; expected labels; if they are grades, say --relevant-from 1"
+        )
+    n_fractions = sum(not grade.is_integer() for of in ranked for grade in of)
+    is_falling = all(one > other for of in ranked for one, other in pairwise(of))
+    if is_falling and 2 * n_fractions > sum(map(len, ranked)):
+        raise DataError(
+            f"{path}: grades such as {', '.join(f'{grade:g}' for grade in ranked[0][:3])} fall "
+            "from line to line within each query, as the scores of a run do; expected labels; if "
+            "they are grades, say from where one is relevant: --relevant-from GRADE"
         )
 
 

@@ -42,6 +42,7 @@ def refuse_two_readings(
         DataError: With both readings and the option that decides.
     """
     refuse_rivals(sample, PAIR_ROLES, settings.columns, where)
+    _refuse_flags(sample, columns, settings, where)
     _refuse_graded_objects(sample, columns, settings, where)
     _refuse_unnamed_grades(sample, columns, settings, where)
     if "score" in columns and not settings.grades:
@@ -125,6 +126,27 @@ def refuse_rivals(
             raise DataError(
                 f"{where}: {' and '.join(map(repr, rivals))} could each be the {_word(role)}; say "
                 f"which: {choices}"
+            )
+
+
+def _refuse_flags(sample: Sample, columns: Columns, settings: ImportSettings, where: str) -> None:
+    """Refuse columns called positive or negative that hold numbers, or yes and no: of the pair."""
+    for role in ("document", "negative"):
+        for name in columns.get(role, ()) if role not in settings.columns else ():
+            values = list(_flat(_values(sample, name)))
+            is_outspoken = role == "negative" or plain_name(name) in _OUTSPOKEN
+            if not is_outspoken or not values or any(_as_number(one) is None for one in values):
+                continue
+            others = usual_columns(sample.names, PAIR_ROLES, "document")
+            text = next((one for one in others if one != name), "NAME")
+            as_none = f"--column document={text}" if role == "document" else "--column negative="
+            as_grade = (
+                f"--column score={name} if more is better, and " if role == "document" else ""
+            )
+            raise DataError(
+                f"{where}: {name!r} holds {', '.join(map(str, values[:3]))}, which may say "
+                f"something of the pair and be no text: {as_grade}{as_none}; or say --column "
+                f"{role}={name} if these are texts"
             )
 
 

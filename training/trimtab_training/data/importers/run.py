@@ -30,6 +30,10 @@ FORMATS: dict[str, Importer] = {
 }
 
 _CLICKS = {one.name for one in fields(ClickSettings)}
+_UNUSED_IN = {
+    "pairwise": ("propensities", "clip", "relevant_share"),
+    "counts": ("propensities", "clip", "min_examined"),
+}
 _OPTIONS = {"columns": "--column", "header": "--no-header"}
 _OF_LABELS = ("beir", "trec")  # read labels by id, and texts from files of their own
 _OF_ANY_TEXTS = dict.fromkeys(("id", "title", "text"), ("queries", "documents"))
@@ -118,6 +122,11 @@ def _refuse_unused(format_: str, settings: ImportSettings) -> None:
             option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
             raise ConfigError(
                 f"{option} says nothing about {format_}; it is for {', '.join(formats)}"
+            )
+        if name in _UNUSED_IN.get(settings.clicks.estimate, ()):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} says nothing about --estimate "
+                f"{settings.clicks.estimate}; leave it out"
             )
 
 

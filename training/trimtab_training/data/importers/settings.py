@@ -118,8 +118,14 @@ class ImportSettings:
 
 
 def grade_from(grade: float, relevant_from: float | None) -> float:
-    """Give a grade, or 0 where it is below what counts as relevant."""
-    return grade if relevant_from is None or grade >= relevant_from else JUDGED_OTHERWISE
+    """Give a grade, or 0 where it is below what counts as relevant.
+
+    Where that is 0 or less, as for logits, grades are counted from it, so that it is 1 itself: a
+    grade of 0 or less is a document that is not relevant.
+    """
+    if relevant_from is None or grade >= relevant_from > 0:
+        return grade
+    return grade - relevant_from + 1.0 if grade >= relevant_from else JUDGED_OTHERWISE
 
 
 def class_key(value: Any) -> str:

@@ -102,13 +102,18 @@ def as_filled_text(value: Any, what: str) -> str:
     return text
 
 
+def spells_missing(text: str) -> bool:
+    """Tell a text that is only how a program spells a missing value."""
+    return text in _MISSING
+
+
 def refuse_missing(text: str, what: str) -> None:
     """Refuse a text that is only how a program spells a missing value.
 
     Raises:
         Unusable: It is.
     """
-    if text in _MISSING:
+    if spells_missing(text):
         raise Unusable(f"{what} is {text!r}, as programs spell a missing value")
 
 

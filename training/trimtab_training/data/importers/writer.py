@@ -238,8 +238,9 @@ class DatasetWriter:
             raise DataError("the data has a train and a test split; leave --split-by out")
         names, documents = self.queries.namer(), self.documents.namer()
         qrels: Qrels = {}
+        parted = labels.take(labels.split != 1)
         for query, document, grade in zip(
-            labels.query.tolist(), labels.document.tolist(), labels.grade.tolist(), strict=True
+            parted.query.tolist(), parted.document.tolist(), parted.grade.tolist(), strict=True
         ):
             qrels.setdefault(names(query), {})[documents(document)] = grade
         test = split_qrels(qrels, by=split_by)["test"]

@@ -1,0 +1,252 @@
+"""Columns, files and values that look like one thing and are another: told apart or asked about."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.label_files import write_rows
+from tests.support.sets import write_jsonl
+from trimtab_training.data.importers import ClickSettings, ImportSettings, import_labels
+from trimtab_training.data.importers.click_log import ClickLog
+from trimtab_training.data.importers.gather import Search
+from trimtab_training.data.importers.tally import Tally
+from trimtab_training.data.importers.texts import Unusable
+from trimtab_training.data.importers.times import as_time
+from trimtab_training.data.qrels import Qrels, load_splits
+from trimtab_training.data.splits import split_qrels
+from trimtab_training.errors import ConfigError, DataError
+
+N = range(12)
+
+
+def imported(source: Path, format_: str = "pairs", **settings: Any) -> dict[str, Qrels]:
+    out = source.parent / "out"
+    import_labels(format_, source, out, ImportSettings(**settings))
+    return load_splits(out / "qrels")
+
+
+def texts(folder: Path) -> set[str]:
+    lines = (folder / "out" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    return {json.loads(line)["text"] for line in lines}
+
+
+# Pairs
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "document"),
+    [
+        ("positive", [1, 0], "passage"),
+        ("positive", ["True", "False"], "passage"),
+        ("pos", [1, 2, 3], "document"),
+        ("positives", ["0.5", "1"], "answer"),
+    ],
+)
+def test_numbers_in_a_column_called_positive_are_asked_about(
+    tmp_path: Path, name: str, values: list[Any], document: str
+) -> None:
+    rows = [{"query": f"q{n}", document: f"text {n}", name: values[n % len(values)]} for n in N]
+    source = write_rows(tmp_path / "pairs.csv", rows)
+    told = f"--column score={name} if more is better, and --column document={document}"
+    with pytest.raises(DataError, match=told):
+        imported(source)
+    imported(source, columns={"document": (document,), "score": (name,)})
+    assert texts(tmp_path) == {f"text {n}" for n in N}
+
+
+def test_flags_in_a_column_called_negative_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "passage": f"text {n}", "negative": n % 2} for n in N]
+    source = write_rows(tmp_path / "pairs.csv", rows)
+    with pytest.raises(DataError, match=r"'negative' holds 0, 1, 0, .*--column negative=; or say"):
+        imported(source)
+    chosen = {"negative": (), "score": ("negative",)}
+    imported(source, columns=chosen, grades={"0": 1.0, "1": 0.0})
+    assert texts(tmp_path) == {f"text {n}" for n in N}
+
+
+def test_numbers_that_are_the_documents_texts_are_taken_when_said(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "positive": str(n), "negative": f"not {n}"} for n in N]
+    source = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    imported(source, "triplets", columns={"document": ("positive",)})
+    assert {str(n) for n in N} <= texts(tmp_path)
+
+
+def test_relevant_from_below_zero_keeps_what_it_calls_relevant(tmp_path: Path) -> None:
+    logits = [-0.4, 3.2, -8.1, 0.0, 5.5, -1.0]
+    rows = [{"query": "q", "document": f"d{n}", "score": of} for n, of in enumerate(logits)]
+    source = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    grades = sorted(imported(source, relevant_from=-1.0)["train"].popitem()[1].values())
+    assert grades == pytest.approx([0.0, 1.0, 1.6, 2.0, 5.2, 7.5])
+
+
+# Runs that stand for judgements
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("qid docno rank score\n" + "".join(f"q{n} d{n} {n} {9 - n}\n" for n in N), "names qid, "),
+        ("".join(f"q\t0\td{n}\t{n}\n" for n in N), "count 0, 1, 2"),
+        ("".join(f"q\td{n}\t{20 - n * 0.37}\n" for n in N), "20, 19.63, 19.26 fall"),
+    ],
+)
+def test_runs_are_no_judgements(tmp_path: Path, text: str, told: str) -> None:
+    source = tmp_path / "judged.qrels"
+    source.write_text(text.replace(" ", "\t"), encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        imported(source, "trec")
+
+
+def test_grades_in_the_order_of_their_size_are_labels(tmp_path: Path) -> None:
+    source = tmp_path / "judged.qrels"
+    lines = [f"q{q}\td{q}{n}\t{grade}\n" for q in N for n, grade in enumerate((2.5, 2, 1, 1, 0))]
+    source.write_text("".join(lines), encoding="utf-8")
+    assert len(imported(source, "trec")["train"]) == len(N)
+
+
+# Clicks
+
+
+def searches(source: Path, **chosen: Any) -> list[Search]:
+    return [
+        one for _, one in ClickLog(source, {}, chosen=ClickSettings(**chosen)).searches(Tally())
+    ]
+
+
+def sums(**more: Any) -> list[dict[str, Any]]:
+    return [
+        {"query": f"q{n % 3}", "doc_id": f"d{n}", "impressions": 25 + n, "clicks": n % 2, **more}
+        for n in N
+    ]
+
+
+def test_how_often_a_document_was_shown_is_no_document(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "log.csv", sums(position=1.4))
+    with pytest.raises(DataError, match="'impressions' holds numbers up to 36, so that a row is a"):
+        searches(source)
+    found = imported(source, "clicks", clicks=ClickSettings(estimate="counts", min_clicks=1))
+    assert {name for of in found["train"].values() for name in of} == {f"d{n}" for n in N if n % 2}
+
+
+def test_clicks_of_sums_are_counted_and_their_ranks_are_not(tmp_path: Path) -> None:
+    rows = [
+        {"query": "q", "doc_id": doc, "clicks": clicks, "position": rank}
+        for doc, clicks, rank in (("a", 30, 1.2), ("b", 15, 2.9), ("c", 0, 3.0))
+    ]
+    source = write_rows(tmp_path / "log.csv", rows)
+    found = imported(source, "clicks", clicks=ClickSettings(estimate="counts"))
+    assert found["train"].popitem()[1] == {"a": 1.0, "b": 0.5}
+
+
+def test_how_many_results_there_were_is_no_document(tmp_path: Path) -> None:
+    rows = [
+        {"query": "q", "doc_id": f"d{n}", "rank": n + 1, "clicked": n % 2, "results": 12} for n in N
+    ]
+    (found,) = searches(write_rows(tmp_path / "log.csv", rows))
+    assert found.shown == {f"d{n}": n + 1 for n in N}
+    listed = [{**row, "shown_ids": "d1|d2"} for row in rows]
+    assert searches(write_rows(tmp_path / "lists.csv", listed))[0].shown == {"d1": 1, "d2": 2}
+
+
+def rows_of(search: int, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"query": f"q{search % 4}", "doc_id": doc, "rank": rank, "clicked": int(doc == "b"), **more}
+        for rank, doc in enumerate("abc", start=1)
+    ]
+
+
+def test_rows_of_one_search_are_gathered_from_all_files(tmp_path: Path) -> None:
+    rows = [row for n in range(30) for row in rows_of(n, search_id=f"s{n}")]
+    for number in range(3):
+        shard = tmp_path / f"train-0000{number}-of-00003.jsonl"
+        write_jsonl(shard, rows[number::3])
+    found = searches(tmp_path)
+    assert len(found) == 30
+    assert all(one.shown == {"a": 1, "b": 2, "c": 3} for one in found)
+
+
+@pytest.mark.parametrize("missing", ["\\N", "NULL", "", "nan", None])
+def test_missing_ids_join_no_searches(tmp_path: Path, missing: str | None) -> None:
+    rows = [row for n in N for row in rows_of(n, search_id=missing, session_id=missing)]
+    assert len(searches(write_jsonl(tmp_path / "log.jsonl", rows))) == len(N)
+
+
+def test_a_user_that_is_an_object_is_dropped_and_counted(tmp_path: Path) -> None:
+    rows = [row for n in N for row in rows_of(n, user={"id": "u"} if n == 3 else "u")]
+    tally = Tally(max_dropped=0.5)
+    list(ClickLog(write_jsonl(tmp_path / "log.jsonl", rows), {}).searches(tally))
+    (dropped,) = tally.as_dict()["dropped"]
+    assert (dropped["reason"], dropped["count"]) == ("session is not a text", 3)
+
+
+def test_files_named_by_split_keep_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    for split, first in (("train", 0), ("test", 2)):
+        rows = [
+            {"query": f"q{first + n % 2}", "shown": ["a", "b"], "clicked": ["b"],
+             "time": f"202{5 - first}-01-01T00:00:{n:02}Z"}
+            for n in range(20)
+        ]  # fmt: skip
+        write_jsonl(log / f"{split}.jsonl", rows)
+    (log / "train.jsonl.bak").write_text("")
+    chosen = ClickSettings(estimate="pairwise")
+    record = import_labels("clicks", log, tmp_path / "out", ImportSettings(clicks=chosen))
+    assert record["clicks"]["searches_by_split"] == [20, 0, 20]
+    assert record["written"]["splits"].keys() == {"train", "test"}
+    assert "left aside: train.jsonl.bak" in json.dumps(record["understood"])
+    parted = ImportSettings(clicks=ClickSettings(test_share=0.3))
+    with pytest.raises(ConfigError, match="--test-share parts the log by time, and its files'"):
+        import_labels("clicks", log, tmp_path / "out", parted)
+
+
+def test_split_that_is_named_is_that_of_the_whole_log(tmp_path: Path) -> None:
+    rows = [
+        {"query": f"q{n % 2}", "shown": ["a", "b"], "clicked": ["b"], "time": f"2025-01-{n + 1:02}"}
+        for n in range(20)
+    ]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    chosen = ClickSettings(estimate="pairwise")
+    assert imported(source, "clicks", split="test", clicks=chosen).keys() == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ({"estimate": "pairwise", "propensities": Path("no.json")}, "--propensities says nothing"),
+        ({"estimate": "pairwise", "relevant_share": 0.9}, "--relevant-share says nothing"),
+        ({"estimate": "counts", "min_examined": 3.0}, "--min-examined says nothing"),
+        ({"estimate": "pairwise", "test_share": 0.3}, "--test-share needs times"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, chosen: dict[str, Any], told: str
+) -> None:
+    rows = [{"query": f"q{n % 2}", "shown": ["a", "b"], "clicked": ["b"]} for n in range(20)]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    with pytest.raises(ConfigError, match=told):
+        imported(source, "clicks", clicks=ClickSettings(**chosen))
+
+
+@pytest.mark.parametrize("text", ["01-MAR-25 09.30.00 PM", "Sat, 1 Mar 2025 09:30:00 p.m."])
+def test_halves_of_the_day_are_not_passed_over(text: str) -> None:
+    with pytest.raises(Unusable, match=r"time ends in .*--time-format"):
+        as_time(text)
+
+
+# Splits
+
+
+def test_made_split_is_the_one_that_loading_makes(tmp_path: Path) -> None:
+    source = tmp_path / "pairs"
+    source.mkdir()
+    for split, first in (("train", 0), ("validation", 60)):
+        rows = [
+            {"query": f"q{n}", "query_id": f"q{n}", "document": f"text {n % 25}"}
+            for n in range(first, first + 60)
+        ]
+        write_jsonl(source / f"{split}.jsonl", rows)
+    loaded = split_qrels(imported(source)["train"], by="document")["test"]
+    assert imported(source, split_by="document")["test"] == loaded
