@@ -261,6 +261,7 @@ def test_groups_agree(make_pair, distance: str, key: str) -> None:
     pair.agree(groups(query=QUERY, limit=4, group_size=3))
     pair.agree(groups(query=ID, limit=3, group_size=40, with_payload=["rank"], with_vectors=True))
     pair.agree(groups(query=QUERY, limit=50, group_size=2, query_filter=CHEAP))
+    pair.agree(groups(query=QUERY, limit=3, group_size=1 << 31))
     pair.agree(
         groups(
             prefetch=[models.Prefetch(query=OTHER, limit=9), models.Prefetch(query=QUERY, limit=4)],

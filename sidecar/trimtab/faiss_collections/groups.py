@@ -26,7 +26,8 @@ def rank_groups(query: Query, data: Json) -> list[tuple[Any, Found]]:
     key = data.get("group_by")
     if key is None:
         raise bad_format("missing field `group_by`")
-    size, limit = read_count(data, "group_size", 3), read_limit(data)
+    size = min(read_count(data, "group_size", 3), query.points.table.n_rows)
+    limit = read_limit(data)
     if not isinstance(key, str):
         raise bad_format("invalid type: expected a string as path into the payload")
     column = query.points.table.column(key)

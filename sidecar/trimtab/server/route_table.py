@@ -5,6 +5,7 @@ request keeps the table that it began with. The one before stays in memory, to g
 """
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ class LiveTable:
         """
         self._read = read
         self._facts = facts
+        self._numbers = itertools.count(1)
         self.previous: RouteTable | None = None
         self.current: RouteTable = self._make(read(), None)
 
@@ -156,7 +158,7 @@ class LiveTable:
             encoders=encoders,
             stamps=found,
             is_guarded=is_write_guarded({str(route): route for route in routes}, settings.policies),
-            number=1 if old is None else old.number + 1,
+            number=next(self._numbers),
         )
 
 

@@ -5,7 +5,17 @@ The protocols' own modules read and write; what happens to a request is decided 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Mapping,
+)
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -48,6 +58,8 @@ CREDENTIALS = (b"api-key", b"authorization")
 BESIDE_BYTES = 256 * 1024
 """A larger request is adapted in a thread: most take milliseconds, but the worst for its size, of
 thousands of tiny vectors, a second a megabyte."""
+_BESIDE = ThreadPoolExecutor(2, thread_name_prefix="beside")
+"""Of such requests alone: searches in indexes, look-ups of names and reloads have asyncio's own."""
 _NOT_UNDERSTOOD = {Reason.UNKNOWN_VARIANT, Reason.ENCODED}
 _SHOWN_CHARACTERS = 200
 _TWINS_FIELDS = {*CREDENTIALS, b"x-qdrant-route-affinity"}
@@ -60,7 +72,9 @@ Asker = Callable[[Question], Awaitable[Any]]
 
 async def beside(work: Callable[[], Found], *, is_long: bool) -> Found:
     """Do what may take long in a thread, so that other clients go on; the rest at once."""
-    return await asyncio.to_thread(work) if is_long else work()
+    if not is_long:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_BESIDE, work)
 
 
 class Meter(NamedTuple):
@@ -126,7 +140,7 @@ class WorkerState:
         self.invalidation_listeners: list[Callable[[str], None]] = []
         self._told: set[tuple[int, str, str]] = set()
         self._told_of_feedback: set[str] = set()
-        self._asked: dict[tuple[int, int, str], asyncio.Task[CollectionRoutes]] = {}
+        self._asked: dict[Hashable, asyncio.Task[CollectionRoutes]] = {}
 
     @property
     def table(self) -> RouteTable:
@@ -151,13 +165,21 @@ class WorkerState:
             self._planner = Planner(self.live.current, self.paths, has_upstream=has_upstream)
         return self._planner
 
-    async def look_up(self, table: RouteTable, name: str, asker: Asker) -> CollectionRoutes:
+    async def look_up(
+        self, table: RouteTable, name: str, asker: Asker, credentials: Iterable[object]
+    ) -> CollectionRoutes:
         """Learn the routes of a collection or alias; those who want the same wait for one answer.
+
+        Args:
+            table: The table that the request began with.
+            name: The collection or alias.
+            asker: Asks Qdrant.
+            credentials: Whom it asks for: what Qdrant hides from one says nothing to another.
 
         Raises:
             ConfigError: An adapter can't serve the collection.
         """
-        key = (table.number, self.facts.epoch, name)
+        key = (table.number, self.facts.epoch, name, tuple(credentials))
         task = self._asked.get(key)
         if task is None:
             task = asyncio.create_task(self._answer_all(table.book.look_up(name), asker))
@@ -246,8 +268,8 @@ class WorkerState:
         for reason, n in outcome.decisions.items():
             if reason in _NOT_UNDERSTOOD:
                 self._warn_once(reason, {"collection": collection})
-            routed = "" if reason is Reason.NO_ROUTE else collection
-            self.telemetry.count(t.DECISIONS, routed, reason, by=n)
+            label = "" if reason is Reason.NO_ROUTE else self.label_of(collection)
+            self.telemetry.count(t.DECISIONS, label, reason, by=n)
         if Reason.ADAPTED_FEEDBACK in outcome.decisions:
             self._warn_of_feedback(collection)
         if outcome.mark:
@@ -255,6 +277,19 @@ class WorkerState:
         if outcome.n_judged:
             self.telemetry.count(t.JUDGED, collection, by=outcome.n_judged)
             self.telemetry.count(t.FAR, collection, by=outcome.n_far)
+
+    def label_of(self, collection: str) -> str:
+        """Give a collection's label in metrics: its name, or empty where no route leads there.
+
+        Clients choose the names that they ask for, and each label is kept for good.
+        """
+        table = self.table
+        if table.routes.of_collection(collection) or collection in table.collections:
+            return collection
+        try:
+            return collection if table.known_routes(collection) else ""
+        except ConfigError:  # it is a route's that does not fit
+            return collection
 
     def suspect(self, bypass: Bypass, head: RequestHead) -> Peek | None:
         """Count a REST request that looks like a search and is not understood.

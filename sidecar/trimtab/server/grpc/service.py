@@ -348,15 +348,19 @@ class GrpcServer:
             return {}
         routes = table.known_routes(name)
         if routes is None:
-            routes = await self._state.look_up(table, name, self._asker(metadata))
+            credentials = self._credentials(metadata)
+            asker = self._asker(credentials)
+            routes = await self._state.look_up(table, name, asker, credentials)
         return routes
 
-    def _asker(self, metadata: Metadata) -> Asker:
-        """Make what asks Qdrant about collections, with the sidecar's own key or the caller's."""
-        own_key = self._state.own_key
-        credentials: Metadata = [("api-key", own_key)] if own_key else []
-        if not own_key:
-            credentials = [pair for pair in metadata if pair[0].encode() in CREDENTIALS]
+    def _credentials(self, metadata: Metadata) -> Metadata:
+        """Give what the sidecar's own questions are asked with: its own key, or the caller's."""
+        if self._state.own_key:
+            return [("api-key", self._state.own_key)]
+        return [pair for pair in metadata if pair[0].encode() in CREDENTIALS]
+
+    def _asker(self, credentials: Metadata) -> Asker:
+        """Make what asks Qdrant about collections."""
         timeout_s = self._settings.upstream.connect_timeout_s
 
         async def ask(question: Question) -> Any:

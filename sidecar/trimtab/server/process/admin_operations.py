@@ -32,17 +32,20 @@ class Administration:
         is_ending: True once the server was told to end.
     """
 
-    def __init__(self, workers: Sequence[Control], numbers: Telemetry) -> None:
+    def __init__(
+        self, workers: Sequence[Control], numbers: Telemetry, changing: asyncio.Lock | None = None
+    ) -> None:
         """Take the workers.
 
         Args:
             workers: Their sequence may change its members.
             numbers: Those of workers that have ended; may grow.
+            changing: Held while the workers' models, or the workers, change.
         """
         self.numbers = numbers
         self.is_ending = False
         self._workers = workers
-        self._lock = asyncio.Lock()
+        self._lock = changing or asyncio.Lock()
 
     async def reload(self) -> str:
         """Read the settings and models anew; give what is wrong with them, or an empty text."""

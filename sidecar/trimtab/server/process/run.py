@@ -56,12 +56,14 @@ class _Workers:
         numbers: Those of workers that have ended, and of this process.
         drain: Lets all finish what is under way.
         kill: Ends all at once.
+        changing: Held by whoever changes what they serve, or starts another; None for one alone.
     """
 
     workers: Sequence[Control]
     numbers: Telemetry
     drain: Callable[[], Awaitable[None]]
     kill: Callable[[], None]
+    changing: asyncio.Lock | None = None
 
 
 class _AdminListener:
@@ -136,7 +138,13 @@ async def _run_several(settings: Settings, read: Read, tell: Tell, logs: LogSett
     except BaseException:
         admin.close()
         raise
-    workers = _Workers(supervisor.workers, supervisor.numbers, supervisor.stop, supervisor.kill)
+    workers = _Workers(
+        supervisor.workers,
+        supervisor.numbers,
+        supervisor.stop,
+        supervisor.kill,
+        supervisor.changing,
+    )
     listen = supervisor.settings.listen
     listens = {"rest": listen.rest, "grpc": listen.grpc, "admin": admin.address}
     try:
@@ -154,7 +162,7 @@ async def _administer(
     tell: Callable[[], None],
 ) -> None:
     """Answer the administrator until a signal has said to end and the workers have."""
-    administration = Administration(workers.workers, workers.numbers)
+    administration = Administration(workers.workers, workers.numbers, workers.changing)
     await admin.start(administration)
     ended = asyncio.Event()
     reloads: set[asyncio.Task[str]] = set()

@@ -219,6 +219,7 @@ class Supervisor:
         settings: With the ports that were taken.
         workers: Those that run.
         numbers: Those of workers that have ended, as they were last asked for, and of this process.
+        changing: Held by whoever changes what is served, or who serves it.
     """
 
     def __init__(self, settings: Settings, read: Read, logs: LogSettings) -> None:
@@ -239,6 +240,7 @@ class Supervisor:
         self.workers: list[RemoteWorker] = []
         self.numbers = Telemetry()
         self._keepers: list[asyncio.Task[None]] = []
+        self.changing = asyncio.Lock()
         self._is_stopping = False
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -303,25 +305,38 @@ class Supervisor:
                 return
             logger.error("a worker has died; starting another")
             worker = await self._start_another()
-            await self._compare(worker)
-            self.workers.append(worker)
+            async with self.changing:  # no reload is half done now, and the next one reaches it
+                await self._catch_up(worker)
+                self.workers.append(worker)
             if self._is_stopping:  # all others have been told meanwhile
                 worker.stop()
 
-    async def _compare(self, new: RemoteWorker) -> None:
-        """Say where a new worker, which has read its files now, serves others than the rest."""
+    async def _catch_up(self, new: RemoteWorker) -> None:
+        """Have a new worker read its files again where they changed while it started.
+
+        What it then serves otherwise than the rest is told.
+        """
         try:
-            tables = [await each.describe() for each in (new, *self.workers)]
+            if await self._serves_as_others(new):
+                return
+            cause = await new.prepare()
+            await (new.abort(cause) if cause else new.commit())
+            is_alike = await self._serves_as_others(new)
         except (WorkerEndedError, WorkerFailedError):
             return
-        served = [
-            [table[what] for what in ("routes", "collections", "encoders")] for table in tables
-        ]
-        if any(each != served[0] for each in served):
+        if not is_alike:
             cause = (
                 "the others went back, or were not told to reload; reload, or put the files back"
             )
             logger.error("a new worker serves other models than the others", extra={"cause": cause})
+
+    async def _serves_as_others(self, new: RemoteWorker) -> bool:
+        """Tell whether a worker has the others' routes, indexes and encoders."""
+        tables = [await each.describe() for each in (new, *self.workers)]
+        served = [
+            [table[what] for what in ("routes", "collections", "encoders")] for table in tables
+        ]
+        return all(each == served[0] for each in served)
 
     async def _start_another(self) -> RemoteWorker:
         """Start a worker, however often it takes."""

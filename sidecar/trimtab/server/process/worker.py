@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_TLS_END_S = 86_400.0
+"""Seconds in which an end of TLS must be answered: connections see to that, and sooner."""
 _SWITCH_S = 0.0005
 """Seconds for which a thread may keep the interpreter: models are loaded beside requests."""
 _RETRY_S = 1.0
@@ -127,6 +129,7 @@ class Worker:
                 lambda: ClientConnection(self.state, self._connections),
                 sock=opened,
                 ssl=tls,
+                ssl_shutdown_timeout=None if tls is None else _TLS_END_S,
                 backlog=_BACKLOG,
             )
         if listen.grpc is not None:

@@ -84,8 +84,10 @@ def prepare_at_once(
     mark = head.values.get(MARK)
     if mark is not None and not plan.endpoint.is_write:
         return _left(body, mark)
+    if table.needs_aliases and _may_take_long(head, body):
+        return None
     routes = _known_routes(state, table, plan.endpoint)
-    if routes is None or (routes and _may_take_long(head, body)):
+    if routes is None:
         return None
     given = routes, body
     return _prepared(state, table, plan, head, given, _decide(table, plan, head, given))
@@ -157,7 +159,10 @@ async def _ask_routes(
     credentials = credentials_of(head.fields, state.own_key)
     try:
         return await state.look_up(
-            table, collection, lambda question: state.ask_rest(question, credentials, plan.prefix)
+            table,
+            collection,
+            lambda question: state.ask_rest(question, credentials, plan.prefix),
+            credentials,
         )
     except ConfigError as error:
         if plan.endpoint.is_write:

@@ -13,6 +13,7 @@ from trimtab import metrics as t
 from trimtab.server.request_head import Refusal, RequestHead
 from trimtab.server.rest.exchange import Exchange
 from trimtab.server.rest.request_reader import RequestReader
+from trimtab.server.rest.unsent import Unsent, look_at_unsent
 from trimtab.server.worker_state import WorkerState
 from trimtab.upstream.http1 import error_reply
 
@@ -49,7 +50,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_upstream_slow = False
         self._is_writable = True
         self._lingers_until = 0.0
-        self._n_unsent = 0  # bytes of the last answer, when that was last looked at
+        self._unsent = Unsent(0, 0)  # of the last answer, when that was last looked at
         self._last_byte_at = self._loop.time()
         self._unwritable_since = 0.0
 
@@ -227,9 +228,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _check_lingering(self, now: float) -> None:
         """Give up on a client that takes no more of its last answer, or has it and does not end."""
-        n_unsent = self._transport.get_write_buffer_size()
-        if n_unsent != self._n_unsent:
-            self._await_end(n_unsent, now)
+        unsent = look_at_unsent(self._transport)
+        if unsent != self._unsent:
+            self._await_end(unsent, now)
         elif now > self._lingers_until:
             self._transport.abort()
 
@@ -244,14 +245,21 @@ class ClientConnection(asyncio.Protocol):
             if now - self._reader.head_since > limits.head_timeout_s:
                 self._refuse(Refusal(408, "the request's head took too long"))
         elif now - self._last_byte_at > limits.idle_timeout_s:
-            self._transport.close()
+            self._close_idle()
 
     def drain(self) -> None:
         """Close the connection now if it is idle; else after the request that is under way."""
         if not self._exchanges and not self._reader.head_since:
-            self._transport.close()
+            self._close_idle()
 
     # How it is done
+
+    def _close_idle(self) -> None:
+        """Close, with what may still be on its way: TLS has no end of its own to that."""
+        if self._transport.can_write_eof():
+            self._transport.close()
+        elif not self._is_ending():
+            self._linger()
 
     def _start_next(self) -> None:
         """Start the first request; one after another where they are answered at once.
@@ -325,13 +333,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Let the client read the answer before the connection breaks under what it still sends."""
-        self._await_end(self._transport.get_write_buffer_size(), self._loop.time())
+        self._await_end(look_at_unsent(self._transport), self._loop.time())
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:  # TLS has no half-closed connections, and reads until the client agrees to the end
             self._transport.close()
 
-    def _await_end(self, n_unsent: int, now: float) -> None:
+    def _await_end(self, unsent: Unsent, now: float) -> None:
         """Wait for the last answer to be taken, or from when it is, for the client to end."""
-        self._n_unsent = n_unsent
-        self._lingers_until = now + (self._limits.body_timeout_s if n_unsent else _LINGER_S)
+        self._unsent = unsent
+        self._lingers_until = now + (self._limits.body_timeout_s if unsent.n_bytes else _LINGER_S)

@@ -58,7 +58,8 @@ class RequestMetrics:
             reason = Reason.WRITE
         else:
             return
-        self._state.telemetry.count(t.DECISIONS, endpoint.collection, reason)
+        label = self._state.label_of(endpoint.collection)
+        self._state.telemetry.count(t.DECISIONS, label, reason)
         if self._span is not None:
             self._span.counted(reason)
 

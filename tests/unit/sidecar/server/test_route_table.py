@@ -79,6 +79,16 @@ def test_going_back_and_forth_swaps_the_tables(source: Source) -> None:
         assert source.mark() == expected
 
 
+def test_no_two_tables_have_one_number(source: Source) -> None:
+    numbers = [source.live.current.number]
+    for model in (2, 3):
+        source.put(model)
+        source.reload()
+        numbers.append(source.live.current.number)
+        source.live.roll_back()
+    assert len(set(numbers)) == 3
+
+
 def test_a_reload_of_the_same_keeps_what_can_be_gone_back_to(source: Source) -> None:
     old = source.mark()
     source.put(2)

@@ -206,6 +206,7 @@ class Process:
     failures: ClassVar[list[Exception]] = []
     made: ClassVar[list["Process"]] = []
     routes: ClassVar[list[str]] = []
+    files: ClassVar[list[str]] = []
 
     def __init__(self, *_: Any) -> None:
         self.last_numbers = Telemetry().to_record()
@@ -222,6 +223,13 @@ class Process:
 
     async def describe(self) -> dict[str, Any]:
         return {"routes": self.routes, "collections": [], "encoders": []}
+
+    async def prepare(self) -> str:
+        return ""
+
+    async def commit(self) -> bool:
+        self.routes = self.files  # type: ignore[misc]  # its own
+        return True
 
     def stop(self, *_: Any) -> None:
         self.was_stopped = True
@@ -263,6 +271,7 @@ def test_a_new_worker_that_serves_other_models_than_the_rest_is_told(
     monkeypatch.setattr(supervisor, "RemoteWorker", Process)
     monkeypatch.setattr(Process, "made", [])
     monkeypatch.setattr(Process, "routes", ["model@old"])
+    monkeypatch.setattr(Process, "files", routes)
 
     async def run() -> None:
         listen = ListenSettings(rest=Address("127.0.0.1", 0), admin=None)
@@ -281,3 +290,35 @@ def test_a_new_worker_that_serves_other_models_than_the_rest_is_told(
     asyncio.run(run())
     is_told = "a new worker serves other models than the others" in caplog.messages
     assert is_told == (routes == ["model@new"])
+
+
+def test_a_worker_that_started_during_a_reload_serves_what_the_others_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "RemoteWorker", Process)
+    monkeypatch.setattr(Process, "made", [])
+    monkeypatch.setattr(Process, "routes", ["model@old"])
+    monkeypatch.setattr(Process, "files", ["model@new"])
+
+    async def run() -> None:
+        listen = ListenSettings(rest=Address("127.0.0.1", 0), admin=None)
+        settings = settings_of(None, listen=listen, workers=2)
+        made = supervisor.Supervisor(settings, lambda: settings, LogSettings())
+        await made.start()
+        first, second = Process.made
+        async with made.changing, asyncio.timeout(WAIT_S):  # as a reload holds it
+            first.has_ended.set()
+            while len(Process.made) < 3:
+                await asyncio.sleep(0)
+            for _ in range(9):
+                await asyncio.sleep(0)
+            assert made.workers == [second]
+            await second.commit()
+        async with asyncio.timeout(WAIT_S):
+            while made.workers != Process.made[1:]:
+                await asyncio.sleep(0)
+        assert [each.routes for each in Process.made[1:]] == [["model@new"]] * 2
+        await made.stop()
+
+    asyncio.run(run())
+    assert "a new worker serves other models than the others" not in caplog.messages

@@ -14,6 +14,7 @@ from tests.support.onnx_models import linear_bytes
 from tests.support.sidecar_settings import settings_of
 from trimtab.metrics import Telemetry
 from trimtab.routing.schema_cache import SchemaCache
+from trimtab.routing.vector_schema import CollectionVectors, IndexedVector
 from trimtab.server.request_head import RequestHead
 from trimtab.server.rest import adapt
 from trimtab.server.route_table import LiveTable
@@ -32,15 +33,21 @@ def wait_for_others(work: Callable[..., Any], go_on: threading.Event) -> Callabl
     return waiting
 
 
+def target_of(call: str) -> bytes:
+    return f"/collections/docs/points/{call}".encode()
+
+
+def request(call: str, body: bytes, coding: dict[bytes, bytes]) -> RequestHead:
+    values = {b"host": b"a", b"content-length": b"%d" % len(body), **coding}
+    fields = list(values.items())
+    return RequestHead(b"POST", target_of(call), fields, values, keep_alive=True, is_http_10=False)
+
+
 async def prepare(
     state: WorkerState, call: str, body: bytes, coding: dict[bytes, bytes]
 ) -> adapt.Prepared:
-    target = f"/collections/docs/points/{call}".encode()
-    values = {b"host": b"a", b"content-length": b"%d" % len(body), **coding}
-    fields = list(values.items())
-    head = RequestHead(b"POST", target, fields, values, keep_alive=True, is_http_10=False)
-    plan = state.planner.plan(b"POST", target)
-    return await adapt.prepare(state, state.table, plan, head, body)
+    plan = state.planner.plan(b"POST", target_of(call))
+    return await adapt.prepare(state, state.table, plan, request(call, body, coding), body)
 
 
 def test_numbers_in_the_payload_of_a_watched_write_are_no_vector(tmp_path: Path) -> None:
@@ -56,6 +63,25 @@ def test_numbers_in_the_payload_of_a_watched_write_are_no_vector(tmp_path: Path)
 
     assert asyncio.run(run()).body == body
     assert not [key for key in telemetry.numbers if "bypassed" in key[0]]
+
+
+@pytest.mark.parametrize("body", [LONG, json.dumps(QUERY).encode()], ids=["long", "short"])
+def test_an_adapter_that_does_not_fit_is_counted_once_a_query(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "adapter.onnx").write_bytes(linear_bytes(use="relevance"))
+    settings, facts = settings_of(tmp_path), SchemaCache(vectors_ttl_s=9, aliases_ttl_s=9)
+    narrow = CollectionVectors({"": IndexedVector(5, "cosine", "float32", is_multi=False)})
+    facts.learn_vectors("docs", narrow, epoch=facts.epoch)
+    facts.learn_aliases({}, epoch=facts.epoch)
+    telemetry = Telemetry()
+
+    async def run() -> None:
+        state = WorkerState(LiveTable(lambda: settings, facts), facts, None, telemetry)
+        head, plan = request("query", body, {}), state.planner.plan(b"POST", target_of("query"))
+        if adapt.prepare_at_once(state, state.table, plan, head, body) is None:
+            await adapt.prepare(state, state.table, plan, head, body)
+
+    asyncio.run(run())
+    assert [n for key, n in telemetry.numbers.items() if "unfit" in key[1:]] == [1]
 
 
 @pytest.mark.parametrize(
