@@ -118,7 +118,7 @@ def _show(record: "Comparison", letter: str) -> None:
 
     for name, side in (("A", record.a), (letter, record.b)):
         mark = f" ({side.model})" if side.model else ""
-        results.print(f"{name}  {side.name}{mark}, {side.kind}", markup=False)
+        results.print(f"{name}  {side.name}{mark}, {side.kind}")
     results.print(metrics_table(record, ("raw", "A", letter, f"{letter} - A"), no_wrap=True))
     results.print(
         f"{letter} against A: {record.wins} queries better, {record.losses} worse, "
@@ -130,13 +130,13 @@ def _show(record: "Comparison", letter: str) -> None:
     ):
         if examples:
             results.print(
-                f"\n[bold]{title}[/bold] (nDCG@10 and rank of the first answer, A -> {letter})"
+                f"\n{title} (nDCG@10 and rank of the first answer, A -> {letter})", style="bold"
             )
         for example in examples[:_N_SHOWN]:
             _show_example(example)
     results.print("")
     for note in record.notes:
-        results.print(f"note: {note}", markup=False)
+        results.print(f"note: {note}")
 
 
 def _show_example(example: "ComparedExample") -> None:
@@ -147,19 +147,18 @@ def _show_example(example: "ComparedExample") -> None:
     results.print(
         f"  {example.a:.2f} -> {example.b:.2f}, rank {ranks}  {example.query_id}  "
         f"{one_line(example.query, 60)}",
-        markup=False,
     )
     for wanted in example.relevant[:1]:
-        results.print(f"      wanted {wanted.doc_id}  {one_line(wanted.text, 60)}", markup=False)
+        results.print(f"      wanted {wanted.doc_id}  {one_line(wanted.text, 60)}")
 
 
 def _show_verdict(verdict: "GateVerdict", *, gate: bool) -> None:
     """Print the one sentence, and what the gate makes of it."""
     from trimtab_training.commands.screen import results
 
-    results.print(verdict.sentence, style="bold", markup=False)
+    results.print(verdict.sentence, style="bold")
     if not gate:
         return
     word = "passes: B may replace A" if verdict.passes else "does not pass"
     why = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
-    results.print(f"gate {word}{why} (exit status {verdict.exit_code})", style="bold", markup=False)
+    results.print(f"gate {word}{why} (exit status {verdict.exit_code})", style="bold")

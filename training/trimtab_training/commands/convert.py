@@ -114,7 +114,7 @@ def _convert(
     **options: Any,
 ) -> None:
     """Make the model; say what was made and what to run next."""
-    from trimtab_training.commands.screen import results, talk
+    from trimtab_training.commands.screen import results, tell_next
     from trimtab_training.conversion import Target, convert_adapter, write_converted
     from trimtab_training.embeddings.store import Embeddings
 
@@ -139,9 +139,6 @@ def _convert(
     )
     if not target.is_file:
         results.print(f"made {output}/checkpoint: where trimtab fit --from {output} starts")
-    talk.print(f"next: trimtab inspect {output}", style="bold", soft_wrap=True)
-    talk.print(
-        f"      trimtab evaluate {output} DATASET --embeddings {embeddings or 'EMB'}",
-        style="bold",
-        soft_wrap=True,
-    )
+    tell_next("trimtab", "inspect", output)
+    measure = ("evaluate", output, "DATASET", "--embeddings", embeddings or "EMB")
+    tell_next("trimtab", *measure, before="      ")

@@ -48,7 +48,7 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
 
     check_target(output)
     started = time.monotonic()
-    talk.print("[bold]Trimtab demo[/bold]: laypeople's words find clinical terms")
+    talk.print("Trimtab demo: laypeople's words find clinical terms", style="bold")
     talk.print(f"1. Human Phenotype Ontology, {ontology_version()}, embedded with all-MiniLM-L6-v2")
     with progress_bar() as show:
         dataset, embeddings = open_demo_set(f"demo:{NAME}", data, n_terms=terms, progress=show)
@@ -75,7 +75,7 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
     served = dataset.folder.parent / "sidecar.toml"
     write_sidecar_settings(served, dataset, index, output)
     _show_examples(output, index, dataset, embeddings)
-    results.print("\n[bold]All test queries; none of their terms was seen in training[/bold]")
+    results.print("\nAll test queries; none of their terms was seen in training", style="bold")
     show_evaluation(built.evaluation)
     size = (output / MODEL).stat().st_size / 1e6
     results.print(
@@ -89,19 +89,16 @@ def demo(output: Path, data: Path, terms: int | None, seed: int, device: str) ->
 
 def _show_next(output: Path, index: Path, dataset: "Dataset", served: Path) -> None:
     """Say what to type next."""
-    from trimtab_training.commands.screen import talk
+    from trimtab_training.commands.screen import talk, tell_next
 
     talk.print("next, on your own data (a BEIR folder; docs/guide.md shows the format):")
     talk.print("  trimtab embed DATASET -o EMB", style="bold")
     talk.print("  trimtab fit DATASET --embeddings EMB -o models/NAME", style="bold")
     talk.print("or serve this one as a Qdrant collection (any Qdrant client, 127.0.0.1:6333):")
-    talk.print(f"  trimtab serve -c {served}", style="bold", soft_wrap=True)
+    tell_next("trimtab", "serve", "-c", served, before="  ")
     talk.print("or search it here:")
-    talk.print(
-        f'  trimtab search {output} --index {index} --dataset {dataset.folder} --text "runny nose"',
-        style="bold",
-        soft_wrap=True,
-    )
+    where = ("--index", index, "--dataset", dataset.folder)
+    tell_next("trimtab", "search", output, *where, "--text", "runny nose", before="  ")
 
 
 def _show_examples(model: Path, index: Path, dataset: "Dataset", embeddings: "Embeddings") -> None:
@@ -115,7 +112,7 @@ def _show_examples(model: Path, index: Path, dataset: "Dataset", embeddings: "Em
     drawn = sorted(test, key=lambda query: unit_hash(query, "example"))[: 4 * _N_EXAMPLES]
     texts = dataset.query_texts(drawn)
     both = search_vectors(
-        load_for_search(model, index, None, None),
+        load_for_search(model, index, None),
         [texts[query] for query in drawn],
         embeddings.queries.take_ids(drawn),
         _DEPTH,
@@ -131,8 +128,8 @@ def _show_examples(model: Path, index: Path, dataset: "Dataset", embeddings: "Em
     }
     names = dataset.document_texts(shown)
     results.print(
-        f"\n[bold]{len(changed)} test queries whose term moved, drawn by hash[/bold]"
-        " (✔ the term that was meant)"
+        f"\n{len(changed)} test queries whose term moved, drawn by hash (✔ the one that was meant)",
+        style="bold",
     )
     for one, meant in changed:
         results.print(side_by_side(one, names, meant, n_shown=_N_SHOWN))

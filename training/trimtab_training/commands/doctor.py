@@ -77,8 +77,8 @@ def _show(found: "Diagnosis") -> None:
 
     counts = found.counts
     results.print(
-        f"[bold]{found.dataset}[/bold]: {counts['documents']:,} documents, "
-        f"{counts['queries']:,} queries"
+        f"{found.dataset}: {counts['documents']:,} documents, {counts['queries']:,} queries",
+        style="bold",
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = ("queries", "labels", "relevant", "documents")
@@ -88,7 +88,7 @@ def _show(found: "Diagnosis") -> None:
         table.add_row(split, *(f"{numbers[name]:,}" for name in names))
     results.print(table)
     for line in _figures(found):
-        results.print(line, markup=False)
+        results.print(line)
     shown = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
     shown.add_column(no_wrap=True)
     shown.add_column()
@@ -140,12 +140,11 @@ def _show_next(found: "Diagnosis", dataset: Path, embeddings: Path | None) -> No
     if n_errors:
         return
     place = embeddings or f"{dataset}/embeddings"
-    command = (
-        f"trimtab fit {dataset} --embeddings {place} -o models/{found.dataset}"
-        if embeddings
-        else f"trimtab embed {dataset} -o {place}"
-    )
-    tell_next(command)
+    if embeddings:
+        model = f"models/{found.dataset}"
+        tell_next("trimtab", "fit", dataset, "--embeddings", place, "-o", model)
+    else:
+        tell_next("trimtab", "embed", dataset, "-o", place)
 
 
 def _plural(count: int, word: str) -> str:

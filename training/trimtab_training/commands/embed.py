@@ -68,8 +68,9 @@ def embed(dataset: Path, output: Path, **options: Any) -> None:
     known = f"fingerprint {info.fingerprint[:23]}…" if info.fingerprint else "no fingerprint"
     talk.print(f"{info.name}, {info.dim} values a vector, {known}")
     results.print(f"made {output}")
-    more = " --use migration" if options["use"] == "migration" else ""
-    tell_next(f"trimtab fit {dataset} --embeddings {output} -o models/{data.name}{more}")
+    more = ("--use", "migration") if options["use"] == "migration" else ()
+    model = f"models/{data.name}"
+    tell_next("trimtab", "fit", dataset, "--embeddings", output, "-o", model, *more)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -161,7 +162,6 @@ def _say_prompts(options: dict[str, Any]) -> None:
             talk.print(
                 f"{folder} names {prompt!r} as its prompt before each {role}; nothing is put "
                 f"there, unless you give --{role}-prefix {shlex.quote(prompt)}",
-                markup=False,
             )
 
 
@@ -169,7 +169,7 @@ def _tell(text: str) -> None:
     """Say a sentence that may hold ids."""
     from trimtab_training.commands.screen import talk
 
-    talk.print(text, markup=False)
+    talk.print(text)
 
 
 def _open_encoder(options: dict[str, Any]) -> "Encoder":

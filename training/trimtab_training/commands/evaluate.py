@@ -77,7 +77,7 @@ def evaluate(
         click.echo(encode_record(replace(measured, verdict=verdict)), nl=False)
         return
     show_evaluation(measured)
-    results.print(verdict.sentence, style="bold", markup=False)
+    results.print(verdict.sentence, style="bold")
     _show_details(measured)
 
 
@@ -163,7 +163,7 @@ def _show_details(record: "Evaluation") -> None:
         ("best", "improvements", record.improvements),
     ):
         if examples:
-            results.print(f"\n[bold]{word} {title}[/bold]")
+            results.print(f"\n{word} {title}", style="bold")
         for example in examples:
             _show_example(example)
 
@@ -188,7 +188,6 @@ def _show_example(example: "Example") -> None:
     results.print(
         f"  {example.base:.2f} -> {example.adapted:.2f}  {example.query_id}  "
         f"{one_line(example.query)}",
-        markup=False,
     )
     for label, found in (
         ("relevant", example.relevant),
@@ -196,4 +195,4 @@ def _show_example(example: "Example") -> None:
         ("found after", example.found_after),
     ):
         text = f"{found[0].doc_id}  {one_line(found[0].text)}" if found else "nothing"
-        results.print(f"      {label:<13} {text}", markup=False)
+        results.print(f"      {label:<13} {text}")

@@ -36,4 +36,4 @@ def export(checkpoint: Path, output: Path, precision: Literal["auto", "float32"]
     content = export_adapter(adapter, manifest, precision=precision)
     write_file(output, content)
     results.print(f"made {output} ({len(content) / 1e6:.2f} MB)")
-    tell_next(f"trimtab inspect {output}")
+    tell_next("trimtab", "inspect", output)

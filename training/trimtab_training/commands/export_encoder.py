@@ -93,7 +93,7 @@ def export_encoder(
     results.print(f"made {output} ({len(content) / 1e6:.1f} MB): {_describe(exported)}")
     if loss is not None:
         results.print(_describe_loss(loss), soft_wrap=True)
-    tell_next(f"trimtab inspect {output}")
+    tell_next("trimtab", "inspect", output)
 
 
 def _fuse(encoder: bytes, adapter: Path) -> bytes:

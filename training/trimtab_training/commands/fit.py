@@ -223,7 +223,7 @@ def _tune(
             told,
             progress=lambda done, total: show("tuning the encoder", done, total),
         )
-    results.print(made.tuned.verdict, style="bold", markup=False)
+    results.print(made.tuned.verdict, style="bold")
     results.print(f"made {made.record}: what was tried, and what was chosen")
     tuning = made.evaluation.tuning
     if made.file is None or tuning is None or tuning.test is None:
@@ -234,7 +234,7 @@ def _tune(
         f"made {made.file} ({size:.1f} MB) in {made.tuned.seconds:.0f} s: text in, query out; "
         f"{built.report} shows both"
     )
-    tell_next(f"trimtab inspect {made.file}")
+    tell_next("trimtab", "inspect", made.file)
 
 
 def _show(built: "BuiltModel") -> None:
@@ -243,14 +243,14 @@ def _show(built: "BuiltModel") -> None:
 
     talk.print(built.fit.verdict)
     show_evaluation(built.evaluation)
-    results.print(built.verdict.sentence, style="bold", markup=False)
+    results.print(built.verdict.sentence, style="bold")
     if built.file is None:
         results.print(f"no model written; {built.report} says why")
         return
     size = built.file.stat().st_size / 1e6
     results.print(f"made {built.file} ({size:.2f} MB) in {built.fit.seconds:.0f} s")
     results.print(f"made {built.report}: the proof, to read in a browser and to show")
-    tell_next(f"trimtab inspect {built.folder}")
+    tell_next("trimtab", "inspect", built.folder)
 
 
 def _what_becomes_of_old_work(is_resumed: bool, is_fresh: bool) -> "Resume":

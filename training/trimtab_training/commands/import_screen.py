@@ -18,7 +18,6 @@ def show_reading(reading: dict[str, Any]) -> None:
     """Say how a file is understood, before it is read."""
     talk.print(
         f"{reading['file']} is read as {reading['what']}, by its first {reading['rows']:,} rows:",
-        markup=False,
     )
     lines = [(role, ", ".join(names)) for role, names in reading["columns"].items()]
     if reading["unused"]:
@@ -48,14 +47,14 @@ def show_record(record: dict[str, Any], output: Path) -> None:
     results.print(f"{documents}, {written['queries']:,} queries from {record['rows']:,} rows")
     results.print(table)
     for role, text in _of_values(record["understood"]):
-        results.print(f"{role}: {text}", markup=False)
+        results.print(f"{role}: {text}")
     for line in _about_clicks(record.get("clicks")):
-        results.print(line, markup=False)
+        results.print(line)
     for title, key in (("dropped", "dropped"), ("left out", "left_out"), ("noted", "noted")):
         if record[key]:
             _show_counts(title, record[key])
-    results.print(f"made {output}; {output / 'import.json'} says the same", markup=False)
-    tell_next(f"trimtab doctor {output}")
+    results.print(f"made {output}; {output / 'import.json'} says the same")
+    tell_next("trimtab", "doctor", output)
 
 
 def _plain_table() -> Table:

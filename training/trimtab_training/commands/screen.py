@@ -1,5 +1,6 @@
 """What the commands show: progress on stderr, results on stdout."""
 
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
         TunedTest,
     )
 
-talk = Console(stderr=True, highlight=False)
-results = Console(highlight=False, soft_wrap=True)
+talk = Console(stderr=True, highlight=False, markup=False, emoji=False)
+results = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def tell_next(command: str) -> None:
+def tell_next(*words: object, before: str = "next: ", after: str = "") -> None:
     """Say what to run next, on one line that can be copied, whatever stands in its paths."""
-    talk.print(f"next: {command}", style="bold", markup=False, soft_wrap=True)
+    command = shlex.join(map(str, words))
+    talk.print(f"{before}{command}{after}", style="bold", soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
@@ -82,7 +84,7 @@ def progress_bar(percent: bool = False, rate: bool = False) -> Iterator[Show]:
         yield _Lines(percent, rate).show
         return
     columns: list[Any] = [
-        TextColumn("  {task.description:<12}"),
+        TextColumn("  {task.description:<12}", markup=False),
         BarColumn(bar_width=36),
         PercentColumn() if percent else MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -176,7 +178,7 @@ def metrics_table(
         table.add_column(name, justify="right", no_wrap=no_wrap)
 
     def add_rows(label: str, metrics: "Mapping[str, Metric | ComparedMetric]") -> None:
-        table.add_row(f"[bold]{label}[/bold]")
+        table.add_row(Text(label, style="bold"))
         for name, metric in metrics.items():
             table.add_row(f"  {name}", *metric_cells(metric))
 

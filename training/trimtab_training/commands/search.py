@@ -48,14 +48,13 @@ def search(
         search_vectors,
     )
 
+    searched = load_for_search(model, index, ids)
     if options["vectors"] is None:
         with talk.status("loading the encoder"):
             encoder = open_encoder(**{name: options[name] for name in ENCODER_OPTIONS})
-        searched = load_for_search(model, index, ids, encoder)
         found = search_both(searched, encoder, options["texts"], k)
     else:
         names, vectors = _read_vectors(options["vectors"], options["query_ids"])
-        searched = load_for_search(model, index, ids, None)
         _tell_width(vectors.shape[1], searched.raw.d)
         found = search_vectors(searched, names, vectors, k)
     shown = {doc_id for one in found for doc_id, _ in [*one.before, *one.after]}

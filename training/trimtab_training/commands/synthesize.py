@@ -288,7 +288,7 @@ def _show_dry_run(plan: Any, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         return
     talk.print(f"dry run: nothing is sent. The first request of {plan.n_missing}:")
-    results.print(json.dumps(plan.first.body, indent=1, ensure_ascii=False), markup=False)
+    results.print(json.dumps(plan.first.body, indent=1, ensure_ascii=False))
 
 
 def _say_interrupted(under_way: int) -> None:
@@ -302,7 +302,7 @@ def _say_interrupted(under_way: int) -> None:
 
 def _show_summary(summary: dict[str, Any], job: "Job", as_json: bool) -> None:
     """Print what was made, what was dropped and why, and what to do next."""
-    from trimtab_training.commands.screen import results, talk
+    from trimtab_training.commands.screen import results, talk, tell_next
 
     if as_json:
         click.echo(json.dumps(summary, indent=1, ensure_ascii=False))
@@ -323,12 +323,9 @@ def _show_summary(summary: dict[str, Any], job: "Job", as_json: bool) -> None:
         )
     results.print(f"made {job.output}")
     talk.print(summary["warning"], style="yellow")
-    talk.print(
-        f"next: trimtab embed {job.output} -o {job.output}.embeddings, with the --documents and "
-        "--encoder of your index",
-        style="bold",
-        soft_wrap=True,
-    )
+    place = f"{job.output}.embeddings"
+    after = ", with the --documents and --encoder of your index"
+    tell_next("trimtab", "embed", job.output, "-o", place, after=after)
 
 
 def _show_filters(queries: dict[str, Any]) -> None:
@@ -338,7 +335,7 @@ def _show_filters(queries: dict[str, Any]) -> None:
     results.print(f"{queries['written']} queries written, {queries['kept']} kept")
     for reason, count in queries["dropped"].items():
         if count:
-            results.print(f"  {count:>6} dropped: {reason}", markup=False)
+            results.print(f"  {count:>6} dropped: {reason}")
     trip = queries["round_trip"]
     if trip:
         results.print(

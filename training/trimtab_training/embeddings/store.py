@@ -160,6 +160,10 @@ class Embeddings:
         path = Path(folder)
         if not path.is_dir():
             raise DataError(f"no embeddings folder at {path}; make one with 'trimtab embed'")
+        if not (path / "encoder.json").exists() and not (path / "queries.npy").exists():
+            inside = path / "embeddings"
+            advice = f"did you mean {inside}?" if inside.is_dir() else "'trimtab embed' makes one"
+            raise DataError(f"{path} is no embeddings folder; {advice}")
         encoder = EncoderInfo.load(path / "encoder.json")
         documents, unit_documents = _open_table(path, "documents", "document_ids.txt")
         queries, _ = _open_table(path, "queries", "query_ids.txt")

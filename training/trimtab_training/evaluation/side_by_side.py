@@ -48,22 +48,14 @@ class SearchedIndex:
     names: dict[int, str] | None
 
 
-def load_for_search(
-    model: str | Path, index: Path, ids: Path | None, encoder: Encoder | None
-) -> SearchedIndex:
-    """Load a model and an index, and check that they and the encoder belong together.
+def load_for_search(model: str | Path, index: Path, ids: Path | None) -> SearchedIndex:
+    """Load a model and an index, and check that they belong together.
 
     Raises:
-        DataError: The ids don't fit the index, or the encoder is not the model's.
+        DataError: The ids don't fit the index.
     """
     adapter = Adapter.load(model)
     file = open_file(index)
-    manifest = adapter.manifest.encoder
-    if encoder is not None and manifest.fingerprint not in {"", encoder.fingerprint}:
-        raise DataError(
-            f"the model was fitted on queries of {manifest.name} ({manifest.fingerprint[:23]}), "
-            f"this encoder is {encoder.name} ({encoder.fingerprint[:23]}); pass --encoder"
-        )
     beside = index.with_suffix(".ids")
     path = ids or (beside if beside.exists() else None)
     adapted = AdaptedIndex(file.owner, adapter)
@@ -77,7 +69,17 @@ def load_for_search(
 def search_both(
     searched: SearchedIndex, encoder: Encoder, texts: Sequence[str], k: int
 ) -> list[BothWays]:
-    """Embed texts and search both ways."""
+    """Embed texts and search both ways.
+
+    Raises:
+        DataError: The encoder is not the model's, or this kind of index can't be searched.
+    """
+    manifest = searched.adapted.adapter.manifest.encoder
+    if manifest.fingerprint not in {"", encoder.fingerprint}:
+        raise DataError(
+            f"the model was fitted on queries of {manifest.name} ({manifest.fingerprint[:23]}), "
+            f"this encoder is {encoder.name} ({encoder.fingerprint[:23]}); pass --encoder"
+        )
     return search_vectors(searched, texts, encoder.encode(with_prefix(encoder, "query", texts)), k)
 
 

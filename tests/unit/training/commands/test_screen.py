@@ -1,5 +1,7 @@
 """Progress where nobody watches: lines, few of them, that say how far and how long still."""
 
+import shlex
+
 import pytest
 from rich.console import Console
 
@@ -76,3 +78,16 @@ def test_what_begins_at_its_end_is_said_once(log: Console, clock: Clock) -> None
         show("reading", 5, 5)
         show("reading", 5, 5)
     assert lines(log) == ["  reading: 5 of 5 in 0 s"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[/en/install].md", "app/[slug]/page.tsx", "a :fire: b", "[bold]"]
+)
+def test_ids_and_paths_are_shown_as_they_are(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    screen.results.print(f"note: {text}")
+    screen.talk.print(f"made {text}")
+    screen.tell_next("trimtab", "fit", text, "--embeddings", "my emb")
+    out, told = capsys.readouterr()
+    assert out == f"note: {text}\n"
+    command = f"trimtab fit {shlex.quote(text)} --embeddings 'my emb'"
+    assert told == f"made {text}\nnext: {command}\n"

@@ -79,6 +79,14 @@ def test_documents_may_have_another_width_than_queries(tmp_path: Path) -> None:
 # What is refused
 
 
+def test_dataset_in_place_of_its_embeddings_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is no embeddings folder; 'trimtab embed' makes one"):
+        Embeddings.open(tmp_path)
+    (tmp_path / "embeddings").mkdir()
+    with pytest.raises(DataError, match=r"is no embeddings folder; did you mean .*/embeddings\?"):
+        Embeddings.open(tmp_path)
+
+
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no embeddings folder at .*none; .*trimtab embed"):
         Embeddings.open(tmp_path / "none")

@@ -9,6 +9,7 @@ import pytest
 from tests.support.onnx_models import CARD, linear_bytes, weight_of
 from tests.support.sets import CountingEncoder, vector_of
 from trimtab.errors import ConfigError
+from trimtab.model.manifest import EncoderCard
 from trimtab_training.embeddings.encoders import CallableEncoder
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.side_by_side import (
@@ -49,7 +50,7 @@ def encoder_of(model_encoder: str = CARD.fingerprint, **options: str) -> Callabl
 
 
 def open_index(model: Path, index: Path, ids: Path | None = None) -> SearchedIndex:
-    return load_for_search(model, index, ids, encoder_of())
+    return load_for_search(model, index, ids)
 
 
 def nearest(queries: np.ndarray, k: int) -> list[list[int]]:
@@ -73,15 +74,18 @@ def test_index_is_searched_raw_and_through_the_adapter(
             np.testing.assert_allclose([score for _, score in way], scores, atol=CLOSE)
 
 
-def test_query_prefix_is_put_before_every_text(tmp_path: Path, model: Path) -> None:
+def test_query_prefix_is_put_before_every_text(tmp_path: Path) -> None:
     counting = CountingEncoder(dim=DIM)
-    searched = load_for_search(model, index_file(tmp_path), None, None)
-    search_both(searched, counting.encoder(query_prefix="query: "), TEXTS, k=1)
+    encoder = counting.encoder(query_prefix="query: ")
+    card = EncoderCard("toy", encoder.fingerprint)
+    (tmp_path / "adapter.onnx").write_bytes(linear_bytes(dim_in=DIM, dim_out=DIM, encoder=card))
+    searched = load_for_search(tmp_path, index_file(tmp_path), None)
+    search_both(searched, encoder, TEXTS, k=1)
     assert counting.asked == [f"query: {text}" for text in TEXTS]
 
 
 def test_vectors_that_are_there_already_need_no_encoder(tmp_path: Path, model: Path) -> None:
-    searched = load_for_search(model, index_file(tmp_path), None, None)
+    searched = load_for_search(model, index_file(tmp_path), None)
     (found,) = search_vectors(searched, ["its own document"], ROWS[7:8], k=1)
     assert found.query == "its own document"
     assert found.before == [("7", pytest.approx(1.0))]
@@ -146,13 +150,15 @@ def test_results_that_faiss_does_not_have_are_left_out(tmp_path: Path, model: Pa
 
 
 def test_encoder_that_is_not_the_models_is_refused(tmp_path: Path, model: Path) -> None:
+    searched = open_index(model, index_file(tmp_path))
     with pytest.raises(DataError, match=r"fitted on queries of toy-encoder .*this encoder is toy"):
-        load_for_search(model, index_file(tmp_path), None, encoder_of("sha256:another"))
+        search_both(searched, encoder_of("sha256:another"), TEXTS, 1)
 
 
 def test_same_encoder_with_another_prefix_is_refused(tmp_path: Path, model: Path) -> None:
+    searched = open_index(model, index_file(tmp_path))
     with pytest.raises(DataError, match="pass --encoder"):
-        load_for_search(model, index_file(tmp_path), None, encoder_of(query_prefix="query: "))
+        search_both(searched, encoder_of(query_prefix="query: "), TEXTS, 1)
 
 
 def test_index_of_another_width_than_the_adapter_gives_is_refused(tmp_path: Path) -> None:
@@ -167,7 +173,7 @@ def test_adapter_between_two_widths_is_refused_or_searched_without_the_raw_query
     (tmp_path / "adapter.onnx").write_bytes(linear_bytes(dim_in=DIM + 2, dim_out=DIM))
     encoder = CountingEncoder(dim=DIM + 2).encoder(fingerprint=CARD.fingerprint)
     try:
-        searched = load_for_search(tmp_path, index_file(tmp_path), None, encoder)
+        searched = load_for_search(tmp_path, index_file(tmp_path), None)
         (found,) = search_both(searched, encoder, ["x"], k=3)
     except DataError:
         return
