@@ -1,6 +1,7 @@
 """gRPC streams through the sidecar, before a server that a test scripts."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.grpc_upstream import connect, serve, world
 from tests.support.sidecar_grpc import settings_for, start
+from trimtab.server.grpc.relay import _whole
 
 WAIT_S = 60
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -118,3 +120,21 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def _echo_all(name: str, requests: Any, context: Any) -> None:
     async for message in requests:
         await context.write(message)
+
+
+def test_a_caller_who_gives_up_is_told_from_one_who_is_done_also_later() -> None:
+    async def nothing_more() -> AsyncIterator[bytes]:
+        yield b"part"
+
+    async def run() -> None:
+        async def send() -> list[bytes]:
+            return [message async for message in _whole(nothing_more())]
+
+        sending = asyncio.create_task(send())
+        for _ in range(10):  # turns that whoever says so needs on a busy machine
+            await asyncio.sleep(0.001)
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert sending.cancelled()
+
+    asyncio.run(run())
