@@ -1,5 +1,6 @@
 """Text to query vector at search time: any callable, or an OpenAI-compatible endpoint."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ class OpenAIEncoder:
     """Embeddings from any OpenAI-compatible endpoint; safe to use from several threads.
 
     Needs ``httpx``, which comes with qdrant-client. Pickled, it carries its settings, the key among
-    them, and opens connections of its own where it arrives.
+    them, and opens connections of its own where it arrives; so does a process that is forked.
     """
 
     def __init__(
@@ -93,10 +94,17 @@ class OpenAIEncoder:
             headers["Authorization"] = f"Bearer {settings.api_key}"
         self._httpx = httpx
         self._client = httpx.Client(headers=headers, timeout=settings.timeout_s)
+        self._process = os.getpid()  # last: whoever finds its own finds its own connections
+
+    def _connections(self) -> Any:
+        """Give the connections; a forked process would read its parent's answers from those."""
+        if self._process != os.getpid():
+            self._open()
+        return self._client
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process without the connections."""
-        own = {"_httpx", "_client"}
+        own = {"_httpx", "_client", "_process"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -137,7 +145,7 @@ class OpenAIEncoder:
         for attempt in range(self.settings.retries + 1):
             last = attempt == self.settings.retries
             try:
-                response = self._client.post(url, json=body)
+                response = self._connections().post(url, json=body)
             except self._httpx.TimeoutException as error:
                 if last:
                     raise DeadlineError(

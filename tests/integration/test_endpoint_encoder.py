@@ -1,6 +1,8 @@
 """Encoders as they are: an endpoint over real sockets, and the packaged model on this machine."""
 
 import json
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -38,6 +40,7 @@ class Provider(ThreadingHTTPServer):
         retry_after: The header of a 429 or 500 that says when to come again.
         refuses_after: Requests that are answered before every other gets a 401.
         bodies: Every request that was answered.
+        callers: The connection that each of them came on.
     """
 
     daemon_threads = True
@@ -50,6 +53,7 @@ class Provider(ThreadingHTTPServer):
         self.retry_after = ("retry-after", "0")
         self.refuses_after: int | None = None
         self.bodies: list[dict[str, Any]] = []
+        self.callers: list[Any] = []
         self.keys: set[str | None] = set()
 
     def settings(self, **options: Any) -> EndpointSettings:
@@ -70,6 +74,7 @@ class _Answer(BaseHTTPRequestHandler):
             if status == 200:
                 self.server.paid.update(body["input"])
                 self.server.bodies.append(body)
+                self.server.callers.append(self.client_address)
         dim = body.get("dimensions", 4)
         rows = [
             {"index": place, "embedding": vector_of(text, dim).tolist()}
@@ -195,6 +200,28 @@ def test_endpoint_that_is_not_there_is_an_encoder_error(provider: Provider) -> N
     provider.server_close()
     with pytest.raises(EncoderError, match="can't reach http://127"):
         EndpointEncoder(settings).encode(["a"])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_process_asks_on_a_connection_of_its_own(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Answer, "protocol_version", "HTTP/1.1")  # which keeps connections
+    with OpenAIEncoder(provider.settings()) as encode:
+        encode(["parent"])
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            try:
+                encode(["child"])
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        encode(["parent"])
+    assert [body["input"] for body in provider.bodies] == [["parent"], ["child"], ["parent"]]
+    before, in_child, after = provider.callers
+    assert before == after != in_child
 
 
 # The packaged MiniLM
