@@ -1,6 +1,7 @@
 """An encoder's file in frameworks and hooks: queries adapted where an adapter is in it."""
 
 import asyncio
+import copy
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from llama_index.core.storage.kvstore import SimpleKVStore
 from tests.support.onnx_models import CARD, linear_bytes, weight_of
 from tests.support.tiny_encoder import embed, words_bytes
 from trimtab import Adapter, AsyncQueryHook, QueryHook, TextEncoder
-from trimtab.errors import ConfigError
+from trimtab.errors import ConfigError, ModelError
 from trimtab.integrations.fastembed import add_encoder
 from trimtab.integrations.haystack import (
     AdaptedTextEmbedder,
@@ -162,6 +163,26 @@ def test_llama_index(plain: Path, fused: Path) -> None:
     assert near(EncoderEmbedding(fused).get_query_embedding(QUERY), ADAPTED)
     with pytest.raises(ValueError, match="EncoderEmbedding"):
         load_embed_model({"class_name": "EncoderEmbedding"})  # LlamaIndex knows its own alone
+
+
+def test_what_llama_index_is_sent_embeds_as_here_whatever_the_path_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "encoder.onnx"
+    file.write_bytes(words_bytes(query_prefix="query ", document_prefix="passage "))
+    adapter = Adapter.from_bytes(
+        linear_bytes(dim_in=DIM, dim_out=DIM_OUT, encoder=replace(CARD, fingerprint=""))
+    )
+    named, in_memory = EncoderEmbedding(file), EncoderEmbedding(TextEncoder.load(file))
+    sent = [pickle.dumps(each) for each in (named, in_memory, AdaptedEmbedding(named, adapter))]
+    file.write_bytes(words_bytes(name="other"))
+    for content, wanted in zip(sent, (RAW, RAW, ADAPTED), strict=True):
+        again = pickle.loads(content)  # noqa: S301
+        assert near(again.get_query_embedding(QUERY), wanted)
+    assert near(copy.deepcopy(in_memory).get_query_embedding(QUERY), RAW)
+    with pytest.raises(ModelError, match=f"toy/words@{in_memory.encoder.version}"):
+        EncoderEmbedding.from_dict(in_memory.to_dict())
 
 
 def test_haystack(plain: Path, fused: Path) -> None:

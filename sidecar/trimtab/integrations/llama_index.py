@@ -155,13 +155,8 @@ class AdaptedEmbedding(HoldsAdapter, BaseEmbedding):
         return {**handler(self), "adapter": adapter, "class_name": self.class_name()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process whole; callbacks and the limiter of rates stay behind.
-
-        LlamaIndex's own way would leave out, with a line in the log, whatever can't travel.
-        """
-        state = BaseModel.__getstate__(self)
-        state["__dict__"] = {**state["__dict__"], "callback_manager": None, "rate_limiter": None}
-        return _reopen, (type(self), state)
+        """Travel to another process whole; callbacks and the limiter of rates stay behind."""
+        return _travel(self)
 
     def _get_query_embedding(self, query: str) -> Embedding:
         """Embed a query and adapt it."""
@@ -246,7 +241,18 @@ def _name(base: BaseEmbedding, adapter: Adapter) -> str:
     return f"{base.model_name}+{adapter.mark}"
 
 
-def _reopen(kind: type[AdaptedEmbedding], state: dict[Any, Any]) -> AdaptedEmbedding:
+def _travel(model: BaseEmbedding) -> tuple[Any, ...]:
+    """Give what makes a model again, as ``__reduce__`` does.
+
+    LlamaIndex's own way would leave out, with a line in the log, whatever can't travel, and load
+    the rest by the paths that it finds.
+    """
+    state = BaseModel.__getstate__(model)
+    state["__dict__"] = {**state["__dict__"], "callback_manager": None, "rate_limiter": None}
+    return _reopen, (type(model), state)
+
+
+def _reopen(kind: type[BaseEmbedding], state: dict[Any, Any]) -> BaseEmbedding:
     """Make a model again in the process that it was sent to."""
     model = kind.__new__(kind)
     BaseModel.__setstate__(model, state)
@@ -259,6 +265,7 @@ class EncoderEmbedding(BaseEmbedding):
 
     Attributes:
         path: Where the encoder came from; ``to_dict`` writes it down, and it is loaded from there.
+            ``NAME@VERSION`` of one in memory, which can't be loaded again.
 
     Example:
         >>> embed_model = EncoderEmbedding("models/docs/encoder.onnx")  # doctest: +SKIP
@@ -290,7 +297,8 @@ class EncoderEmbedding(BaseEmbedding):
                 f"for a document, which {encoder.manifest.name} embeds otherwise; leave "
                 "embeddings_cache out"
             )
-        told = "" if isinstance(path, TextEncoder) else str(path)
+        in_memory = isinstance(path, TextEncoder)
+        told = f"{encoder.manifest.name}@{encoder.version}" if in_memory else str(path)
         super().__init__(**{"model_name": encoder.manifest.name, "path": told, **options})
         self._encoder = encoder
 
@@ -303,6 +311,10 @@ class EncoderEmbedding(BaseEmbedding):
     def encoder(self) -> TextEncoder:
         """The encoder; texts are embedded raw, each role with its prefix."""
         return self._encoder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process whole; callbacks and the limiter of rates stay behind."""
+        return _travel(self)
 
     def _get_query_embedding(self, query: str) -> Embedding:
         """Embed a query."""
