@@ -43,14 +43,16 @@ class _Hook:
         self._adapter = adapter
 
     def _prefixed(self, texts: Sequence[str], adapter: Adapter) -> list[str]:
-        """Put the prefix that the adapter was trained with before every text."""
+        """Put the prefix of queries before every text: the adapter's, a ``TextEncoder``'s own."""
         if self._encoder is None:
             raise ConfigError(
                 f"the query is text, but this {type(self).__name__} has no encoder; pass encoder="
             )
         if not all(isinstance(text, str) for text in texts):
             raise QueryError("the query holds texts and something else; expected texts alone")
-        prefix = adapter.manifest.encoder.query_prefix
+        is_ours = hasattr(self._encoder, "require_for")
+        told = self._encoder.manifest if is_ours else adapter.manifest.encoder
+        prefix = told.query_prefix
         return [prefix + text for text in texts]
 
 
@@ -77,7 +79,8 @@ class QueryHook(_Hook):
             adapter: The adapter to apply; or an encoder with an adapter in its file, which takes
                 texts alone and needs no other encoder.
             encoder: Turns texts into embeddings; needed only where queries come as text. The
-                query prefix that the manifest names is put before every text.
+                query prefix that the manifest names is put before every text; of a ``TextEncoder``,
+                its own, whatever the adapter knows of it.
 
         Raises:
             ConfigError: The adapter is none, or was trained on the queries of another encoder than

@@ -76,7 +76,19 @@ def test_a_hook_says_what_it_cannot_take(plain: Path, fused: Path) -> None:
 def test_an_encoder_alone_is_a_hooks_encoder(plain: Path) -> None:
     adapter = Adapter.from_bytes(linear_bytes(dim_in=DIM, dim_out=DIM_OUT))
     hook = QueryHook(adapter, encoder=TextEncoder.load(plain))
-    assert near(hook(QUERY), embed(f"query: {QUERY}") @ weight_of(DIM, DIM_OUT))
+    assert near(hook(QUERY), ADAPTED)
+
+
+def test_an_adapter_that_does_not_know_its_encoder_gives_one_vector_by_every_way(
+    plain: Path,
+) -> None:
+    card = replace(CARD, fingerprint="", query_prefix="")
+    adapter = Adapter.from_bytes(linear_bytes(dim_in=DIM, dim_out=DIM_OUT, encoder=card))
+    encoder = TextEncoder.load(plain)
+    for given in (encoder, encoder.encode):
+        assert near(QueryHook(adapter, encoder=given)(QUERY), ADAPTED)
+        assert near(asyncio.run(AsyncQueryHook(adapter, encoder=given)([QUERY]))[0], ADAPTED)
+    assert near(AdaptedEmbeddings(EncoderEmbeddings(encoder), adapter).embed_query(QUERY), ADAPTED)
 
 
 def test_langchain(plain: Path, fused: Path) -> None:
