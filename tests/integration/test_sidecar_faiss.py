@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faiss
@@ -134,6 +135,16 @@ def test_no_other_way_to_ask_goes_raw(adapter: Adapter, name: str) -> None:
     assert not hasattr(index, name)
     with pytest.raises(AttributeError, match=rf"raw queries; ask index.inner.{name} with index"):
         getattr(index, name)
+
+
+def test_whatever_faiss_can_be_asked_is_adapted_or_refused(adapter: Adapter) -> None:
+    kinds = [one for one in vars(faiss).values() if isinstance(one, type)]
+    names = {name for kind in kinds if issubclass(kind, faiss.Index) for name in dir(kind)}
+    asking = {name for name in names if any(part in name for part in ("search", "assign", "dist"))}
+    index = AdaptedIndex(SimpleNamespace(d=DIM_OUT, **dict.fromkeys(asking)), adapter)
+    settings = {"search_type", "assign_indexes", "num_base_level_search_entrypoints"}
+    adapted = {"search", "search_and_reconstruct", "range_search", "assign"}
+    assert {name for name in asking if hasattr(index, name)} == adapted | settings
 
 
 @pytest.mark.parametrize("description", ["Flat", "IVF8,Flat", "IDMap2,Flat"])

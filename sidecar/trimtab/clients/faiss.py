@@ -14,10 +14,11 @@ from trimtab.model.adapter import Adapter
 _NEVER_WRITTEN = ("Shards", "Replicas", "Gpu")
 """Parts of the names of FAISS's indexes that it can't write, and so not pickle (faiss 1.15)."""
 
-_RAW_SEARCHES = {  # ways to ask that take pointers, or what was found with raw queries (faiss 1.15)
-    "search_preassigned", "range_search_preassigned", "search_and_return_codes", "search1",
-    "range_search1", "search_subset", "compute_distance_subset",
-}  # fmt: skip
+_ASKS = ("search", "assign", "distance")
+"""Parts of the names of FAISS's ways to ask: with pointers, or of what raw queries have found."""
+
+_ASKS_NOTHING = {"search_type", "assign_indexes", "num_base_level_search_entrypoints"}
+"""Settings of FAISS's indexes that are named alike (faiss 1.15)."""
 
 
 class AdaptedIndex:
@@ -105,7 +106,7 @@ class AdaptedIndex:
         # Not set yet, while copying or unpickling; and how the index is copied is not how this is.
         if name in {"inner", "adapter"} or name.startswith("__"):
             raise AttributeError(name)
-        if name in _RAW_SEARCHES:
+        if name not in _ASKS_NOTHING and any(part in name for part in _ASKS):
             raise AttributeError(
                 f"an AdaptedIndex has no {name}, which would search with raw queries; ask "
                 f"index.inner.{name} with index.adapter.transform(queries)"
