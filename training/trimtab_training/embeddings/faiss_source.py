@@ -62,8 +62,6 @@ class FaissSource:
         path, ids_path = _split(source)
         file = open_file(path)
         kind = type(file.core).__name__
-        if not len(file):
-            raise DataError(f"{path} is empty; expected at least one vector")
         if ids_path is not None:
             ids = read_row_ids(ids_path, path, file)
         else:
@@ -103,10 +101,14 @@ def open_file(path: Path) -> IndexFile:
     """Open a FAISS index file.
 
     Raises:
-        DataError: faiss is not installed, or the file is missing, no FAISS index, or damaged.
+        DataError: faiss is not installed, or the file is missing, no FAISS index, damaged, or
+            holds no vectors.
     """
     with _speaking():
-        return open_index(path)
+        file = open_index(path)
+    if not len(file):
+        raise DataError(f"{path} is empty; expected at least one vector")
+    return file
 
 
 def read_row_ids(ids: Path, index: Path, file: IndexFile) -> list[str]:

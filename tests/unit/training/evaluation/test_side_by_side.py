@@ -149,6 +149,12 @@ def test_results_that_faiss_does_not_have_are_left_out(tmp_path: Path, model: Pa
     assert all(int(name) >= 0 for name, _ in found.before)
 
 
+def test_index_without_vectors_is_refused(tmp_path: Path, model: Path) -> None:
+    faiss.write_index(faiss.IndexFlatIP(DIM), str(tmp_path / "docs.faiss"))
+    with pytest.raises(DataError, match=r"docs\.faiss is empty; expected at least one vector"):
+        open_index(model, tmp_path / "docs.faiss")
+
+
 def test_encoder_that_is_not_the_models_is_refused(tmp_path: Path, model: Path) -> None:
     searched = open_index(model, index_file(tmp_path))
     with pytest.raises(DataError, match=r"fitted on queries of toy-encoder .*this encoder is toy"):
