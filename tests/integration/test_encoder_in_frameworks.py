@@ -131,6 +131,25 @@ def test_an_adapter_of_another_encoder_is_not_put_behind_one(plain: Path, fused:
         )
 
 
+def test_no_adapter_of_another_encoder_is_set_later_either(plain: Path) -> None:
+    unknown, other = (
+        Adapter.from_bytes(
+            linear_bytes(
+                dim_in=DIM, dim_out=DIM_OUT, encoder=replace(CARD, fingerprint=fingerprint)
+            )
+        )
+        for fingerprint in ("", "sha256:another")
+    )
+    for wrapper in (
+        AdaptedEmbeddings(EncoderEmbeddings(plain), unknown),
+        AdaptedEmbedding(EncoderEmbedding(plain), unknown),
+        AdaptedTextEmbedder(EncoderTextEmbedder(plain), unknown),
+    ):
+        with pytest.raises(ConfigError, match=r"toy/words .* is another encoder than the one"):
+            wrapper.adapter = other
+        assert wrapper.adapter is unknown
+
+
 def test_what_adapts_is_found_in_lists_and_behind_methods(fused: Path) -> None:
     class Tower(Embeddings):
         """Embeds by what it holds in some way."""

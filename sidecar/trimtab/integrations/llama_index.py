@@ -137,7 +137,7 @@ class AdaptedEmbedding(HoldsAdapter, BaseEmbedding):
     @adapter.setter
     def adapter(self, adapter: AdapterOrPath) -> None:
         """Put another adapter of the same widths in its place; a name that names it changes."""
-        newer = self._loaded.replaced_by(adapter)
+        newer = self._replaced(adapter)
         if self.model_name == _name(self.base_embed_model, self._loaded.adapter):
             self.model_name = _name(self.base_embed_model, newer.adapter)
         self._loaded = newer

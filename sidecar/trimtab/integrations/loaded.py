@@ -136,7 +136,15 @@ class HoldsAdapter:
     @adapter.setter
     def adapter(self, adapter: AdapterOrPath) -> None:
         """Put another adapter of the same widths in its place."""
-        self._loaded = self._loaded.replaced_by(adapter)
+        self._loaded = self._replaced(adapter)
+
+    def _replaced(self, adapter: AdapterOrPath) -> LoadedAdapter:
+        """Load what takes the adapter's place, behind the encoder of ours that may be wrapped."""
+        newer = self._loaded.replaced_by(adapter)
+        for held in _held_by(self, 1 + _DEEPEST):
+            if isinstance(held, TextEncoder):
+                held.require_for(newer.adapter.manifest)
+        return newer
 
 
 def load_behind(inner: object, adapter: AdapterOrPath) -> LoadedAdapter:
