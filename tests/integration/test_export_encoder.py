@@ -82,6 +82,17 @@ def test_the_file_gives_what_sentence_transformers_gives(
     assert np.abs(served.encode(texts, role="document") - documents).max() < 1e-5
 
 
+def test_a_model_that_cuts_its_embeddings_is_cut_in_the_file(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path, seed=1)
+    settings = folder / "config_sentence_transformers.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "truncate_dim": 6}))
+    done = run("export-encoder", folder, "-o", tmp_path / "encoder.onnx")
+    assert done.exit_code == 0, done.output
+    served = TextEncoder.load(tmp_path / "encoder.onnx")
+    assert (served.dim, served.manifest.normalised) == (6, False)
+    assert np.abs(served.encode(TEXTS) - LocalEncoder(folder).encode(TEXTS)).max() < 1e-5
+
+
 def test_the_file_names_nothing_of_this_machine(exported: Path, folder: Path) -> None:
     content = exported.read_bytes()
     for word in (str(folder.parent), str(Path.home()), "site-packages", ".py"):

@@ -20,7 +20,7 @@ _EXPECTED = f"a Transformer, a Pooling, and then any of {', '.join(_BEHIND)}"
 
 
 class TextModule(nn.Module):
-    """Transformer, pooling, and what stands after them.
+    """Transformer, pooling, and what stands after them; cut where the model cuts embeddings.
 
     Attributes:
         pooling: How the vectors of tokens become one, as in ``mean`` or ``cls + mean``.
@@ -45,7 +45,8 @@ class TextModule(nn.Module):
         self.pooling = " + ".join(modes)
         self._pools = [_POOL[mode] for mode in modes]
         self.layers = nn.ModuleList(list(model)[2:])
-        self.is_normalised = kinds[-1] == "Normalize"
+        self._cut_at: int | None = getattr(model, "truncate_dim", None)
+        self.is_normalised = kinds[-1] == "Normalize" and self._cut_at is None
 
     @property
     def architecture(self) -> str:
@@ -59,7 +60,8 @@ class TextModule(nn.Module):
         features = {"sentence_embedding": pooled}
         for layer in self.layers:
             features = layer(features)
-        return features["sentence_embedding"]
+        embedding = features["sentence_embedding"]
+        return embedding if self._cut_at is None else embedding[:, : self._cut_at]
 
 
 def _modes_of(pooling: Any) -> tuple[str, ...]:

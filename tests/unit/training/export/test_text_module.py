@@ -32,6 +32,17 @@ def test_the_module_gives_what_the_library_gives(
     assert module.is_normalised is not dense
 
 
+def test_the_module_cuts_embeddings_where_the_model_does(tmp_path: Path) -> None:
+    encoder = LocalEncoder(write_tiny_bert(tmp_path))
+    encoder.model.truncate_dim = 5
+    module = TextModule(encoder.model).eval()
+    features = encoder.model.preprocess(TEXTS)
+    with torch.no_grad():
+        found = module(features["input_ids"], features["attention_mask"])
+    assert torch.abs(found - torch.from_numpy(encoder.encode(TEXTS))).max() < 1e-6
+    assert not module.is_normalised
+
+
 @pytest.mark.parametrize(
     ("kinds", "told"),
     [

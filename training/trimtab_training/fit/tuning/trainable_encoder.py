@@ -117,7 +117,7 @@ class TrainableEncoder:
             key: value.to(self._device) if isinstance(value, Tensor) else value
             for key, value in preprocess(self._prefixed(texts)).items()
         }
-        found: Tensor = self._model(features)["sentence_embedding"]
+        found: Tensor = self._model(features)["sentence_embedding"][:, : self._model.truncate_dim]
         return normalise(found) if self.is_unit else found
 
     @torch.no_grad()

@@ -206,6 +206,15 @@ def test_best_weights_are_those_of_the_best_pass(bench: Bench) -> None:
     assert torch.equal(tuner.encoder.embed(bench.some_texts), seen[1])
 
 
+def test_embeddings_are_cut_where_the_model_cuts_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.encoder.model, "truncate_dim", 5)
+    found = TrainableEncoder(bench.encoder, SETTINGS, is_unit=False).embed(bench.some_texts)
+    wanted = torch.from_numpy(bench.encoder.encode(bench.some_texts))
+    assert torch.allclose(found, wanted, atol=ROUNDING)
+
+
 def test_every_corpus_query_has_its_turn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     few = dict(list(bench.data.train.items())[:16])
     data = replace(bench.data, train=few)
