@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from trimtab.errors import ConfigError
@@ -25,8 +26,8 @@ _OF_ONE_PROCESS = ("_looking", "_starting", "_ended", "_thread")
 class Followed(Generic[T]):
     """A value read from a file; a thread reads it again once the file has changed.
 
-    The thread ends with this object, or by :meth:`close`. A process that was forked, or that this
-    was sent to, has none until :meth:`stay_awake` is called there.
+    The thread ends with this object, or by :meth:`close`, at once. A process that was forked, or
+    that this was sent to, has none until :meth:`stay_awake` is called there.
 
     Attributes:
         current: The value in force; replaced by one assignment.
@@ -64,20 +65,13 @@ class Followed(Generic[T]):
     def _arrive(self) -> None:
         """Make what belongs to this process, and do so again in every child that is forked."""
         self._prepare()
-        if hasattr(os, "register_at_fork"):
-            itself = weakref.ref(self)
-
-            def prepare_again() -> None:
-                followed = itself()
-                if followed is not None:
-                    followed._prepare()
-
-            os.register_at_fork(after_in_child=prepare_again)
+        _FOLLOWED.add(self)
 
     def _prepare(self) -> None:
         """Make locks and no thread; a child has no threads, and its locks may be held for ever."""
         self._looking, self._starting = threading.Lock(), threading.Lock()
-        self._ended = threading.Event()
+        self._ended: SimpleQueue[None] = SimpleQueue()  # which a finalizer may put into
+        weakref.finalize(self, self._ended.put, None)
         self._thread: threading.Thread | None = None
 
     def stay_awake(self) -> None:
@@ -136,7 +130,7 @@ class Followed(Generic[T]):
     def close(self) -> None:
         """Look no more; the value in force stays."""
         self._is_closed = True
-        self._ended.set()
+        self._ended.put(None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel with the value in force, to look at the same path there."""
@@ -156,12 +150,30 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def _look_on(
-    owner: "weakref.ref[Followed[Any]]", ended: threading.Event, interval_s: float
+    owner: "weakref.ref[Followed[Any]]", ended: "SimpleQueue[None]", interval_s: float
 ) -> None:
     """Look at every interval, until the owner is gone or closed."""
-    while not ended.wait(interval_s):
-        followed = owner()
+    while True:
+        try:
+            ended.get(timeout=interval_s)
+        except Empty:
+            followed = owner()
+        else:
+            return
         if followed is None:
             return
         followed.look()
         del followed  # asleep, the thread must not keep it
+
+
+_FOLLOWED: "weakref.WeakSet[Followed[Any]]" = weakref.WeakSet()
+
+
+def _prepare_all() -> None:
+    """Prepare every one that a forked child has from its parent."""
+    for followed in _FOLLOWED:
+        followed._prepare()
+
+
+if hasattr(os, "register_at_fork"):  # once: what is registered stays for good
+    os.register_at_fork(after_in_child=_prepare_all)

@@ -280,11 +280,23 @@ def test_the_thread_ends_with_the_adapter_or_by_close(folder: Path) -> None:
     assert gives(closed, 0)
     assert not set(threads()) - set(before)  # a query does not wake what was closed
 
-    dropped = Adapter.watch(folder, interval_s=OFTEN_S)
-    (mine,) = set(threads()) - set(before)
-    del dropped
-    mine.join(PATIENCE_S)
-    assert not mine.is_alive()
+    dropped = Adapter.watch(folder, interval_s=NEVER_S)
+    copied = copy.deepcopy(dropped)
+    gives(copied, 0)
+    mine, other = set(threads()) - set(before)
+    del dropped, copied
+    for thread in (mine, other):
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+def test_watching_registers_nothing_that_stays_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks: list[object] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook), raising=False)
+    Adapter.watch(folder, interval_s=NEVER_S)
+    assert not hooks
 
 
 def test_a_query_wakes_a_thread_that_has_died(folder: Path, monkeypatch: Any) -> None:
