@@ -241,8 +241,11 @@ def test_fastembed_runs_the_file_itself(tmp_path: Path) -> None:
     texts = [QUERY, "money back", "how is my money"]
     wanted = np.stack([embed(text) for text in texts]) @ weight_of(DIM, DIM_OUT)
     assert near(list(model.query_embed(texts)), wanted)
+    written = {each: each.read_bytes() for each in (tmp_path / "fastembed").iterdir()}
+    file.write_bytes(words_bytes(dim=16))
     with pytest.raises(ConfigError, match="FastEmbed can't take model 'trimtab/words-adapted'"):
         add_encoder("trimtab/words-adapted", file, tmp_path / "fastembed")
+    assert {each: each.read_bytes() for each in (tmp_path / "fastembed").iterdir()} == written
 
 
 def test_fastembed_would_leave_out_a_prefix(plain: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ FastEmbed runs an encoder's file itself, too: :func:`add_encoder`.
 
 import json
 import pickle
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def add_encoder(name: str, encoder: str | Path, folder: str | Path) -> TextEmbed
     Args:
         name: What FastEmbed is to call it, as in ``models.Document(text=..., model=name)``.
         encoder: The encoder's file or folder.
-        folder: Where FastEmbed finds its files; they are written there.
+        folder: Where FastEmbed finds its files; they are written there, once it has taken the name.
 
     Returns:
         The model; elsewhere in the process ``TextEmbedding(name, specific_model_path=folder)``.
@@ -128,19 +129,22 @@ def add_encoder(name: str, encoder: str | Path, folder: str | Path) -> TextEmbed
         )
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(place, read.tokenizer, read.manifest.max_tokens, read.manifest.pad_id)
-    (place / FILE_NAME).write_bytes(read.content)
-    try:
-        TextEmbedding.add_custom_model(
-            model=name,
-            pooling=PoolingType.DISABLED,
-            normalization=False,
-            sources=ModelSource(hf=name),
-            dim=read.manifest.dim if read.adapter is None else read.adapter.dim_out,
-            model_file=FILE_NAME,
-        )
-    except ValueError as error:
-        raise ConfigError(f"FastEmbed can't take model {name!r}: {error}") from error
+    with tempfile.TemporaryDirectory(dir=place) as beside:
+        _write_tokenizer(Path(beside), read.tokenizer, manifest.max_tokens, manifest.pad_id)
+        (Path(beside) / FILE_NAME).write_bytes(read.content)
+        try:
+            TextEmbedding.add_custom_model(
+                model=name,
+                pooling=PoolingType.DISABLED,
+                normalization=False,
+                sources=ModelSource(hf=name),
+                dim=manifest.dim if read.adapter is None else read.adapter.dim_out,
+                model_file=FILE_NAME,
+            )
+        except ValueError as error:
+            raise ConfigError(f"FastEmbed can't take model {name!r}: {error}") from error
+        for file in Path(beside).iterdir():
+            file.replace(place / file.name)
     return TextEmbedding(name, specific_model_path=str(place))
 
 
