@@ -175,6 +175,9 @@ def test_a_cache_of_llama_index_does_not_mix_queries_with_texts(
     for file in (plain, fused):
         with pytest.raises(ConfigError, match="would give a query for a document"):
             EncoderEmbedding(file, embeddings_cache=SimpleKVStore())
+        model = EncoderEmbedding(file)
+        with pytest.raises(ConfigError, match="would give a query for a document"):
+            model.embeddings_cache = SimpleKVStore()
     alike = tmp_path / "encoder.onnx"
     alike.write_bytes(words_bytes())
     model = EncoderEmbedding(alike, embeddings_cache=SimpleKVStore())

@@ -190,6 +190,10 @@ def test_a_cache_of_the_base_model_keeps_raw_embeddings(model: Path) -> None:
 def test_a_cache_that_would_mix_queries_with_texts_is_refused(model: Path) -> None:
     with pytest.raises(ConfigError, match="give embeddings_cache to base_embed_model"):
         AdaptedEmbedding(Words(), model, embeddings_cache=SimpleKVStore())
+    adapted = AdaptedEmbedding(Words(), model)
+    with pytest.raises(ConfigError, match="give embeddings_cache to base_embed_model"):
+        adapted.embeddings_cache = SimpleKVStore()
+    adapted.embeddings_cache = None
 
 
 def test_a_rate_limiter_of_the_base_model_is_asked(model: Path) -> None:

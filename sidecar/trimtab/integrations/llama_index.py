@@ -129,6 +129,12 @@ class AdaptedEmbedding(HoldsAdapter, BaseEmbedding):
         kept.pop("class_name", None)
         return cls(**kept)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a cache is refused as it is at first."""
+        if name == "embeddings_cache":
+            _refuse_cache(value)
+        super().__setattr__(name, value)
+
     @property
     def adapter(self) -> Adapter:
         """The adapter; set an adapter or a path to replace it, whole, for every later query."""
@@ -208,13 +214,18 @@ def _keeps(base: BaseEmbedding) -> bool:
     return base.embeddings_cache is not None or base.rate_limiter is not None
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    """Refuse unknown options, and a cache, which would mix queries with texts."""
-    if options.pop("embeddings_cache", None) is not None:
+def _refuse_cache(cache: Any) -> None:
+    """Refuse a cache, which would mix queries with texts."""
+    if cache is not None:
         raise ConfigError(
             "LlamaIndex's cache knows an embedding by its text alone and would give an adapted "
             "query for a document; give embeddings_cache to base_embed_model instead"
         )
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse a cache and unknown options."""
+    _refuse_cache(options.pop("embeddings_cache", None))
     unknown = sorted(set(options) - _OPTIONS)
     if unknown:
         raise ConfigError(
@@ -288,15 +299,7 @@ class EncoderEmbedding(BaseEmbedding):
             ModelError: The file can't be used.
         """
         encoder = load_encoder(path)
-        has_one_way = encoder.adapter is None and (
-            encoder.manifest.query_prefix == encoder.manifest.document_prefix
-        )
-        if options.get("embeddings_cache") is not None and not has_one_way:
-            raise ConfigError(
-                "LlamaIndex's cache knows an embedding by its text alone and would give a query "
-                f"for a document, which {encoder.manifest.name} embeds otherwise; leave "
-                "embeddings_cache out"
-            )
+        _check_cache(options.get("embeddings_cache"), encoder)
         in_memory = isinstance(path, TextEncoder)
         told = f"{encoder.manifest.name}@{encoder.version}" if in_memory else str(path)
         super().__init__(**{"model_name": encoder.manifest.name, "path": told, **options})
@@ -306,6 +309,12 @@ class EncoderEmbedding(BaseEmbedding):
     def class_name(cls) -> str:
         """Name the class in what is saved."""
         return "EncoderEmbedding"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a cache is refused as it is at first."""
+        if name == "embeddings_cache":
+            _check_cache(value, self._encoder)
+        super().__setattr__(name, value)
 
     @property
     def encoder(self) -> TextEncoder:
@@ -337,3 +346,16 @@ class EncoderEmbedding(BaseEmbedding):
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         """Embed a batch of texts in a thread."""
         return await asyncio.to_thread(self._get_text_embeddings, texts)
+
+
+def _check_cache(cache: Any, encoder: TextEncoder) -> None:
+    """Refuse a cache where queries are embedded otherwise than texts."""
+    has_one_way = encoder.adapter is None and (
+        encoder.manifest.query_prefix == encoder.manifest.document_prefix
+    )
+    if cache is not None and not has_one_way:
+        raise ConfigError(
+            "LlamaIndex's cache knows an embedding by its text alone and would give a query "
+            f"for a document, which {encoder.manifest.name} embeds otherwise; leave "
+            "embeddings_cache out"
+        )
