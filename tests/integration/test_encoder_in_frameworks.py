@@ -5,6 +5,7 @@ import copy
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,6 +235,12 @@ def test_haystack(plain: Path, fused: Path) -> None:
     again = Pipeline.loads(pipeline.dumps(), allowed_modules=allowed)
     answer = again.run({"queries": {"text": QUERY}, "documents": {"documents": given}})
     assert near(answer["queries"]["embedding"], ADAPTED)
+
+
+@pytest.mark.parametrize("kind", [EncoderTextEmbedder, EncoderDocumentEmbedder])
+def test_haystack_saves_no_encoder_that_came_without_a_path(plain: Path, kind: Any) -> None:
+    with pytest.raises(ConfigError, match="toy/words was handed over in memory, so it can't be"):
+        kind(TextEncoder.load(plain)).to_dict()
 
 
 def test_fastembed_runs_the_file_itself(tmp_path: Path) -> None:

@@ -10,17 +10,18 @@ Document embedders stay as they are. Or both from one file, without torch:
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.integrations.loaded import (
     AdapterOrPath,
+    EncoderOrPath,
     HoldsAdapter,
     LoadedAdapter,
     load_behind,
     load_encoder,
 )
+from trimtab.text.encoder import TextEncoder
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -155,34 +156,34 @@ class AdaptedTextEmbedder(HoldsAdapter):
         }
 
 
-@component
-class EncoderTextEmbedder:
-    """A text embedder from an encoder's file; queries adapted where an adapter is in it.
+class _FromFile:
+    """What both embedders from an encoder's file have in common."""
 
-    Attributes:
-        path: Where the encoder comes from.
-        encoder: The encoder.
+    def __init__(self, path: EncoderOrPath) -> None:
+        """Take an encoder, or load it.
 
-    Example:
-        >>> embedder = EncoderTextEmbedder("models/docs/encoder.onnx")  # doctest: +SKIP
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        """Load the encoder.
+        Args:
+            path: The encoder's file or folder; with an encoder in memory, a pipeline can't be
+                saved.
 
         Raises:
+            ConfigError: It is neither an encoder nor a path.
             ModelError: The file can't be used.
         """
-        self.path, self.encoder = str(path), load_encoder(path)
-
-    @component.output_types(embedding=list[float], meta=dict[str, Any])
-    def run(self, text: str) -> dict[str, Any]:
-        """Embed a query: ``embedding``, and in ``meta`` the encoder."""
-        manifest = self.encoder.manifest
-        return {"embedding": self.encoder.encode(text).tolist(), "meta": {"model": manifest.name}}
+        self.encoder = load_encoder(path)
+        self.path = None if isinstance(path, TextEncoder) else str(path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the component down."""
+        """Write the component down.
+
+        Raises:
+            ConfigError: The encoder was handed over in memory, so there is no path to write.
+        """
+        if self.path is None:
+            raise ConfigError(
+                f"encoder {self.encoder.manifest.name} was handed over in memory, so it can't be "
+                "saved; pass the path of its file instead"
+            )
         return default_to_dict(self, path=self.path)
 
     @classmethod
@@ -192,21 +193,32 @@ class EncoderTextEmbedder:
 
 
 @component
-class EncoderDocumentEmbedder:
+class EncoderTextEmbedder(_FromFile):
+    """A text embedder from an encoder's file; queries adapted where an adapter is in it.
+
+    Attributes:
+        path: Where the encoder comes from; None for one that was handed over loaded.
+        encoder: The encoder.
+
+    Example:
+        >>> embedder = EncoderTextEmbedder("models/docs/encoder.onnx")  # doctest: +SKIP
+    """
+
+    @component.output_types(embedding=list[float], meta=dict[str, Any])
+    def run(self, text: str) -> dict[str, Any]:
+        """Embed a query: ``embedding``, and in ``meta`` the encoder."""
+        manifest = self.encoder.manifest
+        return {"embedding": self.encoder.encode(text).tolist(), "meta": {"model": manifest.name}}
+
+
+@component
+class EncoderDocumentEmbedder(_FromFile):
     """A document embedder from an encoder's file: raw, with the document prefix.
 
     Attributes:
-        path: Where the encoder comes from.
+        path: Where the encoder comes from; None for one that was handed over loaded.
         encoder: The encoder.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        """Load the encoder.
-
-        Raises:
-            ModelError: The file can't be used.
-        """
-        self.path, self.encoder = str(path), load_encoder(path)
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     def run(self, documents: list[Document]) -> dict[str, Any]:
@@ -215,12 +227,3 @@ class EncoderDocumentEmbedder:
         rows = self.encoder.encode(texts, role="document").tolist()
         embedded = [replace(one, embedding=row) for one, row in zip(documents, rows, strict=True)]
         return {"documents": embedded, "meta": {"model": self.encoder.manifest.name}}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the component down."""
-        return default_to_dict(self, path=self.path)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make the component that :meth:`to_dict` has written down."""
-        return default_from_dict(cls, data)
