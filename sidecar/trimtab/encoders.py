@@ -10,7 +10,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trimtab.errors import ConfigError, DeadlineError, MissingExtraError, UnavailableError
+from trimtab.errors import (
+    ConfigError,
+    DeadlineError,
+    MissingExtraError,
+    QueryError,
+    UnavailableError,
+)
 from trimtab.retries import PASSING_STATUS, retry_after_s
 
 EmbedTexts = Callable[[Sequence[str]], ArrayLike]
@@ -100,6 +106,8 @@ class OpenAIEncoder:
         """Give the connections; a forked process would read its parent's answers from those."""
         if self._process != os.getpid():
             self._open()
+        if self._client.is_closed:
+            raise ConfigError("this encoder is closed; make another one")
         return self._client
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,6 +127,8 @@ class OpenAIEncoder:
             Shape ``(n, dim)``, float32, in the order of the texts.
 
         Raises:
+            ConfigError: The encoder is closed.
+            QueryError: A text holds half a surrogate pair.
             UnavailableError: The endpoint refuses, or keeps failing after all retries.
             DeadlineError: The endpoint does not answer in time, after all retries.
         """
@@ -146,6 +156,10 @@ class OpenAIEncoder:
             last = attempt == self.settings.retries
             try:
                 response = self._connections().post(url, json=body)
+            except UnicodeEncodeError as error:
+                raise QueryError(
+                    "a text holds half a surrogate pair, which no encoding can write; take it out"
+                ) from error
             except self._httpx.TimeoutException as error:
                 if last:
                     raise DeadlineError(

@@ -5,7 +5,13 @@ import sys
 import pytest
 
 from trimtab.encoders import EndpointSettings, OpenAIEncoder
-from trimtab.errors import ConfigError, MissingExtraError, SidecarError, UnavailableError
+from trimtab.errors import (
+    ConfigError,
+    MissingExtraError,
+    QueryError,
+    SidecarError,
+    UnavailableError,
+)
 
 KEY = "sk-secret"
 
@@ -48,6 +54,16 @@ def test_negative_retries_are_named() -> None:
         OpenAIEncoder(EndpointSettings("m", retries=-1)) as encoder,
         pytest.raises(UnavailableError, match="retries must be 0 or more"),
     ):
+        encoder(["a"])
+
+
+def test_what_can_not_be_asked_is_told_as_an_error_of_ours() -> None:
+    with (
+        OpenAIEncoder(EndpointSettings("m", "http://localhost:1/v1", retries=0)) as encoder,
+        pytest.raises(QueryError, match="half a surrogate pair"),
+    ):
+        encoder(["caf\ud83d"])
+    with pytest.raises(ConfigError, match="this encoder is closed"):
         encoder(["a"])
 
 
