@@ -13,6 +13,7 @@ from haystack import Document, Pipeline
 from langchain_core.embeddings import Embeddings
 from llama_index.core.embeddings.loading import load_embed_model
 from llama_index.core.storage.kvstore import SimpleKVStore
+from qdrant_client import QdrantClient, models
 
 from tests.support.onnx_models import CARD, linear_bytes, weight_of
 from tests.support.tiny_encoder import embed, words_bytes
@@ -256,6 +257,23 @@ def test_fastembed_runs_the_file_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="FastEmbed can't take model 'trimtab/words-adapted'"):
         add_encoder("trimtab/words-adapted", file, tmp_path / "fastembed")
     assert {each: each.read_bytes() for each in (tmp_path / "fastembed").iterdir()} == written
+
+
+def test_qdrants_client_finds_the_file_by_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "encoder.onnx").write_bytes(words_bytes())
+    add_encoder("trimtab/words-in-client", tmp_path, tmp_path / "fastembed")
+    document = models.Document(
+        text=QUERY,
+        model="trimtab/words-in-client",
+        options={"specific_model_path": str(tmp_path / "fastembed")},
+    )
+    client = QdrantClient(":memory:")
+    distance = models.Distance.COSINE
+    client.create_collection("c", vectors_config=models.VectorParams(size=DIM, distance=distance))
+    client.upsert("c", [models.PointStruct(id=1, vector=embed(QUERY).tolist())])
+    (found,) = client.query_points("c", query=document).points
+    client.close()
+    assert abs(found.score - 1) < 1e-5
 
 
 def test_fastembed_would_leave_out_a_prefix(plain: Path, tmp_path: Path) -> None:

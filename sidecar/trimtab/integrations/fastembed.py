@@ -108,7 +108,8 @@ def add_encoder(name: str, encoder: str | Path, folder: str | Path) -> TextEmbed
     it is asked, so keep such a model for queries. It puts no prefix before a text.
 
     Args:
-        name: What FastEmbed is to call it, as in ``models.Document(text=..., model=name)``.
+        name: What FastEmbed is to call it, as in ``models.Document(text=..., model=name,
+            options={"specific_model_path": folder})``, which the Qdrant client embeds by it.
         encoder: The encoder's file or folder.
         folder: Where FastEmbed finds its files; they are written there, once it has taken the name.
 
