@@ -26,7 +26,14 @@ from trimtab_training.evaluation.per_query import (
     count_wins,
     most_changed,
 )
-from trimtab_training.evaluation.record import Evaluation, Metric, Scores, ScoreShift, Slice
+from trimtab_training.evaluation.record import (
+    Evaluation,
+    FreshQueries,
+    Metric,
+    Scores,
+    ScoreShift,
+    Slice,
+)
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.searched_models import Searcher
 from trimtab_training.retrieval.metrics import HEADLINE_CUTOFF, METRICS, expected_ndcg
@@ -139,10 +146,7 @@ def _compare(
         n_queries=len(qrels),
         adapter=manifest.name,
         metrics=compare_scores(before.scores, after.scores),
-        slices={
-            "seen_documents": _slice(before, after, is_seen),
-            "unseen_documents": _slice(before, after, ~is_seen),
-        },
+        slices=_slices(before, after, is_seen, np.ones_like(is_seen)),
         wins=wins,
         losses=losses,
         ties=ties,
@@ -155,7 +159,7 @@ def _compare(
         split_is_made=dataset.made_splits is not None and split != "dev",
         n_used=n_used,
         chance=_chance(queries.relevant_rows, len(queries.document_ids)),
-        fresh_queries=_slice(before, after, ~is_used) if is_used is not None and n_used else None,
+        fresh_queries=_fresh(before, after, is_seen, is_used),
     )
 
 
@@ -236,6 +240,30 @@ def _slice(before: Searched, after: Searched, chosen: NDArray[np.bool_]) -> Slic
     n_queries = int(chosen.sum())
     metrics = compare_scores(before.scores, after.scores, chosen) if n_queries else None
     return Slice(n_queries=n_queries, metrics=metrics)
+
+
+def _slices(
+    before: Searched, after: Searched, is_seen: NDArray[np.bool_], chosen: NDArray[np.bool_]
+) -> dict[str, Slice[Metric]]:
+    """Compare on the chosen queries about seen documents, and on those about unseen ones."""
+    return {
+        "seen_documents": _slice(before, after, is_seen & chosen),
+        "unseen_documents": _slice(before, after, ~is_seen & chosen),
+    }
+
+
+def _fresh(
+    before: Searched,
+    after: Searched,
+    is_seen: NDArray[np.bool_],
+    is_used: NDArray[np.bool_] | None,
+) -> FreshQueries | None:
+    """Compare on the queries that had no part in the model, where others are known to have had."""
+    if is_used is None or not is_used.any():
+        return None
+    whole = _slice(before, after, ~is_used)
+    slices = _slices(before, after, is_seen, ~is_used)
+    return FreshQueries(n_queries=whole.n_queries, metrics=whole.metrics, slices=slices)
 
 
 def _score_shift(before: Searched | None, after: Searched) -> dict[str, ScoreShift]:

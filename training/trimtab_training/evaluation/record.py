@@ -66,6 +66,12 @@ class Slice(Struct, Generic[M], frozen=True, kw_only=True):
     metrics: dict[str, M] | None
 
 
+class FreshQueries(Slice[Metric], frozen=True, kw_only=True):
+    """The queries that had no part in a model, and the slices of them."""
+
+    slices: dict[str, Slice[Metric]] = {}
+
+
 class Scores(Struct, frozen=True, kw_only=True):
     """Scores of the documents at one rank: mean, and quantiles by level."""
 
@@ -174,7 +180,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     chance: float = field(name="chance_ndcg@10")
     latency: Latency | None = None
     approximate: Sweep | None = None
-    fresh_queries: Slice[Metric] | None = None
+    fresh_queries: FreshQueries | None = None
     fit: Fit | None = None
     dropped_labels: DroppedLabels | None = None
     size_curve: SizeCurve | None = None

@@ -1,11 +1,14 @@
 """From a finished evaluation to one sentence: ship, ship with care, or do not ship, and why.
 
 A pure function of the record, so that report, card, screen and JSON say the same. It judges the
-test split; whether an adapter is worth exporting at all was judged before, on held-out training
-queries (``trimtab_training.fit.model_selection``).
+test split, without the queries that had a part in the model where those are known; whether an
+adapter is worth exporting at all was judged before, on held-out training queries
+(``trimtab_training.fit.model_selection``).
 """
 
 from collections.abc import Iterator
+
+import msgspec
 
 from trimtab_training.evaluation.per_query import HEADLINE
 from trimtab_training.evaluation.record import (
@@ -72,7 +75,9 @@ def decide(record: Evaluation) -> Verdict:
     elif "care" in weights:
         decision = "ship with care"
     return Verdict(
-        decision=decision, sentence=_sentence(decision, record, reasons), reasons=reasons
+        decision=decision,
+        sentence=_sentence(decision, _judged(record), reasons),
+        reasons=reasons,
     )
 
 
@@ -128,10 +133,11 @@ def _reasons(record: Evaluation) -> Iterator[Reason]:
     elif record.wins == record.losses == 0:
         yield _reason("stop", "it changes nDCG@10 for no query")
     else:
+        judged = _judged(record)
         yield from _from_split(record)
-        yield from _from_gain(record)
-        yield from _from_slices(record)
-        yield from _from_other_metrics(record)
+        yield from _from_gain(judged)
+        yield from _from_slices(judged)
+        yield from _from_other_metrics(judged)
         yield from _from_index(record)
     yield from _from_tuning(record)
 
@@ -173,18 +179,19 @@ def _from_dev(record: Evaluation) -> Iterator[Reason]:
         yield _reason("care", "these are the queries it was chosen by, which flatter it")
 
 
-def _judged(record: Evaluation) -> tuple[dict[str, Metric], int]:
-    """Give metrics and count of the queries that judge: on test, those that had no part in it."""
+def _judged(record: Evaluation) -> Evaluation:
+    """Give the record of the queries that judge alone: on test, those that had no part in it."""
     fresh = record.fresh_queries
     if record.split == "test" and fresh and fresh.metrics:
-        return fresh.metrics, fresh.n_queries
-    return record.metrics, record.n_queries
+        return msgspec.structs.replace(
+            record, n_queries=fresh.n_queries, metrics=fresh.metrics, slices=fresh.slices
+        )
+    return record
 
 
 def _from_gain(record: Evaluation) -> Iterator[Reason]:
     """Judge the gain of all queries together."""
-    metrics, n_queries = _judged(record)
-    metric = metrics[HEADLINE]
+    metric, n_queries = record.metrics[HEADLINE], record.n_queries
     low, high = metric.ci95
     if record.is_comparable and metric.base <= max(NEAR_ZERO, 2 * record.chance):
         yield _reason(
@@ -322,6 +329,8 @@ def _gain(record: Evaluation) -> str:
     """Say what happens to nDCG@10, and on how many queries."""
     metric = record.metrics[HEADLINE]
     on = f"on {record.n_queries:,} {record.split} queries"
+    if record.fresh_queries and record.fresh_queries.n_queries == record.n_queries:
+        on += " that had no part in the model"
     if not record.is_comparable:
         return f"nDCG@10 is {metric.adapted:.3f} {on}"
     return f"{moved(metric, metric.base, metric.adapted)} {on}"

@@ -23,7 +23,7 @@ def write_card(name: str, manifest: Manifest | None, record: Evaluation) -> str:
         _opening(manifest, record.fit.verdict if record.fit else ""),
         "## Does it help?",
         f"Measured on {record.n_queries} {record.split} queries of "
-        f"`{record.dataset}`, none of which was used to train or to choose. Exact search.",
+        f"`{record.dataset}`, {_used(record.n_used)}. Exact search.",
         _metrics_table(record.metrics),
         f"{record.wins} queries got better, {record.losses} worse, "
         f"{record.ties} stayed as they were (nDCG@10).",
@@ -38,6 +38,15 @@ def write_card(name: str, manifest: Manifest | None, record: Evaluation) -> str:
     if manifest is not None:
         parts += ["## Use it", _USE.format(name=name)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _used(n_used: int | None) -> str:
+    """Say how many of the queries had a part in the model."""
+    if n_used is None:
+        return "of which some may have been used to train or to choose: that is not known"
+    if n_used == 0:
+        return "none of which was used to train or to choose"
+    return f"{n_used} of which were used to train or to choose: the verdict is on the others"
 
 
 def _metrics_table(metrics: dict[str, Metric]) -> str:

@@ -13,6 +13,7 @@ import torch
 from tests.support.worlds import World, make_world, write_vectors
 from trimtab_training.adapters import IdentityAdapter, LinearAdapter
 from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.record import Slice
@@ -87,6 +88,19 @@ def test_unseen_means_no_relevant_document_was_relevant_in_training(
     slices = evaluate_model(identity, dataset, world.embeddings).slices
     assert slices["seen_documents"].n_queries == 1
     assert slices["unseen_documents"].n_queries == 2
+
+
+def test_queries_that_had_no_part_in_the_model_are_measured_apart_by_slice(
+    world: World, identity: bytes
+) -> None:
+    train, test = world.dataset.split("train"), world.dataset.split("test")
+    used = replace(world.dataset, splits={"train": {**train, **dict(list(test.items())[:10])}})
+    found = evaluate_model(identity, world.dataset, world.embeddings, trained_on=TrainedOn.of(used))
+    assert found.fresh_queries is not None
+    assert (found.n_used, found.fresh_queries.n_queries) == (10, 30)
+    parts = found.fresh_queries.slices
+    assert list(parts) == ["seen_documents", "unseen_documents"]
+    assert sum(part.n_queries for part in parts.values()) == 30
 
 
 def test_worse_is_reported_as_worse_with_the_worst_named(world: World, spoiled: bytes) -> None:

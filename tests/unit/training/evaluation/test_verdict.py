@@ -185,6 +185,22 @@ def test_queries_that_had_no_part_in_the_model_judge_it() -> None:
     assert verdict.decision == "do not ship"
 
 
+def test_verdict_speaks_of_the_queries_that_judge_alone() -> None:
+    """The whole split's gain of .3, its slices and its recall are those of trained queries, too."""
+    fresh = {
+        "n_queries": 100,
+        "metrics": {"ndcg@10": metric(0.1, 0.02), "recall@100": metric(-0.03, 0.01)},
+        "slices": {"seen_documents": part(60), "unseen_documents": part(40, -0.1)},
+    }
+    verdict = decide(record(0.3, n_used=200, fresh_queries=fresh))
+    assert verdict.sentence == (
+        "Ship with care: nDCG@10 rises from 0.600 to 0.700 (+0.100, 95 % interval +0.080 to "
+        "+0.120) on 100 test queries that had no part in the model, but a slice loses: 40 queries "
+        "about unseen documents: nDCG@10 -0.100 (-0.120 to -0.080); recall@100 falls: -0.030 "
+        "(-0.040 to -0.020)."
+    )
+
+
 @pytest.mark.parametrize(("chance", "is_lost"), [(0.0001, False), (0.04, True)])
 def test_raw_queries_that_find_nothing_may_be_of_another_encoder(
     chance: float, is_lost: bool

@@ -26,6 +26,7 @@ from trimtab.model.manifest import Manifest
 from trimtab_training.evaluation.record import Evaluation
 from trimtab_training.report import page as report_page
 from trimtab_training.report import require_packages, write_report
+from trimtab_training.report.model_card import write_card
 
 OPTIONAL = ("fit", "latency", "approximate", "size_curve", "model", "verdict")
 PLOTS = {"differences", "changes", "frontier", "curves", "sizes", "recall"}
@@ -346,5 +347,14 @@ def test_loggers_of_the_plotting_package_are_left_as_they_were() -> None:
 
 @pytest.mark.parametrize(("n_used", "is_said"), [(0, True), (3, False), (None, False)])
 def test_queries_are_called_new_only_where_that_is_known(n_used: int | None, is_said: bool) -> None:
-    page = write_report(plain_record(n_used=n_used), None)
-    assert ("none of which trained or chose anything" in page) == is_said
+    record = plain_record(n_used=n_used)
+    assert ("none of which trained or chose anything" in write_report(record, None)) == is_said
+    card = write_card("docs", None, record)
+    assert ("none of which was used to train or to choose" in card) == is_said
+    assert ("3 of which were used" in card) == bool(n_used)
+
+
+def test_queries_that_judge_alone_have_rows_of_their_own() -> None:
+    fresh = {"n_queries": 100, "metrics": make_metrics(0.02)}
+    text = read(plain_record(n_used=200, fresh_queries=fresh)).text
+    assert "100 queries that had no part in the model: these judge it nDCG@10 0.6000 0.6200" in text
