@@ -194,6 +194,26 @@ def test_a_test_query_without_a_text_is_named_before_anything_is_tuned(
         tune_queries(Dataset.load(docs), *others, settings=SETTINGS)
 
 
+def test_labels_that_the_build_left_out_are_left_out_of_the_tuning(
+    parts: tuple[Dataset, Embeddings, BuiltModel, LocalEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, *others = parts
+    train = {query: {**labels} for query, labels in dataset.split("train").items()}
+    next(iter(train.values()))["gone"] = 1.0
+    given: list[Dataset] = []
+
+    def stop(data: Dataset, *_: object, **__: object) -> None:
+        given.append(data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trimtab_training.query_tuning.tune_encoder", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tune_queries(
+            replace(dataset, splits={**dataset.splits, "train": train}), *others, settings=SETTINGS
+        )
+    assert given[0].splits == dataset.splits
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -15,6 +15,7 @@ from trimtab.text.encoder import TextEncoder
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import name_some
 from trimtab_training.embeddings.local_encoder import LocalEncoder
+from trimtab_training.embeddings.missing_labels import keep_embedded
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.record import Evaluation, TunedTest, Tuning, TuningRival
@@ -60,7 +61,7 @@ def tune_queries(
     """Tune the encoder of queries, and write it beside the model if held-out queries prefer it.
 
     Args:
-        data: Texts and labels.
+        data: Texts and labels; what the build left out of them, for want of a vector, stays out.
         vectors: The frozen document vectors, and the raw query vectors.
         built: The model that it has to beat; its folder is written to.
         encoder: The encoder of the queries.
@@ -70,6 +71,7 @@ def tune_queries(
     Raises:
         TrainingError: Data, encoder and fit do not go together; see :func:`tune_encoder`.
     """
+    data, _ = keep_embedded(data, vectors, built.fit.recipe.max_dropped)
     texts = _test_texts(data)
     tuned = tune_encoder(data, vectors, encoder, built.fit, settings, progress=progress)
     file, content, test, runs = None, None, None, None
