@@ -17,7 +17,11 @@ from trimtab_training.errors import DataError
 from trimtab_training.files import write_whole
 
 _RECORD = "record"
-_CONTENTS = {"labels": "labels", "vectors": "vectors", "start": "model to start from (--from)"}
+_CONTENTS = {
+    "labels": "labels",
+    "vectors": "vectors",
+    "start": "model to start from (--from), or other queries that it is known to have seen",
+}
 
 State = dict[str, Tensor]
 Resume = Literal["never", "if_same", "must_match"]

@@ -159,7 +159,8 @@ class _Fit:
         """Look at the data and open the workspace."""
         self.recipe, self.settings = recipe, settings
         embeddings.require(dataset.splits)
-        self.query_split = split_queries(dataset, _used_by_start(dataset, settings))
+        used = _used_by_start(dataset, settings)
+        self.query_split = split_queries(dataset, used)
         device = find_device(settings.device)
         workspace = Workspace(
             settings.workspace,
@@ -169,7 +170,7 @@ class _Fit:
                 "device": settings.device,
                 "labels": dataset.content_hash(),
                 "vectors": embeddings.content_hash() if settings.workspace else "",
-                "start": digest_of(settings.start_from),
+                "start": digest_of(settings.start_from, used),
             },
             resume=settings.resume,
             tell=settings.tell,

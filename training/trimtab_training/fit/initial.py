@@ -1,6 +1,7 @@
 """Where training starts: the identity, a closed form, or an adapter that is there already."""
 
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -103,11 +104,13 @@ def copy_adapter(adapter: Adapter) -> Adapter:
     return copied
 
 
-def digest_of(adapter: Adapter | None) -> str:
-    """Tell one starting adapter from another; empty for none."""
+def digest_of(adapter: Adapter | None, seen: Collection[str] = ()) -> str:
+    """Tell one starting adapter from another, and what queries it has seen; empty for none."""
     digest = hashlib.sha256()
     for name, value in adapter.state_dict().items() if adapter else ():
         digest.update(name.encode() + value.cpu().numpy().tobytes())
+    for query in sorted(seen):
+        digest.update(f"{query}\0".encode())
     return digest.hexdigest() if adapter else ""
 
 

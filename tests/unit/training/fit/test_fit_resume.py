@@ -203,6 +203,20 @@ def test_interrupted_fit_is_not_removed_by_another_which_says_what_differs(
     assert states_in(work) == states
 
 
+def test_fit_whose_start_has_seen_other_queries_is_another(world: World, tmp_path: Path) -> None:
+    """They may not judge, so its held-out scores are those of other queries."""
+    settings = FitSettings(
+        workspace=tmp_path, start_from=LinearAdapter(16), start_trained_on=TrainedOn.nothing()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit_adapter(world.dataset, world.embeddings, TINY, settings, progress=StopAfter(3))
+    half = dict(list(world.dataset.split("train").items())[:10])
+    seen = TrainedOn.of(replace(world.dataset, splits={"train": half}))
+    again = replace(settings, start_trained_on=seen, resume="must_match")
+    with pytest.raises(DataError, match=r"other queries that it is known to have seen.*--fresh"):
+        fit_adapter(world.dataset, world.embeddings, TINY, again)
+
+
 @pytest.mark.parametrize(("resume", "seed"), [("never", 0), ("never", 1), ("if_same", 1)])
 def test_starting_over_says_what_is_removed(
     world: World, work: Path, resume: Resume, seed: int
