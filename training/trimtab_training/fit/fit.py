@@ -160,7 +160,7 @@ class _Fit:
         self.recipe, self.settings = recipe, settings
         embeddings.require(dataset.splits)
         used = _used_by_start(dataset, settings)
-        self.query_split = split_queries(dataset, used)
+        self.query_split = split_queries(dataset, used, embeddings.queries)
         device = find_device(settings.device)
         workspace = Workspace(
             settings.workspace,
@@ -234,7 +234,7 @@ class _Fit:
             rank=rank,
             sizes=tuple(sizes),
             validation={
-                "on": self._judges(),
+                "on": self.query_split.name_judges(self.n_folds),
                 **describe(
                     evidence,
                     selection,
@@ -286,16 +286,6 @@ class _Fit:
                 )
             )
         return sizes, evidence.with_scores(blend, by_size[chosen]), chosen
-
-    def _judges(self) -> str:
-        """Say whose scores decided."""
-        split = self.query_split
-        what = "dev split" if split.dev else f"{self.n_folds} cross-fitted folds"
-        if split.n_joined:
-            what += f" (with the dev split, whose {split.n_joined} queries are too few alone)"
-        if split.n_used and not split.dev:
-            what += f" (without {split.n_used} queries that the start may have seen)"
-        return what if split.judges == "real" else f"{what} of {split.judges} queries"
 
     def _choose_weights(self) -> tuple[dict[Weights, HeldOut], Weights]:
         """Try weights of the loss, with few steps; nothing is tried where there is no choice.

@@ -4,14 +4,15 @@ Scores on synthetic queries are not scores on real ones. So where a dataset has 
 trained on both, the synthetic ones with a weight, and everything that is chosen, that weight too,
 is chosen by real held-out queries. Where it has only the one kind, that kind does both.
 
-Nobody judges an adapter that it has taught: queries that the start of a fit was trained on only
-teach. And a handful of queries is no judge: a small dev split joins the training queries, which
-judge each other.
+Nobody judges an adapter that it has taught, under this id or another: queries that the start of a
+fit was trained on only teach, and dev queries that repeat training queries do not judge. And a
+handful of queries is no judge: a small dev split joins the training queries, which judge each
+other.
 """
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.folds import Fold, make_folds
@@ -38,6 +39,8 @@ class QuerySplit:
         judges: Whose queries judge: ``real``, ``synthetic`` or ``mixed``.
         n_joined: Dev queries that are training queries here.
         n_used: Training queries that only teach, since the start may have seen them.
+        n_repeated: Dev queries that do not count as such, since training queries are the same.
+        duplicates: Names one query for all that are the same; what it lacks is the same as none.
     """
 
     train: Qrels
@@ -47,6 +50,8 @@ class QuerySplit:
     judges: str
     n_joined: int = 0
     n_used: int = 0
+    n_repeated: int = 0
+    duplicates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_mixed(self) -> bool:
@@ -58,18 +63,32 @@ class QuerySplit:
         """Name the splits whose queries are trained on."""
         return ("train", "dev") if self.n_joined else ("train",)
 
+    def name_judges(self, n_folds: int) -> str:
+        """Say whose scores decide, where so many folds are compared."""
+        repeated = f", without {self.n_repeated} that repeat training queries"
+        what = "dev split" if self.dev else f"{n_folds} cross-fitted folds"
+        if self.dev and self.n_repeated:
+            what += repeated
+        if self.n_joined:
+            what += (
+                f" (with the dev split, whose {self.n_joined - self.n_repeated} queries"
+                f"{repeated if self.n_repeated else ''} are too few alone)"
+            )
+        if self.n_used and not self.dev:
+            what += f" (without {self.n_used} queries that the start may have seen)"
+        return what if self.judges == "real" else f"{what} of {self.judges} queries"
+
     def unlabelled_share(self, embeddings: Embeddings) -> float:
         """Tell which share of the documents has no training query."""
         return 1 - len(relevant_documents(self.train)) / len(embeddings.documents)
 
     def make_folds(self, embeddings: Embeddings, recipe: Recipe, seed: int) -> list[Fold]:
-        """Split the queries that may judge; the others teach in every fold.
+        """Split the queries that may judge; the others teach in every fold, but for twins of its.
 
         A dev split is the only fold: all training queries teach, and it alone judges.
 
         Args:
-            embeddings: Tells how many documents have no training query, and which queries are one
-                and the same.
+            embeddings: Tells how many documents have no training query.
             recipe: Says how many folds.
             seed: Makes another split.
         """
@@ -81,21 +100,28 @@ class QuerySplit:
             n_folds=recipe.folds,
             unlabelled_share=self.unlabelled_share(embeddings),
             seed=seed,
-            duplicates=name_duplicates(self.real, embeddings.queries),
+            duplicates=self.duplicates,
         )
-        return [Fold({**fold.train, **taught}, fold.held_out) for fold in folds]
+        return [self._without_twins({**fold.train, **taught}, fold.held_out) for fold in folds]
+
+    def _without_twins(self, train: Qrels, held_out: Qrels) -> Fold:
+        """Leave out of a fold's training what is the same as a query that it holds out."""
+        return Fold(_without(train, _twins(held_out, train, self.duplicates)), held_out)
 
     def only_real(self, train: Qrels) -> Qrels:
         """Leave out the queries that only teach."""
         return _without(train, self.synthetic)
 
 
-def split_queries(dataset: Dataset, used: Collection[str] = ()) -> QuerySplit:
+def split_queries(
+    dataset: Dataset, used: Collection[str] = (), queries: VectorTable | None = None
+) -> QuerySplit:
     """Tell the training and dev queries apart by what they are for.
 
     Args:
         dataset: Labels.
         used: Queries that the start of the fit has seen, or may have.
+        queries: Vectors, which tell queries that are the same; without them no two are.
 
     Raises:
         DataError: Fewer than two usable training queries, or too few that the start has not seen.
@@ -107,12 +133,17 @@ def split_queries(dataset: Dataset, used: Collection[str] = ()) -> QuerySplit:
             f"document; a fit needs at least {MIN_QUERIES}, and pays from a few hundred"
         )
     written = dataset.synthetic
-    dev = _without(_usable(dataset.splits.get("dev", {})), used)
+    dev = _usable(dataset.splits.get("dev", {}))
+    duplicates = {} if queries is None else name_duplicates({**train, **dev}, queries)
+    used = _twins(used, {**train, **dev}, duplicates)
+    dev = _without(dev, used)
     real_dev = _without(dev, written)
     dev = real_dev if real_dev or set(train) - written else dev
-    n_joined = len(dev) if len(dev) < MIN_DEV_QUERIES else 0
+    repeated = _twins(train, dev, duplicates)
+    n_joined = len(dev) if len(dev) - len(repeated) < MIN_DEV_QUERIES else 0
     if n_joined:
         train, dev = {**train, **dev}, {}
+    dev = _without(dev, repeated)
     query_split = _by_kind(train, dev, written, n_joined)
     fresh = _without(query_split.real, used)
     n_used = len(query_split.real) - len(fresh)
@@ -123,7 +154,13 @@ def split_queries(dataset: Dataset, used: Collection[str] = ()) -> QuerySplit:
             "others flatter it. Leave --from away, give a dev split of at least "
             f"{MIN_DEV_QUERIES} new queries, or say --from-unseen if it has seen none of these"
         )
-    return replace(query_split, real=fresh or query_split.real, n_used=n_used)
+    return replace(
+        query_split,
+        real=fresh or query_split.real,
+        n_used=n_used,
+        n_repeated=len(repeated),
+        duplicates=duplicates,
+    )
 
 
 def _by_kind(train: Qrels, dev: Qrels, written: frozenset[str], n_joined: int) -> QuerySplit:
@@ -139,6 +176,14 @@ def _by_kind(train: Qrels, dev: Qrels, written: frozenset[str], n_joined: int) -
 def _without(qrels: Qrels, left_out: Collection[str]) -> Qrels:
     """Leave some queries out."""
     return {query: labels for query, labels in qrels.items() if query not in left_out}
+
+
+def _twins(
+    queries: Collection[str], among: Collection[str], duplicates: Mapping[str, str]
+) -> frozenset[str]:
+    """Name those among some queries that are, or are the same as, one of others."""
+    names = {duplicates.get(query, query) for query in queries}
+    return frozenset(query for query in among if duplicates.get(query, query) in names)
 
 
 def _usable(qrels: Qrels) -> Qrels:

@@ -104,6 +104,30 @@ def test_the_same_query_under_two_ids_expects_no_gain(tmp_path: Path, dim_query:
     assert result.validation["expected_gain"] < CHANCE
 
 
+@pytest.mark.parametrize(
+    ("n_own", "others", "n_judges"), [(90, "dev", 195), (45, "dev", 105), (98, "synthetic", 98)]
+)
+def test_training_queries_under_other_ids_do_not_judge(
+    tmp_path: Path, n_own: int, others: str, n_judges: int
+) -> None:
+    """The first others, of a dev split or by an LLM, are the training queries once more."""
+    world = noise(tmp_path, dim_query=200, n_queries=260)
+    labels = dict(world.dataset.split("train"))
+    names = list(labels)
+    queries = np.asarray(world.embeddings.queries.matrix).copy()
+    for query, twin in zip(names[:n_own], names[n_own:], strict=False):
+        queries[int(twin[1:])], labels[twin] = queries[int(query[1:])], labels[query]
+    write_vectors(world.vectors, np.asarray(world.embeddings.documents.matrix), queries)
+    dataset = replace(world.dataset, splits={"train": labels}, synthetic=frozenset(names[n_own:]))
+    if others == "dev":
+        parts = {"train": names[:n_own], "dev": names[n_own:]}
+        splits = {split: {name: labels[name] for name in part} for split, part in parts.items()}
+        dataset = replace(world.dataset, splits=splits)
+    result = fit_adapter(dataset, world.embeddings, QUICK)
+    assert result.validation["n_queries"] == n_judges
+    assert result.validation["expected_gain"] < CHANCE
+
+
 def test_start_that_knows_the_labels_by_heart_is_not_judged_by_them(tmp_path: Path) -> None:
     world = noise(tmp_path / "world", dim_query=200, n_queries=400)
     half = dict(list(world.dataset.split("train").items())[:150])

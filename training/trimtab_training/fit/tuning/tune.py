@@ -147,7 +147,7 @@ class Tuning:
             )
         embeddings.require(dataset.splits)
         device = find_device(settings.device)
-        query_split = split_queries(dataset)
+        query_split = split_queries(dataset, queries=embeddings.queries)
         folds = query_split.make_folds(embeddings, recipe, fit.seed)
         folds = folds[: count_folds(folds, recipe, recipe.compared_queries)]
         self.n_screened = count_folds(folds, recipe, recipe.screened_queries)
