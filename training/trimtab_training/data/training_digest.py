@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import relevant_documents
+from trimtab_training.data.qrels import Qrels, only_relevant, relevant_documents
 from trimtab_training.model_files import TRAINED_ON, folder_of
 
 _MADE_BY = ("labels", "vectors", "seed")
@@ -140,6 +140,13 @@ class TrainedOn:
     def has_document(self, doc_ids: Iterable[str]) -> NDArray[np.bool_]:
         """Tell for each document whether it was relevant to a training query."""
         return np.isin(_digests("id", doc_ids), self.documents)
+
+    def has_document_of(self, qrels: Qrels) -> NDArray[np.bool_]:
+        """Tell for each query whether a document relevant to it was so to a training query."""
+        relevant = only_relevant(qrels).values()
+        is_known = self.has_document(doc_id for labels in relevant for doc_id in labels)
+        queries = np.repeat(np.arange(len(qrels)), [len(labels) for labels in relevant])
+        return np.bincount(queries, weights=is_known, minlength=len(qrels)) > 0
 
 
 def query_digests(dataset: Dataset, query_ids: Collection[str]) -> Digests:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import Qrels, refuse_unanswered, relevant
+from trimtab_training.data.qrels import Qrels, refuse_unanswered
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError
@@ -246,11 +246,7 @@ def _seen(
     if len(known) < len(sides):
         known.append(TrainedOn.of(dataset))
         notes.append("which documents count as seen is taken from the dataset's train split, too")
-    seen = [
-        any(bool(each.has_document(relevant(labels)).any()) for each in known)
-        for labels in qrels.values()
-    ]
-    return np.array(seen, dtype=bool), notes
+    return np.any([each.has_document_of(qrels) for each in known], axis=0), notes
 
 
 def _examples(

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from trimtab.model.adapter import Adapter
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import Qrels
-from trimtab_training.data.splits import has_seen_document
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
@@ -109,8 +107,7 @@ def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
     searcher = Searcher(qrels, embeddings, is_comparable=manifest.use == "relevance")
     if trained_on is None and not isinstance(model, bytes):
         trained_on = TrainedOn.find(model, manifest.training, dataset)
-    is_used = _find_used(trained_on, dataset, list(qrels))
-    evaluation = _compare(adapter, dataset, split, searcher, is_used)
+    evaluation = _compare(adapter, dataset, split, searcher, trained_on)
     if timed:
         latency = measure_latency(adapter.transform, searcher.vectors, adapter.dim_out)
         evaluation = replace(evaluation, latency=latency)
@@ -130,13 +127,14 @@ def _compare(
     dataset: Dataset,
     split: str,
     searcher: Searcher,
-    is_used: NDArray[np.bool_] | None,
+    trained_on: TrainedOn | None,
 ) -> Evaluation:
     """Compare overall, by slice, and by the queries that changed most."""
     manifest, queries, qrels = adapter.manifest, searcher.queries, dataset.split(split)
     before = searcher.search(None, manifest.similarity)
     after = searcher.search(adapter, manifest.similarity)
-    is_seen = has_seen_document(qrels, _trained_labels(adapter, dataset))
+    is_seen = (trained_on or TrainedOn.of(dataset)).has_document_of(qrels)
+    is_used = _find_used(trained_on, dataset, list(qrels))
     n_used = None if is_used is None else int(is_used.sum())
     wins, losses, ties = count_wins(before.scores, after.scores)
     regressions, improvements = most_changed(queries, dataset, before, after)
@@ -154,7 +152,7 @@ def _compare(
         changes=count_changes(before.scores, after.scores),
         regressions=regressions,
         improvements=improvements,
-        notes=_notes(queries.relevant_rows, adapter, n_used=n_used),
+        notes=_notes(queries.relevant_rows, adapter, trained_on, n_used=n_used),
         n_synthetic=len(dataset.synthetic & set(qrels)),
         split_is_made=dataset.made_splits is not None and split != "dev",
         n_used=n_used,
@@ -175,12 +173,6 @@ def _find_used(
     if trained_on is None or not trained_on.is_complete:
         return None
     return trained_on.has_query(dataset, query_ids)
-
-
-def _trained_labels(adapter: Adapter, dataset: Dataset) -> Qrels:
-    """Give the labels that count as trained on: a dev split may have been among them."""
-    splits = adapter.manifest.training.get("training_splits", ("train",))
-    return {query: x for split in splits for query, x in dataset.splits.get(split, {}).items()}
 
 
 def split_made_for(model: str | Path) -> str:
@@ -287,6 +279,7 @@ def _scores_at(rank: int, searched: Searched) -> Scores:
 def _notes(
     relevant_rows: Sequence[dict[int, float]],
     adapter: Adapter,
+    trained_on: TrainedOn | None,
     *,
     n_used: int | None,
 ) -> list[str]:
@@ -304,6 +297,8 @@ def _notes(
             f"{n_used} of the {len(relevant_rows)} queries have the text of one that the model was "
             "trained on or chosen by; the verdict judges the others"
         )
+    if trained_on is None:
+        notes.append("which documents count as seen is taken from the dataset's train split")
     if not adapter.manifest.encoder.fingerprint:
         notes.append(
             "the model does not say which encoder its queries come from; that it is the one of "

@@ -90,6 +90,20 @@ def test_unseen_means_no_relevant_document_was_relevant_in_training(
     assert slices["unseen_documents"].n_queries == 2
 
 
+def test_seen_is_what_the_model_was_trained_on_whatever_the_dataset_trains_on(
+    world: World, identity: bytes
+) -> None:
+    test = {"q3": {"d0": 1.0}, "q7": {"d1": 1.0, "d4": 1.0}, "q11": {"d0": 0.0, "d2": 1.0}}
+    dataset = replace(world.dataset, splits={"train": {"q0": {"d0": 1.0}}, "test": test})
+    old = replace(world.dataset, splits={"train": {"q1": {"d4": 1.0}, "q2": {"d2": 1.0}}})
+    found = evaluate_model(identity, dataset, world.embeddings, trained_on=TrainedOn.of(old))
+    assert found.slices["seen_documents"].n_queries == 2
+    assert found.notes == []
+    unknown = evaluate_model(identity, dataset, world.embeddings)
+    assert unknown.slices["seen_documents"].n_queries == 1
+    assert "taken from the dataset's train split" in unknown.notes[0]
+
+
 def test_queries_that_had_no_part_in_the_model_are_measured_apart_by_slice(
     world: World, identity: bytes
 ) -> None:
