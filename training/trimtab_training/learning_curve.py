@@ -8,12 +8,14 @@ from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import Qrels, only_relevant
 from trimtab_training.data.splits import unit_hash
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import DataError
 from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.origin import CurvePoint, SizeCurve
 from trimtab_training.evaluation.per_query import HEADLINE
 from trimtab_training.evaluation.record import Evaluation
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.fit.fit import FitSettings, fit_adapter
+from trimtab_training.fit.query_split import split_queries
 from trimtab_training.fit.recipe import Recipe
 
 SIZES = (50, 100, 250, 500, 1000)
@@ -46,6 +48,9 @@ def measure_size_curve(
 ) -> SizeCurve:
     """Fit with fewer training queries under the same recipe and seed, and measure each fit.
 
+    A dev split that is too small to judge is drawn from as well: it is trained on. A size of which
+    a start has seen too much to be judged is left out, and that is told.
+
     Args:
         dataset: Labels; the test split is the same for all.
         embeddings: Vectors of every labelled query and document.
@@ -54,14 +59,19 @@ def measure_size_curve(
         full: Evaluation of the full fit, with its record: the last point.
         progress: Called before each fit.
     """
-    train = dataset.split("train")
-    n_train = len(draw_nested(train, len(train)))
+    query_split = split_queries(dataset, queries=embeddings.queries)
+    train, n_train = query_split.train, len(query_split.train)
+    others = {name: x for name, x in dataset.splits.items() if name != "dev" or query_split.dev}
     settings = replace(settings, workspace=None, resume="never")
     points = []
     for size in _sizes_below(n_train):
         progress(size, n_train)
-        drawn = replace(dataset, splits={**dataset.splits, "train": draw_nested(train, size)})
-        fit = fit_adapter(drawn, embeddings, recipe, settings)
+        drawn = replace(dataset, splits={**others, "train": draw_nested(train, size)})
+        try:
+            fit = fit_adapter(drawn, embeddings, recipe, settings)
+        except DataError as error:  # what was enough for the full fit is too little here
+            settings.tell(f"no fit on {size} queries for the size curve: {error}")
+            continue
         if fit.adapter is None:
             points.append(_unchanged(size, full))
             continue
@@ -79,7 +89,11 @@ def _sizes_below(n_train: int) -> Sequence[int]:
 def _export(adapter: Adapter, embeddings: Embeddings, recipe: Recipe) -> bytes:
     """Make the model file, which is what is measured."""
     manifest = describe_adapter(
-        adapter, embeddings.encoder, name="size-curve", similarity=recipe.compares_by
+        adapter,
+        embeddings.encoder,
+        name="size-curve",
+        use=recipe.use_between(embeddings.queries.dim, embeddings.documents.dim),
+        similarity=recipe.compares_by,
     )
     return export_adapter(adapter, manifest)
 
