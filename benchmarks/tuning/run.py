@@ -83,7 +83,7 @@ def test_vectors(
         tuning.trials.fit_all(candidate)
         tuned = tuning.context.encoder.embed([texts[query] for query in task.test]).cpu()
         if way == "mean":
-            tuned = mean_of(tuned, torch.from_numpy(found["adapter"]), is_unit=True)
+            tuned = mean_of(tuned, torch.from_numpy(found["adapter"]))
         found[way] = tuned.numpy()
     return found
 

@@ -59,10 +59,12 @@ def by_hand(tuned: object) -> np.ndarray:
 
 
 def test_the_tuned_encoder_alone(encoder: LocalEncoder, tuned: object) -> None:
-    served = TextEncoder.from_bytes(export_query_model(encoder, tuned, name="docs"))
+    served = TextEncoder.from_bytes(
+        export_query_model(encoder, tuned, name="docs", similarity="dot")
+    )
     assert np.abs(served.encode(TEXTS) - by_hand(tuned)).max() < 1e-5
     assert served.adapter is not None
-    assert served.adapter.kind == "tuned encoder"
+    assert (served.adapter.kind, served.adapter.similarity) == ("tuned encoder", "dot")
     assert served.manifest.fingerprint == encoder.fingerprint  # of the untouched one
     for words in ({"role": "document"}, {"raw": True}):
         with pytest.raises(QueryError, match="this file embeds queries alone"):
@@ -72,7 +74,9 @@ def test_the_tuned_encoder_alone(encoder: LocalEncoder, tuned: object) -> None:
 
 
 def test_the_mean_with_the_adapter(encoder: LocalEncoder, tuned: object, adapter: bytes) -> None:
-    served = TextEncoder.from_bytes(export_query_model(encoder, tuned, adapter, name="docs"))
+    served = TextEncoder.from_bytes(
+        export_query_model(encoder, tuned, adapter, name="docs", similarity="cosine")
+    )
     raw = encoder.encode([f"query: {text}" for text in TEXTS])
     adapted = Adapter.from_bytes(adapter).transform(raw)
     wanted = unit(unit(by_hand(tuned)) + unit(adapted))

@@ -78,7 +78,10 @@ def tune_queries(
     if tuned.model is not None:
         adapter = built.file.read_bytes() if built.file is not None else None
         mixed = adapter if tuned.choice == "mean" else None
-        content = export_query_model(encoder, tuned.model, mixed, name=built.folder.name)
+        similarity = built.fit.recipe.compares_by
+        content = export_query_model(
+            encoder, tuned.model, mixed, name=built.folder.name, similarity=similarity
+        )
         embedded = TextEncoder.from_bytes(content).encode(texts)
         test, runs = _measure(embedded, adapter, data, vectors, built)
         file = built.folder / QUERY_MODEL

@@ -39,7 +39,7 @@ _TUNED = "tuned/"
 
 
 def export_query_model(
-    encoder: LocalEncoder, tuned: Any, adapter: bytes | None = None, *, name: str
+    encoder: LocalEncoder, tuned: Any, adapter: bytes | None = None, *, name: str, similarity: str
 ) -> bytes:
     """Build the file of a tuned encoder in memory, and prove that it gives what its parts give.
 
@@ -49,6 +49,7 @@ def export_query_model(
         adapter: An adapter's file, for the mean of the tuned vector and the adapted vector of the
             untouched encoder, each of unit length; None for the tuned vector alone.
         name: The model's name.
+        similarity: How the index compares vectors.
 
     Returns:
         The bytes of the file.
@@ -76,14 +77,14 @@ def export_query_model(
     else:
         alone = stamp_encoder(trace_encoder(untouched), manifest, tokenizer)
         model = _mean(graph, onnx.load_model_from_string(fuse_adapter(alone, adapter)))
-    told = _describe(encoder, untouched, adapter, name)
+    told = _describe(encoder, untouched, adapter, name, similarity)
     content = stamp_encoder(model, manifest, tokenizer, {METADATA_KEY: told.to_json()})
     _prove(content, texts, wanted)
     return content
 
 
 def _describe(
-    encoder: LocalEncoder, module: TextModule, adapter: bytes | None, name: str
+    encoder: LocalEncoder, module: TextModule, adapter: bytes | None, name: str, similarity: str
 ) -> Manifest:
     """Say what stands in the place of an adapter."""
     if adapter is not None:
@@ -102,7 +103,7 @@ def _describe(
         use="relevance",
         dim_in=dim,
         dim_out=dim,
-        similarity="cosine",
+        similarity=similarity,
         normalised=module.is_normalised,
         encoder=encoder_card(encoder),
     )

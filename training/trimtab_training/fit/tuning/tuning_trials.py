@@ -79,6 +79,11 @@ class TuningContext:
     settings: TuningSettings
     workspace: Workspace
 
+    @property
+    def has_mean(self) -> bool:
+        """Whether there is a mean to rate: of unit vectors alone, as the file of it gives."""
+        return bool(self.adapters) and self.encoder.is_unit
+
 
 @dataclass
 class TuningTrials:
@@ -115,7 +120,7 @@ class TuningTrials:
         n_passes = self.context.settings.epochs
         for fold in range(n_folds):
             n_passes = min(n_passes, len(self._run_fold(weights, fold, n_passes).held_out))
-        ways = (TUNED, MEAN) if self.context.adapters else (TUNED,)
+        ways = (TUNED, MEAN) if self.context.has_mean else (TUNED,)
         return {
             Candidate(way, weights, number): HeldOut.join(
                 [self._held_out(weights, way, number, fold) for fold in range(n_folds)]
@@ -205,7 +210,7 @@ class TuningTrials:
         context = self.context
         cross_validation = context.cross_validation
         adapted = None
-        if context.adapters:
+        if context.has_mean:
             with torch.no_grad():
                 adapted = context.adapters[fold](cross_validation.raw_queries(fold))
 
@@ -213,7 +218,7 @@ class TuningTrials:
             vectors = context.encoder.embed(texts)
             scores = {TUNED: cross_validation.score_vectors(vectors, fold)}
             if adapted is not None:
-                both = mean_of(vectors, adapted, is_unit=context.encoder.is_unit)
+                both = mean_of(vectors, adapted)
                 scores[MEAN] = cross_validation.score_vectors(both, fold)
             return scores
 
@@ -247,17 +252,15 @@ class TuningTrials:
 
 
 def mean_of(
-    tuned: Float[Tensor, "queries dim"], adapted: Float[Tensor, "queries dim"], *, is_unit: bool
+    tuned: Float[Tensor, "queries dim"], adapted: Float[Tensor, "queries dim"]
 ) -> Float[Tensor, "queries dim"]:
-    """Give the vectors midway between tuned and adapted queries.
+    """Give the unit vectors midway between tuned and adapted queries of unit length.
 
     Args:
         tuned: Of the tuned encoder.
         adapted: Of the untouched encoder, through the adapter.
-        is_unit: Whether both have unit length, and so shall the mean.
     """
-    mean = (tuned + adapted) / 2
-    return normalise(mean) if is_unit else mean
+    return normalise((tuned + adapted) / 2)
 
 
 def _device(context: TuningContext) -> torch.device:

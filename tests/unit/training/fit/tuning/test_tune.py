@@ -146,6 +146,20 @@ def test_labels_of_noise_expect_no_gain_and_choose_nothing(
     assert "Keep the raw queries" in found.verdict
 
 
+def test_mean_is_no_rival_where_vectors_may_have_any_length(bench: Bench) -> None:
+    """Its file is of unit vectors, which dot product and Euclid's distance tell from others."""
+    documents = bench.embeddings.documents
+    longer = replace(documents, matrix=2 * np.asarray(documents.matrix))
+    recipe = replace(bench.fit.recipe, similarity="dot", min_steps=1, epochs=1)
+    given = replace(
+        bench,
+        embeddings=replace(bench.embeddings, documents=longer, unit_documents=False),
+        fit=replace(bench.fit, recipe=recipe),
+    )
+    tuned = given.tune(replace(SETTINGS, epochs=1, corpus_weights=(0.0,)))
+    assert set(tuned.validation["rivals"]) == {"adapter", "tuned"}
+
+
 def test_no_pass_leaves_the_choice_to_the_adapter(bench: Bench) -> None:
     found = bench.tune(replace(SETTINGS, epochs=0))
     assert found.choice == "adapter"
