@@ -156,6 +156,7 @@ def _compare(
         n_synthetic=len(dataset.synthetic & set(qrels)),
         split_is_made=dataset.made_splits is not None and split != "dev",
         n_used=n_used,
+        labels=dataset.content_hash(),
         chance=_chance(queries.relevant_rows, len(queries.document_ids)),
         fresh_queries=_fresh(before, after, is_seen, is_used),
     )

@@ -149,6 +149,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model does to one split: the object of ``evaluate --json``, and evaluation.json.
 
     Attributes:
+        labels: Hash of the labels that were measured against; empty in older records.
         score_shift: Scores of the first and tenth document, for whoever filters by a threshold.
         notes: What a reader must know to read the numbers right.
         n_synthetic: How many of the queries an LLM wrote.
@@ -178,6 +179,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     split_is_made: bool
     n_used: int | None
     chance: float = field(name="chance_ndcg@10")
+    labels: str = ""
     latency: Latency | None = None
     approximate: Sweep | None = None
     fresh_queries: FreshQueries | None = None
@@ -193,6 +195,11 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether raw queries can be searched with at all: not where widths differ."""
         first = self.score_shift.get("rank_1")
         return first is None or first.base is not None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether these are the labels of the fit behind the model, as far as is known."""
+        return self.fit is not None and self.labels in {"", self.fit.labels}
 
     @property
     def has_model(self) -> bool:

@@ -143,24 +143,10 @@ def _reasons(record: Evaluation) -> Iterator[Reason]:
 
 
 def _from_split(record: Evaluation) -> Iterator[Reason]:
-    """Distrust queries that had a part in making the model."""
-    if record.split == "train":
-        yield _reason("blind", "these are training queries, which prove nothing; use --split test")
-    elif record.split_is_made and record.n_used is None:
-        yield _reason(
-            "blind",
-            "the dataset has no test split, so one was made of its training queries, and what the "
-            "model was trained on is not known: it may have seen them all. Give labels that it has "
-            "not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)",
-        )
-    elif record.split == "dev":
-        yield from _from_dev(record)
-    elif record.fresh_queries and not record.fresh_queries.n_queries:
-        yield _reason(
-            "blind",
-            "the model was trained on or chosen by every one of these queries; give labels that "
-            "it has not seen",
-        )
+    """Distrust queries that had a part in making the model; where others are known, they judge."""
+    is_used = record.fresh_queries is not None and not record.fresh_queries.n_queries
+    if record.n_used is None or is_used:
+        yield from _from_used(record, is_used)
     if record.n_synthetic:
         yield _reason(
             "care",
@@ -169,20 +155,36 @@ def _from_split(record: Evaluation) -> Iterator[Reason]:
         )
 
 
-def _from_dev(record: Evaluation) -> Iterator[Reason]:
-    """Tell a dev split that a fit has used from one that a user has kept."""
-    if record.fit and "dev" in record.fit.training_splits:
-        yield _reason("blind", "it was trained on the dev split, too; use --split test")
-    elif record.n_used is None and not record.fit:
+def _from_used(record: Evaluation, is_used: bool) -> Iterator[Reason]:
+    """Judge queries that all had a part in the model, or of which that is not known."""
+    if record.split == "train":
+        yield _reason("blind", "these are training queries, which prove nothing; use --split test")
+    elif record.split == "dev" and record.fit and record.is_own:
+        if "dev" in record.fit.training_splits:
+            yield _reason("blind", "it was trained on the dev split, too; use --split test")
+        else:
+            yield _reason("care", "these are the queries it was chosen by, which flatter it")
+    elif is_used:
+        yield _reason(
+            "blind",
+            "the model was trained on or chosen by every one of these queries; give labels that "
+            "it has not seen",
+        )
+    elif record.split_is_made:
+        yield _reason(
+            "blind",
+            "the dataset has no test split, so one was made of its training queries, and what the "
+            "model was trained on is not known: it may have seen them all. Give labels that it has "
+            "not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)",
+        )
+    elif record.split == "dev":
         yield _reason("note", "whether it was chosen by these queries is not known")
-    else:
-        yield _reason("care", "these are the queries it was chosen by, which flatter it")
 
 
 def _judged(record: Evaluation) -> Evaluation:
-    """Give the record of the queries that judge alone: on test, those that had no part in it."""
+    """Give the record of the queries that judge: those alone that are known to have had no part."""
     fresh = record.fresh_queries
-    if record.split == "test" and fresh and fresh.metrics:
+    if fresh and fresh.metrics:
         return msgspec.structs.replace(
             record, n_queries=fresh.n_queries, metrics=fresh.metrics, slices=fresh.slices
         )

@@ -176,6 +176,23 @@ def test_dev_split_that_no_fit_has_used_may_judge_a_model_of_unknown_training() 
     assert "is not known" in reasons(verdict, "note")
 
 
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_split_of_other_labels_is_judged_by_what_the_model_has_seen_of_it(split: str) -> None:
+    fit = make_fit(training_splits=["train", "dev"])
+    other = {"split": split, "labels": "sha256:other", "fit": fit}
+    assert decide(record(n_used=0, **other)).decision == "ship"
+    some = {"n_used": 200, "fresh_queries": part(100, -0.1)}
+    assert decide(record(**some, **other)).decision == "do not ship"
+    every = {"n_used": 300, "fresh_queries": part(0)}
+    assert decide(record(**every, **other)).decision == "can't tell"
+
+
+def test_dev_split_of_other_labels_is_not_the_one_that_the_fit_was_trained_on() -> None:
+    fit = make_fit(training_splits=["train", "dev"])
+    verdict = decide(record(split="dev", labels="sha256:other", fit=fit))
+    assert "whether it was chosen by these queries is not known" in reasons(verdict, "note")
+
+
 def test_split_that_was_made_proves_where_the_model_is_known_not_to_have_seen_it() -> None:
     assert decide(record(split_is_made=True, n_used=0)).decision == "ship"
 
