@@ -12,6 +12,10 @@ FEW_TRAINING_QUERIES = 250
 TOO_FEW_TRAINING_QUERIES = 100
 MORE_PAYS_UNTIL = 1_000
 
+SETS_WITH_A_GAIN = {50: (2, 1), 100: (3, 1), 250: (5, 2)}
+"""By training queries: on how many of five sets any of five fits found a gain, and on how many all
+did (benchmarks/labels/results.json)."""
+
 
 def check_leaks(splits: dict[str, Qrels], queries: TextFacts, difference: float) -> list[Finding]:
     """Look for queries that are trained on, or chosen by, and tested.
@@ -158,18 +162,12 @@ def check_relevance(splits: dict[str, Qrels]) -> list[Finding]:
 
 
 def check_training_size(train: Qrels) -> list[Finding]:
-    """Say what fits with so many training queries gave on five public sets (docs/quality.md)."""
+    """Say what fits with so many training queries gave on five public sets (docs/recipe.md)."""
     n_queries = sum(bool(relevant(labels)) for labels in train.values())
     if n_queries <= TOO_FEW_TRAINING_QUERIES:
-        severity, fact = (
-            "warning",
-            "with 50 no fit found a gain on five sets, with 100 those of one set did",
-        )
+        severity, fact = "warning", f"{_gains_with(50)}, {_gains_with(100)}"
     elif n_queries < FEW_TRAINING_QUERIES:
-        severity, fact = (
-            "warning",
-            "with 100 fits of one of five sets found a gain, with 250 some of four did",
-        )
+        severity, fact = "warning", f"{_gains_with(100)}, {_gains_with(250)}"
     elif n_queries < MORE_PAYS_UNTIL:
         severity, fact = (
             "note",
@@ -182,11 +180,17 @@ def check_training_size(train: Qrels) -> list[Finding]:
             "few_training_queries",
             severity,
             f"{n_queries:,} training queries with a relevant document: {fact}",
-            "label more queries (docs/quality.md, the size curve), import clicks, or write "
+            "label more queries (docs/recipe.md, few labels), import clicks, or write "
             "queries with an LLM (`trimtab synthesize`)",
             n_queries,
         )
     ]
+
+
+def _gains_with(n_queries: int) -> str:
+    """Say on how many sets fits with so many training queries found a gain."""
+    some, always = SETS_WITH_A_GAIN[n_queries]
+    return f"with {n_queries} fits found a gain on {some} of five sets ({always} of them always)"
 
 
 def check_dev_size(dev: Qrels) -> list[Finding]:

@@ -14,6 +14,7 @@ from tests.support.worlds import World, make_world
 from trimtab_training.data.importers.texts import question_key
 from trimtab_training.doctor import Diagnosis, Finding, examine
 from trimtab_training.doctor.finding import by_importance
+from trimtab_training.doctor.labels import SETS_WITH_A_GAIN
 from trimtab_training.doctor.power import power_of, spread_of_differences
 from trimtab_training.doctor.texts import estimate_tokens
 from trimtab_training.errors import DataError
@@ -126,7 +127,13 @@ def test_texts_that_say_nothing_or_the_same_are_found(tmp_path: Path) -> None:
     assert by_code["unlabelled_queries"].examples == ["unasked"]
 
 
-@pytest.mark.parametrize(("n", "warned"), [(60, "with 50 no fit found a gain"), (200, "with 100")])
+@pytest.mark.parametrize(
+    ("n", "warned"),
+    [
+        (60, "with 50 fits found a gain on 2 of five sets (1 of them always), with 100"),
+        (200, "with 100 fits found a gain on 3 of five sets (1 of them always), with 250"),
+    ],
+)
 def test_few_training_queries_are_told_what_others_gave(
     tmp_path: Path, n: int, warned: str
 ) -> None:
@@ -139,6 +146,16 @@ def test_few_training_queries_are_told_what_others_gave(
     by_code = {one.code: one for one in examine(folder).findings}
     assert by_code["few_training_queries"].severity == "warning"
     assert warned in by_code["few_training_queries"].message
+
+
+@pytest.mark.parametrize("n_queries", SETS_WITH_A_GAIN)
+def test_what_others_gave_is_what_was_measured(n_queries: int) -> None:
+    results = Path(__file__).parents[4] / "benchmarks" / "labels" / "results.json"
+    sets = json.loads(results.read_text())["sets"].values()
+    fits = [each[str(n_queries)] for each in sets]
+    shipped = [(each["default"]["shipped"], each["draws"]) for each in fits]
+    counts = sum(n > 0 for n, _ in shipped), sum(n == of for n, of in shipped)
+    assert (len(shipped), counts) == (5, SETS_WITH_A_GAIN[n_queries])
 
 
 def test_missing_test_split_is_made_as_a_fit_makes_it(tmp_path: Path) -> None:
