@@ -14,6 +14,7 @@ from trimtab.model.adapter import Adapter
 from trimtab.text.encoder import TextEncoder
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import name_some
+from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.missing_labels import keep_embedded
 from trimtab_training.embeddings.store import Embeddings
@@ -132,11 +133,7 @@ def _measure(
         Adapter.from_bytes(adapter) if adapter else None,
         data,
         vectors,
-        trained={
-            query: labels
-            for split in built.fit.training_splits
-            for query, labels in data.splits.get(split, {}).items()
-        },
+        trained_on=TrainedOn.of(data, splits=built.fit.training_splits),
         similarity=built.fit.recipe.compares_by,
     )
 

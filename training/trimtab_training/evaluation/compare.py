@@ -222,11 +222,11 @@ def compare_slice(found: dict[str, Searched], chosen: NDArray[np.bool_]) -> Slic
     return Slice(n_queries=int(chosen.sum()), metrics=metrics)
 
 
-def against_raw(found: dict[str, Searched], side: str) -> Difference | None:
+def against_raw(found: dict[str, Searched], side: str, chosen: Chosen = ALL) -> Difference | None:
     """Compare a model with the raw query; None where that could not be searched with at all."""
     if (found["raw"].ranking[0] < 0).all():
         return None
-    metric = compare_scores(found["raw"].scores, found[side].scores)[HEADLINE]
+    metric = compare_scores(found["raw"].scores, found[side].scores, chosen)[HEADLINE]
     return Difference(delta=metric.delta, ci95=metric.ci95, p_value=metric.p_value)
 
 

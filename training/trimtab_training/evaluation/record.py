@@ -121,13 +121,23 @@ class TuningRival(Struct, frozen=True, kw_only=True):
 
 
 class TunedTest(Struct, frozen=True, kw_only=True):
-    """What query.onnx, B, does to one split, beside the adapter, A; without one, A is raw."""
+    """What query.onnx, B, does to one split, beside the adapter, A; without one, A is raw.
+
+    Queries that had a part in it are left out, unless that leaves none.
+    """
 
     split: str
     n_queries: int
+    n_left_out: int = 0
     metrics: dict[str, ComparedMetric]
     slices: dict[str, Slice[ComparedMetric]]
     against_raw: Difference
+
+    @property
+    def queries(self) -> str:
+        """Name the queries that it was measured on."""
+        name = f"{self.n_queries:,} {self.split} queries"
+        return f"{name} that had no part in it" if self.n_left_out else name
 
 
 class Tuning(Struct, frozen=True, kw_only=True, omit_defaults=True):

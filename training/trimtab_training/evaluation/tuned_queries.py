@@ -2,11 +2,11 @@
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 
 from trimtab.model.adapter import Adapter
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import Qrels
-from trimtab_training.data.splits import has_seen_document
+from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.evaluation.compare import against_raw, compare_metrics, compare_slice
 from trimtab_training.evaluation.record import TunedTest
@@ -20,7 +20,7 @@ def measure_tuned(  # noqa: PLR0913 - what is measured, and how
     dataset: Dataset,
     embeddings: Embeddings,
     *,
-    trained: Qrels,
+    trained_on: TrainedOn,
     similarity: str,
     split: str = "test",
 ) -> tuple[TunedTest, Runs]:
@@ -31,7 +31,8 @@ def measure_tuned(  # noqa: PLR0913 - what is measured, and how
         adapter: The model that stands beside it; None where there is none.
         dataset: Labels.
         embeddings: The raw vectors, and those of the documents.
-        trained: The labels that were trained on: they decide which documents count as seen.
+        trained_on: What the file was trained on: its queries are left out, unless that leaves
+            none, and its documents count as seen.
         similarity: How the index compares vectors.
         split: Whose queries.
 
@@ -47,16 +48,19 @@ def measure_tuned(  # noqa: PLR0913 - what is measured, and how
         "a": searcher.search(adapter, similarity) if adapter else raw,
         "b": searcher.search_vectors(vectors, similarity),
     }
-    gain = against_raw(found, "b")
+    is_used = trained_on.has_query(dataset, list(qrels))
+    is_kept: NDArray[np.bool_] = ~is_used | is_used.all()
+    gain = against_raw(found, "b", is_kept)
     assert gain is not None  # noqa: S101 - raw vectors were searched with
-    is_seen = has_seen_document(qrels, trained)
+    is_seen = trained_on.has_document_of(qrels)
     test = TunedTest(
         split=split,
-        n_queries=len(qrels),
-        metrics=compare_metrics(found),
+        n_queries=int(is_kept.sum()),
+        n_left_out=int((~is_kept).sum()),
+        metrics=compare_metrics(found, is_kept),
         slices={
-            "seen_documents": compare_slice(found, is_seen),
-            "unseen_documents": compare_slice(found, ~is_seen),
+            "seen_documents": compare_slice(found, is_seen & is_kept),
+            "unseen_documents": compare_slice(found, ~is_seen & is_kept),
         },
         against_raw=gain,
     )

@@ -303,8 +303,8 @@ def _from_tuning(record: Evaluation) -> Iterator[Reason]:
     verb = "beats" if low > 0 else "loses to" if high < 0 else "can't be told from"
     yield _reason(
         "good" if low > 0 else "note",
-        f"query.onnx, the encoder of queries tuned, {verb} {than} on the {tuning.test.split} "
-        f"queries: nDCG@10 {metric.b:.3f} against {metric.a:.3f}, {difference(metric)}",
+        f"query.onnx, the encoder of queries tuned, {verb} {than} on {tuning.test.queries}: "
+        f"nDCG@10 {metric.b:.3f} against {metric.a:.3f}, {difference(metric)}",
     )
 
 

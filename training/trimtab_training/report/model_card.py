@@ -84,8 +84,8 @@ def _tuned(tuning: Tuning) -> str:
     test = tuning.test
     raw, before, tuned, delta, interval, _ = metric_cells(test.metrics[HEADLINE])
     return (
-        f"`query.onnx` takes a query's text: nDCG@10 {tuned} on the {test.n_queries} {test.split} "
-        f"queries, where raw queries have {raw} and the model above {before} "
+        f"`query.onnx` takes a query's text: nDCG@10 {tuned} on {test.queries}, "
+        f"where raw queries have {raw} and the model above {before} "
         f"({delta}, {interval}).\n\n{_USE_TUNED}"
     )
 
