@@ -261,15 +261,18 @@ class _Fit:
         self.runner.expect(last, self._n_narrow_scores)
         whole = self.runner.fit_all(weights)
         folds = range(self.n_folds)
-        narrow = [self.runner.narrowed(weights, fold) for fold in folds if self.ranks]
+        # Where synthetic queries don't count, the others may be fewer than a rank.
+        n_queries = min(len(self.runner.queries(weights, fold)) for fold in folds)
+        ranks = sorted({min(rank, n_queries) for rank in self.ranks})
+        narrow = [self.runner.narrowed(weights, fold) for fold in folds if ranks]
         by_rank = {
             rank: np.concatenate(
                 [self.runner.score_at(narrow[fold].of_rank(rank), blend, fold) for fold in folds]
             )
-            for rank in self.ranks
+            for rank in ranks
         }
         full = evidence.adapted[blend]
-        n_bytes = {rank: weight_bytes(whole, rank) for rank in (*self.ranks, 0)}
+        n_bytes = {rank: weight_bytes(whole, rank) for rank in (*ranks, 0)}
         chosen = choose_rank(full, by_rank, n_bytes, self.recipe)
         queries = self.runner.sample_queries(weights)
         sizes = []

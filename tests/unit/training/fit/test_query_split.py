@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.fits import PLAIN
+from tests.support.fits import AUTO, PLAIN
 from tests.support.worlds import World, make_world
+from trimtab_training.adapters import ComposedAdapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import Qrels
 from trimtab_training.data.splits import MIN_DEV_QUERIES
@@ -139,6 +140,15 @@ def test_good_synthetic_queries_teach(world: World) -> None:
     few = replace(QUICK, synthetic_weights=(0.0, 1.0))
     result = fit_adapter(mark(world, 0.8), world.embeddings, few)
     assert result.weights.synthetic == 1.0
+
+
+def test_no_rank_is_above_the_number_of_queries_that_count(world: World) -> None:
+    recipe = replace(AUTO, epochs=1, folds=2, ranks=(2, 6), synthetic_weights=(0.0,))
+    result = fit_adapter(mark(world, 0.956), world.embeddings, recipe)
+    assert [size.rank for size in result.sizes] == [2, 4, 0]  # of 8 queries, a fold keeps 4
+    for size in result.sizes:
+        assert isinstance(size.adapter, ComposedAdapter)
+        assert size.adapter.rank == size.rank
 
 
 def test_weights_of_a_fit_without_synthetic_queries_are_not_tried(world: World) -> None:
