@@ -28,7 +28,6 @@ from trimtab.rewrite.policies import FEEDBACK_WARNING, Reason
 from trimtab.routing.outcome import Outcome
 from trimtab.routing.route_book import CollectionRoutes, Finding, Question
 from trimtab.routing.schema_cache import SchemaCache
-from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector, read_datetime
 from trimtab.server.busy_poll import BusyPoll
 from trimtab.server.bypass import (
     ADVICE,
@@ -39,6 +38,7 @@ from trimtab.server.bypass import (
 )
 from trimtab.server.dispatch import Planner
 from trimtab.server.paths import Paths
+from trimtab.server.qdrant_answers import read_answer
 from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import LiveTable, RouteTable
@@ -377,25 +377,6 @@ class WorkerState:
         self.facts.invalidate(collection or None)
         for listener in self.invalidation_listeners:
             listener(collection)
-
-
-def read_answer(question: Question, result: Mapping[str, Any]) -> Any:
-    """Read the JSON that Qdrant answers to a question."""
-    if question.method == "get_aliases":
-        return {each["alias_name"]: each["collection_name"] for each in result["aliases"]}
-    vectors = result["config"]["params"].get("vectors") or {}
-    named = {"": vectors} if isinstance(vectors.get("size"), int) else vectors
-    sparse = dict.fromkeys(result["config"]["params"].get("sparse_vectors") or (), SPARSE)
-    found = sparse | {
-        name: IndexedVector(
-            dim=params["size"],
-            distance=str(params["distance"]).lower(),
-            datatype=str(params.get("datatype") or "float32").lower(),
-            is_multi=params.get("multivector_config") is not None,
-        )
-        for name, params in named.items()
-    }
-    return CollectionVectors(found, created_s=read_datetime(result.get("created_at")))
 
 
 def credentials_of(fields: Fields, own_key: str | None) -> Fields:

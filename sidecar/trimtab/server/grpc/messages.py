@@ -109,7 +109,7 @@ def write_question(question: Question) -> tuple[str, bytes]:
 def read_answer(
     question: Question, content: bytes
 ) -> Mapping[str, IndexedVector] | Mapping[str, str]:
-    """Read Qdrant's answer to a question, as :func:`~trimtab.server.worker_state.read_answer` does.
+    """Read Qdrant's answer to a question, as ``server.qdrant_answers`` does of JSON.
 
     Raises:
         UpstreamError: It is no such answer.

@@ -217,7 +217,7 @@ class GrpcServer:
         if table.is_guarded:
             await self._watch(method, content, metadata, table)
         elif len(table.routes):
-            self._count_unread(table, content, Reason.WRITE)
+            self._count_unread(content, Reason.WRITE)
         return await self._relay.unary(method, content, metadata, context)
 
     async def _query(self, method: Method, content: bytes, context: Any) -> bytes:
@@ -229,7 +229,7 @@ class GrpcServer:
             return await self._relay.unary(method, content, metadata, context)
         mark = next((str(value) for key, value in metadata if key == MARK_HEADER), None)
         if mark is not None and not has_encoders:
-            self._count_unread(table, content, reason_of_mark(mark))
+            self._count_unread(content, reason_of_mark(mark))
             return await self._relay.unary(method, content, metadata, context)
         assert method.vectors is not None  # noqa: S101  # narrowing
         try:
@@ -245,7 +245,7 @@ class GrpcServer:
             target = Target(name, routes, is_write=False, is_left=mark is not None, fields=metadata)
             content, embedded = await self._embed(method.vectors, message, (content, table), target)
         if mark is not None:
-            self._count_unread(table, content, reason_of_mark(mark))
+            self._count_unread(content, reason_of_mark(mark))
             return await self._relay.unary(method, content, metadata, context)
         query = _Query(method, method.vectors, content, metadata, name, routes, table, embedded)
         return await self._ask(query, message, context)
@@ -370,18 +370,12 @@ class GrpcServer:
 
         return ask
 
-    def _count_unread(self, table: RouteTable, content: bytes, reason: Reason) -> None:
+    def _count_unread(self, content: bytes, reason: Reason) -> None:
         """Count a call that is not looked into, under its collection where that has routes."""
-        name = peek_collection(content)
-        try:
-            is_routed = bool(table.known_routes(name))
-        except ConfigError:
-            is_routed = True
-        is_routed = is_routed or bool(table.routes.of_collection(name))
-        if reason is Reason.WRITE and not is_routed:
+        label = self._state.label_of(peek_collection(content))
+        if reason is Reason.WRITE and not label:
             reason = Reason.NO_ROUTE
-        outcome = Outcome(content, Counter({reason: 1}))
-        self._state.count_outcome(name if is_routed else "", outcome, "grpc")
+        self._state.count_outcome(label, Outcome(content, Counter({reason: 1})), "grpc")
 
     def _compare(self, query: _Query, answer: bytes) -> None:
         """Have an answer compared with the adapted query's."""

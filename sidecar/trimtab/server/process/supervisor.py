@@ -38,6 +38,9 @@ from trimtab.unforeseen import Border, tell
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
+_SERVED = ("routes", "collections", "encoders")
+_OTHERS = "a new worker serves other models than the others"
+_WHY_OTHERS = "the others went back, or were not told to reload; reload, or put the files back"
 _RESTART_DELAY_S = 1.0
 _ANSWER_S = 3.0
 """Seconds that a worker has to say something of itself: probes and scrapes wait for it."""
@@ -312,30 +315,19 @@ class Supervisor:
                 worker.stop()
 
     async def _catch_up(self, new: RemoteWorker) -> None:
-        """Have a new worker read its files again where they changed while it started.
-
-        What it then serves otherwise than the rest is told.
-        """
-        try:
+        """Have a new worker read its files again where they changed as it started."""
+        with contextlib.suppress(WorkerEndedError, WorkerFailedError):
             if await self._serves_as_others(new):
                 return
             cause = await new.prepare()
             await (new.abort(cause) if cause else new.commit())
-            is_alike = await self._serves_as_others(new)
-        except (WorkerEndedError, WorkerFailedError):
-            return
-        if not is_alike:
-            cause = (
-                "the others went back, or were not told to reload; reload, or put the files back"
-            )
-            logger.error("a new worker serves other models than the others", extra={"cause": cause})
+            if not await self._serves_as_others(new):
+                logger.error(_OTHERS, extra={"cause": _WHY_OTHERS})
 
     async def _serves_as_others(self, new: RemoteWorker) -> bool:
         """Tell whether a worker has the others' routes, indexes and encoders."""
         tables = [await each.describe() for each in (new, *self.workers)]
-        served = [
-            [table[what] for what in ("routes", "collections", "encoders")] for table in tables
-        ]
+        served = [tuple(table[what] for what in _SERVED) for table in tables]
         return all(each == served[0] for each in served)
 
     async def _start_another(self) -> RemoteWorker:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from trimtab_training.data.importers.click_columns import find_click_columns
 from trimtab_training.data.importers.click_survey import LogForm, LogSurvey
 from trimtab_training.data.importers.click_values import (
     as_count,
@@ -21,25 +22,11 @@ from trimtab_training.data.importers.click_values import (
     flag_of,
     rank_of,
 )
-from trimtab_training.data.importers.columns import (
-    CLICK_RIVALS,
-    CLICK_ROLES,
-    SEARCH_RIVALS,
-    Columns,
-    as_number,
-    find_columns,
-    is_missing,
-    plain_name,
-    require,
-    usual_columns,
-    value_of,
-)
+from trimtab_training.data.importers.columns import Columns, value_of
 from trimtab_training.data.importers.gather import Found, Gatherer, Search
 from trimtab_training.data.importers.json_rows import Row
-from trimtab_training.data.importers.readings import refuse_rivals
 from trimtab_training.data.importers.settings import ClickSettings
 from trimtab_training.data.importers.sources import (
-    Sample,
     files_by_split,
     left_aside,
     read_rows,
@@ -50,12 +37,6 @@ from trimtab_training.data.importers.texts import Text, Unusable, as_filled_text
 from trimtab_training.data.importers.understood import SAMPLE_ROWS
 from trimtab_training.errors import ConfigError, DataError
 
-_EVENTS = {  # what a column of kinds of events is called, less underscores
-    "event", "eventtype", "eventname", "action", "actionname", "actiontype", "interaction",
-    "interactiontype", "type",
-}  # fmt: skip
-_SHOWINGS = {"shown", "impressions"}  # where they hold numbers, how often something was shown
-_FEW_KINDS = 5  # named in a message
 _FLAG_KEYS = ("clicked", "is_clicked", "click", "clicks")
 
 
@@ -102,7 +83,7 @@ class ClickLog:
             if sample.rows:
                 self.n_rows[path] = len(sample.rows)
                 self.names[path] = list(sample.names)
-                self.columns[path] = _find(sample, given, self._chosen, path)
+                self.columns[path] = find_click_columns(sample, given, self._chosen, path)
         self.has_times = self._all_have_times()
         self._form: LogForm | None = None
 
@@ -218,108 +199,6 @@ def _gathered(
             gatherer.tally.drop(str(reason), place)
             continue
         yield from gatherer.add(place, row, search_id, session)
-
-
-def _find(
-    sample: Sample, given: Mapping[str, tuple[str, ...]], chosen: ClickSettings, path: Path
-) -> Columns:
-    """Find a log's columns and check that they are enough, and that no two have one role."""
-    names = list(sample.names)
-    if chosen.search_id is not None and chosen.search_id != "none":
-        given = {**given, "search": (chosen.search_id,)}
-    columns = find_columns(names, CLICK_ROLES, given)
-    if chosen.search_id == "none":
-        columns.pop("search", None)
-    if "shown" in columns and "shown" not in given:
-        columns, given = _settle_shown(sample, columns, given)
-    _settle_sums(sample, columns, given, chosen, path)
-    rivals = SEARCH_RIVALS if "shown" in columns else CLICK_RIVALS
-    refuse_rivals(sample, rivals, given, str(path), only_alike=True)
-    if "shown" in columns:
-        require(columns, ("query", "shown"), names, str(path))
-        return columns
-    if chosen.estimate == "counts" and not {"clicked"} & (columns.keys() | given.keys()):
-        _refuse_events(sample, path)
-    if chosen.estimate == "counts" and "document" not in columns:
-        require(columns, ("query", "clicked"), names, str(path))
-    elif chosen.estimate == "counts":
-        require(columns, ("query",), names, str(path))
-    elif "document" in columns and "rank" not in columns:
-        raise DataError(
-            f"{path} has no column that looks like rank, so that nothing tells position bias from "
-            "relevance; say which it is: --column rank=NAME; or take clicks as they are: "
-            "--estimate counts"
-        )
-    else:
-        require(columns, ("query", "document", "rank", "clicked"), names, str(path))
-    return columns
-
-
-def _settle_shown(
-    sample: Sample, columns: Columns, given: Mapping[str, tuple[str, ...]]
-) -> tuple[Columns, Mapping[str, tuple[str, ...]]]:
-    """Take what holds lists for what was shown; numbers beside a document count something.
-
-    Returns:
-        The columns, and what is no longer to be asked about.
-    """
-    names = usual_columns(sample.names, CLICK_ROLES, "shown")
-    lists = [name for name in names if _largest(sample, name) is None]
-    if len(lists) == 1:
-        return {**columns, "shown": tuple(lists)}, {**given, "shown": tuple(lists)}
-    if lists or "document" not in columns:
-        return columns, given
-    return {role: of for role, of in columns.items() if role != "shown"}, given
-
-
-def _settle_sums(
-    sample: Sample,
-    columns: Columns,
-    given: Mapping[str, tuple[str, ...]],
-    chosen: ClickSettings,
-    path: Path,
-) -> None:
-    """Take no ranks from rows that are sums over searches: theirs are averages, or the last.
-
-    Raises:
-        DataError: Ranks are needed.
-    """
-    if "shown" in columns:
-        return
-    showings = [] if "shown" in given else usual_columns(sample.names, CLICK_ROLES, "shown")
-    for name in showings:
-        largest = _largest(sample, name) or 0
-        if plain_name(name) in _SHOWINGS and largest > 1 and chosen.estimate != "counts":
-            raise DataError(
-                f"{path}: {name!r} holds numbers up to {largest:g}, so that a row is a sum over "
-                "searches, whose ranks tell nothing of any one of them; take clicks as they are: "
-                f"--estimate counts; or say --column shown= if {name!r} does not count showings"
-            )
-    sums = [name for name in showings if plain_name(name) in _SHOWINGS]
-    sums += columns.get("clicked", ())
-    if chosen.estimate == "counts" and any((_largest(sample, one) or 0) > 1 for one in sums):
-        columns.pop("rank", None)
-
-
-def _largest(sample: Sample, name: str) -> float | None:
-    """Give the largest number of a column that holds nothing else; None where it does."""
-    values = [value for _, record in sample.rows if not is_missing(value := record.get(name))]
-    try:
-        return max((as_number(value, name) for value in values), default=None)
-    except Unusable:
-        return None
-
-
-def _refuse_events(sample: Sample, path: Path) -> None:
-    """Refuse rows of several kinds of events where no column says which of them are clicks."""
-    for name in sample.names:
-        kinds = {str(record.get(name)) for _, record in sample.rows if record.get(name)}
-        if plain_name(name).replace("_", "") in _EVENTS and len(kinds) > 1:
-            raise DataError(
-                f"{path}: {name!r} holds {', '.join(sorted(kinds)[:_FEW_KINDS])}, and no column "
-                "says which rows are clicks: keep the clicks' rows alone, say --column "
-                "clicked=NAME, or --column clicked= if every row counts as a click"
-            )
 
 
 def _begin(record: Mapping[str, Any], columns: Columns, form: LogForm, split: int) -> Search:
