@@ -294,9 +294,10 @@ def _notes(
     elif adapter.manifest.use == "migration":
         notes.append("raw queries are of another encoder than the documents: base counts as 0")
     if n_used:
+        others = "the verdict judges the others" if n_used < len(relevant_rows) else "none is left"
         notes.append(
             f"{n_used} of the {len(relevant_rows)} queries have the text of one that the model was "
-            "trained on or chosen by; the verdict judges the others"
+            f"trained on or chosen by; {others}"
         )
     if trained_on is None:
         notes.append("which documents count as seen is taken from the dataset's train split")
