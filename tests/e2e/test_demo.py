@@ -1,6 +1,7 @@
 """The demo, on fewer terms: interrupted wherever it hurts, it ends the same."""
 
 import json
+import shlex
 import signal
 import subprocess
 import time
@@ -72,5 +73,4 @@ def test_demo_shows_version_examples_table_cost_and_next_step(demo: tuple[Path, 
 
 def test_search_command_that_the_demo_names_works(demo: tuple[Path, str]) -> None:
     line = next(text for text in demo[1].splitlines() if "trimtab search" in text)
-    words = line.split('"')[0].split()[1:]
-    assert "“runny nose”" in trimtab(*words, "runny nose", cwd=demo[0]).stdout
+    assert "“runny nose”" in trimtab(*shlex.split(line)[1:], cwd=demo[0]).stdout

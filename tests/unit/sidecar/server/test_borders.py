@@ -177,8 +177,8 @@ async def at_reload_over_http(place: Place) -> None:
 async def at_facts(place: Place) -> None:
     """What is asked of Qdrant meets an error: the routes apply unchecked."""
     state = place.state()
-    assert set(await state.look_up(state.table, "docs", failing_async)) == {""}
-    assert await state.look_up(state.table, "other", failing_async) == {}
+    assert set(await state.look_up(state.table, "docs", failing_async, ())) == {""}
+    assert await state.look_up(state.table, "other", failing_async, ()) == {}
 
 
 async def at_shadow(place: Place) -> None:
