@@ -98,9 +98,11 @@ def test_long_queries_leave_the_threads_of_others_alone() -> None:
         goes_on = threading.Event()
         long = [asyncio.create_task(beside(goes_on.wait, is_long=True)) for _ in range(64)]
         await asyncio.sleep(0)
-        async with asyncio.timeout(_TIMEOUT_S):
-            assert await asyncio.to_thread(int, "7") == 7
-        goes_on.set()
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                assert await asyncio.to_thread(int, "7") == 7
+        finally:
+            goes_on.set()
         assert all(await asyncio.gather(*long))
 
     asyncio.run(run())

@@ -62,6 +62,14 @@ def test_what_a_slow_client_takes_shows(tmp_path: Path, is_tls: bool) -> None:
             server_hostname="localhost" if is_tls else None,
             limit=65_536,
         )
+        try:
+            await take(reader)
+        finally:  # or the loop waits for them
+            writer.transport.abort()
+            Serving.transport.abort()
+            server.close()
+
+    async def take(reader: asyncio.StreamReader) -> None:
         n_read, before = len(await reader.read(1)), Unsent(0, 0)
         while n_read < len(ANSWER):
             if n_read < len(ANSWER) // 2:  # beyond, what is left may lie with the client's system
@@ -70,8 +78,6 @@ def test_what_a_slow_client_takes_shows(tmp_path: Path, is_tls: bool) -> None:
                 before = found
             n_read += len(await reader.readexactly(min(2_000_000, len(ANSWER) - n_read)))
         assert await reader.read() == b""
-        writer.close()
-        server.close()
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(run())
