@@ -48,13 +48,17 @@ class SearchedIndex:
     names: dict[int, str] | None
 
 
-def load_for_search(model: str | Path, index: Path, ids: Path | None) -> SearchedIndex:
-    """Load a model and an index, and check that they belong together.
+def load_for_search(
+    model: str | Path, index: Path, ids: Path | None, encoder: Encoder | None = None
+) -> SearchedIndex:
+    """Load a model and an index, and check that they belong together, and the encoder if given.
 
     Raises:
-        DataError: The ids don't fit the index.
+        DataError: The ids don't fit the index, or the encoder is not the model's.
     """
     adapter = Adapter.load(model)
+    if encoder is not None:
+        _require_encoder(adapter, encoder)
     file = open_file(index)
     beside = index.with_suffix(".ids")
     path = ids or (beside if beside.exists() else None)
@@ -74,12 +78,7 @@ def search_both(
     Raises:
         DataError: The encoder is not the model's, or this kind of index can't be searched.
     """
-    manifest = searched.adapted.adapter.manifest.encoder
-    if manifest.fingerprint not in {"", encoder.fingerprint}:
-        raise DataError(
-            f"the model was fitted on queries of {manifest.name} ({manifest.fingerprint[:23]}), "
-            f"this encoder is {encoder.name} ({encoder.fingerprint[:23]}); pass --encoder"
-        )
+    _require_encoder(searched.adapted.adapter, encoder)
     return search_vectors(searched, texts, encoder.encode(with_prefix(encoder, "query", texts)), k)
 
 
@@ -101,6 +100,16 @@ def search_vectors(
         kind, line = type(searched.raw).__name__, str(error).splitlines()[0]
         raise DataError(f"this {kind} can't be searched: {line}") from error
     return [BothWays(*one) for one in zip(texts, before, after, strict=True)]
+
+
+def _require_encoder(adapter: Adapter, encoder: Encoder) -> None:
+    """Refuse an encoder that the model was not fitted for."""
+    manifest = adapter.manifest.encoder
+    if manifest.fingerprint not in {"", encoder.fingerprint}:
+        raise DataError(
+            f"the model was fitted on queries of {manifest.name} ({manifest.fingerprint[:23]}), "
+            f"this encoder is {encoder.name} ({encoder.fingerprint[:23]}); pass --encoder"
+        )
 
 
 def _found(

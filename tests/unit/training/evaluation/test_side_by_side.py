@@ -159,6 +159,8 @@ def test_encoder_that_is_not_the_models_is_refused(tmp_path: Path, model: Path) 
     searched = open_index(model, index_file(tmp_path))
     with pytest.raises(DataError, match=r"fitted on queries of toy-encoder .*this encoder is toy"):
         search_both(searched, encoder_of("sha256:another"), TEXTS, 1)
+    with pytest.raises(DataError, match=r"fitted on queries of toy-encoder .*this encoder is toy"):
+        load_for_search(model, index_file(tmp_path), None, encoder_of("sha256:another"))
 
 
 def test_same_encoder_with_another_prefix_is_refused(tmp_path: Path, model: Path) -> None:
