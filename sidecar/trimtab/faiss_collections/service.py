@@ -34,8 +34,10 @@ logger = logging.getLogger(__name__)
 VERSION = "1.20.0"
 """The Qdrant whose requests are understood; clients compare it with their own."""
 
-_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
-"""Raised for a value of another type, or size, than Qdrant's models have."""
+_UNREADABLE = (
+    LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""Raised for a value of another type or size than Qdrant's models have, or nested without end."""
 
 _HEALTH = {
     "healthz": "healthz check passed",
@@ -136,7 +138,7 @@ class Collections:
             return self._server(method, parts, started) if self._alone else None
         except RequestError as error:
             return write_error(error, started)
-        except (*_UNREADABLE, RecursionError) as error:  # or a body nested without end
+        except _UNREADABLE as error:
             logger.debug("request can't be read", exc_info=True)
             return write_error(bad_format(f"invalid type: {type(error).__name__}"), started)
         except (RuntimeError, MemoryError, ConfigError) as error:  # faiss, or a file that changed

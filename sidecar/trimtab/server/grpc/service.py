@@ -372,10 +372,10 @@ class GrpcServer:
 
     def _count_unread(self, content: bytes, reason: Reason) -> None:
         """Count a call that is not looked into, under its collection where that has routes."""
-        label = self._state.label_of(peek_collection(content))
-        if reason is Reason.WRITE and not label:
+        name = peek_collection(content)
+        if reason is Reason.WRITE and not self._state.label_of(name):
             reason = Reason.NO_ROUTE
-        self._state.count_outcome(label, Outcome(content, Counter({reason: 1})), "grpc")
+        self._state.count_outcome(name, Outcome(content, Counter({reason: 1})), "grpc")
 
     def _compare(self, query: _Query, answer: bytes) -> None:
         """Have an answer compared with the adapted query's."""

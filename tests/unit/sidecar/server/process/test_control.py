@@ -236,6 +236,14 @@ class Process:
         self.has_ended.set()
 
 
+async def start_supervisor(**settings: Any) -> supervisor.Supervisor:
+    listen = ListenSettings(rest=Address("127.0.0.1", 0), admin=None)
+    chosen = settings_of(None, listen=listen, **settings)
+    made = supervisor.Supervisor(chosen, lambda: chosen, LogSettings())
+    await made.start()
+    return made
+
+
 def test_a_worker_is_replaced_whatever_keeps_the_first_ones_from_starting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -245,10 +253,7 @@ def test_a_worker_is_replaced_whatever_keeps_the_first_ones_from_starting(
     monkeypatch.setattr(Process, "failures", [])
 
     async def run() -> None:
-        listen = ListenSettings(rest=Address("127.0.0.1", 0), admin=None)
-        settings = settings_of(None, listen=listen)
-        made = supervisor.Supervisor(settings, lambda: settings, LogSettings())
-        await made.start()
+        made = await start_supervisor()
         (first,) = Process.made
         Process.failures[:] = [ConfigError("on purpose"), BlockingIOError("no more processes")]
         first.has_ended.set()
@@ -274,10 +279,7 @@ def test_a_new_worker_that_serves_other_models_than_the_rest_is_told(
     monkeypatch.setattr(Process, "files", routes)
 
     async def run() -> None:
-        listen = ListenSettings(rest=Address("127.0.0.1", 0), admin=None)
-        settings = settings_of(None, listen=listen, workers=2)
-        made = supervisor.Supervisor(settings, lambda: settings, LogSettings())
-        await made.start()
+        made = await start_supervisor(workers=2)
         first, second = Process.made
         second.routes = ["model@old"]  # type: ignore[misc]  # its own: it went back to that one
         monkeypatch.setattr(Process, "routes", routes)
@@ -301,10 +303,7 @@ def test_a_worker_that_started_during_a_reload_serves_what_the_others_do(
     monkeypatch.setattr(Process, "files", ["model@new"])
 
     async def run() -> None:
-        listen = ListenSettings(rest=Address("127.0.0.1", 0), admin=None)
-        settings = settings_of(None, listen=listen, workers=2)
-        made = supervisor.Supervisor(settings, lambda: settings, LogSettings())
-        await made.start()
+        made = await start_supervisor(workers=2)
         first, second = Process.made
         async with made.changing, asyncio.timeout(WAIT_S):  # as a reload holds it
             first.has_ended.set()
