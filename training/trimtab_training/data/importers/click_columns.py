@@ -106,19 +106,20 @@ def _settle_sums(
     """
     if "shown" in columns:
         return
-    showings = [] if "shown" in given else usual_columns(sample.names, CLICK_ROLES, "shown")
+    usual = [] if "shown" in given else usual_columns(sample.names, CLICK_ROLES, "shown")
+    showings = [name for name in usual if plain_name(name) in _SHOWINGS]
+    if chosen.estimate == "counts":
+        counts = (_largest(sample, name) or 0 for name in (*showings, *columns.get("clicked", ())))
+        if any(largest > 1 for largest in counts):
+            columns.pop("rank", None)
+        return
     for name in showings:
-        largest = _largest(sample, name) or 0
-        if plain_name(name) in _SHOWINGS and largest > 1 and chosen.estimate != "counts":
+        if (largest := _largest(sample, name) or 0) > 1:
             raise DataError(
                 f"{path}: {name!r} holds numbers up to {largest:g}, so that a row is a sum over "
                 "searches, whose ranks tell nothing of any one of them; take clicks as they are: "
                 f"--estimate counts; or say --column shown= if {name!r} does not count showings"
             )
-    sums = [name for name in showings if plain_name(name) in _SHOWINGS]
-    sums += columns.get("clicked", ())
-    if chosen.estimate == "counts" and any((_largest(sample, one) or 0) > 1 for one in sums):
-        columns.pop("rank", None)
 
 
 def _largest(sample: Sample, name: str) -> float | None:
