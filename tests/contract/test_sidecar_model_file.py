@@ -1,6 +1,7 @@
 """Two readings of one file, one answer: ours of the bytes, and that of the onnx package."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import onnx.checker
 import onnx.defs
 import pytest
 import torch
+from google.protobuf.descriptor import FieldDescriptor as Field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
@@ -23,10 +25,12 @@ from tests.support.onnx_models import (
     weight_of,
 )
 from trimtab.errors import QueryError
-from trimtab.model import graph_check
+from trimtab.model import graph_check, onnx_fields
 from trimtab.model.adapter import Adapter
 from trimtab.model.graph_check import MAX_IR_VERSION, MAX_OPSET
+from trimtab.model.onnx_fields import Message
 from trimtab.model.onnx_file import ALLOWED_OPERATORS, check_model
+from trimtab.model.protobuf_fields import FIXED32, FIXED64, LENGTH, VARINT
 from trimtab_training.adapters import LinearAdapter
 from trimtab_training.export.onnx_export import export_adapter
 
@@ -183,10 +187,35 @@ def test_every_place_of_a_graph_or_a_tensor_in_a_node_is_known() -> None:
     assert places == {5, 6, 10, 11, 22, 23}
 
 
-def test_every_field_of_a_model_is_known() -> None:
-    """13 are read, refused or harmless; a new one would have to be looked at."""
-    names = set(onnx.ModelProto.DESCRIPTOR.fields_by_name)
-    checked = {"ir_version", "graph", "opset_import", "metadata_props"}
-    refused = {"training_info", "functions"}
-    said = {"producer_name", "producer_version", "domain", "model_version", "doc_string"}
-    assert names - checked - refused - said <= {"configuration"}  # of several devices; names only
+WIRE_TYPES = {
+    Field.TYPE_INT32: VARINT,
+    Field.TYPE_INT64: VARINT,
+    Field.TYPE_UINT64: VARINT,
+    Field.TYPE_ENUM: VARINT,
+    Field.TYPE_FLOAT: FIXED32,
+    Field.TYPE_DOUBLE: FIXED64,
+    Field.TYPE_STRING: LENGTH,
+    Field.TYPE_BYTES: LENGTH,
+    Field.TYPE_MESSAGE: LENGTH,
+}
+
+
+@pytest.mark.parametrize(
+    "message", [each for each in vars(onnx_fields).values() if isinstance(each, Message)],
+    ids=lambda message: message.name,
+)  # fmt: skip
+def test_fields_are_those_of_the_onnx_package(message: Message) -> None:
+    """A new one, which may hold a graph or a tensor, has to be looked at."""
+    found: Any = onnx
+    for part in message.name.split("."):
+        found = getattr(found, part)
+    wanted = {}
+    for each in found.DESCRIPTOR.fields:
+        wire_type = WIRE_TYPES[each.type]
+        can_be_packed = each.is_repeated and wire_type != LENGTH
+        wanted[each.number] = {wire_type, LENGTH} if can_be_packed else {wire_type}
+    new = {"ModelProto": {26}, "NodeProto": {10}}.get(message.name, set())  # since ONNX 1.18
+    told = {number: set(types) for number, types in message.wire_types.items()}
+    assert {number: types for number, types in told.items() if number not in new} == {
+        number: types for number, types in wanted.items() if number not in new
+    }

@@ -113,10 +113,10 @@ def test_fields_written_are_fields_read(
         else:
             encoded += (write_varint(len(value)) if wire_type == LENGTH else b"") + value
     found = [
-        (number, value if isinstance(value, int) else bytes(value))
-        for number, value in read_fields(memoryview(encoded))
+        (number, (wire_type, value if isinstance(value, int) else bytes(value)))
+        for number, wire_type, value in read_fields(memoryview(encoded))
     ]
-    assert found == [(number, value) for number, (_, value) in message]
+    assert found == message
 
 
 @given(st.binary(max_size=100))

@@ -1,16 +1,30 @@
 """Look into an ONNX file before anything may run it, and refuse what its kind never needs.
 
 ONNX Runtime would load custom operators, read external files and accept any graph. This module
-reads the file's own bytes (field numbers from onnx.proto, ONNX 1.23,
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) and lets through standard operators from a
-list, weights inside the file, and no graph within the graph. What the graph is for, its metadata,
-inputs and outputs, is judged by whoever asks.
+reads the file's own bytes and lets through standard operators from a list, weights inside the file,
+and no graph within the graph. What the graph is for, its metadata, inputs and outputs, is judged by
+whoever asks.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass
 
 from trimtab.errors import IntegrityError
+from trimtab.model.onnx_fields import (
+    ATTRIBUTE,
+    DIMENSION,
+    GRAPH,
+    METADATA,
+    MODEL,
+    NODE,
+    OPERATOR_SET,
+    SHAPE,
+    TENSOR,
+    TENSOR_TYPE,
+    TYPE,
+    VALUE,
+    Message,
+)
 from trimtab.model.protobuf_fields import Value, read_fields
 
 MAX_OPSET = 20
@@ -117,7 +131,7 @@ class _Check:
 
     def run(self, content: memoryview) -> CheckedGraph:
         """Check everything."""
-        model = self._collect(content)
+        model = self._collect(content, MODEL)
         self._refuse(model, {20: "training information", 25: "functions of its own"})
         ir_version = _integer(model, 1, "IR version")
         if ir_version > MAX_IR_VERSION:
@@ -126,7 +140,7 @@ class _Check:
                 f"{MAX_IR_VERSION} or lower"
             )
         opset = self._check_opsets(model)
-        graph = self._collect(_message(model, 7, "graph"))
+        graph = self._collect(_message(model, 7, "graph"), GRAPH)
         self._refuse(graph, {15: "sparse weights"})
         operators = tuple(self._check_node(_bytes(node)) for node in graph[1])
         for tensor in graph[5]:
@@ -140,13 +154,18 @@ class _Check:
             operators=operators,
         )
 
-    def _collect(self, message: memoryview) -> _Fields:
-        """Group one message's fields by number."""
+    def _collect(self, message: memoryview, kind: Message) -> _Fields:
+        """Group one message's fields by number; refuse those that its kind does not have."""
         found: _Fields = defaultdict(list)
         most = self._rules.max_fields
-        for count, (number, value) in enumerate(read_fields(message), start=1):
+        for count, (number, wire_type, value) in enumerate(read_fields(message), start=1):
             if count > most:
                 raise IntegrityError(f"the model has a part of over {most} fields; refused")
+            if wire_type not in kind.wire_types.get(number, ()):
+                raise IntegrityError(
+                    f"the file is not a valid ONNX model (field {number} of wire type {wire_type} "
+                    f"in a {kind.name})"
+                )
             found[number].append(value)
         return found
 
@@ -162,7 +181,7 @@ class _Check:
         """Give the version of the standard operator set; refuse any other set."""
         versions = []
         for entry in model[8]:
-            opset = self._collect(_bytes(entry))
+            opset = self._collect(_bytes(entry), OPERATOR_SET)
             domain = _text(opset, 1)
             if domain not in _STANDARD_DOMAINS:
                 raise IntegrityError(f"the model imports operators of domain {domain!r}; refused")
@@ -179,7 +198,7 @@ class _Check:
 
     def _check_node(self, message: memoryview) -> str:
         """Give a node's operator; refuse unlisted ones, other domains and nested graphs."""
-        node = self._collect(message)
+        node = self._collect(message, NODE)
         operator, domain = _text(node, 4), _text(node, 7)
         if domain not in _STANDARD_DOMAINS:
             raise IntegrityError(
@@ -191,7 +210,7 @@ class _Check:
                 f"{self._rules.kind}s; refused"
             )
         for entry in node[5]:
-            attribute = self._collect(_bytes(entry))
+            attribute = self._collect(_bytes(entry), ATTRIBUTE)
             self._refuse(attribute, _OF_NO_PLAIN_NODE)
             for tensor in attribute[5] + attribute[10]:
                 self._check_weights(_bytes(tensor))
@@ -199,7 +218,7 @@ class _Check:
 
     def _check_weights(self, message: memoryview) -> None:
         """Refuse weights that are not inside the file."""
-        tensor = self._collect(message)
+        tensor = self._collect(message, TENSOR)
         if tensor[13] or any(location != 0 for location in tensor[14]):
             raise IntegrityError(
                 f"the model keeps weights in another file; {self._rules.kind}s are one file; "
@@ -210,24 +229,24 @@ class _Check:
         """Read the file's metadata."""
         found: dict[str, list[str]] = {}
         for entry in model[14]:
-            pair = self._collect(_bytes(entry))
+            pair = self._collect(_bytes(entry), METADATA)
             found.setdefault(_text(pair, 1), []).append(_text(pair, 2))
         return found
 
     def _endpoints(self, graph: _Fields, number: int) -> tuple[Endpoint, ...]:
         """Read the graph's inputs or outputs."""
-        weights = {_text(self._collect(_bytes(tensor)), 8) for tensor in graph[5]}
-        values = [self._collect(_bytes(value)) for value in graph[number]]
+        weights = {_text(self._collect(_bytes(tensor), TENSOR), 8) for tensor in graph[5]}
+        values = [self._collect(_bytes(value), VALUE) for value in graph[number]]
         if number == _INPUT_FIELD:  # files of IR versions below 4 list weights as inputs, too
             values = [value for value in values if _text(value, 1) not in weights]
         return tuple(self._endpoint(value) for value in values)
 
     def _endpoint(self, value: _Fields) -> Endpoint:
         """Read one input or output."""
-        kind = self._collect(_message(value, 2, "type"))
-        tensor = self._collect(_message(kind, 1, "tensor type"))
-        dims = self._collect(_message(tensor, 2, "shape"))[1]
-        shape = [self._collect(_bytes(item)) for item in dims]
+        kind = self._collect(_message(value, 2, "type"), TYPE)
+        tensor = self._collect(_message(kind, 1, "tensor type"), TENSOR_TYPE)
+        dims = self._collect(_message(tensor, 2, "shape"), SHAPE)[1]
+        shape = [self._collect(_bytes(item), DIMENSION) for item in dims]
         widths = tuple(_integer(item, 1, "width") if item[1] else None for item in shape)
         return Endpoint(_text(value, 1), _integer(tensor, 1, "element type"), widths)
 

@@ -20,6 +20,8 @@ def make_session(content: bytes | str, *, n_threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # What was checked is what runs: left alone, it takes some files for its own other format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(
             content, options, providers=["CPUExecutionProvider"], enable_fallback=0

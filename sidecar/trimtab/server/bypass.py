@@ -170,7 +170,7 @@ def message_holds_vector(content: bytes) -> bool:
     while waiting:
         message, depth = waiting.pop()
         try:
-            for _, value in read_fields(message):
+            for _, _, value in read_fields(message):
                 n_fields += 1
                 if n_fields > _MOST_FIELDS:
                     return False

@@ -92,7 +92,7 @@ def peek_collection(content: bytes) -> str:
     if not content.startswith(_FIRST_IS_TEXT_1):
         return ""
     try:
-        _, value = next(read_fields(memoryview(content)))
+        _, _, value = next(read_fields(memoryview(content)))
     except IntegrityError:
         return ""
     return bytes(value).decode(errors="replace") if isinstance(value, memoryview) else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -16,6 +17,7 @@ from trimtab.errors import IntegrityError, ModelError
 from trimtab.model import onnx_file as model_file
 from trimtab.model.adapter import Adapter
 from trimtab.model.onnx_file import check_model, read_model_file
+from trimtab.model.session import make_session
 
 Change = Callable[[onnx.ModelProto], object]
 
@@ -305,8 +307,45 @@ def test_load_refuses_other_kinds_of_files(content: bytes) -> None:
 
 
 def test_load_refuses_a_field_of_the_wrong_wire_type() -> None:
-    with pytest.raises(IntegrityError, match="wrong type"):
+    with pytest.raises(IntegrityError, match="field 14 of wire type 0 in a ModelProto"):
         check_model(linear_bytes() + b"\x70\x01")  # metadata_props as a number
+
+
+def test_load_refuses_an_operator_hidden_behind_one_of_another_wire_type() -> None:
+    """Protobuf skips a text that stands on the wire type of a number: "Relu" is not what runs."""
+    content = with_node(field(4, b"RandomNormalLike") + b"\x25Relu")
+    assert onnx.load_model_from_string(content).graph.node[-1].op_type == "RandomNormalLike"
+    with pytest.raises(IntegrityError, match="field 4 of wire type 5 in a NodeProto"):
+        check_model(content)
+
+
+@pytest.mark.parametrize("number", [4, 5, 7])
+def test_load_refuses_a_field_hidden_behind_a_key_of_over_32_bits(number: int) -> None:
+    """ONNX Runtime's reader drops a key's upper bits, and would find an operator, or a graph."""
+    key = bytes([number << 3 | 2 | 0x80, 0x80, 0x80, 0x80, 0x10])
+    with pytest.raises(IntegrityError, match="number too long"):
+        check_model(with_node(field(4, b"Relu") + key + b"\x04Loop"))
+
+
+@pytest.mark.parametrize("ending", [b"\x78\x00", b"\x7a\x04ORTM", b"\x82\x06\x01x"])
+def test_load_refuses_a_field_that_no_model_has(ending: bytes) -> None:
+    onnx.load_model_from_string(linear_bytes() + ending)  # skipped there
+    with pytest.raises(IntegrityError, match="in a ModelProto"):
+        check_model(linear_bytes() + ending)
+
+
+def test_a_session_never_takes_a_model_for_the_runtimes_own_format(tmp_path: Path) -> None:
+    """Bytes that are a model to the check could be another one in that format, which it skips."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(linear_bytes(), options)
+    content = (tmp_path / "model.ort").read_bytes()
+    assert content[4:8] == b"ORTM"
+    assert onnxruntime.InferenceSession(content), "it is one, if left alone"
+    for given in (content, str(tmp_path / "model.ort")):
+        with pytest.raises(IntegrityError, match="ONNX Runtime refuses"):
+            make_session(given)
 
 
 def test_load_refuses_a_manifest_nested_too_deeply() -> None:

@@ -3,14 +3,14 @@
 import pytest
 
 from trimtab.errors import IntegrityError
-from trimtab.model.protobuf_fields import read_fields
+from trimtab.model.protobuf_fields import FIXED32, FIXED64, LENGTH, VARINT, read_fields
 
 
 def fields_of(content: bytes) -> list[tuple[int, int | bytes]]:
     """Read everything, with copies in place of views."""
     return [
         (number, value if isinstance(value, int) else bytes(value))
-        for number, value in read_fields(memoryview(content))
+        for number, _, value in read_fields(memoryview(content))
     ]
 
 
@@ -22,6 +22,12 @@ def test_read_gives_every_wire_type_in_file_order() -> None:
         (3, bytes(range(8))),
         (4, b"\x01\x02\x03\x04"),
     ]
+
+
+def test_read_tells_on_which_wire_type_a_field_stands() -> None:
+    content = b"\x08\x07" + b"\x12\x00" + b"\x19" + bytes(8) + b"\x25" + bytes(4)
+    found = [wire_type for _, wire_type, _ in read_fields(memoryview(content))]
+    assert found == [VARINT, LENGTH, FIXED64, FIXED32]
 
 
 def test_read_gives_repeated_fields_one_by_one() -> None:
@@ -42,7 +48,7 @@ def test_read_keeps_a_negative_number_as_its_64_bits() -> None:
 
 def test_read_does_not_copy_the_content() -> None:
     content = bytearray(b"\x0a\x03abc")
-    ((_, value),) = read_fields(memoryview(content))
+    ((_, _, value),) = read_fields(memoryview(content))
     content[2] = ord("z")
     assert isinstance(value, memoryview)
     assert bytes(value) == b"zbc"
@@ -60,6 +66,11 @@ def test_read_does_not_copy_the_content() -> None:
         pytest.param(b"\x19" + b"\x00" * 7, id="seven bytes for eight"),
         pytest.param(b"\x25\x00\x00\x00", id="three bytes for four"),
         pytest.param(b"\x02\x01a", id="field number zero"),
+        pytest.param(b"\x00\x01", id="field number zero, with a number"),
+        pytest.param(b"\xa2\x80\x80\x80\x10\x01a", id="key whose upper bits others drop"),
+        pytest.param(b"\xa2\x80\x80\x80\x80\x00\x01a", id="key of six bytes"),
+        pytest.param(b"\x12\x81\x80\x80\x80\x10a", id="length whose upper bits others drop"),
+        pytest.param(b"\x08" + b"\xff" * 9 + b"\x03", id="number of more than 64 bits"),
         pytest.param(b"\x0b", id="group start"),
         pytest.param(b"\x0c", id="group end"),
         pytest.param(b"\x0e\x00", id="wire type 6"),
@@ -74,6 +85,6 @@ def test_read_refuses_what_is_no_message(content: bytes) -> None:
 
 def test_read_gives_the_fields_before_the_damage() -> None:
     fields = read_fields(memoryview(b"\x08\x07\x12\x7f"))
-    assert next(fields) == (1, 7)
+    assert next(fields) == (1, VARINT, 7)
     with pytest.raises(IntegrityError, match="truncated"):
         next(fields)
