@@ -70,6 +70,7 @@ class RawUpstream:
         requests: Every request but the sidecar's own, in order of arrival.
         questions: The sidecar's own.
         abandoned: Set when the other side ended a connection that hung.
+        aliases: Collections by alias, as far as who asks may see them.
     """
 
     vectors: dict[str, Any]
@@ -81,6 +82,7 @@ class RawUpstream:
     n_connections: int = 0
     most_open: int = 0
     abandoned: threading.Event = field(default_factory=threading.Event)
+    aliases: Callable[[Message], dict[str, str]] = lambda _: {}
 
     def __post_init__(self) -> None:
         self.answer: Answer = GOOD
@@ -180,10 +182,12 @@ class RawUpstream:
     def own_answer(self, request: Message) -> bytes | None:
         """Answer what the sidecar asks for itself."""
         config = {"params": {"vectors": self.vectors}}
+        shown = self.aliases(request).items()
+        aliases = [{"alias_name": alias, "collection_name": name} for alias, name in shown]
         facts: dict[str, Any] = {
             f"/collections/{self.collection}": {"status": "green", "config": config},
-            "/aliases": {"aliases": []},
-            "/collections/aliases": {"aliases": []},
+            "/aliases": {"aliases": aliases},
+            "/collections/aliases": {"aliases": aliases},
         }
         path = request.target.partition("?")[0]
         if request.method != "GET":

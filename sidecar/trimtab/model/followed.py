@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Stamp = tuple[int, ...]
+"""What changes with a file."""
+
 _OF_ONE_PROCESS = ("_looking", "_starting", "_ended", "_thread")
 
 
@@ -58,7 +61,7 @@ class Followed(Generic[T]):
         self.last_error: str | None = None
         self._is_closed = False
         file = find()
-        self._stamp: tuple[int, ...] | None = _stamp(file)
+        self._stamp: Stamp | None = stamp_of(file)
         self.current: T = read(file, None)
         self._arrive()
 
@@ -109,7 +112,7 @@ class Followed(Generic[T]):
     def _look(self) -> bool:
         """Read the file if it has changed; its stamp is taken first, so no change is missed."""
         file = self._find()
-        stamp = _stamp(file)
+        stamp = stamp_of(file)
         value = self.current if stamp == self._stamp else self._read(file, self.current)
         self._stamp, self.last_error = stamp, None
         if value is self.current:
@@ -143,8 +146,16 @@ class Followed(Generic[T]):
         self._arrive()
 
 
-def _stamp(file: Path) -> tuple[int, ...]:
-    """Give what changes with a file, however it is replaced: in place, by a rename, by a link."""
+def stamp_of(file: Path) -> Stamp:
+    """Give what changes with a file, however it is replaced: in place, by a rename, by a link.
+
+    Two models of one recipe are of one size, and out of an image or an archive of one time as well;
+    a file system gives a number again as soon as it is free. The time of the last change of
+    anything, which no writer can choose, tells them apart.
+
+    Raises:
+        OSError: There is no such file.
+    """
     found = file.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from trimtab.errors import ConfigError, ForbiddenError, NoCollectionError
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.routes import Aim, Route, Routes
-from trimtab.routing.schema_cache import SchemaCache
+from trimtab.routing.schema_cache import Caller, SchemaCache
 from trimtab.routing.vector_schema import (
     IndexedVector,
     check_route,
@@ -82,8 +82,12 @@ class RouteBook:
         self._checked: dict[str, tuple[int, CollectionRoutes | ConfigError]] = {}
         self._ready: dict[str, tuple[int, float, CollectionRoutes]] = {}
 
-    def known_routes(self, name: str) -> CollectionRoutes | None:
+    def known_routes(self, name: str, caller: Caller = ()) -> CollectionRoutes | None:
         """Give the routes of a collection or alias, or None where Qdrant must be asked first.
+
+        Args:
+            name: The collection or alias.
+            caller: Who wants to know.
 
         Raises:
             ConfigError: An adapter can't serve the collection.
@@ -97,22 +101,26 @@ class RouteBook:
             routes = self._check(name)
             self._ready[name] = (self.facts.version, self.facts.known_until(name), routes)
             return routes
-        if not self.facts.are_aliases_known():
+        if not self.facts.is_alias_known(name, caller):
             return None
         target = self.facts.collection_of(name)
         if target is None or not self.routes.of_collection(target):
             return _NONE
         return self._check(target) if self.facts.is_known(target) else None
 
-    def unchecked_routes(self, name: str) -> CollectionRoutes | None:
+    def unchecked_routes(self, name: str, caller: Caller = ()) -> CollectionRoutes | None:
         """Give the routes of a collection or alias, whether or not their adapters can serve it.
+
+        Args:
+            name: The collection or alias.
+            caller: Who wants to know.
 
         Returns:
             None where the name may be an alias, and Qdrant must be asked first.
         """
         if self.routes.of_collection(name):
             return self.routes.of_collection(name)
-        if not self.facts.are_aliases_known():
+        if not self.facts.is_alias_known(name, caller):
             return None
         return self.routes.of_collection(self.facts.collection_of(name) or "")
 
@@ -135,8 +143,12 @@ class RouteBook:
                 fitting[vector_name] = route
         return fitting
 
-    def look_up(self, name: str) -> Questions:
+    def look_up(self, name: str, caller: Caller = ()) -> Questions:
         """Ask what is needed to know the routes of a collection or alias.
+
+        Args:
+            name: The collection or alias.
+            caller: Who wants to know; the questions must be asked for the same.
 
         Yields:
             Questions; send the answers back, or throw what was raised instead.
@@ -146,24 +158,24 @@ class RouteBook:
         """
         if self.routes.of_collection(name):
             return (yield from self._learn(name))
-        yield from self._ask_aliases()
+        if not self.facts.is_alias_known(name, caller):
+            yield from self._ask_aliases(caller)
         target = self.facts.collection_of(name)
         if target is None or not self.routes.of_collection(target):
             return _NONE
         return (yield from self._learn(target))
 
-    def _ask_aliases(self) -> Generator[Question, Any, None]:
-        """Ask which alias leads where, unless it is known."""
-        if self.facts.are_aliases_known():
-            return
+    def _ask_aliases(self, caller: Caller = ()) -> Generator[Question, Any, None]:
+        """Ask which alias leads where."""
         epoch = self.facts.epoch
         try:
-            self.facts.learn_aliases((yield Question("get_aliases", {})), epoch=epoch)
+            found = yield Question("get_aliases", {})
+            self.facts.learn_aliases(found, epoch=epoch, caller=caller)
         except ForbiddenError:  # says nothing about the next caller
             logger.debug("aliases not shown to a caller")
         except Exception as error:  # as many types as transports; the query will show its own
             logger.warning("aliases unknown", extra={"cause": _one_line(error)})
-            self.facts.learn_aliases(None, epoch=epoch)
+            self.facts.learn_aliases(None, epoch=epoch, caller=caller)
 
     def _learn(self, collection: str) -> Questions:
         """Ask about a collection's vectors, unless they are known."""
@@ -246,7 +258,8 @@ class RouteBook:
                     findings.append(Finding(route, fit, f"{route}: {cause}"))
         if len(aims) == len(self.routes) or not len(self.routes) or is_down:
             return findings
-        yield from self._ask_aliases()
+        if not self.facts.are_aliases_known():
+            yield from self._ask_aliases()
         return [self._compare_routes(finding) for finding in findings]
 
     def _compare_routes(self, finding: Finding) -> Finding:

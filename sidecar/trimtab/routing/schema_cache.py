@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
 
 from trimtab.routing.vector_schema import IndexedVector
 
@@ -11,6 +12,21 @@ logger = logging.getLogger(__name__)
 _NEVER = float("-inf")
 _SAME_MOMENT_S = 1.0
 """REST and gRPC may write one moment with more or fewer digits."""
+_MOST_CALLERS = 4096
+
+Caller = Hashable
+"""Whom Qdrant was asked for: it shows each only those aliases whose collections they may see."""
+
+ANYONE: Caller = "anyone"
+"""Stands for whoever asked last, where a wrong "no" does no harm."""
+
+
+class _Alias(NamedTuple):
+    """Where an alias leads, until when that is believed, and in whose list it stood."""
+
+    collection: str
+    until: float
+    caller: Caller
 
 
 class SchemaCache:
@@ -47,8 +63,9 @@ class SchemaCache:
         self.now = clock
         self._vectors: dict[str, tuple[float, Mapping[str, IndexedVector] | None]] = {}
         self._created_s: dict[str, float] = {}
-        self._aliases: Mapping[str, str] = {}
-        self._aliases_until = _NEVER
+        self._aliases: dict[str, _Alias] = {}
+        self._asked_until: dict[Caller, float] = {}
+        self._latest_until = _NEVER
 
     def is_known(self, collection: str) -> bool:
         """Tell whether a collection need not be asked about now."""
@@ -63,13 +80,23 @@ class SchemaCache:
         """Give a collection's vectors by name, or None where Qdrant did not say."""
         return self._vectors.get(collection, (_NEVER, None))[1]
 
-    def are_aliases_known(self) -> bool:
-        """Tell whether aliases need not be asked for now."""
-        return self.now() < self._aliases_until
+    def are_aliases_known(self, caller: Caller = ()) -> bool:
+        """Tell whether aliases need not be asked for now, for somebody."""
+        until = self._latest_until if caller is ANYONE else self._asked_until.get(caller, _NEVER)
+        return self.now() < until
+
+    def is_alias_known(self, name: str, caller: Caller = ()) -> bool:
+        """Tell whether Qdrant need not be asked whether a name is an alias.
+
+        That it is, one caller's list says for all; that it is not, for that caller alone.
+        """
+        found = self._aliases.get(name)
+        return (found is not None and self.now() < found.until) or self.are_aliases_known(caller)
 
     def collection_of(self, alias: str) -> str | None:
-        """Give the collection behind an alias, or None where there is no such alias."""
-        return self._aliases.get(alias)
+        """Give the collection behind an alias, or None where no such alias was shown."""
+        found = self._aliases.get(alias)
+        return None if found is None else found.collection
 
     def learn_vectors(
         self,
@@ -99,24 +126,56 @@ class SchemaCache:
         before_s = self._created_s.get(collection, created_s)
         self._created_s[collection] = created_s
         if abs(created_s - before_s) > _SAME_MOMENT_S:
-            self._aliases_until = _NEVER
+            self._doubt_aliases()
             logger.warning(
                 "collection made anew under its old name; are its vectors still those that the "
                 "adapter was trained for?",
                 extra={"collection": collection},
             )
 
-    def learn_aliases(self, aliases: Mapping[str, str] | None, *, epoch: int | None = None) -> None:
-        """Believe a list of aliases, asked for in an epoch; None keeps the last one for a while."""
+    def learn_aliases(
+        self,
+        aliases: Mapping[str, str] | None,
+        *,
+        epoch: int | None = None,
+        caller: Caller = (),
+    ) -> None:
+        """Believe a list of aliases, asked for in an epoch; None keeps what is known for a while.
+
+        Args:
+            aliases: Collections by alias, as far as the caller may see them.
+            epoch: The epoch of the question; see :class:`SchemaCache`.
+            caller: Whom it was asked for.
+        """
         ttl_s = self._retry_s if aliases is None else self._aliases_ttl_s
         if epoch not in {None, self.epoch}:
-            if self.are_aliases_known():
+            if self.are_aliases_known(caller):
                 return
             ttl_s = 0.0
-        if aliases is not None:
-            self._aliases = aliases
-        self._aliases_until = self.now() + ttl_s
+        now, until = self.now(), self.now() + ttl_s
+        if aliases is None:
+            kept = self._aliases.items()
+            self._aliases = {
+                name: each._replace(until=max(each.until, until)) for name, each in kept
+            }
+        else:
+            kept = self._aliases.items()
+            others = {k: each for k, each in kept if each.caller != caller and now < each.until}
+            mine = {name: _Alias(target, until, caller) for name, target in aliases.items()}
+            self._aliases = others | mine
+        if len(self._asked_until) >= _MOST_CALLERS:
+            self._asked_until = {k: each for k, each in self._asked_until.items() if now < each}
+        if len(self._asked_until) >= _MOST_CALLERS:
+            self._asked_until.clear()
+        self._asked_until[caller] = self._latest_until = until
         self.version += 1
+
+    def _doubt_aliases(self) -> None:
+        """Ask for aliases again, whoever is asked for; until then the last ones stand."""
+        self._asked_until.clear()
+        self._latest_until = _NEVER
+        kept = self._aliases.items()
+        self._aliases = {name: each._replace(until=_NEVER) for name, each in kept}
 
     def invalidate(self, collection: str | None = None) -> None:
         """Forget a collection, or all of them, and who is an alias of what."""
@@ -124,6 +183,6 @@ class SchemaCache:
             self._vectors.clear()
         else:
             self._vectors.pop(collection, None)
-        self._aliases_until = _NEVER
+        self._doubt_aliases()
         self.version += 1
         self.epoch += 1

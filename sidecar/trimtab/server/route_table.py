@@ -14,12 +14,13 @@ from pathlib import Path
 from trimtab.errors import ConfigError
 from trimtab.faiss_collections.service import Collections
 from trimtab.model.adapter import Adapter
+from trimtab.model.followed import Stamp, stamp_of
 from trimtab.model.onnx_file import naming_file, read_content, resolve_model_path
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.outcome import is_write_guarded
 from trimtab.routing.route_book import CollectionRoutes, RouteBook, check_routes
 from trimtab.routing.routes import Aim, Route, Routes
-from trimtab.routing.schema_cache import SchemaCache
+from trimtab.routing.schema_cache import ANYONE, Caller, SchemaCache
 from trimtab.server.encoders import Encoders, check_encoders
 from trimtab.settings import CollectionSettings, RouteSettings, Settings
 
@@ -27,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 FIXED = ("listen", "upstream", "admin", "telemetry", "workers", "facts", "shadow", "reload")
 """Settings that only a restart changes."""
-
-Stamp = tuple[int, int, int]
-"""Which file is in a place, its size, and its time of change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +76,19 @@ class RouteTable:
         """Tell whether what is done with a collection's vectors depends on its name."""
         return len(self.routes) > 0 or self.encoders.adapt
 
-    def known_routes(self, name: str) -> CollectionRoutes | None:
+    def known_routes(self, name: str, caller: Caller = ANYONE) -> CollectionRoutes | None:
         """Give the routes of a collection or alias, or None where Qdrant must be asked first.
+
+        Args:
+            name: The collection or alias.
+            caller: Who wants to know.
 
         Raises:
             ConfigError: An adapter can't serve the collection.
         """
         if name in self.collections:
             return self.routes.of_collection(name)
-        return self.book.known_routes(name)
+        return self.book.known_routes(name, caller)
 
 
 class LiveTable:
@@ -231,16 +233,11 @@ def stamps(collections: tuple[CollectionSettings, ...]) -> Mapping[Path, Stamp]:
 
 
 def stamp(path: Path) -> Stamp:
-    """Give what changes with a file; zeros where there is none.
-
-    Two models of one recipe are of one size, and out of an image or an archive of one time as well:
-    where a link is led from one to the other, or one renamed over the other, their numbers differ.
-    """
+    """Give what changes with a file; nothing where there is none."""
     try:
-        found = path.stat()
+        return stamp_of(path)
     except OSError:
-        return 0, 0, 0
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        return ()
 
 
 def _tell_fixed(old: Settings, new: Settings) -> None:

@@ -12,7 +12,6 @@ from collections.abc import (
     Callable,
     Generator,
     Hashable,
-    Iterable,
     Mapping,
 )
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from trimtab.metrics import Histogram, Telemetry
 from trimtab.rewrite.policies import FEEDBACK_WARNING, Reason
 from trimtab.routing.outcome import Outcome
 from trimtab.routing.route_book import CollectionRoutes, Finding, Question
-from trimtab.routing.schema_cache import SchemaCache
+from trimtab.routing.schema_cache import Caller, SchemaCache
 from trimtab.server.busy_poll import BusyPoll
 from trimtab.server.bypass import (
     ADVICE,
@@ -166,7 +165,7 @@ class WorkerState:
         return self._planner
 
     async def look_up(
-        self, table: RouteTable, name: str, asker: Asker, credentials: Iterable[object]
+        self, table: RouteTable, name: str, asker: Asker, caller: Caller
     ) -> CollectionRoutes:
         """Learn the routes of a collection or alias; those who want the same wait for one answer.
 
@@ -174,15 +173,15 @@ class WorkerState:
             table: The table that the request began with.
             name: The collection or alias.
             asker: Asks Qdrant.
-            credentials: Whom it asks for: what Qdrant hides from one says nothing to another.
+            caller: Whom it asks for: what Qdrant hides from one says nothing to another.
 
         Raises:
             ConfigError: An adapter can't serve the collection.
         """
-        key = (table.number, self.facts.epoch, name, tuple(credentials))
+        key = (table.number, self.facts.epoch, name, caller)
         task = self._asked.get(key)
         if task is None:
-            task = asyncio.create_task(self._answer_all(table.book.look_up(name), asker))
+            task = asyncio.create_task(self._answer_all(table.book.look_up(name, caller), asker))
             self._asked[key] = task
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         return await asyncio.shield(task)
@@ -384,6 +383,13 @@ def credentials_of(fields: Fields, own_key: str | None) -> Fields:
     if own_key:
         return [(b"api-key", own_key.encode())]
     return [field for field in fields if field[0].lower() in CREDENTIALS]
+
+
+def caller_of(values: Mapping[bytes, bytes], own_key: str | None) -> Caller:
+    """Give for whom the sidecar asks, from header fields by name: nobody, with its own key."""
+    if own_key:
+        return ()
+    return tuple(values[name] for name in CREDENTIALS if name in values)
 
 
 def _quoted(name: str) -> bytes:

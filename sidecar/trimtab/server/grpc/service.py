@@ -30,6 +30,7 @@ from trimtab.routing.outcome import Outcome
 from trimtab.routing.route_book import CollectionRoutes, Question
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
+from trimtab.server.changes import forgetting
 from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
 from trimtab.server.grpc.listener import Listener
 from trimtab.server.grpc.messages import (
@@ -203,10 +204,8 @@ class GrpcServer:
         metadata = passed_on(context.invocation_metadata())
         if not method.invalidates:
             return await self._relay.unary(method, content, metadata, context)
-        try:
+        with forgetting(self._state, changed_collection(method, content) or ""):
             return await self._relay.unary(method, content, metadata, context)
-        finally:  # even a call without a good answer may have been carried out
-            self._state.invalidate(changed_collection(method, content) or "")
 
     async def _write(self, method: Method, content: bytes, context: Any) -> bytes:
         """Pass a write on, watched where a route asks for it."""
@@ -346,11 +345,12 @@ class GrpcServer:
         """
         if not table.needs_aliases:
             return {}
-        routes = table.known_routes(name)
+        credentials = self._credentials(metadata)
+        caller = () if self._state.own_key else tuple(credentials)
+        routes = table.known_routes(name, caller)
         if routes is None:
-            credentials = self._credentials(metadata)
             asker = self._asker(credentials)
-            routes = await self._state.look_up(table, name, asker, credentials)
+            routes = await self._state.look_up(table, name, asker, caller)
         return routes
 
     def _credentials(self, metadata: Metadata) -> Metadata:

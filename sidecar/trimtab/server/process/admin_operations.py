@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from trimtab.errors import SidecarError, WorkerEndedError
 from trimtab.metrics import Telemetry, add_up
+from trimtab.model.followed import Stamp
 from trimtab.model.onnx_file import resolve_model_path
 from trimtab.server.process.control import Control
-from trimtab.server.route_table import Stamp, stamp
+from trimtab.server.route_table import stamp
 from trimtab.settings import Settings
 from trimtab.text.encoder_file import resolve_encoder_path
 from trimtab.unforeseen import Border, repeat, tell

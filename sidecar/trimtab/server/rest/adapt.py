@@ -23,7 +23,7 @@ from trimtab.server.rankings import Ranking, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import RouteTable
 from trimtab.server.shadow import Capture
-from trimtab.server.worker_state import BESIDE_BYTES, WorkerState, beside, credentials_of
+from trimtab.server.worker_state import BESIDE_BYTES, WorkerState, beside, caller_of, credentials_of
 from trimtab.upstream.http1 import unpack
 
 _READ_BESIDE_BYTES = 64 * 1024
@@ -86,7 +86,7 @@ def prepare_at_once(
         return _left(body, mark)
     if table.needs_aliases and _may_take_long(head, body):
         return None
-    routes = _known_routes(state, table, plan.endpoint)
+    routes = _known_routes(state, table, plan.endpoint, head)
     if routes is None:
         return None
     given = routes, body
@@ -105,7 +105,7 @@ async def prepare(
         body = _unpacked(table, head, body)
     if endpoint is None:
         return Prepared(body)
-    routes = _known_routes(state, table, endpoint)
+    routes = _known_routes(state, table, endpoint, head)
     if routes is None:
         routes = await _ask_routes(state, table, plan, head)
     content, embedded = await _embed(state, table, plan, (head, body), routes)
@@ -135,15 +135,16 @@ def _left(body: bytes, mark: bytes) -> Prepared:
 
 
 def _known_routes(
-    state: WorkerState, table: RouteTable, endpoint: RestEndpoint
+    state: WorkerState, table: RouteTable, endpoint: RestEndpoint, head: RequestHead
 ) -> CollectionRoutes | None:
     """Give the routes of a request's collection; None where Qdrant must be asked."""
     if not table.needs_aliases:
         return {}
+    caller = caller_of(head.values, state.own_key)
     if endpoint.is_write:
-        return table.book.unchecked_routes(endpoint.collection)
+        return table.book.unchecked_routes(endpoint.collection, caller)
     try:
-        return table.known_routes(endpoint.collection)
+        return table.known_routes(endpoint.collection, caller)
     except ConfigError as error:
         return state.fitting_routes(table, endpoint.collection, error)
 
@@ -157,16 +158,17 @@ async def _ask_routes(
     if state.pool is None:  # there is no Qdrant, and so no alias
         return table.book.unchecked_routes(collection) or {}
     credentials = credentials_of(head.fields, state.own_key)
+    caller = caller_of(head.values, state.own_key)
     try:
         return await state.look_up(
             table,
             collection,
             lambda question: state.ask_rest(question, credentials, plan.prefix),
-            credentials,
+            caller,
         )
     except ConfigError as error:
         if plan.endpoint.is_write:
-            return table.book.unchecked_routes(collection) or {}
+            return table.book.unchecked_routes(collection, caller) or {}
         return state.fitting_routes(table, collection, error)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from trimtab.errors import DeadlineError, NotServedError, SidecarError, UpstreamError
 from trimtab.faiss_collections.replies import Reply
 from trimtab.server.bypass import Peek
+from trimtab.server.changes import forget_changed
 from trimtab.server.dispatch import UNPLANNED, Way
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.rest.adapt import Prepared, answer_from_index, prepare, prepare_at_once
@@ -70,10 +71,7 @@ class Exchange:
 
     def start(self) -> None:
         """Begin, now that the answers before this one are sent."""
-        try:
-            self._begin()
-        except Exception as error:
-            self._answer_unforeseen(error)
+        self._guard(self._begin)
 
     def _begin(self) -> None:
         """Decide what is done with the request, and do what can be done at once."""
@@ -103,10 +101,7 @@ class Exchange:
         """Take a piece of the body."""
         if self._is_over:
             return
-        try:
-            self._take_piece(data)
-        except Exception as error:
-            self._answer_unforeseen(error)
+        self._guard(lambda: self._take_piece(data))
 
     def _take_piece(self, data: bytes) -> None:
         """Send a piece of the body on, or keep it."""
@@ -129,10 +124,7 @@ class Exchange:
         self._body.is_whole = True
         if self._is_over or not self.is_started:
             return
-        try:
-            self._take_end()
-        except Exception as error:
-            self._answer_unforeseen(error)
+        self._guard(self._take_end)
 
     def _take_end(self) -> None:
         """Do what waited for the whole body."""
@@ -157,7 +149,7 @@ class Exchange:
         """Give up: nobody waits for the answer."""
         if self._is_over:
             return
-        self._is_over = True
+        self._end(is_answered=False)
         if self._task is not None:
             self._task.cancel()
         if self._connection is not None:
@@ -186,11 +178,7 @@ class Exchange:
         if self._way is Way.EMBED:
             self._run(lambda: self._embed(body))
             return
-        try:
-            prepared = prepare_at_once(self._state, self._table, self._plan, self._head, body)
-        except Exception as error:
-            self._answer_unforeseen(error)
-            return
+        prepared = prepare_at_once(self._state, self._table, self._plan, self._head, body)
         if prepared is None:
             self._run(lambda: self._prepare_slowly(body))
         else:
@@ -332,9 +320,16 @@ class Exchange:
 
     def _cut(self) -> None:
         """Break off an answer of which a part is sent."""
-        self._is_over = True
+        self._end(is_answered=False)
         self._metrics.cut()
         self._client.abort()
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Answer, whatever goes wrong in a step."""
+        try:
+            step()
+        except Exception as error:
+            self._answer_unforeseen(error)
 
     def _answer_unforeseen(self, error: Exception) -> None:
         """Answer in spite of an error; log and count one that nobody has foreseen."""
@@ -359,18 +354,22 @@ class Exchange:
             self._answer.give_reply(refuse(error), keep_alive=keeps)
         else:
             self._answer.give_error(status.http, error)
-        self._finish()
+        self._finish(is_answered=False)
 
-    def _finish(self) -> None:
+    def _finish(self, *, is_answered: bool = True) -> None:
         """Count the request, and let the client's connection go on to the next."""
-        self._is_over = True
+        self._end(is_answered=is_answered)
         self._connection = None
         self._metrics.ended(str(self._answer.status))
-        if self._plan.invalidates is not None:
-            self._state.invalidate(self._plan.invalidates)
         self._client.exchange_ended(
             self, keep_alive=self._answer.keep_alive and self._body.is_whole
         )
+
+    def _end(self, *, is_answered: bool) -> None:
+        """Do nothing more; forget what Qdrant said of what the request may have changed."""
+        self._is_over = True
+        if self._is_sent and self._plan.invalidates is not None:
+            forget_changed(self._state, self._plan.invalidates, is_answered=is_answered)
 
     def _look_into_passed(self) -> None:
         """Find searches that are not understood, so that none passes raw in silence."""

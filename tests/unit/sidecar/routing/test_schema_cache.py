@@ -1,6 +1,7 @@
 """What Qdrant said, for as long as it is believed, and the routes that follow from it."""
 
 import contextlib
+import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from trimtab.errors import (
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.route_book import Question, RouteBook
 from trimtab.routing.routes import Mode, Route, Routes
-from trimtab.routing.schema_cache import SchemaCache
+from trimtab.routing.schema_cache import ANYONE, Caller, SchemaCache
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector
 
 DIM = 4
@@ -68,9 +69,9 @@ class Book:
         )
         self.book = RouteBook(Routes(routes), self.facts)
 
-    def look_up(self, name: str) -> dict[str, Route]:
+    def look_up(self, name: str, caller: Caller = ()) -> dict[str, Route]:
         """Ask what must be asked; give the routes."""
-        questions = self.book.look_up(name)
+        questions = self.book.look_up(name, caller)
         step: Callable[[], Question] = questions.__next__
         try:
             while True:
@@ -405,3 +406,49 @@ def test_an_answer_to_a_question_from_before_a_change_is_not_kept(name: str) -> 
     target = "docs" if name == "docs" else "other"
     assert {each.collection for each in book.look_up(name).values()} == {target}
     assert book.book.known_routes(name) is not None
+
+
+def test_an_alias_that_one_caller_is_not_shown_is_asked_for_by_the_next() -> None:
+    """Qdrant shows each key those aliases alone whose collections it may see."""
+    book = Book(route())
+    book.qdrant.aliases = {}
+    assert book.look_up("alias", "narrow") == {}
+    assert book.book.known_routes("alias", "narrow") == {}
+    assert book.book.known_routes("alias", "full") is None
+    assert book.book.unchecked_routes("alias", "full") is None
+    book.qdrant.aliases = {"alias": "docs"}
+    assert set(book.look_up("alias", "full")) == {""}
+    for caller in ("full", "narrow", "another", ANYONE):
+        assert set(book.book.known_routes("alias", caller) or {}) == {""}
+    assert book.n_asked("get_aliases") == 2
+    assert book.book.known_routes("unknown", "another") is None
+    assert book.book.known_routes("unknown", ANYONE) == {}
+
+
+def test_what_one_caller_was_shown_is_believed_as_long_as_ever() -> None:
+    book = Book(route(), route("other"))
+    book.look_up("alias", "full")
+    book.clock.now += 0.75 * ALIASES_S
+    book.qdrant.aliases = {}
+    assert book.look_up("unknown", "narrow") == {}
+    assert book.book.known_routes("alias", "narrow")  # may have been hidden
+    book.clock.now += 0.5 * ALIASES_S
+    assert book.book.known_routes("alias", "full") is None
+    assert book.book.known_routes("alias", "narrow") is not None  # whose list is the newer
+    book.qdrant.aliases = {"alias": "other"}
+    assert {each.collection for each in book.look_up("alias", "full").values()} == {"other"}
+    book.facts.invalidate()
+    assert book.book.known_routes("alias", "full") is None
+    assert book.book.known_routes("alias", "narrow") is None
+
+
+def test_callers_without_number_cost_no_memory_without_bound() -> None:
+    facts = SchemaCache(vectors_ttl_s=1, aliases_ttl_s=1)
+    tracemalloc.start()
+    try:
+        for number in range(30_000):
+            facts.learn_aliases({"alias": "docs"}, caller=("key", number))
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    assert facts.is_alias_known("alias", "another")

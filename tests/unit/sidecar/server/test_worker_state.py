@@ -73,10 +73,10 @@ def test_what_qdrant_hides_from_one_says_nothing_to_another(tmp_path: Path) -> N
         async def shown(question: Question) -> Any:
             return FITS if question.method == "get_collection" else {"alias": "docs"}
 
-        narrow = [(b"api-key", b"narrow")]
+        narrow = (b"narrow",)
         first = asyncio.create_task(state.look_up(state.table, "alias", hidden, narrow))
         await asyncio.sleep(0)
-        full = [(b"api-key", b"full")]
+        full = (b"full",)
         async with asyncio.timeout(_TIMEOUT_S):
             assert set(await state.look_up(state.table, "alias", shown, full)) == {""}
         goes_on.set()
