@@ -20,6 +20,8 @@ import pytest
 from tests.support.onnx_models import linear_bytes
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server
+from tests.support.raw_place import QUERY_PATH, query_bytes, running_place
+from tests.support.raw_upstream import raw_upstream
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import (
     DEPTH,
@@ -351,6 +353,26 @@ def test_a_rollback_stays_though_the_file_of_the_newer_model_does(watching: Relo
     third = watching.put_model(53)  # which is noticed after everything that was there to notice
     eventually(watching.marks, is_right=lambda marks: marks == {third.mark})
     assert samples(watching.sidecar)["trimtab_reloads_total", "ok"] == reloads + 1
+
+
+def test_workers_that_take_the_place_of_dead_ones_keep_what_only_a_restart_changes(
+    tmp_path: Path,
+) -> None:
+    with raw_upstream() as qdrant, running_place(tmp_path, [qdrant], "--workers", "2") as place:
+
+        def pids() -> set[int]:
+            return {worker["pid"] for worker in place.admin("routes")["workers"]}
+
+        config, killed = tmp_path / "sidecar.toml", pids()
+        config.write_text(
+            config.read_text().replace("[upstream]\n", '[upstream]\npath_prefix = "/x"\n')
+        )
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        eventually(pids, is_right=lambda seen: len(seen) == 2 and not seen & killed)
+
+        assert place.ask(query_bytes()).status == 200
+        assert [request.target for request in qdrant.requests] == [QUERY_PATH]
 
 
 def test_a_hangup_during_the_start_is_a_reload_after_it(tmp_path: Path) -> None:

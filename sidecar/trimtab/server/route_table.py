@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trimtab.errors import ConfigError
@@ -35,7 +35,7 @@ class RouteTable:
     """Everything that a request needs to know of the settings.
 
     Attributes:
-        settings: What it was made of.
+        settings: What it was made of; those of ``FIXED`` as the server was started with them.
         routes: All routes.
         book: The routes, held against what Qdrant says of its collections.
         collections: FAISS indexes that are served as collections.
@@ -99,12 +99,18 @@ class LiveTable:
         previous: The one before, if there was one.
     """
 
-    def __init__(self, read: Callable[[], Settings], facts: SchemaCache) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Settings],
+        facts: SchemaCache,
+        started: Settings | None = None,
+    ) -> None:
         """Make the first table.
 
         Args:
             read: Reads the settings, as they are now.
             facts: What Qdrant said; outlives tables.
+            started: What the server was started with; unless given, what is read first.
 
         Raises:
             SidecarError: The settings, a model or an index can't be used.
@@ -112,8 +118,11 @@ class LiveTable:
         self._read = read
         self._facts = facts
         self._numbers = itertools.count(1)
+        self._last_read = read()
+        fixed = self._last_read if started is None else started
+        self._fixed = {name: getattr(fixed, name) for name in FIXED}
         self.previous: RouteTable | None = None
-        self.current: RouteTable = self._make(read(), None)
+        self.current: RouteTable = self._make(self._last_read, None)
 
     def prepare(self) -> RouteTable:
         """Make a table of the settings as they are now; changes nothing yet. Files are read.
@@ -121,7 +130,10 @@ class LiveTable:
         Raises:
             SidecarError: They can't be used.
         """
-        return self._make(self._read(), self.current)
+        settings = self._read()
+        _tell_fixed(self._last_read, settings)
+        self._last_read = settings
+        return self._make(settings, self.current)
 
     def commit(self, table: RouteTable) -> None:
         """Put a table in force; the one before is kept, unless nothing differs."""
@@ -138,8 +150,7 @@ class LiveTable:
 
     def _make(self, settings: Settings, old: RouteTable | None) -> RouteTable:
         """Make a table, taking over from the old one what has not changed."""
-        if old is not None:
-            _tell_fixed(old.settings, settings)
+        settings = replace(settings, **self._fixed)
         routes = _make_routes(settings.routes, old)
         found = stamps(settings.collections)
         collections = _load_collections(settings, old)

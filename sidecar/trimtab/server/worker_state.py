@@ -99,7 +99,7 @@ class WorkerState:
         shadow: Compares raw and adapted answers.
         busy_poll: Keeps the worker awake through short waits.
         tracer: Begins spans; None where nobody wants them.
-        settings: What the server was started with; see ``live.FIXED``.
+        settings: What the server was started with; see ``route_table.FIXED``.
         own_key: Key for the sidecar's own questions; else the caller's is used.
         paths: What stands before Qdrant's paths.
         texts: Embed texts, beside the event loop.

@@ -89,7 +89,7 @@ class Worker:
         sys.setswitchinterval(_SWITCH_S)
         ttl_s = settings.facts.ttl_s
         facts = SchemaCache(vectors_ttl_s=ttl_s, aliases_ttl_s=ttl_s, retry_s=min(ttl_s, _RETRY_S))
-        live = LiveTable(read, facts)
+        live = LiveTable(read, facts, settings)
         pool, telemetry = None, Telemetry()
         if settings.upstream.rest:
             pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)

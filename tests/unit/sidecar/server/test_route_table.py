@@ -16,7 +16,15 @@ from trimtab.errors import ConfigError, ModelError, SidecarError
 from trimtab.rewrite.policies import Policies
 from trimtab.routing.schema_cache import SchemaCache
 from trimtab.server.route_table import FIXED, LiveTable, stamp
-from trimtab.settings import CollectionSettings, ListenSettings, RouteSettings, Settings
+from trimtab.settings import (
+    CollectionSettings,
+    Limits,
+    ListenSettings,
+    RouteSettings,
+    Settings,
+    ShadowSettings,
+    UpstreamSettings,
+)
 
 
 class Source:
@@ -157,6 +165,21 @@ def test_settings_that_need_a_restart_are_told(
     caplog.clear()
     source.live.prepare()
     assert not caplog.records
+
+
+def test_what_only_a_restart_changes_is_as_the_server_was_started(tmp_path: Path) -> None:
+    (tmp_path / "adapter.onnx").write_bytes(linear_bytes())
+    started = settings_of(tmp_path)
+    edited = replace(
+        started,
+        workers=3,
+        upstream=UpstreamSettings(path_prefix="/other"),
+        shadow=ShadowSettings(share=0.5),
+        limits=Limits(drain_timeout_s=1.0),
+    )
+    live = LiveTable(lambda: edited, SchemaCache(vectors_ttl_s=1, aliases_ttl_s=1), started)
+    for table in (live.current, live.prepare()):
+        assert table.settings == replace(started, limits=edited.limits)
 
 
 def test_a_stamp_tells_a_change_and_no_file(tmp_path: Path) -> None:
