@@ -162,6 +162,25 @@ def test_a_request_that_never_ends_is_given_up_after_the_limit(
             answer.result(WAIT_S)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_limit_is_the_one_that_was_reloaded(
+    upstream: Holding, pool: ThreadPoolExecutor, tmp_path: Any, workers: str
+) -> None:
+    config = tmp_path / "sidecar.toml"
+    address = f"http://127.0.0.1:{upstream.server_port}"
+    settings = f'upstream.rest = "{address}"\nreload.watch = false\n[limits]\ndrain_timeout_s = '
+    config.write_text(f"{settings}600", encoding="utf-8")
+    with running_sidecar("--workers", workers, config=config) as sidecar:
+        config.write_text(f"{settings}0.2", encoding="utf-8")
+        assert ask("POST", f"{sidecar.admin_url}/reload").status_code == 200
+        answer = begin_query(pool, sidecar)
+        upstream.wait_for_query()
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert sidecar.process.wait(WAIT_S) == 0
+        with pytest.raises(httpx.TransportError):
+            answer.result(WAIT_S)
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_sidecar_whose_words_nobody_reads_serves_and_ends_well(stream: str) -> None:
     with socket.socket() as taken:

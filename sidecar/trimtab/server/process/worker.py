@@ -311,7 +311,7 @@ class Worker:
     async def drain(self) -> None:
         """Take no new requests, and wait for those under way, as long as the limit says."""
         self.state.is_draining = True
-        timeout_s = self.settings.limits.drain_timeout_s
+        timeout_s = self.state.table.settings.limits.drain_timeout_s
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
