@@ -51,6 +51,7 @@ class Node:
         self.n_open = 0
         self.n_busy = 0
         self._idle: deque[Connection] = deque()
+        self._is_gone = False
         self._failures = 0
         self._pool = pool
 
@@ -74,7 +75,9 @@ class Node:
     def connection_free(self, connection: Connection) -> None:
         """Keep a connection for the next exchange, or give it to who is waiting."""
         self.succeeded()
-        if not self._pool.hand_over(connection):
+        if self._is_gone:
+            connection.close()
+        elif not self._pool.hand_over(connection):
             self.n_busy -= 1
             self._idle.append(connection)
 
@@ -101,6 +104,11 @@ class Node:
             logger.warning("upstream does not answer", extra={"address": str(self)})
             self.is_up = False
             self.drop_idle(older_than=float("inf"))
+
+    def go(self) -> None:
+        """Get no more requests: close what is idle, and what is busy once it comes free."""
+        self._is_gone = True
+        self.drop_idle(older_than=float("inf"))
 
     def drop_idle(self, *, older_than: float) -> None:
         """Close connections that have been idle since before a time."""
@@ -156,11 +164,11 @@ class Pool:
         return asyncio.create_task(repeat(self._telemetry, Border.UPSTREAM, every_s, work))
 
     async def stop(self) -> None:
-        """Close whatever is idle."""
+        """Close whatever is idle, and what is busy once it comes free."""
         for task in self._tasks:
             task.cancel()
         for node in self.nodes:
-            node.drop_idle(older_than=float("inf"))
+            node.go()
         await asyncio.sleep(0)
 
     def take(self, *, is_safe: bool) -> Connection | None:
@@ -295,7 +303,7 @@ class Pool:
                 found[key] = self._nodes.get(key) or Node(origin, host, self)
         for key, node in self._nodes.items():
             if key not in found:
-                node.drop_idle(older_than=float("inf"))
+                node.go()
         self._nodes = found
         self._only = next(iter(found.values())) if len(found) == 1 else None
 
