@@ -75,7 +75,8 @@ class UpstreamSettings:
         max_connections: REST connections to one address, at most.
         idle_timeout_s: Seconds after which an unused connection is closed; Qdrant closes its own
             after 5.
-        check_interval_s: Seconds between checks of an address that has failed.
+        check_interval_s: Seconds between checks of an address that has failed; one that answers
+            is checked a tenth as often.
         resolve_interval_s: Seconds between look-ups of names.
     """
 

@@ -22,6 +22,7 @@ from tests.support.raw_place import (
     running_place,
 )
 from tests.support.raw_upstream import RawUpstream, raw_upstream, say
+from tests.support.sidecar_world import ask, eventually, samples
 
 
 @pytest.fixture
@@ -145,6 +146,26 @@ def test_address_that_answers_5xx_is_not_taken_for_dead(before_two: Place, statu
 
     assert statuses == {status}
     assert sum(len(upstream.requests) for upstream in before_two.upstreams) == 6
+
+
+@pytest.mark.parametrize("fault", ["refuses connections", "accepts and never answers"])
+def test_a_lone_address_that_nobody_asks_is_seen_to_be_gone_and_back(
+    tmp_path: Path, fault: str
+) -> None:
+    with raw_upstream() as qdrant, running_place(tmp_path, [qdrant]) as place:
+        address = f"127.0.0.1:{qdrant.port}"
+
+        def seen() -> tuple[int, float]:
+            ready = ask("GET", f"{place.sidecar.admin_url}/ready").status_code
+            return ready, samples(place.sidecar)["trimtab_upstream_up", address]
+
+        eventually(seen, is_right=lambda found: found == (200, 1))
+        FAULTS[fault].inject(qdrant)
+        eventually(seen, is_right=lambda found: found == (503, 0))
+        qdrant.recover()
+        qdrant.drop_connections()
+        eventually(seen, is_right=lambda found: found == (200, 1))
+        assert not qdrant.requests
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ FRESH_S = 1.0
 may be closing it (Qdrant does after 5) while the request is on its way."""
 
 _FAILURES_TO_EJECT = 3
-_UP_CHECK_EVERY = 10  # rounds: addresses that answer are checked less often than those that don't
+_UP_CHECK_EVERY = 10
+"""Rounds: addresses that answer are checked less often than those that don't."""
 
 Check = Callable[[Connection], Awaitable[bool]]
 
@@ -96,6 +97,11 @@ class Node:
         if not self.is_up:
             logger.info("upstream is back", extra={"address": str(self)})
             self.is_up = True
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Tell whether it failed when it was last heard of."""
+        return not self.is_up or self._failures > 0
 
     def failed(self, *, surely: bool) -> None:
         """Count a failure; leave the address alone after some, or at once where it is sure."""
@@ -308,12 +314,16 @@ class Pool:
         self._only = next(iter(found.values())) if len(found) == 1 else None
 
     async def _check_all(self, check: Check) -> None:
-        """Check addresses that failed often and others seldom; close what has been idle long."""
+        """Check addresses that failed often and others seldom; close what has been idle long.
+
+        Also one that is alone, and asked whatever comes of it: probes and alerts go by that.
+        """
         self._turn += 1
+        is_turn_of_all = self._turn % _UP_CHECK_EVERY == 0
         checked = [
             self._check_one(node, check)
             for node in self.nodes
-            if not node.is_up or (len(self._nodes) > 1 and self._turn % _UP_CHECK_EVERY == 0)
+            if node.is_in_doubt or is_turn_of_all
         ]
         await asyncio.gather(*checked)
         now = asyncio.get_running_loop().time()
