@@ -44,6 +44,15 @@ def read_prefix(text: str) -> tuple[str, ...]:
     return parts
 
 
+def prefix_path(text: str) -> bytes:
+    """Write what :func:`read_prefix` takes as it stands in targets: ``/qdrant``, or nothing.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    return "".join(f"/{part}" for part in read_prefix(text)).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where something listens.

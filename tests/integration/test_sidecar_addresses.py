@@ -148,6 +148,22 @@ def test_address_that_answers_5xx_is_not_taken_for_dead(before_two: Place, statu
     assert sum(len(upstream.requests) for upstream in before_two.upstreams) == 6
 
 
+def test_address_that_answers_its_check_with_5xx_is_left_until_it_is_well(
+    before_two: Place,
+) -> None:
+    failing, other = before_two.upstreams
+    failing.answer, failing.health = say(answer_bytes(503)), 503
+    before_two.wait_for(lambda nodes: [node["is_up"] for node in nodes] == [False, True])
+    failing.forget()
+    statuses = [before_two.ask(query_bytes()).status for _ in range(20)]
+
+    assert statuses == [200] * 20
+    assert not failing.requests
+    assert len(other.requests) == 20
+    failing.recover()
+    before_two.wait_for(lambda nodes: all(node["is_up"] for node in nodes))
+
+
 @pytest.mark.parametrize("fault", ["refuses connections", "accepts and never answers"])
 def test_a_lone_address_that_nobody_asks_is_seen_to_be_gone_and_back(
     tmp_path: Path, fault: str

@@ -91,6 +91,8 @@ def test_the_sidecars_own_questions_go_under_qdrants_path(
     assert place.ask(query_bytes(path=f"/qdrant{path}")).status == 200
     asked = [each.target for each in place.upstream.requests]
     assert asked == ["/deep/down/aliases", f"/deep/down{path}"]
+    checks = place.upstream.questions
+    place.upstream.wait_for(lambda: "/deep/down/healthz" in {each.target for each in checks})
 
 
 SUSPECT = {

@@ -1,8 +1,8 @@
 """An upstream whose every byte a test decides: it stalls, cuts, lies and vanishes on demand.
 
 It runs in threads of the test. What the sidecar asks for itself (facts of collections, health) is
-answered well unless ``accept`` is replaced; everything else goes to ``answer``, which a test
-replaces at any time, and is kept in ``requests``.
+answered well unless ``accept`` or ``health`` is replaced; everything else goes to ``answer``, which
+a test replaces at any time, and is kept in ``requests``.
 """
 
 import contextlib
@@ -66,6 +66,7 @@ class RawUpstream:
 
     Attributes:
         answer: What is done with each request.
+        health: The status with which a check is answered.
         accept: What is done with each new connection before anything is read; False ends it.
         requests: Every request but the sidecar's own, in order of arrival.
         questions: The sidecar's own.
@@ -77,6 +78,7 @@ class RawUpstream:
     collection: str = "docs"
     port: int = 0
     accept: Callable[[Wire], bool] = welcome
+    health: int = 200
     requests: list[Message] = field(default_factory=list)
     questions: list[Message] = field(default_factory=list)
     n_connections: int = 0
@@ -111,7 +113,7 @@ class RawUpstream:
 
     def recover(self) -> None:
         """Answer well again, and listen."""
-        self.answer, self.accept = GOOD, welcome
+        self.answer, self.accept, self.health = GOOD, welcome, 200
         if self._listener is None:
             self.start()
 
@@ -192,8 +194,8 @@ class RawUpstream:
         path = request.target.partition("?")[0]
         if request.method != "GET":
             return None
-        if path in {"/", "/healthz", "/readyz", "/livez"}:
-            return answer_bytes(200, b"ok")
+        if path == "/" or path.endswith(("/healthz", "/readyz", "/livez")):
+            return answer_bytes(self.health, b"ok")
         if path not in facts:
             return None
         body = {"result": facts[path], "status": "ok", "time": 0.0}

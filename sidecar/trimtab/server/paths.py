@@ -7,7 +7,7 @@ asks for is then told from its own part (:meth:`Paths.own`).
 from collections.abc import Callable
 from typing import NamedTuple
 
-from trimtab.addresses import is_plain_segment, read_prefix
+from trimtab.addresses import is_plain_segment, prefix_path, read_prefix
 from trimtab.rewrite.qdrant_rest import match_parts, split_path
 from trimtab.settings import ANY_PREFIX, ListenSettings, UpstreamSettings
 
@@ -36,7 +36,7 @@ class Paths:
         self._takes_any = listen.path_prefix == ANY_PREFIX
         self._listen = () if self._takes_any else read_prefix(listen.path_prefix)
         self._upstream = read_prefix(upstream.path_prefix)
-        self.upstream = "".join(f"/{part}" for part in self._upstream).encode()
+        self.upstream = prefix_path(upstream.path_prefix)
         """What stands before the path of the sidecar's own questions."""
         self.forward: Callable[[bytes], bytes] = _unchanged
         """Gives the target to send on for one that came."""

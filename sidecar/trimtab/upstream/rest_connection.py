@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         idle_since: When its last exchange ended, in the loop's time.
         is_open: False once it can take no more requests.
+        is_kept: False for one that is closed after its exchange, of which its owner hears nothing.
         n_exchanges: Exchanges that it has had.
         asked_at: When its exchange began, in the loop's time.
         last_byte_at: When it last sent or received something, in the loop's time.
@@ -108,7 +109,7 @@ class Connection(asyncio.Protocol):
         self.host_field = str(owner.origin.address).encode()
         self.is_tls = owner.origin.is_tls
         self.idle_since = 0.0
-        self.is_open = True
+        self.is_open = self.is_kept = True
         self.n_exchanges = 0
         self.last_byte_at = self.asked_at = 0.0
         self.owner = owner
@@ -327,7 +328,7 @@ class Connection(asyncio.Protocol):
         """Let go of an exchange whose answer is whole."""
         receiver, self._receiver = self._receiver, None
         self.idle_since = self._loop.time()
-        if receiver is not None and not receiver.is_request_whole:
+        if receiver is not None and not (receiver.is_request_whole and self.is_kept):
             self._close()
         if self.is_open:
             self.owner.connection_free(self)

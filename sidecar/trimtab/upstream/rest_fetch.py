@@ -130,10 +130,20 @@ async def ask_over(
             connection.give_up()
 
 
-async def is_answering(connection: Connection) -> bool:
-    """Check an address over a new connection; what it says matters less than that it speaks."""
-    try:
-        answer = await ask_over(connection, Request(b"GET", b"/healthz"), timeout_s=CHECK_TIMEOUT_S)
-    except UpstreamError:
-        return False
+async def is_well(connection: Connection, prefix: bytes) -> bool:
+    """Check an address over a new connection, which is closed then.
+
+    Args:
+        connection: To the address.
+        prefix: What stands before Qdrant's own paths there.
+
+    Returns:
+        False where it answers that it fails (5xx), as an ingress with no Qdrant behind it does.
+
+    Raises:
+        UpstreamError: It does not answer.
+    """
+    connection.is_kept = False
+    request = Request(b"GET", prefix + b"/healthz")
+    answer = await ask_over(connection, request, timeout_s=CHECK_TIMEOUT_S)
     return answer.status < 500

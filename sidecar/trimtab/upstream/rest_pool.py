@@ -1,8 +1,8 @@
 """Which of Qdrant's addresses gets a request, over which connection.
 
-A name stands for all the addresses behind it. An address that can't be reached is left alone until
-it answers a check; where none can be reached, all are tried, so that a lone address is back the
-moment that it is back.
+A name stands for all the addresses behind it. An address that can't be reached, or says of itself
+that it fails, is left alone until it answers a check well; where none is left, all are tried, so
+that a lone address is back the moment that it is back.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
-from trimtab.addresses import Origin
+from trimtab.addresses import Origin, prefix_path
 from trimtab.errors import OverloadedError, UnavailableError, UpstreamError
 from trimtab.metrics import Telemetry
 from trimtab.settings import UpstreamSettings
@@ -30,7 +30,9 @@ _FAILURES_TO_EJECT = 3
 _UP_CHECK_EVERY = 10
 """Rounds: addresses that answer are checked less often than those that don't."""
 
-Check = Callable[[Connection], Awaitable[bool]]
+Check = Callable[[Connection, bytes], Awaitable[bool]]
+"""Tells over a new connection, with what stands before paths there, whether an address is well;
+raises an UpstreamError where it does not answer."""
 
 
 class Node:
@@ -53,6 +55,7 @@ class Node:
         self.n_busy = 0
         self._idle: deque[Connection] = deque()
         self._is_gone = False
+        self._is_well = True  # by the last check that it answered
         self._failures = 0
         self._pool = pool
 
@@ -94,9 +97,17 @@ class Node:
     def succeeded(self) -> None:
         """Count an answer."""
         self._failures = 0
-        if not self.is_up:
+        if not self.is_up and self._is_well:
             logger.info("upstream is back", extra={"address": str(self)})
             self.is_up = True
+
+    def checked(self, *, is_well: bool) -> None:
+        """Take what a check was answered; after an error, no answer but a check's shows it well."""
+        self._is_well = is_well
+        self.succeeded()
+        if self.is_up and not is_well:
+            logger.warning("upstream answers GET /healthz with 5xx", extra={"address": str(self)})
+            self.is_up = False
 
     @property
     def is_in_doubt(self) -> bool:
@@ -157,7 +168,7 @@ class Pool:
         """Look names up, and begin to look after the addresses.
 
         Args:
-            check: Tells over a new connection whether an address answers.
+            check: Tells whether an address is well.
         """
         await self._resolve_all()
         self._tasks = [
@@ -334,14 +345,12 @@ class Pool:
         """Check one address over a new connection."""
         try:
             connection = await self.connect_to(node)
-            is_answering = await check(connection)
+            is_well = await check(connection, prefix_path(self._settings.path_prefix))
         except Exception as error:  # of one address, which says nothing of the others
             tell(self._telemetry, Border.UPSTREAM, error)
-            is_answering = False
-        if is_answering:
-            node.succeeded()
-        else:
             node.failed(surely=False)
+        else:
+            node.checked(is_well=is_well)
 
 
 async def _resolve(origin: Origin) -> list[str] | None:

@@ -16,7 +16,7 @@ from trimtab.server.tracing import Tracer
 from trimtab.server.worker_state import Asker, WorkerState
 from trimtab.settings import Settings
 from trimtab.settings_file import read_secret
-from trimtab.upstream.rest_fetch import is_answering
+from trimtab.upstream.rest_fetch import is_well
 from trimtab.upstream.rest_pool import Pool
 
 _FAULTS = {"unfit", "idle", "missing", "unknown"}
@@ -83,7 +83,7 @@ async def check_routes_online(
     telemetry, pool = Telemetry(), None
     if settings.upstream.rest:
         pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)
-        await pool.start(is_answering)
+        await pool.start(is_well)
     own_key = read_secret(settings.upstream.api_key_env)
     state = WorkerState(live, facts, pool, telemetry, own_key=own_key)
     try:

@@ -28,7 +28,7 @@ from trimtab.settings import Settings
 from trimtab.settings_file import read_secret
 from trimtab.time_limits import read_what_has_come
 from trimtab.unforeseen import Border, repeat, tell
-from trimtab.upstream.rest_fetch import is_answering
+from trimtab.upstream.rest_fetch import is_well
 from trimtab.upstream.rest_pool import Node, Pool
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Worker:
         pool, telemetry = None, Telemetry()
         if settings.upstream.rest:
             pool = Pool(settings.upstream, client_context(settings.upstream), telemetry)
-            await pool.start(is_answering)
+            await pool.start(is_well)
         own_key = read_secret(settings.upstream.api_key_env)
         state = WorkerState(live, facts, pool, telemetry, own_key=own_key)
         state.tracer = tracer

@@ -1,6 +1,7 @@
-"""Qdrant's addresses: which are known, and what becomes of their connections."""
+"""Qdrant's addresses: which get requests, and what becomes of their connections."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -10,7 +11,7 @@ from tests.support.raw_http import PATIENCE_S, answer_bytes
 from tests.support.raw_upstream import GOOD_BODY, Exchange, RawUpstream, raw_upstream
 from trimtab.addresses import Origin
 from trimtab.settings import UpstreamSettings
-from trimtab.upstream.rest_fetch import Request, ask_over, is_answering
+from trimtab.upstream.rest_fetch import Request, ask_over, is_well
 from trimtab.upstream.rest_pool import Pool
 
 ALL = Request(b"GET", b"/collections")
@@ -27,6 +28,11 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not is_so():
             await asyncio.sleep(0)
+
+
+def pool_before(upstream: RawUpstream, **settings: float) -> Pool:
+    origin = Origin.parse(upstream.url, default_port=6333)
+    return Pool(UpstreamSettings(rest=(origin,), **settings), None)
 
 
 async def leave_the_names(pool: Pool, hosts: list[str]) -> None:
@@ -56,9 +62,8 @@ def test_a_busy_connection_to_an_address_that_is_gone_is_closed_once_it_is_free(
         return list(hosts)
 
     async def run() -> None:
-        origin = Origin.parse(qdrant.url, default_port=6333)
-        pool = Pool(UpstreamSettings(rest=(origin,), resolve_interval_s=0.01), None)
-        await pool.start(is_answering)
+        pool = pool_before(qdrant, resolve_interval_s=0.01)
+        await pool.start(is_well)
         (node,) = pool.nodes
         asking = asyncio.create_task(ask_over(await pool.connect(), ALL, timeout_s=None))
         await asyncio.to_thread(qdrant.wait_for_requests, 1)
@@ -72,3 +77,27 @@ def test_a_busy_connection_to_an_address_that_is_gone_is_closed_once_it_is_free(
     qdrant.answer = answer
     monkeypatch.setattr("trimtab.upstream.rest_pool._resolve", resolve)
     asyncio.run(run())
+
+
+def test_only_a_check_shows_that_an_address_is_well_again_that_failed_one(
+    qdrant: RawUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        pool = pool_before(qdrant, check_interval_s=0.01)
+        await pool.start(is_well)
+        (node,) = pool.nodes
+        await until(lambda: not node.is_up)
+        qdrant.start()
+        qdrant.health = 503
+        await until(lambda: len(qdrant.questions) > 2)
+        assert (await ask_over(await pool.connect(), ALL, timeout_s=None)).body == GOOD_BODY
+        assert not node.is_up
+        assert "upstream is back" not in caplog.messages
+        qdrant.health = 200
+        await until(lambda: node.is_up)
+        await pool.stop()
+
+    qdrant.stop()
+    with caplog.at_level(logging.INFO, logger="trimtab"):
+        asyncio.run(run())
+    assert caplog.messages.count("upstream is back") == 1
