@@ -69,24 +69,33 @@ class Shadow:
         return [asdict(each) for each in self._kept]
 
     def is_wanted(self) -> bool:
-        """Tell whether the next request is to be compared; count it if not."""
+        """Tell whether the next request is to be compared; count one that comes at a bad time."""
         if random.random() >= self._settings.share:  # noqa: S311  # a sample, no secret
             return False
-        if len(self._tasks) >= self._settings.concurrent:
-            self._telemetry.count(t.SHADOW_SKIPPED, "busy")
-            return False
-        return True
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        """Tell whether one more twin may be under way; count the one that may not."""
+        if len(self._tasks) < self._settings.concurrent:
+            return True
+        self._telemetry.count(t.SHADOW_SKIPPED, "busy")
+        return False
 
     def offer(
         self, collection: str, raw: Callable[[], Sequence[Ranking]], ask_shadow: AskShadow
     ) -> None:
         """Compare an answer with that to the adapted query, in the background.
 
+        Unless as many twins are under way as may be: others may have begun since the request was
+        :meth:`wanted <is_wanted>`, while it was answered.
+
         Args:
             collection: As the request named it.
             raw: Reads the raw answer's rankings.
             ask_shadow: Asks the adapted query.
         """
+        if not self._has_room():
+            return
         task = asyncio.create_task(self._compare(collection, raw, ask_shadow))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

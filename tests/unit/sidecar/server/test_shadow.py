@@ -146,6 +146,31 @@ def test_no_more_twins_than_allowed_are_under_way() -> None:
     assert len(compared.shadow.comparisons()) == 2
 
 
+def test_requests_that_are_answered_at_once_have_no_more_twins_than_allowed() -> None:
+    compared = Compared(concurrent=2)
+    asked: list[int] = []
+
+    async def run() -> None:
+        gate = asyncio.Event()
+
+        async def waiting() -> Any:
+            asked.append(1)
+            await gate.wait()
+            return [["1"]]
+
+        wanted = [compared.shadow.is_wanted() for _ in range(5)]  # all before the first answer
+        for _ in range(sum(wanted)):
+            compared.shadow.offer("docs", lambda: [["1"]], waiting)
+        await asyncio.sleep(0)
+        assert len(asked) == 2
+        gate.set()
+        await others()
+
+    asyncio.run(run())
+    assert compared.number(t.SHADOW_SKIPPED, "busy") == 3
+    assert len(compared.shadow.comparisons()) == 2
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 200)])
 def test_a_share_of_the_requests_is_wanted(share: float, expected: int) -> None:
     shadow = Compared(share=share).shadow
