@@ -25,7 +25,7 @@ from trimtab.server.worker_state import BESIDE_BYTES
 from trimtab.settings import Settings
 
 WAIT_S = 60
-QUERY = "/qdrant.Points/Query"
+QUERY, BATCH = "/qdrant.Points/Query", "/qdrant.Points/QueryBatch"
 VECTOR = queries_of(1)[0]
 KEY = ("api-key", "only-for-tests")
 
@@ -59,8 +59,15 @@ class Qdrant:
         elif method == "/qdrant.Collections/ListAliases":
             await context.write(self.list_aliases())
         else:
-            points = [messages.ScoredPoint(id=messages.PointId(num=n)) for n in (1, 2, 3)]
-            await context.write(messages.QueryResponse(result=points).SerializeToString())
+            await context.write(self.found(method, content))
+
+    def found(self, method: str, content: bytes) -> bytes:
+        points = [messages.ScoredPoint(id=messages.PointId(num=n)) for n in (1, 2, 3)]
+        if method != BATCH:
+            return messages.QueryResponse(result=points).SerializeToString()
+        n_searches = len(messages.QueryBatchPoints.FromString(content).query_points)
+        results = [messages.BatchResult(result=points)] * n_searches
+        return messages.QueryBatchResponse(result=results).SerializeToString()
 
     def info(self) -> bytes:
         info = messages.CollectionInfo()
@@ -459,6 +466,27 @@ def test_a_shadow_route_answers_raw_and_asks_the_adapted_twin(settings: Settings
         assert found.decisions() == {("docs", Reason.SHADOW): 1}
 
     run(with_route(settings, mode="shadow"), qdrant, talk)
+
+
+def test_shadow_compares_the_searches_of_a_batch_that_are_changed_alone(
+    settings: Settings,
+) -> None:
+    by_id = messages.VectorInput(id=messages.PointId(num=7))
+    searches = [
+        messages.QueryPoints(query=messages.Query(nearest=by_id)),
+        messages.QueryPoints.FromString(query()),
+        messages.QueryPoints(query=messages.Query(nearest=by_id)),
+    ]
+    batch = messages.QueryBatchPoints(collection_name="docs", query_points=searches)
+
+    async def talk(found: Any) -> None:
+        await found.through.unary_unary(BATCH)(batch.SerializeToString())
+        shadow = found.sidecar._state.shadow
+        while shadow._tasks:
+            await asyncio.wait(list(shadow._tasks))
+        assert len(shadow.comparisons()) == 1
+
+    run(with_route(settings, mode="shadow"), Qdrant(), talk)
 
 
 def test_routes_that_are_off_leave_queries_as_they_are(settings: Settings) -> None:

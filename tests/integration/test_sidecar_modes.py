@@ -235,6 +235,29 @@ def test_shadow_compares_every_search_of_a_batch_and_keeps_the_last_ones(modes: 
     assert kept[-1]["adapted"] == [str(point) for point, _ in exact(modes.adapted(seeds[-1]))]
 
 
+def test_shadow_compares_the_searches_of_a_batch_that_are_changed_alone(modes: Modes) -> None:
+    """Of the others, both answers are the same whatever the adapter does."""
+    seed = 3
+    batches = {
+        "shadow": [{"query": 5}, {"query": query(seed)}, {"query": 6}],
+        "hybrid": [{"query": query(seed)}, {"query": query(seed), "using": "title"}],
+    }
+    for name, searches in batches.items():
+        before = samples(modes.sidecar).get(("trimtab_shadow_overlap_count", name), 0)
+        asked = {"searches": [{**each, "limit": DEPTH} for each in searches]}
+        path = f"/collections/{name}/points/query/batch"
+        modes.raw.post(path, json=asked).raise_for_status()
+        counted = eventually(
+            lambda name=name: samples(modes.sidecar).get(("trimtab_shadow_overlap_count", name), 0),
+            is_right=lambda count, before=before: count > before,
+        )
+        assert counted == before + 1
+        vector = "title" if name == "hybrid" else ""
+        newest = ask("GET", f"{modes.sidecar.admin_url}/shadow").json()["comparisons"][-1]
+        expected = [str(point) for point, _ in exact(query(seed), name=vector)]
+        assert (newest["collection"], newest["raw"]) == (name, expected)
+
+
 def test_a_search_over_an_adapted_vector_and_one_in_shadow_is_compared(modes: Modes) -> None:
     prefetch = [{"query": query(), "limit": DEPTH}, {"query": query(), "using": "title"}]
     body = {"prefetch": prefetch, "query": {"fusion": "rrf"}, "limit": DEPTH}

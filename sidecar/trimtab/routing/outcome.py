@@ -28,6 +28,8 @@ class Outcome:
         transform_s: Seconds in the adapters.
         n_judged: Adapted queries that were held against the training queries.
         n_far: Those among them that are far from all of these.
+        shadowed: Of a shadow request, the positions, from 0, of the searches that a route in shadow
+            mode has changed.
     """
 
     content: bytes
@@ -36,6 +38,7 @@ class Outcome:
     transform_s: float = 0.0
     n_judged: int = 0
     n_far: int = 0
+    shadowed: frozenset[int] = frozenset()
 
     def add_adapted_texts(self, n_texts: int) -> None:
         """Count texts that the adapter in their encoder's file has adapted.
@@ -58,6 +61,7 @@ def outcome_of(content: bytes, adapted: Adapted) -> Outcome:
         transform_s=adapted.transform_s,
         n_judged=adapted.n_judged,
         n_far=adapted.n_far,
+        shadowed=adapted.shadowed,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trimtab.errors import QueryError, RefusedError, TooLargeError
 from trimtab.model.adapter import Adapter
-from trimtab.rewrite.places import Kind, Path, Place, Role
+from trimtab.rewrite.places import Kind, Place, Role
 from trimtab.rewrite.policies import Policies, Reason, decide, name_path
 from trimtab.routing.routes import Route
 from trimtab.unforeseen import describe_error
@@ -39,6 +39,7 @@ class Adapted:
         transform_s: Seconds in the adapters.
         n_judged: Adapted queries that were held against the training queries.
         n_far: Those among them that are far from all of these.
+        shadowed: Positions, from 0, of the searches that a route in shadow mode has changed.
     """
 
     changes: list[tuple[Place, Matrix]] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Adapted:
     transform_s: float = 0.0
     n_judged: int = 0
     n_far: int = 0
+    shadowed: frozenset[int] = frozenset()
 
     @property
     def mark(self) -> str:
@@ -83,7 +85,7 @@ def adapt_places(
         )
     result = Adapted()
     groups: dict[int, list[tuple[Route, Place]]] = {}
-    drawn: dict[Path, int] = {}
+    drawn: dict[int, int] = {}
     for place in places:
         route = routes.get(place.vector_name)
         in_use = None if route is None or not is_in_use(route, shadow=shadow) else route
@@ -96,6 +98,12 @@ def adapt_places(
             result.decisions[Reason.CANARY if reason is Reason.ADAPTED else reason] += 1
     for group in groups.values():
         _adapt_group(group, result)
+    if shadow:
+        result.shadowed = frozenset(
+            _position_of(place)
+            for place, _ in result.changes
+            if routes[place.vector_name].mode == "shadow"
+        )
     return result
 
 
@@ -132,14 +140,19 @@ def is_in_use(route: Route, *, shadow: bool) -> bool:
     return route.mode in {"on", "canary"} or (shadow and route.mode == "shadow")
 
 
-def _is_drawn(route: Route, place: Place, drawn: dict[Path, int]) -> bool:
+def _position_of(place: Place) -> int:
+    """Give the position of a place's search in a batch; 0 where the request is one search."""
+    return int(place.path[1]) if place.path and place.path[0] in _BATCHES else 0
+
+
+def _is_drawn(route: Route, place: Place, drawn: dict[int, int]) -> bool:
     """Draw for a canary: the same query always alike, and all vectors of one search together.
 
     One number is drawn for a search, from 0 to 2^64, and each route holds its own share against it.
     """
     if route.mode != "canary":
         return True
-    search = place.path[:2] if place.path and place.path[0] in _BATCHES else ()
+    search = _position_of(place)
     if search not in drawn:
         values = np.asarray(place.value, dtype=np.float32).tobytes()
         drawn[search] = int.from_bytes(hashlib.blake2b(values, digest_size=8).digest(), "big")

@@ -1,6 +1,6 @@
 """Two answers to one query, held against each other: how many points they share, in what order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Ranking = Sequence[str]
@@ -50,6 +50,15 @@ def read_rankings(answer: Any) -> list[Ranking]:
         return [_read_one(result)]
     is_batch = bool(result) and (isinstance(result[0], list) or "points" in result[0])
     return [_read_one(each) for each in result] if is_batch else [_read_one(result)]
+
+
+def of_searches(rankings: Sequence[Ranking], positions: Iterable[int]) -> dict[int, Ranking]:
+    """Give the rankings of some searches, by their positions in the request.
+
+    Raises:
+        LookupError: There are fewer rankings.
+    """
+    return {position: rankings[position] for position in sorted(positions)}
 
 
 def _read_one(result: Any) -> Ranking:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 ANSWER_LIMIT_BYTES = 4 * 2**20
 """A larger raw answer is not compared."""
 
-AskShadow = Callable[[], Awaitable[Sequence[Ranking] | None]]
-"""Asks the adapted query; None where nothing in it is adapted."""
+AskShadow = Callable[[], Awaitable[Mapping[int, Ranking]]]
+"""Asks the adapted query; gives the rankings of the searches that were changed, by position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,11 @@ class Shadow:
         try:
             ours = raw()
             theirs = await ask_shadow()
-            if theirs is None:
+            if not theirs:
                 self._telemetry.count(t.SHADOW_SKIPPED, "not_adapted")
                 return
-            for one, other in zip(ours, theirs, strict=False):
-                self._keep(collection, one, other)
+            for position, adapted in theirs.items():
+                self._keep(collection, ours[position], adapted)
         except SidecarError as error:
             logger.warning("shadow query failed", extra={"cause": str(error)})
             self._telemetry.count(t.SHADOW_SKIPPED, "failed")

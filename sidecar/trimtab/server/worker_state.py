@@ -38,7 +38,7 @@ from trimtab.server.bypass import (
 from trimtab.server.dispatch import Planner
 from trimtab.server.paths import Paths
 from trimtab.server.qdrant_answers import read_answer
-from trimtab.server.rankings import Ranking, read_rankings
+from trimtab.server.rankings import Ranking, of_searches, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import LiveTable, RouteTable
 from trimtab.server.shadow import Shadow
@@ -245,14 +245,17 @@ class WorkerState:
 
     async def ask_shadow(
         self, target: bytes, fields: Fields, outcome: Outcome
-    ) -> list[Ranking] | None:
+    ) -> Mapping[int, Ranking]:
         """Ask an adapted query over REST, beside its raw one.
+
+        Returns:
+            The rankings of the searches that were changed, by position.
 
         Raises:
             UpstreamError: Qdrant does not answer it.
         """
         if self.pool is None:
-            return None
+            return {}
         kept = [field for field in fields if field[0].lower() in _TWINS_FIELDS]
         kept += [(b"content-type", b"application/json"), (MARK, outcome.mark.encode())]
         request = Request(b"POST", target, tuple(kept), outcome.content)
@@ -260,7 +263,7 @@ class WorkerState:
         answer = await ask(self.pool, request, timeout_s=timeout_s)
         if answer.status != 200:
             raise UpstreamError(f"Qdrant answers the adapted query with {answer.status}")
-        return read_rankings(orjson.loads(answer.body))
+        return of_searches(read_rankings(orjson.loads(answer.body)), outcome.shadowed)
 
     def count_outcome(self, collection: str, outcome: Outcome, protocol: str) -> None:
         """Count what was decided about a request's places."""

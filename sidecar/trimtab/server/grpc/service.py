@@ -12,7 +12,7 @@ grpc.aio does not leave to us, and a caller might notice:
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, Awaitable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ from trimtab.server.grpc.messages import (
     write_question,
 )
 from trimtab.server.grpc.relay import Metadata, Relay, passed_on
-from trimtab.server.rankings import Ranking
+from trimtab.server.rankings import Ranking, of_searches
 from trimtab.server.route_table import RouteTable
 from trimtab.server.status import status_of
 from trimtab.server.worker_state import BESIDE_BYTES, CREDENTIALS, Asker, WorkerState, beside
@@ -381,16 +381,16 @@ class GrpcServer:
         """Have an answer compared with the adapted query's."""
         method = query.vectors
 
-        async def ask_shadow() -> Sequence[Ranking] | None:
+        async def ask_shadow() -> Mapping[int, Ranking]:
             outcome = await query.adapt(read_message(method, query.content), shadow=True)
-            if not outcome.mark:
-                return None
+            if not outcome.shadowed:
+                return {}
             metadata = [*query.metadata, (MARK_HEADER, outcome.mark)]
             timeout_s = self._settings.upstream.query_timeout_s or None
             adapted = await self.channels.ask(
                 query.method.path, outcome.content, metadata, timeout_s=timeout_s
             )
-            return read_rankings(method.name, adapted)
+            return of_searches(read_rankings(method.name, adapted), outcome.shadowed)
 
         self._state.shadow.offer(
             query.collection, lambda: read_rankings(method.name, answer), ask_shadow

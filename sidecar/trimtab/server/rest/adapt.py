@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -19,7 +19,7 @@ from trimtab.routing.route_book import CollectionRoutes
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.dispatch import Plan, Way
 from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
-from trimtab.server.rankings import Ranking, read_rankings
+from trimtab.server.rankings import Ranking, of_searches, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import RouteTable
 from trimtab.server.shadow import Capture
@@ -320,22 +320,23 @@ class _ShadowRequest:
         self._head = head
         self._routes, self._content, self._is_served = given
 
-    async def ask(self) -> Sequence[Ranking] | None:
-        """Ask it; None where nothing in it is adapted."""
+    async def ask(self) -> Mapping[int, Ranking]:
+        """Ask it; give the rankings of the searches that were changed, by position."""
         endpoint = self._plan.endpoint
         if endpoint is None:
-            return None
+            return {}
         given = endpoint, self._content, self._routes, self._table.policies
         is_long = len(self._content) > BESIDE_BYTES
         outcome = await beside(lambda: adapt_body(*given, shadow=True), is_long=is_long)
-        if not outcome.mark:
-            return None
+        if not outcome.shadowed:
+            return {}
         if not self._is_served:
             return await self._state.ask_shadow(self._head.target, self._head.fields, outcome)
         answered = await answer_from_index(
             self._table, self._head.method, self._plan.target, outcome.content
         )
-        return read_rankings(orjson.loads(b"" if answered is None else answered.body))
+        rankings = read_rankings(orjson.loads(b"" if answered is None else answered.body))
+        return of_searches(rankings, outcome.shadowed)
 
 
 async def answer_from_index(

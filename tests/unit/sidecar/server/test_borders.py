@@ -185,7 +185,7 @@ async def at_shadow(place: Place) -> None:
     """A comparison meets an error, and the next one is made."""
 
     async def ask_shadow() -> Any:
-        return [["1"]]
+        return {0: ["1"]}
 
     shadow = Shadow(ShadowSettings(), place.telemetry)
     for raw, ask in (

@@ -52,9 +52,9 @@ async def others() -> None:
     await asyncio.gather(*tasks)
 
 
-def twin_of(*rankings: Sequence[str] | None) -> Callable[[], Awaitable[Any]]:
+def twin_of(*rankings: Sequence[str]) -> Callable[[], Awaitable[Any]]:
     async def ask_shadow() -> Any:
-        return None if rankings == (None,) else list(rankings)
+        return dict(enumerate(rankings))
 
     return ask_shadow
 
@@ -110,7 +110,7 @@ def test_a_twin_that_fails_or_is_not_adapted_is_counted() -> None:
 
     compared = Compared()
     compared.watch([body(1)], failing)
-    compared.watch([body(1)], twin_of(None))
+    compared.watch([body(1)], twin_of())
     assert compared.number(t.SHADOW_SKIPPED, "failed") == 1
     assert compared.number(t.SHADOW_SKIPPED, "not_adapted") == 1
     assert not compared.shadow.comparisons()
@@ -131,7 +131,7 @@ def test_no_more_twins_than_allowed_are_under_way() -> None:
 
         async def waiting() -> Any:
             await gate.wait()
-            return [["1"]]
+            return {0: ["1"]}
 
         for _ in range(2):
             assert compared.shadow.is_wanted()
@@ -156,7 +156,7 @@ def test_requests_that_are_answered_at_once_have_no_more_twins_than_allowed() ->
         async def waiting() -> Any:
             asked.append(1)
             await gate.wait()
-            return [["1"]]
+            return {0: ["1"]}
 
         wanted = [compared.shadow.is_wanted() for _ in range(5)]  # all before the first answer
         for _ in range(sum(wanted)):
