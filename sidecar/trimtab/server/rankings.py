@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Ranking = Sequence[str]
-"""Ids of points, best first."""
+"""Ids of points, best first, each once."""
 
 
 def overlap(raw: Ranking, adapted: Ranking) -> float:
@@ -40,7 +40,8 @@ def read_rankings(answer: Any) -> list[Ranking]:
         answer: The parsed answer.
 
     Returns:
-        One ranking for each search; of groups, the points of all groups in their order.
+        One ranking for each search; of groups, the points of all groups in their order
+        (:func:`of_groups`).
 
     Raises:
         LookupError: It is no answer to a query; a TypeError likewise.
@@ -50,6 +51,14 @@ def read_rankings(answer: Any) -> list[Ranking]:
         return [_read_one(result)]
     is_batch = bool(result) and (isinstance(result[0], list) or "points" in result[0])
     return [_read_one(each) for each in result] if is_batch else [_read_one(result)]
+
+
+def of_groups(groups: Iterable[Iterable[str]]) -> Ranking:
+    """Give the points of all groups in their order; one in several counts where it is first.
+
+    A point stands in a group for every value of its field, and so in several where that is a list.
+    """
+    return list(dict.fromkeys(point for group in groups for point in group))
 
 
 def of_searches(rankings: Sequence[Ranking], positions: Iterable[int]) -> dict[int, Ranking]:
@@ -65,6 +74,11 @@ def _read_one(result: Any) -> Ranking:
     """Read one search's ids."""
     if isinstance(result, Mapping):
         if "groups" in result:
-            return [str(hit["id"]) for group in result["groups"] for hit in group["hits"]]
+            return of_groups(_ids(group["hits"]) for group in result["groups"])
         result = result["points"]
-    return [str(point["id"]) for point in result]
+    return _ids(result)
+
+
+def _ids(points: Iterable[Any]) -> list[str]:
+    """Give points' ids."""
+    return [str(point["id"]) for point in points]

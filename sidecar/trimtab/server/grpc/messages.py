@@ -16,7 +16,7 @@ from trimtab.rewrite.qdrant_grpc import GrpcMethod, match_method
 from trimtab.rewrite.qdrant_messages import SERVICES, messages
 from trimtab.routing.route_book import Question
 from trimtab.routing.vector_schema import SPARSE, CollectionVectors, IndexedVector
-from trimtab.server.rankings import Ranking
+from trimtab.server.rankings import Ranking, of_groups
 
 _SERVERLESS = "/qdrant.serverless.CollectionsService/"
 _SERVERLESS_CALLS = ("CreateCollection", "DeleteCollection", "GetCollection", "ListCollections")
@@ -179,7 +179,8 @@ def read_rankings(name: str, content: bytes) -> list[Ranking]:
         content: The answer.
 
     Returns:
-        One ranking for each search; of groups, the points of all groups in their order.
+        One ranking for each search; of groups, the points of all groups in their order
+        (:func:`of_groups`).
 
     Raises:
         MalformedError: It is no such answer.
@@ -191,7 +192,7 @@ def read_rankings(name: str, content: bytes) -> list[Ranking]:
     if name.endswith("Batch"):
         return [_ids(each.result) for each in answer.result]
     if name.endswith("Groups"):
-        return [[point for group in answer.result.groups for point in _ids(group.hits)]]
+        return [of_groups(_ids(group.hits) for group in answer.result.groups)]
     return [_ids(answer.result)]
 
 

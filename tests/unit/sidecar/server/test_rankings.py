@@ -43,6 +43,8 @@ def points(*ids: Any) -> list[dict[str, Any]]:
         ([{"points": points(1)}, {"points": points(2, 3)}], [["1"], ["2", "3"]]),
         ([points(1), points()], [["1"], []]),
         ({"groups": [{"hits": points(4, 5)}, {"hits": points(6)}]}, [["4", "5", "6"]]),
+        # of two tags, and so in two groups
+        ({"groups": [{"hits": points(4, 5)}, {"hits": points(5, 4, 6)}]}, [["4", "5", "6"]]),
     ],
 )
 def test_rankings_are_read_from_every_kind_of_answer(result: Any, expected: Any) -> None:

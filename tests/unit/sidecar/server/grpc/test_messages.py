@@ -151,7 +151,7 @@ def test_rankings_are_read_of_every_kind_of_answer(name: str) -> None:
     assert read_rankings(f"{name}Batch", response("Batch", batch)) == [["1", "2"], []]
     if name != "Discover":
         groups = messages.GroupsResult(
-            groups=[messages.PointGroup(hits=scored(1, 2)), messages.PointGroup(hits=scored(0))]
+            groups=[messages.PointGroup(hits=scored(1, 2)), messages.PointGroup(hits=scored(0, 1))]
         )
         assert read_rankings(f"{name}Groups", response("Groups", groups)) == [["1", "2", "0"]]
 
