@@ -31,6 +31,7 @@ from tests.support.sidecar_world import (
     write_model,
 )
 from trimtab.model.adapter import Adapter
+from trimtab.routing.routes import MARK_HEADER
 
 HUGE = [3e38] * DIM
 """Fits float32; no sum of its products does."""
@@ -304,6 +305,31 @@ mode = "shadow"
             is_right=lambda found: sum(found.values()) >= 1,
         )
     assert counted == {"trimtab_shadow_overlap_count": 1}
+
+
+def test_a_twin_carries_the_keys_of_its_query_and_no_other_header(modes: Modes) -> None:
+    keys = {
+        "api-key": "topsecret-1",
+        "authorization": "Bearer topsecret-2",
+        "openai-api-key": "topsecret-3",
+        "JINA-API-KEY": "topsecret-4",
+    }
+    modes.server.clear_requests()
+    headers = {**keys, "cookie": "a=1", "x-request-id": "7"}
+    body = {"query": query(), "limit": DEPTH}
+    path = "/collections/shadow/points/query"
+    modes.raw.post(path, json=body, headers=headers).raise_for_status()
+    _, twin = eventually(
+        lambda: [one for one in modes.server.requests() if one["path"] == path],
+        is_right=lambda asked: len(asked) == 2,
+    )
+    sent = {name.lower(): value for name, value in twin["headers"]}
+    mark = sent.pop(MARK_HEADER)
+    assert mark == modes.model.mark
+    own = {"host", "content-type", "content-length", "accept-encoding"}
+    assert {name: sent[name] for name in sent.keys() - own} == {
+        name.lower(): value for name, value in keys.items()
+    }
 
 
 def test_shadow_asks_no_twin_of_what_is_not_adapted(modes: Modes) -> None:

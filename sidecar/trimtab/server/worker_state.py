@@ -5,6 +5,7 @@ The protocols' own modules read and write; what happens to a request is decided 
 
 import asyncio
 import logging
+import re
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -61,7 +62,8 @@ _BESIDE = ThreadPoolExecutor(2, thread_name_prefix="beside")
 """Of such requests alone: searches in indexes, look-ups of names and reloads have asyncio's own."""
 _NOT_UNDERSTOOD = {Reason.UNKNOWN_VARIANT, Reason.ENCODED}
 _SHOWN_CHARACTERS = 200
-_TWINS_FIELDS = {*CREDENTIALS, b"x-qdrant-route-affinity"}
+_TWINS_FIELDS = re.compile(rb"authorization|(.+-)?api-key|x-qdrant-route-affinity", re.IGNORECASE)
+"""Qdrant hands on ``openai-api-key`` and its like to those who embed for it."""
 
 Found = TypeVar("Found")
 
@@ -256,7 +258,7 @@ class WorkerState:
         """
         if self.pool is None:
             return {}
-        kept = [field for field in fields if field[0].lower() in _TWINS_FIELDS]
+        kept = [field for field in fields if _TWINS_FIELDS.fullmatch(field[0])]
         kept += [(b"content-type", b"application/json"), (MARK, outcome.mark.encode())]
         request = Request(b"POST", target, tuple(kept), outcome.content)
         timeout_s = self.settings.upstream.query_timeout_s or None
