@@ -80,7 +80,9 @@ class Administration:
 
     async def measure(self) -> Telemetry:
         """Add up the numbers of all workers, those included that have ended."""
-        records = await self._of_living([worker.measure() for worker in self._workers])
+        measured = await self._of_living([_measure(worker) for worker in self._workers])
+        # One that was replaced while another was waited for is among self.numbers by now.
+        records = [record for worker, record in measured if worker in self._workers]
         return add_up([self.numbers.to_record(), *records])
 
     async def comparisons(self) -> list[dict[str, Any]]:
@@ -117,6 +119,11 @@ class Administration:
                 cause = tell(self.numbers, Border.WORKERS, each)
                 logger.error("a worker did not do what it was asked", extra={"cause": cause})
         return [each for each in results if not isinstance(each, BaseException)]
+
+
+async def _measure(worker: Control) -> tuple[Control, dict[str, Any]]:
+    """Give a worker and its numbers."""
+    return worker, await worker.measure()
 
 
 async def watch_files(

@@ -143,10 +143,10 @@ class RemoteWorker:
         return found
 
     async def measure(self) -> dict[str, Any]:
-        """Give the numbers of the worker; the last ones where it is stuck, as none may shrink."""
+        """Give the worker's numbers; the last ones where it is stuck or gone: none may shrink."""
         try:
             self.last_numbers = await self._ask(Call.MEASURE)
-        except WorkerFailedError as error:
+        except (WorkerEndedError, WorkerFailedError) as error:
             logger.error("a worker gives its last numbers again", extra={"cause": str(error)})  # noqa: TRY400  # its own log has the traceback
         return self.last_numbers
 

@@ -70,6 +70,19 @@ class Told:
         return self.ready
 
 
+class Slow(Told):
+    """A worker that says its numbers when the test wants it to."""
+
+    def __init__(self, *, requests: int) -> None:
+        super().__init__(requests=requests)
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def measure(self) -> dict[str, Any]:
+        self.asked.set()
+        await self.goes_on.wait()
+        return await super().measure()
+
+
 def administer(*workers: Told) -> Administration:
     return Administration(workers, Telemetry())
 
@@ -112,6 +125,23 @@ def test_numbers_add_up_over_workers_and_those_that_have_ended() -> None:
     total = asyncio.run(administration.measure())
     assert total.numbers == {(t.REQUESTS.name, "rest", "query", "200"): 10}
     assert asyncio.run(administration.describe()) == [{"requests": 2}, {"requests": 3}]
+
+
+def test_a_worker_that_is_replaced_while_another_is_waited_for_counts_once() -> None:
+    async def run() -> None:
+        slow, dying, lost = Slow(requests=2), Told(requests=3), Telemetry()
+        workers: list[Told] = [slow, dying]
+        administration = Administration(workers, lost)
+        measuring = asyncio.create_task(administration.measure())
+        async with asyncio.timeout(WAIT_S):
+            await slow.asked.wait()
+            workers.remove(dying)  # as its supervisor does, at its end
+            lost.add_lasting(await dying.measure())
+            slow.goes_on.set()
+            total = await measuring
+        assert total.numbers == {(t.REQUESTS.name, "rest", "query", "200"): 5}
+
+    asyncio.run(run())
 
 
 def test_comparisons_stand_in_order_of_time() -> None:

@@ -128,17 +128,18 @@ class Line:
         )
         self.reader = asyncio.StreamReader()
         self.sent: list[bytes] = []
+        self.is_closed = False
         self.worker._writer = cast(asyncio.StreamWriter, self)
         self.worker._reading = asyncio.create_task(self.worker._read_answers(self.reader))
 
     def is_closing(self) -> bool:
-        return False
+        return self.is_closed
 
     def write(self, data: bytes) -> None:
         self.sent.append(data)
 
     def close(self) -> None:
-        pass
+        self.is_closed = True
 
     def say(self, message: Any) -> None:
         self.reader.feed_data(write_line(message))
@@ -150,10 +151,10 @@ def test_answers_find_those_who_asked_whatever_else_is_said() -> None:
         gone = asyncio.create_task(line.worker.describe())
         failing = asyncio.create_task(line.worker.commit())
         asking = asyncio.create_task(line.worker.is_ready())
-        ending = asyncio.create_task(line.worker.measure())
+        ending = asyncio.create_task(line.worker.comparisons())
         await asyncio.sleep(0)
         assert [json.loads(each)[1] for each in line.sent] == [
-            "describe", "commit", "is_ready", "measure",
+            "describe", "commit", "is_ready", "comparisons",
         ]  # fmt: skip
         gone.cancel()
         await asyncio.sleep(0)
@@ -174,6 +175,23 @@ def test_answers_find_those_who_asked_whatever_else_is_said() -> None:
             await line.worker.wait()
         assert line.invalidated == ["docs"]
         assert unforeseen(line.telemetry) == 3
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_has_ended_gives_its_last_numbers_again() -> None:
+    """Until its supervisor has taken them over: a counter that shrinks looks like a restart."""
+
+    async def run() -> None:
+        line = Line()
+        line.worker.last_numbers = {"numbers": "before"}
+        asked = asyncio.create_task(line.worker.measure())
+        await asyncio.sleep(0)
+        line.reader.feed_eof()  # its end, in the middle of the call
+        async with asyncio.timeout(WAIT_S):
+            assert await asked == {"numbers": "before"}
+            await line.worker.wait()
+        assert await line.worker.measure() == {"numbers": "before"}
 
     asyncio.run(run())
 
