@@ -3,9 +3,11 @@
 The protocols' own modules tell a span what they see; what a span may say is decided here: counts,
 names and times, never vectors, payloads, texts or keys. Where spans are off there is no tracer, and
 nothing of OpenTelemetry is imported. Where they are on, endpoint, sampling, propagation and limits
-come from the standard ``OTEL_*`` variables, which OpenTelemetry's own SDK reads.
+come from the standard ``OTEL_*`` variables, which OpenTelemetry's own SDK reads; those that choose
+an exporter are held against the one that there is, OTLP over HTTP.
 """
 
+import os
 import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 _NAME = "trimtab"
 _FLUSH_TIMEOUT_S = 5.0
 """How long the end of the process may wait for a collector that does not answer."""
+
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+"""Variables that choose what OTLP is sent over; the first that is set counts."""
 
 _LONGEST_PATH = 1000
 """Characters of a path that are kept: a path may be as long as a whole head."""
@@ -120,13 +125,14 @@ class Tracer:
         """Make the tracer that the settings ask for.
 
         Returns:
-            None where they ask for none, or ``OTEL_SDK_DISABLED`` says so.
+            None where they ask for none, or ``OTEL_SDK_DISABLED`` or ``OTEL_TRACES_EXPORTER`` says
+            so.
 
         Raises:
             MissingExtraError: OpenTelemetry is not installed.
             ConfigError: An ``OTEL_*`` variable can't be used.
         """
-        if not settings.traces:
+        if not settings.traces or not _are_exported():
             return None
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -226,6 +232,32 @@ class Tracer:
         sending.join(_FLUSH_TIMEOUT_S)
         if sending.is_alive():
             self._exporter.shutdown()  # ends its retries
+
+
+def _are_exported() -> bool:
+    """Tell whether the environment wants spans sent anywhere.
+
+    Source: OpenTelemetry specification, environment variables: one that is empty counts as not set,
+    and names are compared without regard to case.
+
+    Raises:
+        ConfigError: It wants them sent by something else than OTLP over HTTP.
+    """
+    given = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    exporters = {name.strip().lower() for name in given.split(",")} - {""} or {"otlp"}
+    if exporters - {"otlp", "none"}:
+        raise ConfigError(
+            f"[telemetry] traces: OTEL_TRACES_EXPORTER is {given!r}, expected otlp or none"
+        )
+    if "otlp" not in exporters:
+        return False
+    name = next((each for each in _PROTOCOLS if os.environ.get(each, "").strip()), None)
+    if name is not None and os.environ[name].strip().lower() != "http/protobuf":
+        raise ConfigError(
+            f"[telemetry] traces: {name} is {os.environ[name]!r}, expected http/protobuf, which "
+            "collectors take at port 4318"
+        )
+    return True
 
 
 def _is_failure(status: str) -> bool:

@@ -307,6 +307,51 @@ def test_no_tracer_where_the_environment_disables_it(monkeypatch):
     assert Tracer.make(TelemetrySettings(traces=True)) is None
 
 
+@pytest.mark.parametrize("exporter", ["none", " NONE ", "none,none"])
+def test_no_tracer_where_the_environment_names_no_exporter(monkeypatch, exporter):
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", exporter)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")  # of no exporter
+    assert Tracer.make(TelemetrySettings(traces=True)) is None
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_TRACES_EXPORTER": ""},
+        {"OTEL_TRACES_EXPORTER": "OTLP"},
+        {"OTEL_TRACES_EXPORTER": "none, otlp"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": ""},
+        {  # that of traces counts
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "HTTP/protobuf",
+        },
+    ],
+)
+def test_otlp_over_http_is_what_the_environment_may_name(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    tracer = Tracer.make(TelemetrySettings(traces=True))
+    assert tracer is not None
+    tracer.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_TRACES_EXPORTER", "otlp,zipkin"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+    ],
+)
+def test_exporter_that_there_is_not_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"^.telemetry. traces: {name} is '{value}', expected "):
+        Tracer.make(TelemetrySettings(traces=True))
+
+
 def test_wrong_variable_is_a_config_error(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5")
