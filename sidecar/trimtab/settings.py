@@ -16,9 +16,12 @@ from trimtab.routing.routes import Mode, OnError
 
 ANY_PREFIX = "any"
 """The ``path_prefix`` that takes any."""
-Count = Annotated[int, Meta(ge=0)]
-Some = Annotated[int, Meta(ge=1)]
-Bytes = Annotated[int, Meta(ge=1024)]
+_MOST = 10**9
+"""More things than one machine holds, and few enough for whatever counts them in C."""
+Count = Annotated[int, Meta(ge=0, le=_MOST)]
+Some = Annotated[int, Meta(ge=1, le=_MOST)]
+Workers = Annotated[int, Meta(ge=1, le=1024)]
+Bytes = Annotated[int, Meta(ge=1024, le=10**12)]
 """A limit that lets at least the smallest requests through."""
 Seconds = Annotated[float, Meta(ge=0)]
 While = Annotated[float, Meta(ge=0.01)]
@@ -271,5 +274,5 @@ class Settings:
     reload: ReloadSettings = field(default_factory=ReloadSettings)
     facts: FactsSettings = field(default_factory=FactsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    workers: Some = 1
+    workers: Workers = 1
     source: Path | None = None

@@ -204,6 +204,21 @@ def test_a_zero_that_means_none_or_never_is_taken(table: str, key: str) -> None:
     assert getattr(getattr(parse_settings(record, "told", Path()), table), key) == 0
 
 
+COUNTS = [
+    (table, key)
+    for table, key in (*each_of(WITHOUT_ZERO), *each_of(WITH_ZERO))
+    if type(getattr(getattr(Settings(), table), key)) is int
+]
+
+
+@pytest.mark.parametrize(("table", "key"), COUNTS)
+def test_a_count_beyond_what_a_machine_holds_is_refused(table: str, key: str) -> None:
+    record: dict[str, Any] = {"upstream": {"rest": "q"}}
+    record[table] = record.get(table, {}) | {key: 2**63}
+    with pytest.raises(ConfigError, match=rf"\[{table}\] {key} is 9223372036854775808, .* at most"):
+        parse_settings(record, "told", Path())
+
+
 def test_every_number_is_held_against_zero() -> None:
     settings, known = Settings(), {*each_of(WITHOUT_ZERO), *each_of(WITH_ZERO)}
     tables = {name: getattr(settings, name) for name in ("listen", "upstream", "limits", "shadow")}
@@ -228,6 +243,11 @@ def test_every_number_is_held_against_zero() -> None:
         ({"facts": {"ttl_s": float("nan")}}, ("ttl_s",)),
         ({"workers": True}, ("workers",)),
         ({"workers": 0}, ("workers",)),
+        ({"workers": 2**31}, ("workers is 2147483648", "1024 at most")),
+        (
+            {"encoder": [{"model": "a", "file": "b", "cached": 2**63}]},
+            ("[[encoder]] number 1 cached", "at most"),
+        ),
         ({"source": "x"}, ("source",)),
         ({"listen": {"rest": "x"}}, ("[listen]", "rest", "HOST:PORT")),
         ({"upstream": {"rest": [7]}}, ("[upstream]", "rest")),
