@@ -101,6 +101,7 @@ class Address:
         try:
             parts = urlsplit(f"//{text}")
             host, port = parts.hostname, parts.port
+            (host or "").encode("idna")  # as a look-up does
         except ValueError:
             host = port = None
         extra = (parts.path, parts.query, parts.fragment) if host else ()

@@ -284,7 +284,19 @@ def _table(kind: Any, given: Any, where: str, folder: Path) -> Any:
         with _named(f"{where} {key}"):
             table[key] = _as_told(hints.get(key), value, _PORTS.get(key, 0))
     with _named(where):
-        return parse(table, kind, hook=lambda _, path: folder / parse(path, str))
+        return parse(table, kind, hook=lambda _, path: folder / _read_path(path))
+
+
+def _read_path(given: Any) -> str:
+    """Read a path.
+
+    Raises:
+        MisfitError: It is none that a file can have.
+    """
+    path = parse(given, str)
+    if "\0" in path:
+        raise MisfitError("", f"is {path!r}, expected a path without NUL")
+    return path
 
 
 def _as_told(kind: Any, given: Any, port: int) -> Any:

@@ -110,6 +110,11 @@ FILES: dict[str, tuple[str, str]] = {
         UPSTREAM + 'listen = { rest = "127.0.0.1:0", certificate = "c.pem", key = "k.pem" }\n',
         "c.pem",
     ),
+    "certificate that no file can be": (
+        UPSTREAM + 'listen = { certificate = "a\\u0000b", key = "k.pem" }\n',
+        "[listen] certificate is 'a\\x00b'",
+    ),
+    "listen on no name": (UPSTREAM + 'listen.rest = "a..b:0"\n', "HOST:PORT"),
     "authority missing, gRPC": (
         'listen = { rest = "", grpc = "127.0.0.1:0" }\n'
         'upstream = { grpc = "https://127.0.0.1:9", ca = "ca.pem" }\n',

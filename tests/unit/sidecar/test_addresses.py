@@ -25,7 +25,7 @@ def test_an_address_is_host_and_port_and_written_as_it_was(text: str, host: str,
 @pytest.mark.parametrize(
     "text",
     ["", "qdrant", ":6333", "qdrant:", "qdrant:x", "qdrant:70000", "qdrant:-1", "::1:6333",
-     "qdrant:1/path", "user@qdrant:1", "user:word@qdrant:1", "http://qdrant:1"],
+     "qdrant:1/path", "a..b:1", f"{'x' * 64}:1", "user@qdrant:1", "user:word@qdrant:1", "http://qdrant:1"],
 )  # fmt: skip
 def test_what_is_no_address_is_an_error_that_says_what_is(text: str) -> None:
     with pytest.raises(ConfigError, match="HOST:PORT") as caught:

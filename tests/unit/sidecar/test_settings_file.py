@@ -282,6 +282,35 @@ def test_a_mistake_is_told_with_its_place(record: dict[str, Any], words: tuple[s
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("place", "record"),
+    [
+        ("[listen] certificate", {"listen": {"certificate": "a\0b", "key": "c"}}),
+        ("[listen] key", {"listen": {"certificate": "a", "key": "a\0b"}}),
+        ("[upstream] ca", {"upstream": {"rest": "q", "ca": "a\0b"}}),
+        ("[upstream] certificate", {"upstream": {"rest": "q", "certificate": "a\0b"}}),
+        ("[upstream] key", {"upstream": {"rest": "q", "key": "a\0b"}}),
+        ("[[route]] number 1 adapter", {"route": [{"collection": "c", "adapter": "a\0b"}]}),
+        ("[[collection]] number 1 index", {"collection": [{"name": "n", "index": "a\0b"}]}),
+        (
+            "[[collection]] number 1 ids",
+            {"collection": [{"name": "n", "index": "i", "ids": "a\0b"}]},
+        ),
+        (
+            "[[collection]] number 1 payload",
+            {"collection": [{"name": "n", "index": "i", "payload": "a\0b"}]},
+        ),
+        ("[[encoder]] number 1 file", {"encoder": [{"model": "m", "file": "a\0b"}]}),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_told_with_its_place(
+    place: str, record: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings({"upstream": {"rest": "q"}, **record}, "told", Path())
+    assert f"{place} is 'a\\x00b', expected a path without NUL" in str(caught.value)
+
+
 @pytest.mark.parametrize("flag", ["docs", "=model", "docs=", ""])
 def test_a_route_flag_that_cannot_be_read_is_refused(flag: str) -> None:
     with pytest.raises(ConfigError, match="--route"):
