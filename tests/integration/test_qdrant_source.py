@@ -377,6 +377,7 @@ def test_collections_that_no_adapter_can_be_trained_on_are_refused(
         ("qdrant://localhost:6333/", None, "names no server or no collection"),
         ("qdrant:///docs", None, "names no server or no collection"),
         ("qdrant://localhost:many/docs", None, "expected qdrant://"),
+        ("qdrant://[::1/docs", None, "expected qdrant://"),
         ("qdrant://localhost/docs", Path("local"), "names a server, --upstream-path a local"),
         ("qdrant:///docs", Path("nowhere"), "no collections of Qdrant's local mode in nowhere"),
         ("qdrant://127.0.0.1:1/docs", None, r"can't reach Qdrant at 127.0.0.1:1"),

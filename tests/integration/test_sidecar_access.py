@@ -13,6 +13,8 @@ import trustme
 
 from tests.support.qdrant.fixtures import connect
 from tests.support.qdrant.process import Server, running_server
+from tests.support.raw_http import connect as connect_to
+from tests.support.raw_http import request_bytes
 from tests.support.sidecar import Sidecar, running_sidecar
 from tests.support.sidecar_world import (
     DIM,
@@ -88,6 +90,28 @@ def test_other_methods_and_paths_are_refused(guarded: Sidecar) -> None:
     with new_client(guarded.rest_url) as raw:  # not on the public address
         answer = raw.get("/trimtab/routes", headers={"authorization": f"Bearer {TOKEN}"})
         assert "workers" not in answer.text
+
+
+def test_without_a_token_only_a_host_of_this_machine_is_served(server: Server) -> None:
+    """A web page can lead a name of its own here, but not choose what a browser calls it."""
+    expected = {
+        "localhost": 200,
+        "127.0.0.1:1": 200,
+        "[::1]:6340": 200,
+        "evil.example": 403,
+        "": 403,
+        **dict.fromkeys(("[", "[::1", "a]b", "[x]"), 403),  # no hosts at all
+    }
+    with running_sidecar("--upstream-rest", server.rest_url) as sidecar:
+        name, _, port = sidecar.admin.rpartition(":")
+        answered = {}
+        for host in expected:
+            with connect_to((name, int(port))) as wire:
+                asked = request_bytes("GET", "/trimtab/metrics", host=host)
+                answered[host] = wire.ask(asked).status
+        assert answered == expected
+        assert samples(sidecar)["trimtab_unforeseen_errors_total", "admin"] == 0
+        assert "Traceback" not in sidecar.log()
 
 
 def test_without_a_key_qdrant_says_no_and_with_the_callers_all_is_adapted(

@@ -84,7 +84,11 @@ class QdrantSource:
         Raises:
             DataError: It is malformed, or names both a server and a local path.
         """
-        parts = urlsplit(source)
+        try:
+            parts = urlsplit(source)
+            host, port = parts.hostname or "", parts.port or _DEFAULT_PORT
+        except ValueError as error:
+            raise DataError(f"{source}: {error}; expected {_FORM}") from error
         given = parse_qsl(parts.query, keep_blank_values=True)
         options = dict(given)
         if len(options) < len(given):
@@ -93,10 +97,6 @@ class QdrantSource:
         if unknown:
             raise DataError(f"{source}: unknown option {min(unknown)!r}; expected {_FORM}")
         *prefix, collection = unquote(parts.path).strip("/").split("/")
-        try:
-            host, port = parts.hostname or "", parts.port or _DEFAULT_PORT
-        except ValueError as error:
-            raise DataError(f"{source}: {error}; expected {_FORM}") from error
         if not collection or (not host and access.path is None):
             raise DataError(f"{source} names no server or no collection; expected {_FORM}")
         if host and access.path is not None:

@@ -100,7 +100,7 @@ def _answered(endpoint: Endpoint, numbers: Telemetry) -> Endpoint:
             return await endpoint(request)
         except Exception as error:
             cause = tell(numbers, Border.ADMIN, error)
-            extra = {"path": request.url.path, "cause": cause}
+            extra = {"path": request.scope["path"], "cause": cause}  # .url reads Host, too
             logger.error("administrator's request failed", extra=extra)  # noqa: TRY400  # told with its traceback
             return JSONResponse({"status": "failed", "error": cause}, 500)
 
@@ -128,7 +128,10 @@ def _is_from_here(request: Request, host: str) -> bool:
     """Tell a request of a tool from one that a web page makes, perhaps under a name of its own."""
     if "origin" in request.headers:
         return False
-    named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    try:
+        named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:  # it can be no host
+        return False
     if named in {host, "localhost"}:
         return True
     try:
