@@ -5,7 +5,6 @@ The protocols' own modules read and write; what happens to a request is decided 
 
 import asyncio
 import logging
-import re
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -36,6 +35,7 @@ from trimtab.server.bypass import (
     is_search_method,
     message_holds_vector,
 )
+from trimtab.server.credentials import TWINS_FIELDS
 from trimtab.server.dispatch import Planner
 from trimtab.server.paths import Paths
 from trimtab.server.qdrant_answers import read_answer
@@ -52,9 +52,6 @@ from trimtab.upstream.rest_pool import Pool
 
 logger = logging.getLogger(__name__)
 
-CREDENTIALS = (b"api-key", b"authorization")
-"""Header fields, or gRPC metadata, that say who asks."""
-
 BESIDE_BYTES = 256 * 1024
 """A larger request is adapted in a thread: most take milliseconds, but the worst for its size, of
 thousands of tiny vectors, a second a megabyte."""
@@ -62,8 +59,6 @@ _BESIDE = ThreadPoolExecutor(2, thread_name_prefix="beside")
 """Of such requests alone: searches in indexes, look-ups of names and reloads have asyncio's own."""
 _NOT_UNDERSTOOD = {Reason.UNKNOWN_VARIANT, Reason.ENCODED}
 _SHOWN_CHARACTERS = 200
-_TWINS_FIELDS = re.compile(rb"authorization|(.+-)?api-key|x-qdrant-route-affinity", re.IGNORECASE)
-"""Qdrant hands on ``openai-api-key`` and its like to those who embed for it."""
 
 Found = TypeVar("Found")
 
@@ -258,7 +253,7 @@ class WorkerState:
         """
         if self.pool is None:
             return {}
-        kept = [field for field in fields if _TWINS_FIELDS.fullmatch(field[0])]
+        kept = [field for field in fields if TWINS_FIELDS.fullmatch(field[0])]
         kept += [(b"content-type", b"application/json"), (MARK, outcome.mark.encode())]
         request = Request(b"POST", target, tuple(kept), outcome.content)
         timeout_s = self.settings.upstream.query_timeout_s or None
@@ -381,20 +376,6 @@ class WorkerState:
         self.facts.invalidate(collection or None)
         for listener in self.invalidation_listeners:
             listener(collection)
-
-
-def credentials_of(fields: Fields, own_key: str | None) -> Fields:
-    """Give the fields for the sidecar's own questions: its own key, else the caller's."""
-    if own_key:
-        return [(b"api-key", own_key.encode())]
-    return [field for field in fields if field[0].lower() in CREDENTIALS]
-
-
-def caller_of(values: Mapping[bytes, bytes], own_key: str | None) -> Caller:
-    """Give for whom the sidecar asks, from header fields by name: nobody, with its own key."""
-    if own_key:
-        return ()
-    return tuple(values[name] for name in CREDENTIALS if name in values)
 
 
 def _quoted(name: str) -> bytes:

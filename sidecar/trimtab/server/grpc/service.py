@@ -31,6 +31,7 @@ from trimtab.routing.route_book import CollectionRoutes, Question
 from trimtab.routing.routes import MARK_HEADER
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, message_holds_vector
 from trimtab.server.changes import forgetting
+from trimtab.server.credentials import CREDENTIALS
 from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
 from trimtab.server.grpc.listener import Listener
 from trimtab.server.grpc.messages import (
@@ -46,7 +47,7 @@ from trimtab.server.grpc.relay import Metadata, Relay, passed_on
 from trimtab.server.rankings import Ranking, of_searches
 from trimtab.server.route_table import RouteTable
 from trimtab.server.status import status_of
-from trimtab.server.worker_state import BESIDE_BYTES, CREDENTIALS, Asker, WorkerState, beside
+from trimtab.server.worker_state import BESIDE_BYTES, Asker, WorkerState, beside
 from trimtab.settings import Settings
 from trimtab.unforeseen import Border, tell
 from trimtab.upstream.grpc_channels import Channels

@@ -17,13 +17,14 @@ from trimtab.routing.adapt_rest import adapt_body
 from trimtab.routing.outcome import Outcome
 from trimtab.routing.route_book import CollectionRoutes
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
+from trimtab.server.credentials import caller_of, credentials_of
 from trimtab.server.dispatch import Plan, Way
 from trimtab.server.embed_texts import EmbeddedTexts, Target, embed_texts
 from trimtab.server.rankings import Ranking, of_searches, read_rankings
 from trimtab.server.request_head import MARK, RequestHead
 from trimtab.server.route_table import RouteTable
 from trimtab.server.shadow import Capture
-from trimtab.server.worker_state import BESIDE_BYTES, WorkerState, beside, caller_of, credentials_of
+from trimtab.server.worker_state import BESIDE_BYTES, WorkerState, beside
 from trimtab.upstream.http1 import unpack
 
 _READ_BESIDE_BYTES = 64 * 1024
