@@ -97,8 +97,8 @@ class Adapter:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Load a model from memory, with the same checks as :meth:`load`."""
-        return cls(check_model(content))
+        """Load a model from memory, bytes of any kind, with the same checks as :meth:`load`."""
+        return cls(check_model(bytes(content)))
 
     @classmethod
     def watch(cls, path: str | Path, *, interval_s: float = WATCH_INTERVAL_S) -> "WatchedAdapter":

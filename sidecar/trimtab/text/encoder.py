@@ -119,8 +119,8 @@ class TextEncoder:
 
     @classmethod
     def from_bytes(cls, content: bytes, *, n_threads: int = 1) -> Self:
-        """Load an encoder from memory, with the same checks as :meth:`load`."""
-        return cls(check_encoder(content), n_threads=n_threads)
+        """Load an encoder from memory, bytes of any kind, with the same checks as :meth:`load`."""
+        return cls(check_encoder(bytes(content)), n_threads=n_threads)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process, or into a copy, as the file's bytes."""

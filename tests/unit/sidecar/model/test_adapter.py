@@ -245,6 +245,12 @@ def test_transform_normalises_where_the_model_does() -> None:
     assert np.abs(np.linalg.norm(adapted, axis=1) - 1).max() < GAP
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_model_loads_from_bytes_of_any_kind(adapter: Adapter, kind: Any) -> None:
+    loaded = Adapter.from_bytes(kind(linear_bytes()))
+    assert np.array_equal(loaded.transform(QUERIES), adapter.transform(QUERIES))
+
+
 @pytest.mark.parametrize("size", [1e17, 1e18])
 @pytest.mark.parametrize("n", [1, 3])
 def test_transform_normalises_or_refuses_where_weights_magnify(size: float, n: int) -> None:

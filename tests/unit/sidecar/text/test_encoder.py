@@ -49,6 +49,12 @@ def test_one_text_gives_one_vector(encoder: TextEncoder) -> None:
     assert np.abs(found - embed("money back")).max() < 1e-6
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_encoder_loads_from_bytes_of_any_kind(encoder: TextEncoder, kind: Any) -> None:
+    loaded = TextEncoder.from_bytes(kind(words_bytes()))
+    assert np.array_equal(loaded.encode(TEXTS), encoder.encode(TEXTS))
+
+
 def test_no_text_gives_no_row(encoder: TextEncoder) -> None:
     assert encoder.encode([]).shape == (0, DIM)
 
