@@ -192,7 +192,8 @@ class OpenAIEncoder:
         """Put the answer's embeddings into the order of the texts."""
         try:
             rows = sorted(answer["data"], key=lambda row: row["index"])
-            matrix = np.asarray([row["embedding"] for row in rows], dtype=np.float32)
+            with np.errstate(over="ignore"):  # what leaves float32 is refused as inf
+                matrix = np.asarray([row["embedding"] for row in rows], dtype=np.float32)
             indices = [row["index"] for row in rows]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UnavailableError(

@@ -217,7 +217,8 @@ def _adapt(
             embedded.close()
         raise ConfigError("the encoder is asynchronous; use AsyncQueryHook with it")
     try:
-        vectors = np.asarray(embedded, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what leaves float32 is refused as inf
+            vectors = np.asarray(embedded, dtype=np.float32)
     except Exception as error:  # also of tensors on a GPU, or with gradients
         raise QueryError(
             f"the encoder gave a {type(embedded).__name__} that is no array of numbers; "

@@ -39,6 +39,7 @@ class Provider(ThreadingHTTPServer):
         moods: Statuses to answer the next requests with; 200 once they are used up.
         retry_after: The header of a 429 or 500 that says when to come again.
         refuses_after: Requests that are answered before every other gets a 401.
+        scale: What every value of an embedding is multiplied by.
         bodies: Every request that was answered.
         callers: The connection that each of them came on.
     """
@@ -52,6 +53,7 @@ class Provider(ThreadingHTTPServer):
         self.moods: list[int] = []
         self.retry_after = ("retry-after", "0")
         self.refuses_after: int | None = None
+        self.scale = 1.0
         self.bodies: list[dict[str, Any]] = []
         self.callers: list[Any] = []
         self.keys: set[str | None] = set()
@@ -77,7 +79,10 @@ class _Answer(BaseHTTPRequestHandler):
                 self.server.callers.append(self.client_address)
         dim = body.get("dimensions", 4)
         rows = [
-            {"index": place, "embedding": vector_of(text, dim).tolist()}
+            {
+                "index": place,
+                "embedding": [self.server.scale * float(value) for value in vector_of(text, dim)],
+            }
             for place, text in enumerate(body["input"])
         ]
         rows = rows[1::2] + rows[::2]  # out of order, as the protocol allows
@@ -192,6 +197,11 @@ def test_width_that_is_asked_for_is_sent(provider: Provider) -> None:
     encoder = EndpointEncoder(provider.settings(dimensions=6))
     assert encoder.encode(["a", "b", "c"]).shape == (3, 6)
     assert provider.bodies == [{"model": "toy", "input": ["a", "b", "c"], "dimensions": 6}]
+
+
+def test_values_past_float32_are_infinite_without_a_warning(provider: Provider) -> None:
+    provider.scale = 1e300
+    assert not np.isfinite(EndpointEncoder(provider.settings()).encode(["a"])).any()
 
 
 def test_endpoint_that_is_not_there_is_an_encoder_error(provider: Provider) -> None:

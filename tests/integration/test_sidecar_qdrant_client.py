@@ -427,3 +427,14 @@ def test_a_list_that_is_no_vector_is_left_to_the_official_client(
         client.query_points("docs", query=np.array(1.0))
     with pytest.raises(official.type):
         adapted.query_points("docs", query=np.array(1.0))
+
+
+@pytest.mark.parametrize("bare", [list, np.array])
+def test_a_bare_query_past_float32_is_refused_like_any_other(
+    client: QdrantClient, bare: Callable[[list[float]], Any]
+) -> None:
+    """Without a warning of numpy's, which the tests would take for an error."""
+    refusing = linear_adapter(dim_in=DIM, dim_out=DIM, use="migration")
+    adapted = AdaptedQdrantClient(client, {"docs": refusing})
+    with pytest.raises(RefusedError, match="query holds inf at position 0"):
+        adapted.query_points("docs", query=bare([1e39] * DIM))

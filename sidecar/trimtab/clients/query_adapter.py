@@ -184,7 +184,8 @@ def _as_vector(query: Any) -> NDArray[np.float32]:
         return query
     if not _NUMBERS.issuperset(map(type, query)):
         raise QueryError("not a list of numbers")
-    return np.array(query, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what leaves float32 is refused as inf
+        return np.array(query, dtype=np.float32)
 
 
 def read_answer(question: Question, answer: Any) -> Any:

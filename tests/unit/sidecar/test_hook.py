@@ -215,6 +215,7 @@ async def _embed_awaited(texts: Sequence[str]) -> np.ndarray:
         (lambda texts: (queries_of(1)[0] for _ in texts), "gave a generator that is no array"),
         (lambda _texts: [["a"]], "gave a list that is no array of numbers"),
         (lambda _texts: Tensor(), "gave a Tensor that is no array of numbers"),
+        (lambda _texts: np.full((1, DIM_IN), 1e39), "query holds inf at position 0"),
     ],
 )
 def test_hook_refuses_what_is_not_one_vector_for_each_text(

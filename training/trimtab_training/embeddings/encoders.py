@@ -150,7 +150,9 @@ class CallableEncoder:
             EncoderError: It gives something other than one vector a text.
         """
         try:
-            vectors = np.asarray(self._function(list(texts)), dtype=np.float32)
+            found = self._function(list(texts))
+            with np.errstate(over="ignore"):  # what leaves float32 is refused as inf
+                vectors = np.asarray(found, dtype=np.float32)
         except ValueError as error:
             raise EncoderError(f"encoder {self.name} gave no matrix: {error}") from error
         if vectors.ndim != 2 or len(vectors) != len(texts):

@@ -11,6 +11,7 @@ from tests.support.sets import CountingEncoder
 from trimtab.encoders import EndpointSettings
 from trimtab_training.embeddings import local_encoder
 from trimtab_training.embeddings.encoders import (
+    CallableEncoder,
     EndpointEncoder,
     describe_encoder,
     fingerprint_of,
@@ -144,3 +145,9 @@ def test_packaged_model_with_other_weights_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(local_encoder, "MINILM_SHA256", wanted)
     with pytest.raises(EncoderError, match=rf"has weights sha256:53aa5\w+, expected.*{wanted}"):
         packaged_minilm()
+
+
+def test_callable_that_leaves_float32_gives_what_a_folder_refuses() -> None:
+    """Infinity, and no warning of numpy's, which the tests would take for an error."""
+    encoder = CallableEncoder(lambda texts: [[1e39]] * len(texts), name="toy", fingerprint="toy")
+    assert encoder.encode(["a"]).tolist() == [[np.inf]]
