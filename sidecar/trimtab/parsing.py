@@ -4,7 +4,9 @@ msgspec holds a record against the types of a dataclass. Here it refuses unknown
 overlooks in dataclasses, and says what is wrong in words for whoever wrote the file.
 """
 
+import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -12,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 Value = TypeVar("Value")
+_TOO_DEEP = "it is nested too deep"
 _WORDS = {"object": "dict", "array": "list", "null": "NoneType", "float": "float or int"}
 _LIMITS = {
     "ge": "{:g} or more",
@@ -33,6 +36,30 @@ class MisfitError(ValueError):
     def __init__(self, path: str, fact: str, text: str = "") -> None:
         super().__init__(text or f"{path} {fact}".lstrip())
         self.path, self.fact = path, fact
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: It is none, or nested deeper than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Raises:
+        ValueError: It is none, or nested deeper than can be read.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
 
 
 def parse(

@@ -5,7 +5,6 @@ file.
 """
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from trimtab.addresses import Address, Origin, read_prefix
 from trimtab.errors import ConfigError
-from trimtab.parsing import MisfitError, parse, refuse_unknown
+from trimtab.parsing import MisfitError, parse, read_toml, refuse_unknown
 from trimtab.rewrite.qdrant_query import BM25_MODEL
 from trimtab.routing.routes import check_share
 from trimtab.settings import ANY_PREFIX, EncoderSettings, Settings
@@ -126,7 +125,7 @@ def read_secret(name: str) -> str | None:
 def _read_toml(path: Path) -> dict[str, Any]:
     """Read a file's tables."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return read_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 import numpy as np
 
+from trimtab.array_files import ArrayFileError, open_array
 from trimtab.errors import QueryError
 from trimtab.model.adapter import Adapter
 
@@ -85,10 +86,9 @@ def _open_lines(source: Path) -> BinaryIO:
 def _load_matrix(source: Path) -> np.ndarray:
     """Read a .npy matrix; arrays of Python objects are refused."""
     try:
-        matrix: np.ndarray = np.load(source, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return open_array(source)
+    except ArrayFileError as error:
         raise QueryError(f"can't read a matrix from {source}: {error}") from error
-    return matrix
 
 
 def _adapt_lines(adapter: Adapter, lines: BinaryIO) -> Iterator[np.ndarray]:

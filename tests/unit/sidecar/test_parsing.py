@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from msgspec import Meta
 
-from trimtab.parsing import MisfitError, parse
+from trimtab.parsing import MisfitError, parse, read_json, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +110,20 @@ def test_any_type_can_be_asked_for(given: Any, kind: Any, fact: str) -> None:
     with pytest.raises(MisfitError) as caught:
         parse(given, kind)
     assert (caught.value.path, caught.value.fact) == ("", fact)
+
+
+@pytest.mark.parametrize(
+    ("read_text", "text"),
+    [
+        (read_json, "[" * 100_000),
+        (read_toml, f"a = {'[' * 5000}"),
+        (read_json, "{"),
+        (read_toml, "a"),
+    ],
+)
+def test_text_that_is_broken_or_nested_too_deep_is_one_kind_of_error(
+    read_text: Any, text: str
+) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        read_text(text)
+    assert len(str(caught.value).splitlines()) == 1

@@ -326,6 +326,12 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
         Source.of(tmp_path / "binary.toml", {}).read()
 
 
+def test_a_file_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(f"workers = {'[' * 5000}")
+    with pytest.raises(ConfigError, match=r"deep\.toml is not TOML: it is nested too deep"):
+        Source.of(tmp_path / "deep.toml", {}).read()
+
+
 def test_a_file_as_an_editor_of_windows_writes_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "sidecar.toml"
     path.write_bytes(b"\xef\xbb\xbfworkers = 3\r\n[upstream]\r\nrest = 'HTTP://q:1'\r\n")

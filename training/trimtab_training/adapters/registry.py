@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from trimtab.parsing import read_json
 from trimtab_training.adapters.base import Adapter
 from trimtab_training.adapters.composed import ComposedAdapter
 from trimtab_training.adapters.identity import IdentityAdapter
@@ -98,7 +99,7 @@ def load_adapter(folder: Path) -> tuple[Adapter, dict[str, Any]]:
         ConfigError: The class can't be found.
     """
     try:
-        record = json.loads((folder / "adapter.json").read_text(encoding="utf-8"))
+        record = read_json((folder / "adapter.json").read_text(encoding="utf-8"))
         state = load_file(folder / "adapter.safetensors")
         options = record["options"]
         if record["kind"] == "composed":
@@ -106,7 +107,7 @@ def load_adapter(folder: Path) -> tuple[Adapter, dict[str, Any]]:
         adapter = make_adapter(record["kind"], record["dim_in"], record["dim_out"], options)
         adapter.normalised = record["normalised"]
         adapter.load_state_dict(state)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(
             f"can't open a checkpoint in {folder}: {error}; "
             "expected adapter.json and adapter.safetensors as trimtab fit writes them"

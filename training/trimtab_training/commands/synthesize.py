@@ -188,10 +188,12 @@ def _template(path: Path | None) -> str | None:
 
 def _extra(text: str | None) -> dict[str, Any] | None:
     """Read further fields of a request."""
+    from trimtab.parsing import read_json
+
     if text is None:
         return None
     try:
-        fields = json.loads(text)
+        fields = read_json(text)
     except ValueError as error:
         raise click.UsageError(f"--extra is not JSON: {error}") from error
     if not isinstance(fields, dict):
@@ -201,8 +203,7 @@ def _extra(text: str | None) -> dict[str, Any] | None:
 
 def _stored_vectors(job: "Job", options: dict[str, Any], show: Any) -> "VectorTable | None":
     """Open or copy the frozen document vectors, if there are any."""
-    import numpy as np
-
+    from trimtab.array_files import open_array
     from trimtab_training.embeddings.qdrant_source import QdrantAccess
     from trimtab_training.embeddings.store import VectorTable, check_vectors, open_documents
     from trimtab_training.embeddings.stored_documents import copy_documents
@@ -223,7 +224,7 @@ def _stored_vectors(job: "Job", options: dict[str, Any], show: Any) -> "VectorTa
     ids, _ = copy_documents(options["documents"], job.kept, access, show)
     for rest in job.kept.glob("documents.[fir]*"):
         rest.unlink()
-    matrix = np.load(job.kept / "documents.npy", mmap_mode="r")
+    matrix = open_array(job.kept / "documents.npy")
     try:
         check_vectors(matrix, ids, "documents")
     except DataError:

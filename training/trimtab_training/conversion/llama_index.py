@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trimtab.parsing import read_json
 from trimtab_training.adapters import TwoLayerAdapter
 from trimtab_training.adapters.two_layer import ACTIVATIONS
 from trimtab_training.conversion.source import (
@@ -89,8 +90,8 @@ def read_llama_index(folder: Path) -> Source:
 def _read_config(path: Path) -> Config:
     """Read the constructor's arguments."""
     try:
-        config = json.loads(read_source(path))
-    except (ValueError, RecursionError) as error:
+        config = read_json(read_source(path))
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}; save the adapter again") from error
     if not isinstance(config, dict):
         raise DataError(f"{path} is not a JSON object; expected the adapter's arguments")

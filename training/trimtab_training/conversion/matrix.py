@@ -1,6 +1,5 @@
 """A bare matrix, and perhaps a bias, from a .npy or .safetensors file: ``W q + b``."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from trimtab.array_files import ArrayFileError, open_array
 from trimtab_training.conversion.source import (
     Source,
     check_tensor,
@@ -91,17 +91,9 @@ def _from_npy(path: Path, names: MatrixNames) -> tuple[Tensor, Tensor | None]:
 def _load_array(path: Path) -> Tensor:
     """Read one array; Python objects in it are refused, not made."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        if "Python objects" in reason:
-            reason = "it holds Python objects, which could run code; they are refused"
-        raise DataError(f"can't read an array of floats from {path}: {reason}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{path} is an archive of arrays; expected a single .npy array")
+        array = open_array(path)
+    except ArrayFileError as error:
+        raise DataError(f"can't read an array of floats from {path}: {error}") from error
     if array.dtype.name not in _NUMPY_FLOATS:
         raise DataError(f"{path} is of type {array.dtype}; expected float16, float32 or float64")
     native = array.dtype.newbyteorder("=")

@@ -1,10 +1,10 @@
 """JSON Lines of our own making: one object a line, and what is wrong named with its place."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from trimtab.parsing import read_json
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.errors import DataError
 
@@ -39,8 +39,8 @@ def parse_object(line: str | bytes, where: str, wanted: str, *, hint: str = "") 
         DataError: It is not JSON, or holds something else.
     """
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = read_json(line)
+    except ValueError as error:
         raise DataError(f"{where}: not JSON: {error}{hint}") from error
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected {wanted}")

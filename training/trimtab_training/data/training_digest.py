@@ -7,7 +7,6 @@ been trained on, and tell which documents it has seen. Digests name no text to w
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.array_files import read_arrays
+from trimtab.parsing import read_json
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import Qrels, only_relevant, relevant_documents
 from trimtab_training.model_files import TRAINED_ON, folder_of
@@ -107,14 +108,14 @@ class TrainedOn:
         """
         try:
             content = (folder_of(model) / TRAINED_ON).read_bytes()
-            with np.load(io.BytesIO(content), allow_pickle=False) as held:
-                made_by = json.loads(str(held["made_by"]))
-                if made_by != {key: training[key] for key in _MADE_BY}:
-                    return None
-                queries = held["queries"].astype(np.uint64)
-                documents = held["documents"].astype(np.uint64)
-                return cls(queries, documents, bool(held["is_complete"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            held = read_arrays(content)
+            made_by = read_json(str(held["made_by"]))
+            if made_by != {key: training[key] for key in _MADE_BY}:
+                return None
+            queries = held["queries"].astype(np.uint64)
+            documents = held["documents"].astype(np.uint64)
+            return cls(queries, documents, bool(held["is_complete"]))
+        except (OSError, ValueError, KeyError):
             return None
 
     def encode(self, training: dict[str, Any]) -> bytes:

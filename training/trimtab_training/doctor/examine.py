@@ -1,12 +1,12 @@
 """All checks of a dataset, and of its vectors where they are given, in the order of importance."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trimtab.parsing import read_json
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.plain_text import packed_beside
 from trimtab_training.data.qrels import (
@@ -216,7 +216,7 @@ def _examine_vectors(
 ) -> tuple[list[Finding], BaseScore | None]:
     """Check vectors; where they can be searched, search."""
     queries, documents = texts
-    record = json.loads((folder / "encoder.json").read_text(encoding="utf-8-sig"))
+    record = read_json((folder / "encoder.json").read_text(encoding="utf-8-sig"))
     findings = check_encoder(encoder, record)
     try:
         opened = Embeddings.open(folder)
@@ -277,7 +277,7 @@ def _spread_of_model(model: Path) -> float:
     """Read the spread of paired differences back out of an evaluation's interval."""
     path = (model.parent if model.is_file() else model) / EVALUATION
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        record = read_json(path.read_text(encoding="utf-8-sig"))
         low, high = record["metrics"]["ndcg@10"]["ci95"]
         return float((high - low) / (2 * _Z) * math.sqrt(record["n_queries"]))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.array_files import open_array
 from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.data.splits import unit_hash
 from trimtab_training.doctor.finding import Finding, about
@@ -70,7 +71,7 @@ def check_matrix(
         what: ``documents`` or ``queries``.
         same_text: Ids that share their text with another one: theirs are equal for a reason.
     """
-    matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    matrix = open_array(path)
     broken: dict[str, list[str]] = {"non_finite": [], "zero": []}
     keys, off_unit = np.empty(len(matrix), np.uint64), 0
     for start in range(0, len(matrix), BLOCK_ROWS):

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
-
+from trimtab.array_files import open_array
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.embed_texts import Progress, embed_texts
 from trimtab_training.embeddings.encoders import Encoder, describe_encoder
@@ -99,7 +98,7 @@ def _embed(
     write_ids(work / "document_ids.txt", document_ids)
     _, dim = embed_texts(encoder, "query", query_texts, work / "queries.npy", progress)
     write_ids(work / "query_ids.txt", query_ids)
-    queries = np.load(work / "queries.npy", mmap_mode="r")
+    queries = open_array(work / "queries.npy")
     normalised = check_vectors(queries, query_ids, "queries") and normalised
     return describe_encoder(encoder, dim, normalised=normalised), more
 

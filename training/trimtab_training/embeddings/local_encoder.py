@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.parsing import read_json
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.embeddings.encoders import fingerprint_of
 from trimtab_training.errors import ConfigError, EncoderError
@@ -196,7 +196,7 @@ def own_prompts(folder: Path) -> tuple[str, str]:
     if not path.is_file():
         return "", ""
     try:
-        prompts = json.loads(path.read_text(encoding="utf-8-sig")).get("prompts") or {}
+        prompts = read_json(path.read_text(encoding="utf-8-sig")).get("prompts") or {}
         query, document = prompts.get("query"), prompts.get("document") or prompts.get("passage")
     except (OSError, ValueError, AttributeError) as error:
         raise EncoderError(f"can't read {path}: {explain_unreadable(path, error)}") from error

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.parsing import read_json
 from trimtab_training.errors import DataError
 from trimtab_training.files import new_matrix, write_whole
 
@@ -38,7 +39,7 @@ class PartialRead:
     def _load(self) -> None:
         """Read the state of an earlier read, unless it was of something else."""
         try:
-            state = json.loads(self._state_path.read_text(encoding="utf-8"))
+            state = read_json(self._state_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return
         if state["identity"] == self._identity:

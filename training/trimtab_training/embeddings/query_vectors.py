@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.array_files import ArrayFileError, open_array
 from trimtab_training.embeddings.encoders import Encoder, describe_encoder
 from trimtab_training.embeddings.store import BLOCK_ROWS, UNIT_TOLERANCE, EncoderInfo, read_ids
 from trimtab_training.errors import DataError
@@ -42,11 +43,9 @@ class QueryVectors:
                 infinity or only zeros: with their numbers.
         """
         try:
-            matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            matrix = open_array(path)
+        except ArrayFileError as error:
             raise DataError(f"can't read {path}: {error}; expected a .npy matrix") from error
-        if not isinstance(matrix, np.ndarray):
-            raise DataError(f"{path} is an archive; expected a single .npy matrix")
         if matrix.ndim == 1:
             matrix = matrix[np.newaxis]
         if matrix.ndim != 2 or matrix.dtype.kind != "f" or not matrix.size:

@@ -15,7 +15,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from trimtab.parsing import MisfitError, parse
+from trimtab.array_files import ArrayFileError, open_array
+from trimtab.parsing import MisfitError, parse, read_json
 from trimtab_training.data.label_lines import refuse_swapped
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.data.qrels import Qrels, name_some
@@ -60,7 +61,7 @@ class EncoderInfo:
             DataError: It is missing or malformed.
         """
         try:
-            record = json.loads(path.read_text(encoding="utf-8-sig"))
+            record = read_json(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"can't use {path}: {explain_unreadable(path, error)}; {_EXPECTED}"
@@ -233,7 +234,7 @@ def said_similarity(embeddings: Embeddings) -> Literal["dot", "euclid"] | None:
 
 def _said(path: Path) -> dict[str, Any]:
     """Read what ``encoder.json`` says; nothing where vectors were put together in memory."""
-    return json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
+    return read_json(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
 
 
 def open_documents(folder: str | Path) -> VectorTable:
@@ -318,11 +319,9 @@ def _open_table(folder: Path, what: str, ids_name: str) -> tuple[VectorTable, bo
     """Open one matrix with its ids and check both."""
     path = folder / f"{what}.npy"
     try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        matrix = open_array(path)
+    except ArrayFileError as error:
         raise DataError(f"can't read {path}: {error}; expected a .npy matrix") from error
-    if not isinstance(matrix, np.ndarray):
-        raise DataError(f"{path} is an archive; expected a single .npy matrix")
     if matrix.ndim != 2 or matrix.dtype not in _FLOATS:
         raise DataError(
             f"{path} has shape {matrix.shape} and type {matrix.dtype}; "

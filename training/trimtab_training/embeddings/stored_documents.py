@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
+from trimtab.array_files import open_array
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.label_lines import explain_unlike
 from trimtab_training.data.qrels import name_some
@@ -153,7 +152,7 @@ def checked_by_labels(dataset: Dataset, source: str, tell: Tell) -> _CheckIds:
 def check_documents(work: Path, ids: Sequence[str]) -> bool:
     """Refuse documents that nothing can be searched with; say whether all have unit length."""
     try:
-        return check_vectors(np.load(work / "documents.npy", mmap_mode="r"), ids, "documents")
+        return check_vectors(open_array(work / "documents.npy"), ids, "documents")
     except DataError:
         for read in work.glob("documents.[fir]*"):  # the next run would only find the same there
             read.unlink()

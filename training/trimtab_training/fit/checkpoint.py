@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trimtab.parsing import read_json
 from trimtab_training.errors import DataError
 from trimtab_training.files import write_whole
 
@@ -98,7 +99,7 @@ class Workspace:
             return None
         try:
             state = load(file.read_bytes())
-            record = json.loads(bytes(state.pop(_RECORD).tolist()))
+            record = read_json(bytes(state.pop(_RECORD).tolist()))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise DataError(
                 f"{file} is damaged ({error}); start over with --fresh, or remove that file"
@@ -138,7 +139,7 @@ def _give_up(what: str, differs: str, resume: Resume, tell: Tell) -> None:
 def _differences(found: str | None, wanted: Mapping[str, Any]) -> str:
     """Name the settings and data in which two fits differ, with the values where they are short."""
     try:
-        old = json.loads(found or "")
+        old = read_json(found or "")
         parts = list(_compared(old, wanted))
     except (ValueError, TypeError, AttributeError):
         return "its record is missing or malformed"

@@ -4,7 +4,6 @@ Why each default is what it is: docs/recipe.md, with the measurement behind it.
 """
 
 import sys
-import tomllib
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from trimtab.parsing import MisfitError, parse
+from trimtab.parsing import MisfitError, parse, read_toml
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.embeddings.store import Embeddings, said_similarity, said_use
 from trimtab_training.errors import ConfigError
@@ -305,7 +304,7 @@ def _parse_model_file(record: dict[str, Any], path: Path) -> _ModelFile:
 def _read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, or say in one line why not."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return read_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"can't read recipe {path}: {error.strerror}") from error
     except ValueError as error:

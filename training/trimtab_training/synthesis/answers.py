@@ -5,6 +5,7 @@ import re
 import unicodedata
 from typing import Any
 
+from trimtab.parsing import read_json
 from trimtab_training.synthesis.corpus import repaired
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -80,8 +81,8 @@ def _read_json(text: str) -> list[str] | None:
 def _parse(text: str) -> Any:
     """Parse JSON, or give None."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return read_json(text)
+    except ValueError:
         return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trimtab.array_files import open_array
 from trimtab_training.embeddings.embed_texts import Progress, embed_texts
 from trimtab_training.embeddings.encoders import Encoder
 from trimtab_training.embeddings.store import VectorTable, check_vectors
@@ -84,7 +85,7 @@ class RoundTrip:
                 f"the encoder {self.encoder.name} gives {dim} values, the stored document vectors "
                 f"have {self.documents.dim}; check --encoder"
             )
-        vectors = np.load(target)
+        vectors = np.array(open_array(target))
         check_vectors(vectors, [candidate.id for candidate in candidates], "queries")
         target.unlink()
         rows, scores = search(vectors, self.documents, depth=self.top_k, similarity=self.similarity)

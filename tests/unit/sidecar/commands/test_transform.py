@@ -175,7 +175,7 @@ def test_transform_names_an_input_that_is_a_folder(folder: Path, name: str) -> N
     fails(transform("--input", name), "Is a directory")
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x93NUMPY\x01\x00"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
 def test_transform_refuses_a_file_that_is_no_matrix(folder: Path, content: bytes) -> None:
     (folder / "queries.npy").write_bytes(content)
     fails(transform("--input", "queries.npy"), "can't read a matrix from queries.npy")

@@ -136,7 +136,7 @@ def test_files_that_can_not_be_read_are_one_line(tmp_path: Path) -> None:
     assert "no file" in refusal(tmp_path / "none.npy")
     assert "neither .npy nor .safetensors" in refusal(npy_as(tmp_path / "w.txt"))
     whole = npy(tmp_path / "w.npy", np.ones((9, 9))).read_bytes()
-    for content in (b"", b"\x93NUMPY", whole[:100], whole[:-8], b"no array"):
+    for content in (b"", b"\x93NUMPY", whole[:100], whole[:-8], b"no array", b"PK\x03\x04"):
         (tmp_path / "broken.npy").write_bytes(content)
         assert "broken.npy" in refusal(tmp_path / "broken.npy")
         (tmp_path / "broken.safetensors").write_bytes(content)

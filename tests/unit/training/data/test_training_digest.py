@@ -1,5 +1,6 @@
 """What a model was trained on: told by text whatever the ids, handed on, and tied to its model."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,11 @@ def test_file_is_read_back_beside_its_model_alone(tmp_path: Path, old: Dataset) 
 
 def test_damaged_file_is_as_good_as_none(tmp_path: Path, old: Dataset) -> None:
     whole = TrainedOn.of(old).encode(MADE_BY)
-    for content in (b"", b"not an archive", whole[:50]):
+    one, packed = io.BytesIO(), io.BytesIO()
+    np.save(one, np.zeros(3))
+    np.savez_compressed(packed, made_by=np.array("{}" * 100))
+    spoilt = packed.getvalue()[:80] + b"\xff" * 10 + packed.getvalue()[90:]
+    for content in (b"", b"not an archive", whole[:50], one.getvalue(), spoilt):
         (tmp_path / TRAINED_ON).write_bytes(content)
         assert TrainedOn.beside(tmp_path, MADE_BY) is None
 

@@ -135,7 +135,7 @@ def test_pickled_matrix_is_refused_and_never_run(
     assert not (tmp_path / "unpickled").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a matrix", b"\x93NUMPY\x01\x00"])
+@pytest.mark.parametrize("content", [b"", b"not a matrix", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
 def test_file_that_is_no_matrix_is_refused(tmp_path: Path, content: bytes) -> None:
     (write_embeddings(tmp_path) / "queries.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"can't read .*queries\.npy.*expected a \.npy matrix"):
@@ -210,6 +210,7 @@ INFO = {"name": "toy", "fingerprint": "sha256:toy", "dim": 4, "normalised": True
     "content",
     [
         pytest.param(b"{", id="not-json"),
+        pytest.param(b"[" * 100_000, id="nested"),
         pytest.param(b"[]", id="a-list"),
         pytest.param(b"4", id="a-number"),
         pytest.param(b"\xff", id="not-utf8"),

@@ -161,7 +161,9 @@ def test_missing_recipe_is_refused(tmp_path: Path, load: Any) -> None:
 
 
 @pytest.mark.parametrize("load", [load_recipe, load_model_recipe])
-@pytest.mark.parametrize("content", [b"epochs: 4\n", b"epochs = 4\nepochs = 5\n", b"a = '\xff'"])
+@pytest.mark.parametrize(
+    "content", [b"epochs: 4\n", b"epochs = 4\nepochs = 5\n", b"a = '\xff'", b"a = " + b"[" * 5000]
+)
 def test_file_that_is_not_toml_is_refused(tmp_path: Path, load: Any, content: bytes) -> None:
     path = tmp_path / "recipe.toml"
     path.write_bytes(content)

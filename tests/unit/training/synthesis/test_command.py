@@ -115,6 +115,7 @@ def test_key_comes_from_the_named_variable(
     [
         (["--style", "example"], 2, "--style example needs --examples FILE"),
         (["--extra", "{"], 2, "--extra is not JSON"),
+        (["--extra", "[" * 100_000], 2, "--extra is not JSON"),
         (["--extra", "[]"], 2, "--extra must be a JSON object"),
         (["--encoder", "minilm"], 2, "--encoder needs the stored vectors"),
         (["--embeddings", "a", "--documents", "b"], 2, "not both"),

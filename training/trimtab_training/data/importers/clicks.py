@@ -1,6 +1,5 @@
 """Click logs to labels: position bias taken out, pairs without support left out, split by time."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.parsing import read_json
 from trimtab_training.data.importers.click_log import ClickLog
 from trimtab_training.data.importers.click_splits import (
     DEV,
@@ -317,7 +317,7 @@ def _propensities(
 def _read_propensities(path: Path) -> NDArray[np.float64]:
     """Read a JSON array: the propensity of rank 1, 2, ..."""
     try:
-        values = np.array(json.loads(path.read_text(encoding="utf-8-sig")), np.float64)
+        values = np.array(read_json(path.read_text(encoding="utf-8-sig")), np.float64)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"can't read propensities from {path}: {explain_unreadable(path, error)}; expected a "
