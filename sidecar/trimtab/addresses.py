@@ -30,6 +30,19 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def without_secrets(url: str) -> str:
+    """Write a URL for messages: without user, password and query, any of which may be a key.
+
+    In one that is malformed, too: all that stands before the last ``@`` is left out.
+
+    Example:
+        >>> without_secrets("https://me:word@host/v1?key=1")
+        'https://***@host/v1?***'
+    """
+    url = re.sub(r"^([\w+.-]+://)?.*@", r"\1***@", url, flags=re.DOTALL)
+    return re.sub(r"\?.*", "?***", url, flags=re.DOTALL)
+
+
 def read_prefix(text: str) -> tuple[str, ...]:
     """Read a path that stands before others, as in ``/qdrant``, into its segments.
 

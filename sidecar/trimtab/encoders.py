@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trimtab.addresses import without_secrets
 from trimtab.errors import (
     ConfigError,
     DeadlineError,
@@ -29,7 +30,8 @@ class EndpointSettings:
 
     Attributes:
         model: Name of the model, as the endpoint knows it.
-        base_url: Address up to and including ``/v1``.
+        base_url: Address up to and including ``/v1``; a user and password in it are sent, and
+            never shown.
         api_key: Bearer token, or None for an endpoint without one.
         timeout_s: Longest wait for one answer, in seconds.
         retries: Further tries after a failure that may pass.
@@ -37,7 +39,7 @@ class EndpointSettings:
     """
 
     model: str
-    base_url: str = "https://api.openai.com/v1"
+    base_url: str = field(default="https://api.openai.com/v1", repr=False)
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 30.0
     retries: int = 5
@@ -83,23 +85,27 @@ class OpenAIEncoder:
                 "an embeddings endpoint needs httpx: pip install httpx"
             ) from error
         settings = self.settings
+        shown = without_secrets(settings.base_url)
         try:
-            httpx.URL(settings.base_url)
+            address = httpx.URL(settings.base_url)
         except httpx.InvalidURL as error:
-            raise ConfigError(
-                f"the endpoint's address {settings.base_url!r} is malformed: {error}"
-            ) from error
+            why = f": {error}" if shown == settings.base_url else ""  # it quotes the address
+            raise ConfigError(f"the endpoint's address {shown!r} is malformed{why}") from None
         if not settings.base_url.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"the endpoint's address is {settings.base_url!r}; expected http:// or https://"
-            )
+            raise ConfigError(f"the endpoint's address is {shown!r}; expected http:// or https://")
         headers = {}
         if settings.api_key:
             if not settings.api_key.isascii() or not settings.api_key.isprintable():
                 raise ConfigError("the API key holds characters that no header may hold; check it")
             headers["Authorization"] = f"Bearer {settings.api_key}"
         self._httpx = httpx
-        self._client = httpx.Client(headers=headers, timeout=settings.timeout_s)
+        self._url = f"{str(address.copy_with(userinfo=b'')).rstrip('/')}/embeddings"
+        self._shown_url = without_secrets(self._url)
+        self._client = httpx.Client(
+            headers=headers,
+            auth=(address.username, address.password) if address.userinfo else None,
+            timeout=settings.timeout_s,
+        )
         self._process = os.getpid()  # last: whoever finds its own finds its own connections
 
     def _connections(self) -> Any:
@@ -112,7 +118,7 @@ class OpenAIEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process without the connections."""
-        own = {"_httpx", "_client", "_process"}
+        own = {"_httpx", "_url", "_shown_url", "_client", "_process"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -151,11 +157,10 @@ class OpenAIEncoder:
 
     def _post(self, body: dict[str, Any]) -> Any:
         """Send one request, again after a failure that may pass, and give the answer's JSON."""
-        url = f"{self.settings.base_url.rstrip('/')}/embeddings"
         for attempt in range(self.settings.retries + 1):
             last = attempt == self.settings.retries
             try:
-                response = self._connections().post(url, json=body)
+                response = self._connections().post(self._url, json=body)
             except UnicodeEncodeError as error:
                 raise QueryError(
                     "a text holds half a surrogate pair, which no encoding can write; take it out"
@@ -163,24 +168,24 @@ class OpenAIEncoder:
             except self._httpx.TimeoutException as error:
                 if last:
                     raise DeadlineError(
-                        f"{url} gave no answer within {self.settings.timeout_s:g} s, "
+                        f"{self._shown_url} gave no answer within {self.settings.timeout_s:g} s, "
                         f"{attempt + 1} times; raise the timeout or check the endpoint"
                     ) from error
                 self._wait(attempt, None)
                 continue
             except self._httpx.RequestError as error:
                 if last:
-                    raise UnavailableError(f"can't reach {url}: {error}") from error
+                    raise UnavailableError(f"can't reach {self._shown_url}: {error}") from error
                 self._wait(attempt, None)
                 continue
             if response.is_success:
-                return _as_json(response, url)
+                return _as_json(response, self._shown_url)
             if last or response.status_code not in PASSING_STATUS:
                 raise UnavailableError(
-                    f"{url} answered {response.status_code}: {response.text[:200]}"
+                    f"{self._shown_url} answered {response.status_code}: {response.text[:200]}"
                 )
             self._wait(attempt, retry_after_s(response.headers))
-        raise UnavailableError(f"{url} was never asked; retries must be 0 or more")
+        raise UnavailableError(f"{self._shown_url} was never asked; retries must be 0 or more")
 
     def _wait(self, attempt: int, delay_s: float | None) -> None:
         """Sleep as long as the endpoint asks, else exponentially longer with jitter."""
@@ -197,12 +202,12 @@ class OpenAIEncoder:
             indices = [row["index"] for row in rows]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UnavailableError(
-                f"{self.settings.base_url} answered without usable embeddings; "
+                f"{self._shown_url} answered without usable embeddings; "
                 "expected {'data': [{'index': ..., 'embedding': [...]}]}"
             ) from error
         if indices != list(range(n_texts)) or matrix.ndim != 2:
             raise UnavailableError(
-                f"{self.settings.base_url} answered {len(rows)} embeddings for {n_texts} texts"
+                f"{self._shown_url} answered {len(rows)} embeddings for {n_texts} texts"
             )
         return matrix
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.sets import vector_of, write_dataset
 from trimtab.encoders import EndpointSettings, OpenAIEncoder
+from trimtab.errors import UnavailableError
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.embed import embed_dataset
 from trimtab_training.embeddings.encoders import EndpointEncoder
@@ -197,6 +198,25 @@ def test_width_that_is_asked_for_is_sent(provider: Provider) -> None:
     encoder = EndpointEncoder(provider.settings(dimensions=6))
     assert encoder.encode(["a", "b", "c"]).shape == (3, 6)
     assert provider.bodies == [{"model": "toy", "input": ["a", "b", "c"], "dimensions": 6}]
+
+
+def test_a_password_in_the_address_is_sent_and_never_shown(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"http://me:s3cret@127.0.0.1:{provider.server_port}/v1"
+    provider.moods = [200, 403]
+    with caplog.at_level("DEBUG"), OpenAIEncoder(EndpointSettings("toy", url)) as encode:
+        encode(["a"])
+        assert provider.keys == {"Basic bWU6czNjcmV0"}
+        with pytest.raises(UnavailableError, match=r"/v1/embeddings answered 403") as refused:
+            encode(["a"])
+    provider.shutdown()
+    provider.server_close()
+    settings = EndpointSettings("toy", url, retries=0)
+    with OpenAIEncoder(settings) as encode, pytest.raises(UnavailableError) as unreached:
+        encode(["a"])
+    said = [str(refused.value), str(unreached.value), repr(settings), caplog.text]
+    assert not [text for text in said if "s3cret" in text]
 
 
 def test_values_past_float32_are_infinite_without_a_warning(provider: Provider) -> None:

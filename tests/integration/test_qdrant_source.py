@@ -411,3 +411,10 @@ def test_ids_that_stand_twice_are_refused_before_vectors_are_read(
 def test_an_option_that_stands_twice_is_refused() -> None:
     with pytest.raises(DataError, match="an option stands more than once"):
         QdrantSource.parse("qdrant://h/docs?id=a&id=b", QdrantAccess())
+
+
+@pytest.mark.parametrize("rest", ["h:6333/docs", "h:port/docs", "[::1/docs", "h/docs?a=1"])
+def test_credentials_in_a_source_are_refused_unshown(rest: str) -> None:
+    with pytest.raises(DataError, match=r"^qdrant://\*\*\*@") as caught:
+        QdrantSource.parse(f"qdrant://me:s3cret@{rest}", QdrantAccess())
+    assert "s3cret" not in str(caught.value)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,38 @@ def test_endpoint_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         url = gone.url
     with pytest.raises(EndpointError, match=r"can't reach http://127.*check --base-url"):
         ask(plan_in(tmp_path), LlmSettings(url, retries=1))
+
+
+@pytest.mark.parametrize(
+    ("mood", "message"),
+    [
+        (status(401, "no"), "answered 401"),
+        (status(307, "no"), "redirects"),
+        (status(429, "no", retry_after="9000"), "asks to wait 150 minutes"),
+    ],
+)
+def test_a_password_in_the_address_is_sent_and_never_shown(
+    endpoint: LlmEndpoint,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    mood: Callable[[Any], None],
+    message: str,
+) -> None:
+    endpoint.default = mood
+    given = settings(endpoint, base_url=endpoint.url.replace("//", "//me:s3cret@"))
+    with caplog.at_level("DEBUG"), pytest.raises(EndpointError, match=message) as refused:
+        ask(plan_in(tmp_path), given)
+    assert endpoint.keys == {"Basic bWU6czNjcmV0"}
+    kept = [path.read_text() for path in (tmp_path / "kept").iterdir() if path.is_file()]
+    said = [str(refused.value), repr(given), caplog.text, *kept]
+    assert not [text for text in said if "s3cret" in text]
+
+
+@pytest.mark.parametrize("address", ["http://me:s3cret@[::1/v1", "ftp://me:s3cret@host/v1"])
+def test_address_that_is_refused_is_shown_without_its_password(address: str) -> None:
+    with pytest.raises(ConfigError, match="endpoint's address") as refused:
+        Client(LlmSettings(address))
+    assert "s3cret" not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize("key", ["sk-secret\n2", "schlüssel"])

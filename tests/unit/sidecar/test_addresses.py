@@ -2,7 +2,7 @@
 
 import pytest
 
-from trimtab.addresses import Address, Origin
+from trimtab.addresses import Address, Origin, without_secrets
 from trimtab.errors import ConfigError
 
 
@@ -88,3 +88,21 @@ def test_what_is_no_origin_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Origin.parse(text, default_port=6333)
     assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("not an address", "not an address"),
+        ("https://me:word@host:1/v1", "https://***@host:1/v1"),
+        ("qdrant+https://word@host/docs", "qdrant+https://***@host/docs"),
+        ("me:word@host", "***@host"),
+        ("http://me:wo/rd@host/v1", "http://***@host/v1"),
+        ("http://me:wo?r#d@x@host/v1?key=word", "http://***@host/v1?***"),
+        ("http://host/v1?key=word", "http://host/v1?***"),
+        ("http://me:wo\nrd@host?a=wo\nrd", "http://***@host?***"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_secret(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown

@@ -1,6 +1,7 @@
 """The endpoint's encoder: what it refuses before it asks anything."""
 
 import sys
+import traceback
 
 import pytest
 
@@ -76,3 +77,15 @@ def test_settings_never_show_where_they_are_not_asked() -> None:
 
 def test_settings_hide_the_key() -> None:
     assert KEY not in repr(EndpointSettings("m", api_key=KEY))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://me:sk-secret@[::1/v1", "ftp://me:sk-secret@host/v1", "http://me:sk-secret/x@host/v1"],
+)
+def test_address_that_is_refused_is_shown_without_its_password(address: str) -> None:
+    settings = EndpointSettings("m", base_url=address)
+    assert KEY not in repr(settings)
+    with pytest.raises(ConfigError, match="endpoint's address") as caught:
+        OpenAIEncoder(settings)
+    assert KEY not in "".join(traceback.format_exception(caught.value))

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.addresses import without_secrets
 from trimtab.routing.vector_schema import IndexedVector, read_vectors
 from trimtab_training.embeddings.partial_read import PartialRead
 from trimtab_training.embeddings.store import check_unique
@@ -82,13 +83,18 @@ class QdrantSource:
             access: Key and path.
 
         Raises:
-            DataError: It is malformed, or names both a server and a local path.
+            DataError: It is malformed, holds credentials, or names both a server and a local path.
         """
         try:
             parts = urlsplit(source)
             host, port = parts.hostname or "", parts.port or _DEFAULT_PORT
-        except ValueError as error:
-            raise DataError(f"{source}: {error}; expected {_FORM}") from error
+        except ValueError:
+            raise DataError(f"{without_secrets(source)} is malformed; expected {_FORM}") from None
+        if "@" in parts.netloc:
+            raise DataError(
+                f"{without_secrets(source)} holds credentials, which Qdrant has not; expected "
+                f"{_FORM}, and the key in QDRANT_API_KEY"
+            )
         given = parse_qsl(parts.query, keep_blank_values=True)
         options = dict(given)
         if len(options) < len(given):

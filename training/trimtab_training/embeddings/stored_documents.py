@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from trimtab.addresses import without_secrets
 from trimtab.array_files import open_array
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.label_lines import explain_unlike
@@ -89,8 +90,8 @@ def open_source(documents: str, qdrant: QdrantAccess) -> FaissSource | QdrantSou
     if documents.startswith(SCHEME):
         return FaissSource.open(documents)
     raise DataError(
-        f"unknown source of documents {documents!r}; expected faiss:PATH?ids=FILE or "
-        "qdrant://HOST:PORT/COLLECTION?vector=NAME"
+        f"unknown source of documents {without_secrets(documents)!r}; expected "
+        "faiss:PATH?ids=FILE or qdrant://HOST:PORT/COLLECTION?vector=NAME"
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from trimtab.addresses import without_secrets
 from trimtab.retries import PASSING_STATUS, retry_after_s
 from trimtab_training.errors import ConfigError, EndpointError
 from trimtab_training.synthesis.answers import is_refusal, read_base_answer, read_chat_answer
@@ -29,7 +30,8 @@ class LlmSettings:
     """Where the endpoint is, and how patient to be.
 
     Attributes:
-        base_url: Address up to and including ``/v1``.
+        base_url: Address up to and including ``/v1``; a user and password in it are sent, and
+            never shown.
         api: ``chat`` or ``completions``.
         api_key: Bearer token, or None for an endpoint without one.
         timeout_s: Longest wait for one whole answer, in seconds.
@@ -37,7 +39,7 @@ class LlmSettings:
         concurrency: Requests under way at once.
     """
 
-    base_url: str
+    base_url: str = field(repr=False)
     api: Api = "chat"
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 120.0
@@ -74,7 +76,6 @@ class LlmEndpoint:
         self._pacer = pacer or Pacer()
         self._answered = False
         self._renamed: dict[str, str] = {}
-        self.url = f"{settings.base_url.rstrip('/')}/{_PATHS[settings.api]}"
         headers = {"content-type": "application/json"}
         if settings.api_key:
             if not (settings.api_key.isascii() and settings.api_key.isprintable()):
@@ -84,18 +85,25 @@ class LlmEndpoint:
                 )
             headers["authorization"] = f"Bearer {settings.api_key}"
         limits = httpx.Limits(max_connections=settings.concurrency)
+        shown = without_secrets(settings.base_url)
         try:
-            address = httpx.URL(self.url)
-            self._client = httpx.AsyncClient(headers=headers, timeout=None, limits=limits)  # noqa: S113 - asyncio.timeout bounds the whole answer
+            address = httpx.URL(settings.base_url)
         except httpx.InvalidURL as error:
-            raise ConfigError(
-                f"the endpoint's address {settings.base_url!r} is malformed: {error}"
-            ) from error
+            why = f": {error}" if shown == settings.base_url else ""  # it quotes the address
+            raise ConfigError(f"the endpoint's address {shown!r} is malformed{why}") from None
         if address.scheme not in {"http", "https"} or not address.host:
             raise ConfigError(
-                f"the endpoint's address is {settings.base_url!r}; expected such as "
-                "http://localhost:8000/v1"
+                f"the endpoint's address is {shown!r}; expected such as http://localhost:8000/v1"
             )
+        base = str(address.copy_with(userinfo=b"")).rstrip("/")
+        self._url = f"{base}/{_PATHS[settings.api]}"
+        self._shown_url = without_secrets(self._url)
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            auth=(address.username, address.password) if address.userinfo else None,
+            timeout=None,  # noqa: S113 - asyncio.timeout bounds the whole answer
+            limits=limits,
+        )
 
     async def __aenter__(self) -> Self:
         """Give the endpoint itself."""
@@ -144,7 +152,7 @@ class LlmEndpoint:
     def _give_up(self, request: Request, failure: _PassingFailure) -> Answer:
         """Make the last try's failure an answer, unless the endpoint isn't there at all."""
         if failure.unreached and not self._answered:
-            raise EndpointError(f"can't reach {self.url}: {failure.what}; check --base-url")
+            raise EndpointError(f"can't reach {self._shown_url}: {failure.what}; check --base-url")
         return Answer(
             request.key, request.doc_id, request.style, request.variant, failure=failure.what
         )
@@ -171,7 +179,7 @@ class LlmEndpoint:
     async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         """Send a body; give the status, the headers and the content, if it is of bearable size."""
         async with self._client.stream(
-            "POST", self.url, content=json.dumps(body).encode()
+            "POST", self._url, content=json.dumps(body).encode()
         ) as response:
             content = bytearray()
             async for part in response.aiter_bytes():
@@ -188,17 +196,21 @@ class LlmEndpoint:
         """Decide what an answer without success means."""
         said = f"{status}: {message}" if message else str(status)
         if status in _FATAL or "insufficient_quota" in message:
-            raise EndpointError(f"{self.url} answered {said}; {_ADVICE.get(status, _OTHER_ADVICE)}")
+            raise EndpointError(
+                f"{self._shown_url} answered {said}; {_ADVICE.get(status, _OTHER_ADVICE)}"
+            )
         if status in PASSING_STATUS:
             wait_s = retry_after_s(headers)
             if wait_s is not None and wait_s > _LONGEST_WAIT_S:
                 raise EndpointError(
-                    f"{self.url} asks to wait {wait_s / 60:.0f} minutes ({said}); run the same "
-                    "command again then"
+                    f"{self._shown_url} asks to wait {wait_s / 60:.0f} minutes ({said}); run the "
+                    "same command again then"
                 )
             raise _PassingFailure(f"status {said}", wait_s)
         if 300 <= status < 400:
-            raise EndpointError(f"{self.url} redirects ({status}); give its target as --base-url")
+            raise EndpointError(
+                f"{self._shown_url} redirects ({status}); give its target as --base-url"
+            )
         if status == 400 and "max_completion_tokens" in message and not self._renamed:
             self._renamed["max_tokens"] = "max_completion_tokens"  # OpenAI's newer models
             raise _PassingFailure(f"status {said}", 0.0)
