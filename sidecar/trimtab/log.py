@@ -14,6 +14,8 @@ _MOST_EVENTS = 1024
 
 PACKAGES = ("trimtab", "trimtab_training")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+"""Without which words of Persian or Hindi, and many emoji, fall apart."""
 
 
 class FieldFormatter(logging.Formatter):
@@ -23,14 +25,23 @@ class FieldFormatter(logging.Formatter):
         """Write one record on one line."""
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         written = "".join(f" {key}={printable(value)}" for key, value in fields.items())
-        return f"{record.levelname.lower()}: {super().format(record)}{written}"
+        return f"{record.levelname.lower()}: {printable_lines(super().format(record))}{written}"
 
 
 def printable(value: object) -> str:
     """Write a value so that it can't break a line, steer a terminal, or fail to be encoded."""
+    text = str(value)
+    if text.isprintable():
+        return text
     return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in str(value)
+        character if character.isprintable() or character in _JOINERS else repr(character)[1:-1]
+        for character in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """Write a text of several lines as :func:`printable` does each of them."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 class JsonFormatter(logging.Formatter):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from trimtab.errors import SidecarError
-from trimtab.log import LogSettings, install_handler
+from trimtab.log import LogSettings, install_handler, printable_lines
 
 _OF_THE_DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENAMETOOLONG,
@@ -73,7 +73,18 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a user's mistake becomes one line and exit status 1."""
+        """Run a command; a user's mistake becomes one line and exit status 1.
+
+        The line may quote a file or an answer from anywhere, which must not steer a terminal.
+        """
+        try:
+            return self._run(ctx)
+        except click.ClickException as error:
+            error.message = printable_lines(error.message)  # type: ignore[misc]  # click: Final
+            raise
+
+    def _run(self, ctx: click.Context) -> Any:
+        """Run a command, and tell what a user can mend from what is a defect of ours."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from trimtab.errors import SidecarError
-from trimtab.log import LOG_FORMATS, LogSettings, install_handler
+from trimtab.log import LOG_FORMATS, LogSettings, install_handler, printable
 from trimtab.routing.route_book import Finding
 from trimtab.routing.routes import Route
 from trimtab.settings import Settings
@@ -163,7 +163,7 @@ def _check(config: Path | None, flags: dict[str, Any]) -> None:
     elif not error:
         for finding in findings:
             if finding.text:
-                click.echo(f"{finding.fit}: {finding.text}", err=True)
+                click.echo(f"{finding.fit}: {printable(finding.text)}", err=True)
         n_encoded = len(findings) - len(routes)
         encoded = f", {n_encoded} adapted by encoders" if n_encoded else ""
         click.echo(f"fine: {len(routes)} routes, {n_indexes} indexes{encoded}")

@@ -41,6 +41,12 @@ def test_record_is_one_line_whatever_a_field_holds() -> None:
     assert len(written(adapter="toy\nerror: all is lost").splitlines()) == 1
 
 
+def test_error_keeps_its_lines_and_can_not_steer_a_terminal() -> None:
+    error = ValueError("said \x1b[2J\nand more")
+    said = written(exc_info=(ValueError, error, None))
+    assert said == "info: adapter loaded\nValueError: said \\x1b[2J\nand more"
+
+
 @pytest.mark.parametrize(("verbose", "events"), [(False, ["warning"]), (True, ["info", "warning"])])
 def test_handler_writes_what_was_asked_for_on_stderr(
     logger: logging.Logger, capsys: pytest.CaptureFixture[str], verbose: bool, events: list[str]

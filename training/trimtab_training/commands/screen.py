@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,9 +20,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.log import printable_lines
 from trimtab_training.evaluation.side_by_side import BothWays, Found
 
 if TYPE_CHECKING:
@@ -36,8 +38,25 @@ if TYPE_CHECKING:
         TunedTest,
     )
 
-talk = Console(stderr=True, highlight=False, markup=False, emoji=False)
-results = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+class Screen(Console):
+    """A console that no text, id or name out of data can steer, or fail by.
+
+    What is no printable character, half a surrogate pair among them, is written as its escape.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render anything into segments, those of text fit for a terminal."""
+        for segment in super().render(renderable, options):
+            yield (
+                segment if segment.control else segment._replace(text=printable_lines(segment.text))
+            )
+
+
+talk = Screen(stderr=True, highlight=False, markup=False, emoji=False)
+results = Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def tell_next(*words: object, before: str = "next: ", after: str = "") -> None:

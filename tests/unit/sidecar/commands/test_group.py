@@ -69,6 +69,15 @@ def test_mistake_becomes_one_line(monkeypatch: pytest.MonkeyPatch, error: Except
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: mend it\n")
 
 
+@pytest.mark.parametrize("kind", [ConfigError, DataError, click.ClickException])
+def test_mistake_can_not_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """It quotes model files and answers of endpoints, which come from anywhere."""
+    result = run_with(monkeypatch, raising(kind("said \x1b[2J\x9b31m\ud800\x07\nmend it")))
+    assert result.stderr == "Error: said \\x1b[2J\\x9b31m\\ud800\\x07\nmend it\n"
+
+
 def test_defect_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_with(monkeypatch, raising(ZeroDivisionError("ours")))
     assert isinstance(result.exception, ZeroDivisionError)

@@ -1,11 +1,13 @@
 """Progress where nobody watches: lines, few of them, that say how far and how long still."""
 
+import io
 import shlex
 
 import pytest
 from rich.console import Console
 
 from trimtab_training.commands import screen
+from trimtab_training.evaluation.side_by_side import BothWays
 
 
 class Clock:
@@ -91,3 +93,31 @@ def test_ids_and_paths_are_shown_as_they_are(text: str, capsys: pytest.CaptureFi
     assert out == f"note: {text}\n"
     command = f"trimtab fit {shlex.quote(text)} --embeddings 'my emb'"
     assert told == f"made {text}\nnext: {command}\n"
+
+
+HOSTILE = "a\x1b[2J\x9b31m\ud800z"
+ESCAPED = r"a\x1b[2J\x9b31m\ud800z"
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_text_out_of_data_neither_steers_a_terminal_nor_fails(is_terminal: bool) -> None:
+    """In lines, and in the cells of a table; half a surrogate pair is what JSON may hold."""
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, encoding="utf-8", write_through=True) as file:
+        console = screen.Screen(
+            file=file, force_terminal=is_terminal, color_system=None, width=160, soft_wrap=True,
+            highlight=False, markup=False,
+        )  # fmt: skip
+        console.print(f"made {screen.one_line(HOSTILE)}")
+        found = BothWays(HOSTILE, [("d1", 0.5)], [("d2", 0.25), (HOSTILE, 0.125)])
+        console.print(screen.side_by_side(found, {"d1": HOSTILE}, {"d2"}))
+        shown = written.getvalue().decode()
+    assert shown.count(ESCAPED) == 4
+    assert [line for line in shown.splitlines() if not line.isprintable()] == []
+
+
+def test_joined_letters_and_emoji_stay_whole() -> None:
+    file = io.StringIO()
+    text = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f4bb"
+    screen.Screen(file=file, width=160).print(text)
+    assert file.getvalue() == f"{text}\n"
