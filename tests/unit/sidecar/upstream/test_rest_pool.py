@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def pool_before(upstream: RawUpstream, **settings: float) -> Pool:
+def pool_before(upstream: RawUpstream, **settings: Any) -> Pool:
     origin = Origin.parse(upstream.url, default_port=6333)
     return Pool(UpstreamSettings(rest=(origin,), **settings), None)
 
