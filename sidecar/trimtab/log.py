@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,9 +35,14 @@ def printable(value: object) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() or character in _JOINERS else repr(character)[1:-1]
-        for character in text
+        character if _is_harmless(character) else repr(character)[1:-1] for character in text
     )
+
+
+def _is_harmless(character: str) -> bool:
+    """Tell what is shown as it is: also spaces that are not ASCII, as between words of Japanese."""
+    is_space = unicodedata.category(character) == "Zs"
+    return character.isprintable() or is_space or character in _JOINERS
 
 
 def printable_lines(text: str) -> str:
