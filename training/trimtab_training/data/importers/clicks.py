@@ -24,7 +24,6 @@ from trimtab_training.data.importers.exposure_table import ExposureTable
 from trimtab_training.data.importers.gather import Search
 from trimtab_training.data.importers.labels import Labels
 from trimtab_training.data.importers.propensity import (
-    Exposures,
     Relevance,
     estimate_relevance,
     harvest_propensities,
@@ -76,7 +75,7 @@ def import_clicks(source: Path, writer: DatasetWriter, settings: ImportSettings)
     form = log.form(writer.tally.progress)
     _tell(log, writer)
     cuts = time_cuts(log, chosen)
-    table = ExposureTable()
+    table = ExposureTable(ExposureTable() if chosen.estimate == "pairwise" else None)
     facts: dict[str, Any] = {"estimate": chosen.estimate, "read": form.describe()}
     facts |= {"splits_begin": [write_time(cut) for cut in cuts]}
     facts |= _read(log, writer, table, cuts, settings)
@@ -127,8 +126,8 @@ def _settle(
     """Make labels; where the dev split would be too small to judge, its searches join train."""
     chosen, counts = settings.clicks, facts["searches_by_split"]
     may_join = bool(facts["splits_begin"]) and counts[DEV] > 0
-    if may_join and most_queries(table.exposures(DEV), chosen) < MIN_DEV_QUERIES:
-        join_dev(table, facts, most_queries(table.exposures(DEV), chosen))
+    if may_join and (most := most_queries(table.clicks.exposures(DEV), chosen)) < MIN_DEV_QUERIES:
+        join_dev(table, facts, most)
         may_join = False
     writer.shares = shares_of(facts)
     labels = _labels(table, writer, chosen, facts)
@@ -153,9 +152,9 @@ def _labels(
     facts["n_open"] = 0
     facts.pop("prior", None)
     parts = [
-        _labels_of(split, exposures, propensities, chosen, facts)
+        _labels_of(split, table, propensities, chosen, facts)
         for split in range(len(SPLITS))
-        if len(exposures := table.exposures(split))
+        if len(table.exposures(split))
     ]
     columns = [_columns(part) for part in parts if part is not None]
     if not columns:
@@ -228,6 +227,8 @@ def _read(
                 writer.tally.leave_out(f"a document below rank {MAX_RANK}", place)
             else:
                 table.add(split, query, writer.documents.number(name), rank, clicks)
+        for name in search.clicked if table.clicks is not table else ():
+            table.clicks.add(split, query, writer.documents.number(name), 1, 1.0)
     writer.taken.check(log.source, sum(n_searches) + n_taken, "searches")
     writer.tally.check()
     _refuse_ids_of_searches(log, writer, sum(n_searches))
@@ -330,17 +331,19 @@ def _read_propensities(path: Path) -> NDArray[np.float64]:
 
 def _labels_of(
     split: int,
-    exposures: Exposures,
+    table: ExposureTable,
     propensities: NDArray[np.float64],
     chosen: ClickSettings,
     facts: dict[str, Any],
 ) -> Labels | None:
     """Turn one split's counts into labels; there are none without a click."""
     found = estimate_relevance(
-        exposures, propensities, clip=chosen.clip, inverse=chosen.estimate == "ips"
+        table.exposures(split), propensities, clip=chosen.clip, inverse=chosen.estimate == "ips"
     )
     if not found.clicks.sum():
         return None
+    if chosen.estimate == "pairwise":
+        found = replace(found, clicks=table.clicks_of(split, found))
     if chosen.estimate == "examined":
         found, prior, mean = shrink(found)
         facts.setdefault("prior", {})[SPLITS[split]] = {"examinations": prior, "mean": mean}

@@ -5,16 +5,21 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab_training.data.importers.propensity import Exposures
+from trimtab_training.data.importers.propensity import Exposures, Relevance
 
 _COMPACT_AT = 4_000_000
 
 
 class ExposureTable:
-    """Counts of what was shown and clicked, added up whenever they are many."""
+    """Counts of what was shown and clicked, added up whenever they are many.
 
-    def __init__(self) -> None:
-        """Begin empty."""
+    Attributes:
+        clicks: Where clicks are counted: here, or beside, where what counts here is comparisons.
+    """
+
+    def __init__(self, clicks: "ExposureTable | None" = None) -> None:
+        """Begin empty, with a table of the clicks where this one is of comparisons."""
+        self.clicks = clicks or self
         self._split, self._rank, self._clicked = array("b"), array("h"), array("d")
         self._query, self._document = array("q"), array("q")
         self._keys = np.empty((4, 0), np.int64)
@@ -42,6 +47,26 @@ class ExposureTable:
         self._compact()
         self._keys[0, self._keys[0] == split] = other
         self._add_up(self._keys, self._shown, self._clicks)
+        if self.clicks is not self:
+            self.clicks.move(split, other)
+
+    def clicks_of(self, split: int, pairs: Relevance) -> NDArray[np.float64]:
+        """Give how often each pair was clicked in a split that counts clicks beside comparisons.
+
+        Args:
+            split: Number of the split.
+            pairs: Queries and documents, each pair once.
+
+        Returns:
+            Clicks, one a pair; 0 where there is none.
+        """
+        counts = self.clicks.exposures(split)
+        width = 1 + max(int(of.document.max(initial=0)) for of in (counts, pairs))
+        keys, wanted = (of.query * width + of.document for of in (counts, pairs))
+        _, found, place = np.intersect1d(wanted, keys, assume_unique=True, return_indices=True)
+        clicks = np.zeros(len(wanted))
+        clicks[found] = counts.clicks[place]
+        return clicks
 
     def _compact(self) -> None:
         """Add up rows of one key."""

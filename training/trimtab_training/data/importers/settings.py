@@ -18,7 +18,7 @@ class ClickSettings:
             they are, where the log has no ranks.
         propensities: JSON array, rank 1 first, where they are known; else the log tells.
         clip: Least propensity, from 0 to 1.
-        min_clicks: Clicks that a relevant document has at least (pairwise: comparisons won).
+        min_clicks: Clicks that a relevant document has at least.
         min_examined: Expected examinations (pairwise: comparisons) that a document has at least to
             be judged non-relevant.
         relevant_share: Estimate that a relevant document has at least, as a share of the query's

@@ -379,3 +379,34 @@ def test_record_says_what_the_estimate_rests_on(
     assert left["propensities"][0] == 1
     assert len(left["swapped_clicks"]) == len(left["propensities"]) == 10
     assert left["prior"]["train"]["examinations"] > 0
+
+
+def test_one_click_that_wins_many_comparisons_is_one_click(tmp_path: Path) -> None:
+    rows = [{"query": "often", "shown": list("abcd"), "clicked": ["a"]} for _ in range(30)]
+    rows += [{"query": "often", "shown": ["a"], "clicked": ["a"]}]  # with nothing to win against
+    rows += [{"query": "once", "shown": list("abcdef"), "clicked": ["f"]}]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    for least, relevant in ((1.0, "af"), (2.0, "a"), (31.0, "a"), (32.0, "")):
+        if not relevant:
+            with pytest.raises(DataError):
+                imported(tmp_path, source, estimate="pairwise", min_clicks=least)
+            continue
+        splits, _ = imported(tmp_path, source, estimate="pairwise", min_clicks=least)
+        grades = [labels.items() for labels in splits["train"].values()]
+        assert {name for of in grades for name, grade in of if grade > 0} == set(relevant)
+
+
+def test_dev_split_of_single_clicks_is_none_for_more(tmp_path: Path) -> None:
+    rows = [
+        {"query": f"q{n}", "shown": list("abcd"), "clicked": ["d"], "time": 1_700_000_000 + n}
+        for n in range(1_100)
+        for _ in range(1 + (n < 700))
+    ]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    for least, n_dev in ((1.0, None), (2.0, 0)):
+        _, record = imported(
+            tmp_path, source, estimate="pairwise", min_clicks=least, train_until=1_700_000_700.0,
+            dev_until=1_700_000_900.0,
+        )  # fmt: skip
+        joined = record["clicks"].get("dev_joined_train", {})
+        assert joined.get("queries") == n_dev
