@@ -93,10 +93,11 @@ class PairRows:
                     raise Unusable(f"{role} is {kind}, unlike in the first rows")
                 if is_list and self._settings.lists is not False:
                     changed[name] = spelled_list(cell)
-        if changed.keys() & set(file.columns.get("document", ())):
-            changed |= {
-                name: _spelled_ids(record.get(name)) for name in file.columns.get("document_id", ())
-            }
+        texts, ids = file.columns.get("document", ()), file.columns.get("document_id", ())
+        if changed.keys() & set(texts):
+            changed |= {name: _spelled_ids(record.get(name)) for name in ids}
+        elif not texts and self._settings.lists is not False:
+            changed |= {name: of for name in ids if (of := spelled_list(record.get(name)))}
         return {**record, **changed} if changed else record
 
     def _graded(self, record: Mapping[str, Any], file: PairFile) -> list[Graded]:
@@ -115,7 +116,8 @@ class PairRows:
         if not isinstance(score, list):
             grade = self._grade(score)
             return [(document, grade) for document in self._documents(record, columns)]
-        items = record.get(columns["document"][0]) if len(columns["document"]) == 1 else None
+        names = columns.get("document") or columns["document_id"]
+        items = record.get(names[0]) if len(names) == 1 else None
         if not isinstance(items, list) or len(items) != len(score):
             raise Unusable("document and score differ in length")
         kept = [one for item, one in zip(items, score, strict=True) if not is_missing(item)]
@@ -138,17 +140,18 @@ class PairRows:
         return grade_from(grade, settings.relevant_from)
 
     def _documents(self, record: Mapping[str, Any], columns: Columns) -> list[Text]:
-        """Take a row's documents, under the ids that the row gives."""
+        """Take a row's documents, under the ids that the row gives, which may stand alone."""
         documents = [self._document(value) for value in values_of(record, columns, "document")]
         given = value_of(record, columns, "document_id")
         if given is None:
             return documents
         names = given if isinstance(given, list) else [given]
-        if len(names) != max(len(documents), 1):
+        documents = documents or [Text("")] * len(names)
+        if len(names) != len(documents):
             raise Unusable("documents and their ids differ in number")
         return [
             Text(one.text, one.title, as_name(name, "document id"))
-            for one, name in zip(documents or [Text("")], names, strict=True)
+            for one, name in zip(documents, names, strict=True)
         ]
 
     def _document(self, value: Any) -> Text:

@@ -231,7 +231,8 @@ class _PairReader:
         if self._by_text is None:
             return self._writer.add_document(document, place)
         key = text_key(document.joined)
-        is_repeated, by_text = key in self._by_text.repeated, self._by_text.numbers.get(key)
+        is_repeated = key in self._by_text.repeated
+        by_text = self._by_text.numbers.get(key) if document.joined else None
         found = by_text if document.name is None else self._writer.documents.find(document.name)
         if found is None:
             raise Unusable("document is not in the corpus")

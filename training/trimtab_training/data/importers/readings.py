@@ -157,12 +157,13 @@ def _refuse_unnamed_grades(
     if {"score", "negative"} & (columns.keys() | settings.columns.keys()):
         return
     used = {name for names in columns.values() for name in names}
-    for document in columns.get("document", ()):
+    for document in columns.get("document") or columns.get("document_id", ()):
         for name in sample.names:
             if name not in used and _is_parallel(sample, document, name):
                 raise DataError(
-                    f"{where}: {name!r} has a number for every text of {document!r}: say --column "
-                    f"score={name} if they grade the texts, --column score= if they do not"
+                    f"{where}: {name!r} has a number for every entry of {document!r}: say "
+                    f"--column score={name} if they grade the texts, --column score= if they do "
+                    "not"
                 )
 
 

@@ -360,3 +360,42 @@ def test_ids_beside_lists_of_texts_in_cells_are_lists(
     labels = load_splits(tmp_path / "out" / "qrels")["train"]
     wanted = {f"{text[0]}{n}" for text in texts for n in N}
     assert {doc for of in labels.values() for doc in of} == wanted
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_ids_without_texts_are_taken_however_many_a_query_has(tmp_path: Path, kind: str) -> None:
+    texts = [{"_id": str(n), "text": f"d, {n}"} for n in N]
+    corpus = write_jsonl(tmp_path / "c.jsonl", [*texts, {"_id": "bare", "text": ""}])
+    rows = [
+        {"query": f"q{n}", "document_id": [str(n), str((n + 1) % 12)] if n % 3 else [str(n)],
+         "scores": [2, 0] if n % 3 else [1]}
+        for n in N
+    ]  # fmt: skip
+    wanted = {
+        f"q{n}": {f"d, {n}": 2.0, f"d, {(n + 1) % 12}": 0.0} if n % 3 else WANTED[f"q{n}"]
+        for n in N
+    }
+    source = write_rows(tmp_path / f"scored.{kind}", rows)
+    assert imported(source, corpus=corpus) == wanted
+    bare = [{name: row[name] for name in ("query", "document_id")} for row in rows]
+    source = write_rows(tmp_path / f"bare.{kind}", bare)
+    assert imported(source, corpus=corpus) == {
+        query: dict.fromkeys(grades, 1.0) for query, grades in wanted.items()
+    }
+
+
+def test_ids_in_brackets_are_ids_where_there_are_no_lists(tmp_path: Path) -> None:
+    corpus = write_jsonl(tmp_path / "c.jsonl", [{"_id": f"[{n}]", "text": f"d, {n}"} for n in N])
+    rows = [{"query": f"q{n}", "document_id": f"[{n}]"} for n in N]
+    source = write_rows(tmp_path / "rows.csv", rows)
+    assert imported(source, corpus=corpus, lists=False) == WANTED
+
+
+def test_numbers_beside_ids_without_texts_are_asked_about(tmp_path: Path) -> None:
+    corpus = write_jsonl(tmp_path / "c.jsonl", [{"_id": str(n), "text": f"d, {n}"} for n in N])
+    rows = [{"query": f"q{n}", "document_id": [n, (n + 1) % 12], "flags": [1, 0]} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"every entry of 'document_id': .* score=flags if they"):
+        imported(source, corpus=corpus)
+    found = imported(source, corpus=corpus, columns={"score": ("flags",)})
+    assert found["q3"] == {"d, 3": 1.0, "d, 4": 0.0}
