@@ -14,7 +14,12 @@ from trimtab_training.data.importers.columns import (
 )
 from trimtab_training.data.importers.corpora import add_corpus
 from trimtab_training.data.importers.pair_rows import Graded, PairFile, PairRows
-from trimtab_training.data.importers.readings import find_lists, keys_inside, refuse_two_readings
+from trimtab_training.data.importers.readings import (
+    find_lists,
+    keys_inside,
+    may_grade,
+    refuse_two_readings,
+)
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import (
     Sample,
@@ -51,7 +56,7 @@ class _PairReader:
         """Read the existing corpus, if one is given."""
         self._writer, self._settings = writer, settings
         self._given, self._rows = settings.for_rows(), PairRows(settings)
-        self._with_negatives = with_negatives
+        self._with_negatives, self._has_scores = with_negatives, False
         corpus = settings.corpus
         self._by_text = None if corpus is None else add_corpus(corpus, writer, settings)
 
@@ -62,6 +67,7 @@ class _PairReader:
         for split, path in files:
             self._read_file(path, split, notes)
             notes = []
+        self._refuse_without_scores(source)
 
     def _read_file(self, path: Path, split: int, notes: Sequence[str]) -> None:
         """Read one file; refuse one that holds something and gives nothing."""
@@ -69,6 +75,7 @@ class _PairReader:
         file = self._understand(path, sample) if sample.rows else None
         if file is not None:
             self._show(file, sample, notes)
+            self._has_scores |= "score" in file.columns or file.score_key is not None
         n_used, tally = 0, self._writer.tally
         n_before = tally.n_rows
         rows = read_rows(
@@ -84,7 +91,7 @@ class _PairReader:
                 continue
             if not record.keys() <= seen.keys():
                 seen |= dict.fromkeys(record)
-                self._refuse_late(file, seen, place)
+                self._refuse_late(file, seen, record, place)
             try:
                 self._add(*self._rows.parse(record, file), split, place)
                 n_used += 1
@@ -162,9 +169,27 @@ class _PairReader:
             or (sample.is_whole and not (role == "score" and inside.issuperset(of)))
         }
 
-    def _refuse_late(self, file: PairFile, seen: Iterable[str], place: int) -> None:
+    def _refuse_without_scores(self, source: Path) -> None:
+        """Refuse what is said of scores where there are none."""
+        for option, is_given in (
+            ("--relevant-from", self._settings.relevant_from is not None),
+            ("--grades", bool(self._settings.grades)),
+        ):
+            if is_given and not self._has_scores:
+                raise ConfigError(
+                    f"{option} says nothing about {source}, in which no column is known as the "
+                    "score; --column score=NAME, or leave it out"
+                )
+
+    def _refuse_late(
+        self, file: PairFile, seen: Iterable[str], record: Mapping[str, Any], place: int
+    ) -> None:
         """Refuse a column that comes late and would have changed how the file is read."""
-        for role, names in find_columns(seen, PAIR_ROLES, {}).items():
+        found = find_columns(seen, PAIR_ROLES, {})
+        if "score" not in found and file.score_key is None and "negative" not in file.columns:
+            late = [name for name in record if name not in file.known]
+            found |= {"score": tuple(name for name in late if may_grade(name, [record[name]]))}
+        for role, names in found.items():
             late = [name for name in names if name not in file.known]
             if late and role not in self._given and (role not in file.columns or role in SEVERAL):
                 raise DataError(

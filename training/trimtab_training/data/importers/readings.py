@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from trimtab_training.data.importers.cells import is_of_texts, spelled_list
+from trimtab_training.data.importers.click_values import flag_of
 from trimtab_training.data.importers.columns import (
     PAIR_ROLES,
     Columns,
@@ -30,6 +31,12 @@ _GRADES_INSIDE = {
     "label", "relevance", "grade", "is_relevant", "relevant", "is_selected", "is_positive",
     "has_answer",
 }  # fmt: skip
+_OF_GRADES = re.compile(  # words in names of columns that grade, by number or by class
+    r"(ir|non)?relevan\w*|rels?|labels?|grade[sd]?|judg\w*|scores?|ratings?|similarit\w*"
+)
+_OF_FLAGS = re.compile(  # and of such that grade only where they hold numbers, or yes and no
+    r"select(ed|ion)?|duplicates?|positives?|(in)?correct(ness)?|targets?|gold|match(es|ed|ing)?"
+)
 _TEXT_ROLES = ("query", "document", "negative")
 
 
@@ -45,6 +52,7 @@ def refuse_two_readings(
     _refuse_flags(sample, columns, settings, where)
     _refuse_graded_objects(sample, columns, settings, where)
     _refuse_unnamed_grades(sample, columns, settings, where)
+    _refuse_unknown_grades(sample, columns, settings, where)
     if "score" in columns and not settings.grades:
         _refuse_classes(sample, columns, settings, where)
         if "score" not in settings.columns and settings.relevant_from is None:
@@ -165,6 +173,35 @@ def _refuse_unnamed_grades(
                     f"--column score={name} if they grade the texts, --column score= if they do "
                     "not"
                 )
+
+
+def _refuse_unknown_grades(
+    sample: Sample, columns: Columns, settings: ImportSettings, where: str
+) -> None:
+    """Refuse a column that seems to grade the pairs, under a name that is not known."""
+    if {"score", "negative"} & columns.keys() or "score" in settings.columns:
+        return
+    used = {name for names in columns.values() for name in names}
+    for name in sample.names:
+        values = list(_values(sample, name))
+        if name not in used and may_grade(name, values):
+            raise DataError(
+                f"{where}: {name!r} holds {', '.join(map(str, values[:3]))}, which may say whether "
+                f"a document is relevant: say --column score={name} if it does, --column score= if "
+                "it does not"
+            )
+
+
+def may_grade(name: str, values: Sequence[Any]) -> bool:
+    """Tell a column that seems to hold grades by the words of its name and some of its values."""
+    words = plain_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).split("_")
+    if not values or words[-1] in {"id", "ids"} or any(isinstance(v, list | dict) for v in values):
+        return False
+    kinds = set(map(str, values))
+    if all(_as_number(value) is not None or flag_of(value) is not None for value in values):
+        return any(_OF_GRADES.fullmatch(word) or _OF_FLAGS.fullmatch(word) for word in words)
+    are_classes = 1 < len(kinds) <= _FEW_CLASSES and 2 * len(kinds) <= len(values)
+    return are_classes and any(_OF_GRADES.fullmatch(word) for word in words)
 
 
 def _refuse_graded_objects(

@@ -8,13 +8,15 @@ import pyarrow as arrow
 import pytest
 from pyarrow import parquet
 
+from tests.support.label_files import write_rows
 from tests.support.sets import write_jsonl
 from trimtab_training.data.importers import ImportSettings, import_labels
 from trimtab_training.data.importers.click_log import ClickLog
 from trimtab_training.data.importers.corpora import read_texts
+from trimtab_training.data.importers.settings import class_key
 from trimtab_training.data.importers.tally import Tally
 from trimtab_training.data.importers.understood import Understood
-from trimtab_training.errors import DataError
+from trimtab_training.errors import ConfigError, DataError
 
 N = range(12)
 INFERENCE = ("entailment", "neutral", "contradiction")
@@ -233,6 +235,76 @@ def test_numbers_beside_a_list_that_nobody_called_labels_are_asked_about(tmp_pat
         grades(source)
     assert sum(grades(source, columns={"score": ("flags",)}).values()) == 12
     assert sum(grades(source, columns={"score": ()}).values()) == 24
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("name", "yes", "no"),
+    [
+        ("is_relevant", 1, 0), ("relevant", True, False), ("Relevance Grade", 3, 0),
+        ("relevancy", 2, 0), ("isSelected", "yes", "no"), ("is_positive", "true", "false"),
+        ("gold_label", 1, -1), ("rel", 1, 0), ("target", 1.0, 0.0), ("correct", "True", "False"),
+        ("is_duplicate", 1, 0), ("user_rating", 5, 0), ("best_match", 1, 0), ("judgement", 1, 0),
+        ("cosine_similarity", 0.9, 0.1), ("esci_label", "E", "I"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_columns_that_seem_to_grade_are_asked_about(
+    tmp_path: Path, name: str, yes: Any, no: Any, kind: str
+) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", name: no if n % 3 else yes} for n in N]
+    source = write_rows(tmp_path / f"rows.{kind}", rows)
+    with pytest.raises(DataError, match=f"'{name}' holds .*--column score={name} if it.*score= if"):
+        grades(source)
+    assert grades(source, columns={"score": ()}) == {f"d{n}": 1.0 for n in N}
+    worth = {class_key(yes): 1.0, class_key(no): 0.0}
+    assert grades(source, columns={"score": (name,)}, grades=worth) == {
+        f"d{n}": float(n % 3 == 0) for n in N
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("related_url", [1, 2]), ("label_id", [7, 9]), ("positive_ids", [1, 2]), ("length", [3, 4]),
+        ("target", ["one text", "another"]), ("relevance_note", list("abcdefghijkl")),
+        ("relation", [1, 0]), ("scored_at", [1, 2]), ("relevance_model", ["one"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_columns_that_grade_nothing_are_passed_over(
+    tmp_path: Path, name: str, values: list[Any]
+) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", name: values[n % len(values)]} for n in N]
+    assert len(grades(write_jsonl(tmp_path / "rows.jsonl", rows))) == 12
+    triplets = [{**row, "negative": f"n{n}", "is_relevant": 1} for n, row in enumerate(rows)]
+    assert len(grades(write_jsonl(tmp_path / "triplets.jsonl", triplets), "triplets")) == 24
+
+
+def test_column_that_seems_to_grade_and_comes_late_is_asked_about(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"query": f"q{n}", "document": f"d{n}"} for n in range(1_100)]
+    rows += [{"query": "late", "document": "late", "is_relevant": 0}]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"'is_relevant' comes at rows.jsonl:1101 .* score=is_rel"):
+        grades(source)
+    assert grades(source, columns={"score": ()})["late"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("chosen", "option"),
+    [({"relevant_from": 0.5}, "--relevant-from"), ({"grades": {"a": 1.0}}, "--grades")],
+)
+def test_what_is_said_of_scores_that_are_not_there_is_refused(
+    tmp_path: Path, chosen: dict[str, Any], option: str
+) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", "cosine": n / 12, "kind": "a"} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(ConfigError, match=f"{option} says nothing about .*--column score=NAME"):
+        grades(source, **chosen)
+    with pytest.raises(ConfigError, match=f"{option} says nothing about"):
+        grades(source, columns={"score": ()}, **chosen)
+    name = "kind" if option == "--grades" else "cosine"
+    assert len(grades(source, columns={"score": (name,)}, **chosen)) == 12
 
 
 def test_labels_inside_documents_are_asked_about(tmp_path: Path) -> None:
