@@ -68,7 +68,7 @@ class ClickLog:
         Raises:
             DataError: Nothing is there, or columns are missing.
         """
-        self.source = source
+        self.source, self._given = source, given
         self._header, self._delimiter = header, delimiter
         self._chosen = chosen or ClickSettings()
         self.columns: dict[Path, Columns] = {}
@@ -148,10 +148,23 @@ class ClickLog:
             DataError: The log can be read in two ways, or rows of a search stand too far apart.
         """
         form = self.form(tally.progress)
-        gatherer = Gatherer(tally)
+        gatherer = Gatherer(tally, self._columns_in_doubt())
         for path in self.columns:
             yield from self._read(path, self._rows(path, tally), form, gatherer)
         yield from gatherer.finish()
+
+    def _columns_in_doubt(self) -> dict[str, str]:
+        """Give what may tear the rows of a search id apart, unless the user named it, and the id's.
+
+        A file whose columns have other names than the first's is of the same log.
+        """
+        roles = ["search", *(role for role in ("session", "query") if role not in self._given)]
+        return {
+            role: columns[role][0]
+            for columns in reversed(self.columns.values())
+            for role in roles
+            if role in columns
+        }
 
     def sample(self, path: Path) -> list[Search]:
         """Give the searches of a file's first rows, the last of them perhaps in part."""

@@ -5,19 +5,29 @@ session and query) that break this are of two searches, one after the other: a q
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from trimtab_training.data.importers.tally import Tally
-from trimtab_training.data.importers.texts import Text
+from trimtab_training.data.importers.tally import Counted, Tally
+from trimtab_training.data.importers.texts import Text, question_key
 from trimtab_training.errors import DataError
 
 MAX_OPEN = 50_000
 """Searches whose rows may stand between each other; about 2 kB each."""
 PAUSE = 1_800.0
 """Seconds without a row that end a search of a session: the usual limit of a session."""
+_FEW = 4  # searches open under one id; where there are more, it counts within sessions
+_TORN = 0.01  # share of the ids whose rows may seem torn
+_APART = "rows of a search id under another session or query, as of one search: kept apart"
+_WAYS = {  # what to say where rows of one search id are under several sessions, or queries
+    "session": "--column session= if {search!r} alone tells searches apart, --column "
+    "session={name} if it counts within each",
+    "query": "--column query=NAME if another column has what was asked, --column query={name} if "
+    "each is a search of its own",
+}
 _PARTED = "a search id that showed two documents at a rank: parted there"
 _REPEATED = "a row again that its search has: taken for its click, or for the same"
 
@@ -47,15 +57,40 @@ Found = tuple[int, Search]
 """Where a search begins, and the search."""
 
 
+class _Key(NamedTuple):
+    """What rows of one search have in common.
+
+    Attributes:
+        split: Number of the split.
+        session: Id of the session, or None.
+        search_id: Id of the search, or None.
+        question: Digest of the query's text; without a search id, beside the query's id.
+    """
+
+    split: int
+    session: object
+    search_id: object
+    question: object
+
+
 class Gatherer:
     """Gathers rows, also where those of several searches stand between each other."""
 
-    def __init__(self, tally: Tally) -> None:
-        """Begin; what is parted and what repeats is noted in the tally."""
+    def __init__(self, tally: Tally, columns: Mapping[str, str] | None = None) -> None:
+        """Begin; what is parted and what repeats is noted in the tally.
+
+        Args:
+            tally: Of the import.
+            columns: Columns of the search's id, and of the session and the query where the user
+                has not said that they tell rows of one id apart, by role.
+        """
         self.tally = tally
-        self._open: dict[tuple[object, ...], _Open] = {}
-        self._loose: tuple[object, ...] | None = None  # rows without any id: only neighbours
-        self._ended, self._places = array("q"), array("q")
+        self._columns = columns or {}
+        self._open: dict[_Key, _Open] = {}
+        self._of_id: dict[tuple[int, object], list[_Key]] = {}  # open ones by split and search id
+        self._loose: _Key | None = None  # rows without any id: only neighbours
+        self._ended, self._places, self._n_ended = array("q"), array("q"), 0
+        self._torn: dict[str, Counted] = {}  # searches that may be a part of another, by role
 
     def add(self, place: int, row: Search, search_id: object, session: object) -> Iterator[Found]:
         """Take a row; yield the searches that it shows to be complete.
@@ -66,7 +101,7 @@ class Gatherer:
             search_id: Id of the search, or None; unique in a session at least.
             session: Id of the session, or user, or None.
         """
-        key = (row.split, session, search_id, row.query)
+        key = self._find_key(row, search_id, session)
         is_loose = search_id is None and session is None
         if self._loose is not None and key != self._loose:
             yield from self._end(self._loose)
@@ -76,6 +111,8 @@ class Gatherer:
         current = self._open.get(key)
         if current is None:
             self._open[key] = _Open(place, row, has_id=search_id is not None, is_loose=is_loose)
+            if search_id is not None:
+                self._of_id.setdefault((key.split, search_id), []).append(key)
             if len(self._open) > MAX_OPEN:
                 yield from self._end(next(iter(self._open)))
             return
@@ -85,27 +122,78 @@ class Gatherer:
         """Yield what is still open.
 
         Raises:
-            DataError: Rows of one search id stood too far apart to be gathered.
+            DataError: Rows of one search id stood too far apart to be gathered, or are those of
+                one search under several sessions or queries.
         """
         for key in list(self._open):
             yield from self._end(key)
-        keys, counts = np.unique(np.frombuffer(self._ended, np.int64), return_counts=True)
-        again = int((counts > 1).sum())
-        if again:
-            first = int(np.isin(self._ended, keys[counts > 1]).argmax())
+        _, first, counts = np.unique(self._ended, return_index=True, return_counts=True)
+        again = np.unique(np.array(self._places, np.int64)[np.sort(first[counts > 1])])
+        if len(again):
             raise DataError(
-                f"rows of {again} searches (the first at {self.tally.where(self._places[first])}) "
+                f"rows of {len(again)} searches (the first at {self.tally.where(int(again[0]))}) "
                 f"stand more than {MAX_OPEN:,} searches apart; sort the log by search, or say that "
                 "the column is no search's id: --search-id none"
             )
+        self._refuse_torn()
 
-    def _end(self, key: tuple[object, ...]) -> Iterator[Found]:
+    def _refuse_torn(self) -> None:
+        """Refuse ids of searches whose rows a session, or the query, would tear apart."""
+        for role, torn in self._torn.items():
+            n_ids, name = self._n_ended - torn.count, self._columns[role]
+            if torn.count > _TORN * n_ids:
+                ways = _WAYS[role].format(search=self._columns["search"], name=name)
+                raise DataError(
+                    f"{torn.count} of {n_ids} ids in {self._columns['search']!r} (the first at "
+                    f"{self.tally.where(torn.first)}) have rows that together would be one search, "
+                    f"and different values of {name!r} in them: say {ways}"
+                )
+
+    def _find_key(self, row: Search, search_id: object, session: object) -> _Key:
+        """Give the key of a row's search; where a session is missing, that of its id's only one."""
+        question = question_key(row.query.text)
+        if search_id is None:
+            return _Key(row.split, session, None, (question, row.query.name))
+        key = _Key(row.split, session, search_id, question)
+        group = self._of_id.get((row.split, search_id), [])
+        if key in self._open or len(group) > _FEW:
+            return key
+        alike = [one for one in group if one.question == question]
+        if len(alike) != 1 or None not in {session, alike[0].session}:
+            return key
+        self._open[alike[0]].is_joined = True
+        if session is None:
+            return alike[0]
+        self._open[key] = self._open.pop(alike[0])
+        group[group.index(alike[0])] = key
+        return key
+
+    def _end(self, key: _Key) -> Iterator[Found]:
         """Close a search; remember its id."""
         current = self._open.pop(key)
         if current.has_id:
-            self._ended.append(hash(key))
-            self._places.append(current.place)
+            group = self._of_id[key.split, key.search_id]
+            group.remove(key)
+            self._count_torn(key, current, group)
+            if not group:
+                del self._of_id[key.split, key.search_id]
+            self._n_ended += 1
+            for one in {key, key._replace(session=None)} if current.is_joined else {key}:
+                self._ended.append(hash(one))
+                self._places.append(current.place)
         yield from current.close(self.tally)
+
+    def _count_torn(self, key: _Key, current: "_Open", others: list[_Key]) -> None:
+        """Count a search that may be a part of another one that is open under the same id."""
+        for other in others if len(others) < _FEW else ():
+            role = "session" if other.question == key.question else "query"
+            sessions = {other.session, key.session}
+            is_near = role == "session" or len(sessions) == 1 or None in sessions
+            if role in self._columns and is_near and current.may_be_one_with(self._open[other]):
+                torn = self._torn.setdefault(role, Counted(0, current.place))
+                torn.count += 1
+                self.tally.note(_APART, current.place)
+                return
 
 
 class _Part:
@@ -134,10 +222,14 @@ class _Open:
     """A search whose rows may still come, and rows that repeat some of it.
 
     What is repeated may be the query asked again, or an event log's rows for clicks.
+
+    Attributes:
+        has_id: Whether a search id holds the rows together.
+        is_joined: Whether some of them lack the session of the others.
     """
 
     def __init__(self, place: int, row: Search, *, has_id: bool, is_loose: bool) -> None:
-        self.has_id, self._is_loose = has_id, is_loose
+        self.has_id, self.is_joined, self._is_loose = has_id, False, is_loose
         self._base = _Part(place, row)
         self._again: _Part | None = None
         self._last = row
@@ -146,6 +238,16 @@ class _Open:
     def place(self) -> int:
         """Where the search begins."""
         return self._base.place
+
+    def may_be_one_with(self, other: "_Open") -> bool:
+        """Tell rows that one search could have: of other ranks, or clicks on what it shows."""
+        one, two = self._base.search, other._base.search
+        shown, shared = one.shown | two.shown, one.shown.keys() & two.shown.keys()
+        if any(one.shown[name] != two.shown[name] for name in shared):
+            return False
+        clicked = [shared & search.clicked.keys() for search in (one, two)]
+        is_one_sided = shared in clicked and not all(clicked)
+        return len(set(shown.values())) == len(shown) and (not shared or is_one_sided)
 
     def take(self, place: int, row: Search, tally: Tally) -> Iterator[Found]:
         """Add a row to the search, or begin the next one."""

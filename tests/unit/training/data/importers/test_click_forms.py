@@ -262,6 +262,102 @@ def test_search_id_beside_a_session_wins_and_counts_within_it(tmp_path: Path) ->
     assert searches(write_rows(tmp_path / "log.csv", rows)) == [(ranked("ab"), ["b"])] * 4
 
 
+def events(n: int, *, shown: dict[str, Any], clicks: dict[str, Any]) -> Rows:
+    """One search as an event log has it: rows of what was shown, then of the click."""
+    rows = page("abc", search_id=f"s{n}")
+    return [*({**row, **shown} for row in rows), {**rows[n % 3], "clicked": 1, **clicks}]
+
+
+@pytest.mark.parametrize(
+    ("shown", "clicks"),
+    [
+        ({"session_id": None}, {"session_id": "{n}"}), ({"session_id": "{n}"}, {"session_id": ""}),
+        ({"query": "Query {n}"}, {"query": "query  {n}?"}),
+        ({"session_id": "NULL", "query": "Q"}, {"session_id": "{n}", "query": "q"}),
+        ({"query_id": "q{n}"}, {"query_id": None}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rows_of_a_search_id_that_lack_something_are_of_its_search(
+    tmp_path: Path, shown: dict[str, Any], clicks: dict[str, Any]
+) -> None:
+    def of(n: int, more: dict[str, Any]) -> dict[str, Any]:
+        return {key: value and value.format(n=n) for key, value in more.items()}
+
+    rows = [row for n in range(20) for row in events(n, shown=of(n, shown), clicks=of(n, clicks))]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    assert searches(source) == [(ranked("abc"), ["abc"[n % 3]]) for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "values", "ways"),
+    [
+        ("session", "user_id", ("guest-{n}", "u{n}"), "--column session= if 'search_id' alone"),
+        ("query", "query", ("qurey {n}", "query {n}"), "--column query=NAME .*query=query"),
+    ],
+    ids=["session", "query"],
+)
+def test_rows_of_a_search_id_that_something_tears_apart_are_asked_about(
+    tmp_path: Path, role: str, name: str, values: tuple[str, str], ways: str
+) -> None:
+    first, second = values
+    found = [
+        events(n, shown={name: first.format(n=n), "seen": f"q{n}"},
+               clicks={name: second.format(n=n), "seen": f"q{n}"})
+        for n in range(20)
+    ]  # fmt: skip
+    rows = [row for one in found for row in one]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match=rf"20 of 20 ids in 'search_id' .*log.jsonl:1\).*{ways}"):
+        searches(source)
+    columns = {role: ("seen",) if role == "query" else ()}
+    joined = [one for _, one in ClickLog(source, columns, chosen=ClickSettings()).searches(Tally())]
+    assert [sorted(one.clicked) for one in joined] == [["abc"[n % 3]] for n in range(20)]
+    apart = ClickLog(source, {role: (name,)}, chosen=ClickSettings()).searches(Tally())
+    assert len(list(apart)) == 40
+
+
+def test_few_search_ids_that_something_tears_apart_are_noted(tmp_path: Path) -> None:
+    rows = [
+        row
+        for n in range(200)
+        for row in events(n, shown={"user_id": "u"}, clicks={"user_id": "v" if n == 7 else "u"})
+    ]
+    tally = Tally()
+    assert len(searches(write_jsonl(tmp_path / "log.jsonl", rows), tally)) == 201
+    (noted,) = (one for one in tally.as_dict()["noted"] if "kept apart" in one["reason"])
+    assert (noted["count"], noted["first"]) == (1, "log.jsonl:29")
+
+
+def test_search_ids_that_count_within_sessions_are_not_asked_about(tmp_path: Path) -> None:
+    pages = [
+        page(docs, clicked=docs[user % 3], session_id=f"u{user}", search_id=number)
+        for user in range(30)
+        for number, docs in enumerate(("abc", "acb", "bca"))
+    ]
+    rows = [row for one in pages for row in one]
+    found = searches(write_rows(tmp_path / "log.csv", rows))
+    assert sorted(map(repr, found)) == sorted(
+        repr((ranked(docs), [docs[user % 3]]))
+        for user in range(30)
+        for docs in ("abc", "acb", "bca")
+    )
+
+
+def test_rows_far_apart_are_refused_also_where_some_lack_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab_training.data.importers.gather.MAX_OPEN", 3)
+    found = [events(n, shown={"session_id": n}, clicks={"session_id": None}) for n in range(9)]
+    late = found[0].pop()
+    source = write_jsonl(tmp_path / "log.jsonl", [*(row for one in found for row in one), late])
+    assert len(searches(source)) == 10  # nothing of the first joined: it may be another's
+    found[0].append(late)
+    source = write_jsonl(tmp_path / "log.jsonl", [*(row for one in found for row in one), late])
+    with pytest.raises(DataError, match=r"rows of 1 searches \(the first at log.jsonl:1\) stand"):
+        searches(source)
+
+
 def test_shuffled_rows_find_their_search(tmp_path: Path) -> None:
     pages = [page("abcde", clicked="abcde"[n % 5], search_id=n) for n in range(50)]
     rows = [row for one in pages for row in one]
