@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trimtab_training.data.qrels import Qrels, only_relevant
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import DataError
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.retrieval.exact_search import prepare_documents
 
@@ -127,7 +128,19 @@ def labelled_rows(train: Qrels, embeddings: Embeddings) -> list[int]:
 def make_targets(
     train: Qrels, embeddings: Embeddings, labelled: list[int], weight_of: Mapping[str, float]
 ) -> Targets:
-    """Lay out training queries and their relevant documents as flat arrays."""
+    """Lay out training queries and their relevant documents as flat arrays.
+
+    Args:
+        train: Labels to train on.
+        embeddings: The vectors.
+        labelled: Rows of all documents that these labels name, in ascending order.
+        weight_of: What a query counts for in the loss; 1 where it is not named.
+
+    Raises:
+        DataError: There is no query to train on.
+    """
+    if not train:
+        raise DataError("a trial is left without a training query; a fit needs more that differ")
     column_of = {row: column for column, row in enumerate(labelled)}
     starts, columns, shares = [0], [], []
     for wanted in only_relevant(train).values():

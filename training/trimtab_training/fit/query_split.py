@@ -23,6 +23,7 @@ from trimtab_training.errors import DataError
 from trimtab_training.fit.recipe import Recipe
 
 MIN_QUERIES = 2
+"""Queries that differ from one another, at least: one to train on, and one to judge by."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,19 @@ class QuerySplit:
         """
         if self.dev:
             return [Fold(self.train, self.dev)]
+        folds = self._folds(recipe.folds, self.unlabelled_share(embeddings), seed)
+        if all(self.only_real(fold.train) for fold in folds):
+            return folds
+        # Of few queries, twins of those held out with their documents may be all the others.
+        return self._folds(recipe.folds, 0.0, seed)
+
+    def _folds(self, n_folds: int, unlabelled_share: float, seed: int) -> list[Fold]:
+        """Split the queries that may judge, and let the others teach."""
         taught = {query: self.train[query] for query in sorted(set(self.train) - set(self.real))}
         folds = make_folds(
             self.real,
-            n_folds=recipe.folds,
-            unlabelled_share=self.unlabelled_share(embeddings),
+            n_folds=n_folds,
+            unlabelled_share=unlabelled_share,
             seed=seed,
             duplicates=self.duplicates,
         )
@@ -124,17 +133,20 @@ def split_queries(
         queries: Vectors, which tell queries that are the same; without them no two are.
 
     Raises:
-        DataError: Fewer than two usable training queries, or too few that the start has not seen.
+        DataError: Fewer than two different usable training queries, or too few that the start has
+            not seen.
     """
     train = _usable(dataset.split("train"))
-    if len(train) < MIN_QUERIES:
-        raise DataError(
-            f"dataset {dataset.name} has {len(train)} training queries with a relevant "
-            f"document; a fit needs at least {MIN_QUERIES}, and pays from a few hundred"
-        )
     written = dataset.synthetic
     dev = _usable(dataset.splits.get("dev", {}))
     duplicates = {} if queries is None else name_duplicates({**train, **dev}, queries)
+    if _count_different(train, duplicates) < MIN_QUERIES:
+        alike = ", all with the same vector" if len(train) >= MIN_QUERIES else ""
+        raise DataError(
+            f"dataset {dataset.name} has {len(train)} training queries with a relevant "
+            f"document{alike}; a fit needs at least {MIN_QUERIES} that differ, and pays from a few "
+            "hundred"
+        )
     used = _twins(used, {**train, **dev}, duplicates)
     dev = _without(dev, used)
     real_dev = _without(dev, written)
@@ -144,7 +156,7 @@ def split_queries(
     if n_joined:
         train, dev = {**train, **dev}, {}
     dev = _without(dev, repeated)
-    query_split = _by_kind(train, dev, written, n_joined)
+    query_split = _by_kind(train, dev, written, duplicates, n_joined)
     fresh = _without(query_split.real, used)
     n_used = len(query_split.real) - len(fresh)
     if n_used and not dev and len(fresh) < MIN_DEV_QUERIES:
@@ -163,10 +175,18 @@ def split_queries(
     )
 
 
-def _by_kind(train: Qrels, dev: Qrels, written: frozenset[str], n_joined: int) -> QuerySplit:
-    """Let real queries judge where there are any."""
+def _by_kind(
+    train: Qrels,
+    dev: Qrels,
+    written: frozenset[str],
+    duplicates: Mapping[str, str],
+    n_joined: int,
+) -> QuerySplit:
+    """Let real queries judge where there are any that differ."""
     real = _without(train, written)
-    if len(real) < MIN_QUERIES:  # nothing to weigh against, and nobody real to hold out
+    if (
+        _count_different(real, duplicates) < MIN_QUERIES
+    ):  # nothing to weigh against, and nobody real to hold out
         has_real_dev = bool(dev) and not set(dev) & written
         kind = "real" if has_real_dev else "synthetic" if not real else "mixed"
         return QuerySplit(train, train, dev, frozenset(), kind, n_joined)
@@ -184,6 +204,11 @@ def _twins(
     """Name those among some queries that are, or are the same as, one of others."""
     names = {duplicates.get(query, query) for query in queries}
     return frozenset(query for query in among if duplicates.get(query, query) in names)
+
+
+def _count_different(queries: Collection[str], duplicates: Mapping[str, str]) -> int:
+    """Count queries, those that are the same once."""
+    return len({duplicates.get(query, query) for query in queries})
 
 
 def _usable(qrels: Qrels) -> Qrels:

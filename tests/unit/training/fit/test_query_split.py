@@ -13,6 +13,7 @@ from trimtab_training.adapters import ComposedAdapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import Qrels
 from trimtab_training.data.splits import MIN_DEV_QUERIES
+from trimtab_training.embeddings.store import VectorTable
 from trimtab_training.errors import DataError
 from trimtab_training.fit.fit import fit_adapter
 from trimtab_training.fit.query_split import split_queries
@@ -94,6 +95,40 @@ def test_synthetic_dev_queries_never_judge_beside_real_training_queries() -> Non
 def test_queries_without_relevant_documents_teach_nothing() -> None:
     with pytest.raises(DataError, match="1 training queries"):
         split_queries(dataset({"a": {"d0": 1.0}, "b": {"d0": 0.0}}, synthetic=set()))
+
+
+# Queries that are the same
+
+
+def vectors(**places: int) -> VectorTable:
+    """Give each query the unit vector of some place; equal places make equal queries."""
+    matrix = np.eye(8, dtype=np.float32)[list(places.values())]
+    return VectorTable(list(places), matrix, "queries")
+
+
+@pytest.mark.parametrize("dev", [None, labels("v", "w")])
+def test_training_queries_that_are_all_the_same_are_too_few(dev: Qrels | None) -> None:
+    table = vectors(a=0, b=0, c=0, v=1, w=2)
+    with pytest.raises(DataError, match=r"3 training queries .*, all with the same vector; a fit"):
+        split_queries(dataset(labels("a", "b", "c"), dev, synthetic=set()), queries=table)
+
+
+def test_real_queries_that_are_all_the_same_are_too_few_to_judge() -> None:
+    given = dataset(labels("a", "b", "s1", "s2"), synthetic={"s1", "s2"})
+    query_split = split_queries(given, queries=vectors(a=0, b=0, s1=1, s2=2))
+    assert not query_split.is_mixed
+    assert query_split.judges == "mixed"
+    assert set(query_split.real) == {"a", "b", "s1", "s2"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_fold_has_queries_to_train_on_however_few_differ(world: World, seed: int) -> None:
+    train = {"a": {"d0": 1.0}, "b": {"d0": 1.0}, "c": {"d1": 1.0}, "d": {"d2": 1.0}}
+    table = vectors(a=0, b=1, c=0, d=1)
+    query_split = split_queries(dataset(train, synthetic=set()), queries=table)
+    folds = query_split.make_folds(world.embeddings, QUICK, seed)
+    assert sorted(query for fold in folds for query in fold.held_out) == ["a", "b", "c", "d"]
+    assert all(fold.train for fold in folds)
 
 
 # A fit with both kinds

@@ -9,6 +9,7 @@ import torch
 
 from tests.support.worlds import World, make_world, unit, write_vectors
 from trimtab_training.adapters import LinearAdapter
+from trimtab_training.errors import DataError
 from trimtab_training.fit.checkpoint import Workspace
 from trimtab_training.fit.device import threads_for
 from trimtab_training.fit.recipe import Recipe
@@ -116,6 +117,11 @@ def test_all_queries_are_passed_equally_often(world: World, n_train: int) -> Non
     n_steps, counts = trained(world, n_train, replace(Recipe(), min_steps=20, epochs=2))
     assert n_steps == 20
     assert max(counts) - min(counts) <= 1
+
+
+def test_trial_without_a_training_query_is_refused(world: World) -> None:
+    with pytest.raises(DataError, match="left without a training query"):
+        trained(world, 0, Recipe())
 
 
 @pytest.mark.parametrize(("n_operations", "n_threads"), [(1e8, 1), (1e10, 2)])

@@ -12,7 +12,7 @@ from tests.support.tiny_transformer import read_queries, write_encoder, write_wo
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.store import Embeddings
-from trimtab_training.errors import DivergedError
+from trimtab_training.errors import DataError, DivergedError
 from trimtab_training.fit.checkpoint import Workspace
 from trimtab_training.fit.device import seeded
 from trimtab_training.fit.recipe import Recipe
@@ -89,6 +89,12 @@ def free(bench: Bench) -> torch.Tensor:
 
 def raw(bench: Bench) -> torch.Tensor:
     return torch.from_numpy(bench.encoder.encode(bench.some_texts))
+
+
+def test_trial_without_a_training_query_is_refused(bench: Bench) -> None:
+    empty = replace(bench, data=replace(bench.data, train={}))
+    with pytest.raises(DataError, match="left without a training query"):
+        empty.tuner()
 
 
 @pytest.mark.parametrize("method", ["lora", "all"])
