@@ -115,7 +115,7 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     """Fit an adapter, export it, measure the exported file, and write a model folder.
 
     Args:
-        dataset: Labels with a train and a test split.
+        dataset: Labels; of a test split alone, a fifth stays one, and the others are trained on.
         embeddings: Vectors of every labelled query and document.
         folder: Where the model goes, such as ``models/docs``.
         recipe: The knobs; the defaults where absent.
@@ -132,6 +132,9 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
     recipe, options, folder = recipe or Recipe(), options or BuildOptions(), Path(folder)
     _tell_of_similarity(recipe, embeddings, options.tell)
     recipe = recipe.settle(embeddings)
+    dataset = dataset.for_fit(recipe.split_by)
+    if dataset.made_from:
+        options.tell(dataset.tell_made())
     require_packages()
     check_target(folder)
     with locked(folder):

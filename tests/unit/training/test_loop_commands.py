@@ -125,6 +125,21 @@ def test_labels_of_what_is_gone_are_said_and_measured_without(
     assert "more than --max-dropped 0 allows" in one_line(strict.stderr)
 
 
+def test_test_split_without_a_train_split_is_measured_whole(
+    models: list[Path], tmp_path: Path
+) -> None:
+    alone = make_world(tmp_path / "docs")
+    (alone.folder / "qrels" / "train.tsv").unlink()
+    words = [alone.folder, "--embeddings", alone.vectors, "--json"]
+    evaluated = json.loads(run("evaluate", models[1], *words).stdout)
+    assert (evaluated["n_queries"], evaluated["split_is_made"]) == (40, False)
+    assert evaluated["verdict"]["decision"] != "can't tell"
+    assert any("no document counts as seen" in note for note in evaluated["notes"])
+    compared = json.loads(run("compare", *models[:2], *words).stdout)
+    assert compared["n_queries"] == 40
+    assert not any("no test split" in note or "train split" in note for note in compared["notes"])
+
+
 def test_report_does_not_stand_without_its_runs(
     world: World, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

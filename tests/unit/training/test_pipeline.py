@@ -94,6 +94,20 @@ def gone_on(
     return build(world, folder, start_from=start, from_unseen=True)
 
 
+def test_fit_on_test_labels_alone_is_measured_on_what_it_leaves_out(tmp_path: Path) -> None:
+    alone = make_world(tmp_path / "world", n_queries=200)
+    (alone.folder / "qrels" / "train.tsv").rename(alone.folder / "qrels" / "test.tsv")
+    told: list[str] = []
+    made = build(alone, tmp_path / "docs", tell=told.append)
+    fitted = alone.dataset.for_fit()
+    n_test, n_all = len(fitted.split("test")), len(alone.dataset.split("test"))
+    assert 0 < n_test < n_all
+    assert any(f"no train split in {alone.folder}: {n_test} of the {n_all} test" in x for x in told)
+    assert (made.evaluation.n_queries, made.evaluation.n_used) == (n_test, 0)
+    later = evaluate_model(made.folder, alone.dataset, alone.embeddings)
+    assert (later.n_queries, later.n_used) == (n_all, n_all - n_test)
+
+
 def weights_of(file: Path) -> list[np.ndarray]:
     graph = onnx.load(file).graph
     return [numpy_helper.to_array(tensor) for tensor in graph.initializer]

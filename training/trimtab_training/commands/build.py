@@ -38,7 +38,8 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
             if recipe.embeddings is None:
                 data, vectors = open_demo_set(recipe.dataset, demo_data, progress=show)
             else:
-                data = Dataset.load(recipe.dataset, split_by=recipe.fit.split_by)
+                split_by = recipe.fit.split_by
+                data = Dataset.load(recipe.dataset, split_by=split_by).for_fit(split_by)
                 vectors = Embeddings.open(recipe.embeddings)
             data, _ = keep_embedded(data, vectors, recipe.fit.max_dropped)
             target = path.parent

@@ -108,9 +108,7 @@ def fit(
     use = options.pop("use")
     if (max_dropped := options.pop("max_dropped")) is not None:
         knobs = replace(knobs, max_dropped=max_dropped)
-    data = Dataset.load(dataset, split_by=knobs.split_by)
-    if data.made_splits:
-        talk.print(f"no test split in {dataset}: a fifth of the queries, by {data.made_splits}")
+    data = Dataset.load(dataset, split_by=knobs.split_by).for_fit(knobs.split_by)
     _tell_unread(dataset)
     with talk.status("reading vectors"):
         vectors = Embeddings.open(embeddings)

@@ -6,7 +6,7 @@ Only labels are held in memory. Texts stay on disk and are read when somebody wa
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trimtab_training.data.json_lines import is_synthetic, read_texts
@@ -23,7 +23,9 @@ class Dataset:
         name: Name for reports: the folder's.
         folder: Where ``corpus.jsonl`` and ``queries.jsonl`` are.
         splits: Relevance labels by split: ``train``, ``test`` and perhaps ``dev``.
-        made_splits: How the test split was made, or None where the data brought one.
+        made_splits: How the test split was made, ``document`` or ``query``, or None where the data
+            brought one.
+        made_from: The split whose queries were divided into train and test, or None.
         synthetic: Ids of queries that an LLM wrote: those with ``metadata.synthetic`` in
             ``queries.jsonl``.
     """
@@ -33,12 +35,14 @@ class Dataset:
     splits: dict[str, Qrels]
     made_splits: str | None = None
     synthetic: frozenset[str] = frozenset()
+    made_from: str | None = None
 
     @classmethod
     def load(cls, folder: str | Path, *, split_by: str = "document") -> "Dataset":
         """Read a BEIR folder; its labels may also be TREC files.
 
-        Where the folder has no test split, a fifth of its labelled queries becomes one.
+        Where the folder has no test split, a fifth of its training queries becomes one. A test
+        split without a train split stays whole; see :meth:`for_fit`.
 
         Args:
             folder: Holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``.
@@ -52,13 +56,40 @@ class Dataset:
         if not path.is_dir():
             raise DataError(f"no dataset folder at {path}; expected a BEIR folder with qrels/")
         splits = load_splits(path / "qrels")
-        made_splits = None
-        if "test" not in splits or "train" not in splits:
-            merged = splits.get("train") or splits.get("test") or {}
-            splits = {**splits, **split_qrels(merged, by=split_by)}
-            made_splits = split_by
-        refuse_shared_queries(splits)
-        return cls(path.resolve().name, path, splits, made_splits, _find_synthetic(path))
+        loaded = cls(path.resolve().name, path, splits, synthetic=_find_synthetic(path))
+        loaded = loaded if "test" in splits else loaded._divide("train", split_by)
+        refuse_shared_queries(loaded.splits)
+        return loaded
+
+    def for_fit(self, split_by: str = "document") -> "Dataset":
+        """Give what a fit can use: where there is no train split, the test split is divided.
+
+        A fifth of its queries stays the test split, the others are trained on.
+
+        Args:
+            split_by: How, as for :meth:`load`.
+
+        Raises:
+            DataError: There are too few queries, or they hang together.
+        """
+        return self if "train" in self.splits else self._divide("test", split_by)
+
+    def _divide(self, split: str, by: str) -> "Dataset":
+        """Make a train and a test split of one."""
+        made = split_qrels(self.splits[split], by=by)
+        return replace(self, splits={**self.splits, **made}, made_splits=by, made_from=split)
+
+    def tell_made(self) -> str:
+        """Say in a sentence which split was made, and how; empty where the data brought both."""
+        if not self.made_from:
+            return ""
+        lacking = "test" if self.made_from == "train" else "train"
+        n_train, n_test = len(self.splits["train"]), len(self.splits["test"])
+        return (
+            f"no {lacking} split in {self.folder}: {n_test:,} of the {n_train + n_test:,} "
+            f"{self.made_from} queries are tested on, the others trained on, split by "
+            f"{self.made_splits}"
+        )
 
     def split(self, name: str) -> Qrels:
         """Give one split's labels.
@@ -68,7 +99,8 @@ class Dataset:
         """
         if name not in self.splits:
             have = ", ".join(sorted(self.splits))
-            raise DataError(f"dataset {self.name} has no split {name!r}; it has: {have}")
+            advice = "; Dataset.for_fit divides the test split" if name == "train" else ""
+            raise DataError(f"dataset {self.name} has no split {name!r}; it has: {have}{advice}")
         return self.splits[name]
 
     def measurable_split(self, name: str) -> Qrels:

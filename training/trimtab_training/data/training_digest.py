@@ -19,6 +19,7 @@ from trimtab.array_files import read_arrays
 from trimtab.parsing import read_json
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.qrels import Qrels, only_relevant, relevant_documents
+from trimtab_training.errors import DataError
 from trimtab_training.model_files import TRAINED_ON, folder_of
 
 _MADE_BY = ("labels", "vectors", "seed")
@@ -83,16 +84,16 @@ class TrainedOn:
         Args:
             model: The model file or its folder.
             training: What the model's manifest says about training.
-            dataset: Perhaps what it was trained on.
+            dataset: Perhaps what it was trained on, or what that was divided from.
 
         Returns:
             None where it is not known.
         """
         known = cls.beside(model, training)
-        if known is None and training.get("labels") == dataset.content_hash():
+        if known is None and (same := _as_trained_on(dataset, training)):
             is_known = not training.get("started_from")  # of what that has seen, nothing is left
             splits = training.get("training_splits", ("train",))
-            known = replace(cls.of(dataset, splits=splits), is_complete=is_known)
+            known = replace(cls.of(same, splits=splits), is_complete=is_known)
         return known
 
     @classmethod
@@ -148,6 +149,16 @@ class TrainedOn:
         is_known = self.has_document(doc_id for labels in relevant for doc_id in labels)
         queries = np.repeat(np.arange(len(qrels)), [len(labels) for labels in relevant])
         return np.bincount(queries, weights=is_known, minlength=len(qrels)) > 0
+
+
+def _as_trained_on(dataset: Dataset, training: dict[str, Any]) -> Dataset | None:
+    """Give a dataset as a model was trained on it; None where that was another."""
+    if "train" not in dataset.splits and training.get("made_splits"):
+        try:
+            dataset = dataset.for_fit(training["made_splits"])
+        except DataError:  # which can't be divided, so it was another
+            return None
+    return dataset if training.get("labels") == dataset.content_hash() else None
 
 
 def query_digests(dataset: Dataset, query_ids: Collection[str]) -> Digests:

@@ -114,7 +114,7 @@ def examine(
     if not folder.is_dir():
         raise DataError(f"no dataset folder at {folder}; expected a BEIR folder with qrels/")
     on_stage("labels")
-    splits, findings = _load(folder)
+    splits, fitted, findings = _load(folder)
     dataset = Dataset(folder.resolve().name, folder, splits)
     on_stage("texts")
     queries, documents, missing = _read_texts(dataset, has_vectors=embeddings is not None)
@@ -139,7 +139,7 @@ def examine(
     limit = encoder.max_tokens if encoder else None
     train, test = splits.get("train", {}), splits.get("test", {})
     power = _power(test, base, model, difference) if test else None
-    findings += _check_power(power) + check_training_size(train)
+    findings += _check_power(power) + check_training_size(fitted.get("train", {}))
     findings += check_dev_size(splits.get("dev", {}))
     findings += check_duplicates(splits, queries)
     findings += check_texts(queries, documents, wanted, limit)
@@ -148,8 +148,13 @@ def examine(
     return Diagnosis(dataset.name, counts, by_importance(findings), power, base)
 
 
-def _load(folder: Path) -> tuple[dict[str, Qrels], list[Finding]]:
-    """Read the labels; split them as a fit would where there is no test split."""
+def _load(folder: Path) -> tuple[dict[str, Qrels], dict[str, Qrels], list[Finding]]:
+    """Read the labels; a test split is made where there is none.
+
+    Returns:
+        The labels as they are measured on, and as a fit would have them: it divides a test split
+        that stands alone.
+    """
     splits = load_splits(folder / "qrels")
     unread = [
         Finding(
@@ -161,12 +166,23 @@ def _load(folder: Path) -> tuple[dict[str, Qrels], list[Finding]]:
         for path in unread_files(folder / "qrels")
     ]
     if "train" in splits and "test" in splits:
-        return splits, unread
+        return splits, splits, unread
+    lacking, given = ("test", "train") if "train" in splits else ("train", "test")
     try:
-        made = split_qrels(splits.get("train") or splits.get("test") or {}, by="document")
+        made = split_qrels(splits[given], by="document")
     except DataError as error:
-        missing = Finding("no_test_split", "error", f"no train and test split: {error}")
-        return splits, [*unread, missing]
+        missing = Finding(f"no_{lacking}_split", "error", f"no {lacking} split: {error}")
+        return splits, splits, [*unread, missing]
+    fitted = {**splits, **made}
+    if lacking == "train":
+        note = Finding(
+            "made_train_split",
+            "note",
+            f"no train split: a fit would train on {len(made['train']):,} of the test queries, and "
+            "test on the others; `evaluate` and `compare` measure on all of them",
+            "give training queries of their own, as qrels/train.tsv",
+        )
+        return splits, fitted, [*unread, note]
     note = Finding(
         "made_test_split",
         "note",
@@ -174,7 +190,7 @@ def _load(folder: Path) -> tuple[dict[str, Qrels], list[Finding]]:
         "hold out test queries of your own, the latest if they have dates; "
         "`trimtab import --split-by` writes the split down",
     )
-    return {**splits, **made}, [*unread, note]
+    return fitted, fitted, [*unread, note]
 
 
 def _read_texts(

@@ -245,7 +245,10 @@ def _seen(
     notes = []
     if len(known) < len(sides):
         known.append(TrainedOn.of(dataset))
-        notes.append("which documents count as seen is taken from the dataset's train split, too")
+        if "train" in dataset.splits:
+            notes.append(
+                "which documents count as seen is taken from the dataset's train split, too"
+            )
     return np.any([each.has_document_of(qrels) for each in known], axis=0), notes
 
 

@@ -152,7 +152,13 @@ def _compare(
         changes=count_changes(before.scores, after.scores),
         regressions=regressions,
         improvements=improvements,
-        notes=_notes(queries.relevant_rows, adapter, trained_on, n_used=n_used),
+        notes=_notes(
+            queries.relevant_rows,
+            adapter,
+            trained_on,
+            n_used=n_used,
+            has_train="train" in dataset.splits,
+        ),
         n_synthetic=len(dataset.synthetic & set(qrels)),
         split_is_made=dataset.made_splits is not None and split != "dev",
         n_used=n_used,
@@ -283,6 +289,7 @@ def _notes(
     trained_on: TrainedOn | None,
     *,
     n_used: int | None,
+    has_train: bool,
 ) -> list[str]:
     """Say what a reader must know to read the numbers right."""
     notes = []
@@ -299,8 +306,10 @@ def _notes(
             f"{n_used} of the {len(relevant_rows)} queries have the text of one that the model was "
             f"trained on or chosen by; {others}"
         )
-    if trained_on is None:
+    if trained_on is None and has_train:
         notes.append("which documents count as seen is taken from the dataset's train split")
+    elif trained_on is None:
+        notes.append("what the model was trained on is not known: no document counts as seen")
     if not adapter.manifest.encoder.fingerprint:
         notes.append(
             "the model does not say which encoder its queries come from; that it is the one of "

@@ -173,8 +173,8 @@ def _from_used(record: Evaluation, is_used: bool) -> Iterator[Reason]:
     elif record.split_is_made:
         yield _reason(
             "blind",
-            "the dataset has no test split, so one was made of its training queries, and what the "
-            "model was trained on is not known: it may have seen them all. Give labels that it has "
+            "the dataset has a single split, so its test split was made of it, and what the model "
+            "was trained on is not known: it may have seen them all. Give labels that it has "
             "not seen, as qrels/test.tsv or qrels/dev.tsv (--split dev)",
         )
     elif record.split == "dev":

@@ -377,11 +377,34 @@ def test_made_split_is_the_same_whatever_the_order_of_lines(tmp_path: Path, by: 
     assert Dataset.load(two, split_by=by).splits == one.splits
 
 
-def test_folder_with_only_test_labels_is_split_too(tmp_path: Path) -> None:
+def test_folder_with_only_test_labels_is_divided_for_a_fit_alone(tmp_path: Path) -> None:
     dataset = Dataset.load(write_dataset(tmp_path, splits={"test": MANY}))
-    assert dataset.split("train")
-    assert dataset.splits == split_qrels(MANY, by="document")
-    assert dataset.made_splits == "document"
+    assert dataset.splits == {"test": MANY}
+    assert (dataset.made_splits, dataset.tell_made()) == (None, "")
+    with pytest.raises(DataError, match=r"no split 'train'.*Dataset\.for_fit"):
+        dataset.split("train")
+    divided = dataset.for_fit("query")
+    assert divided.splits == split_qrels(MANY, by="query")
+    assert (divided.made_splits, divided.made_from) == ("query", "test")
+    n_test = len(divided.split("test"))
+    assert f"no train split in {tmp_path}: {n_test} of the 600 test queries" in divided.tell_made()
+
+
+def test_data_with_a_train_split_is_for_a_fit_as_it_is(tmp_path: Path) -> None:
+    made = Dataset.load(write_dataset(tmp_path / "one", splits={"train": MANY}))
+    assert made.for_fit("query") is made
+    assert f"no test split in {tmp_path / 'one'}" in made.tell_made()
+    splits = {"train": {"q1": {"d1": 1}}, "test": {"q2": {"d1": 1}}}
+    both = Dataset.load(write_dataset(tmp_path / "two", splits=splits))
+    assert both.for_fit() is both
+    assert both.tell_made() == ""
+
+
+def test_single_test_query_can_be_measured_on(tmp_path: Path) -> None:
+    dataset = Dataset.load(write_dataset(tmp_path, splits={"test": {"q0": {"d0": 1.0}}}))
+    assert dataset.measurable_split("test") == {"q0": {"d0": 1.0}}
+    with pytest.raises(DataError, match="1 queries can't be split"):
+        dataset.for_fit()
 
 
 def test_labels_that_hang_together_cannot_be_split_by_document(tmp_path: Path) -> None:

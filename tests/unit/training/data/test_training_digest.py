@@ -55,6 +55,21 @@ def test_start_hands_on_what_it_was_trained_on(tmp_path: Path, old: Dataset) -> 
     assert not TrainedOn.of(new, TrainedOn(empty, empty, is_complete=False)).is_complete
 
 
+def test_model_of_a_divided_test_split_is_known_by_the_labels_it_was_divided_from(
+    tmp_path: Path,
+) -> None:
+    queries = {f"q{n}": f"query {n}" for n in range(40)}
+    whole = dataset(tmp_path / "docs", queries, test={query: f"d{query}" for query in queries})
+    fitted = whole.for_fit()
+    training = {"labels": fitted.content_hash(), "made_splits": fitted.made_splits}
+    known = TrainedOn.find(tmp_path / "no model", training, whole)
+    assert known is not None
+    assert known.has_query(whole, list(fitted.split("train"))).all()
+    assert not known.has_query(whole, list(fitted.split("test"))).any()
+    other = dataset(tmp_path / "other", {"q1": "one"}, test={"q1": "d1"})  # can't be divided
+    assert TrainedOn.find(tmp_path / "no model", training, other) is None
+
+
 def test_file_is_read_back_beside_its_model_alone(tmp_path: Path, old: Dataset) -> None:
     known = TrainedOn.of(old)
     (tmp_path / TRAINED_ON).write_bytes(known.encode(MADE_BY))

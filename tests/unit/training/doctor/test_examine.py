@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.sets import Labels, write_dataset, write_embeddings
 from tests.support.worlds import World, make_world
+from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.importers.texts import question_key
 from trimtab_training.doctor import Diagnosis, Finding, examine
 from trimtab_training.doctor.finding import by_importance
@@ -171,6 +172,24 @@ def test_missing_test_split_is_made_as_a_fit_makes_it(tmp_path: Path) -> None:
         found.counts["splits"]["test"]["queries"] + found.counts["splits"]["train"]["queries"]
         == 300
     )
+
+
+def test_test_split_without_a_train_split_is_counted_whole(tmp_path: Path) -> None:
+    test = queries(300, "a")
+    folder = write_dataset(
+        tmp_path / "set", queries=test, splits={"test": labels(test)},
+        documents=[f"d{n}" for n in range(300)],
+    )  # fmt: skip
+    found = examine(folder)
+    told = {one.code: one for one in found.findings}
+    assert found.is_usable
+    assert {split: each["queries"] for split, each in found.counts["splits"].items()} == {
+        "test": 300
+    }
+    assert "made_test_split" not in told
+    n_train = len(Dataset.load(folder).for_fit().split("train"))
+    assert f"a fit would train on {n_train} of the test" in told["made_train_split"].message
+    assert told["few_training_queries"].count == n_train
 
 
 def test_set_that_cant_be_split_is_an_error(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ class DatasetWriter:
             self.tally.leave_out("a query without labels", -1, without)
 
     def _made_split(self, labels: Labels, split_by: str) -> Labels:
-        """Make the test split that ``Dataset.load`` would make."""
+        """Make the test split that a fit would make."""
         if {0, 2} <= set(np.unique(labels.split).tolist()):
             raise DataError("the data has a train and a test split; leave --split-by out")
         names, documents = self.queries.namer(), self.documents.namer()
