@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trimtab_training.data.json_lines import is_synthetic, read_texts
 from trimtab_training.data.qrels import Qrels, load_splits, refuse_unanswered
-from trimtab_training.data.splits import refuse_shared_queries, split_qrels
+from trimtab_training.data.splits import is_near_share, refuse_shared_queries, split_qrels
 from trimtab_training.errors import DataError
 
 
@@ -88,7 +88,16 @@ class Dataset:
         return (
             f"no {lacking} split in {self.folder}: {n_test:,} of the {n_train + n_test:,} "
             f"{self.made_from} queries are tested on, the others trained on, split by "
-            f"{self.made_splits}"
+            f"{self.made_splits}{self._tell_share(n_test, n_train + n_test)}"
+        )
+
+    def _tell_share(self, n_test: int, n_all: int) -> str:
+        """Say where a made test split is far from a fifth, and what makes it one."""
+        if self.made_splits != "document" or is_near_share(n_test, n_all):
+            return ""
+        return (
+            ". That is no fifth, as many queries hang together by their documents: split_by = "
+            '"query" in a recipe makes it one'
         )
 
     def split(self, name: str) -> Qrels:

@@ -16,7 +16,7 @@ from trimtab_training.data.qrels import (
     relevant_documents,
     unread_files,
 )
-from trimtab_training.data.splits import has_seen_document, split_qrels
+from trimtab_training.data.splits import has_seen_document, is_near_share, split_qrels
 from trimtab_training.doctor.finding import Finding, by_importance
 from trimtab_training.doctor.labels import (
     check_dev_size,
@@ -183,6 +183,17 @@ def _load(folder: Path) -> tuple[dict[str, Qrels], dict[str, Qrels], list[Findin
             "give training queries of their own, as qrels/train.tsv",
         )
         return splits, fitted, [*unread, note]
+    n_test, n_all = len(made["test"]), len(splits[given])
+    if not is_near_share(n_test, n_all):
+        odd = Finding(
+            "odd_test_split",
+            "warning",
+            f"no test split: {n_test:,} of the {n_all:,} queries are taken, which is no fifth, as "
+            "many hang together by their documents",
+            "hold out test queries of your own, or split by query (`trimtab import --split-by "
+            "query`, or split_by in a recipe)",
+        )
+        return fitted, fitted, [*unread, odd]
     note = Finding(
         "made_test_split",
         "note",

@@ -413,6 +413,42 @@ def test_labels_that_hang_together_cannot_be_split_by_document(tmp_path: Path) -
         Dataset.load(write_dataset(tmp_path, splits={"train": chained}))
 
 
+def test_made_split_that_is_near_a_fifth_rests_on_each_groups_hash_alone() -> None:
+    groups = group_by_document(MANY)
+    by_hash = {query for query in MANY if unit_hash(groups[query], "test") < 0.2}
+    assert set(split_qrels(MANY, by="document")["test"]) == by_hash
+
+
+def popular(start: int, n_popular: int, n_others: int) -> Qrels:
+    """Give queries of which many share one document, and the others have one each."""
+    shared = {f"q{start}_{n}": {"popular": 1.0} for n in range(n_popular)}
+    return shared | {f"z{start}_{n}": {f"d{n}": 1.0} for n in range(n_others)}
+
+
+@pytest.mark.parametrize("n_others", [100, 300])
+@pytest.mark.parametrize("start", range(20))
+def test_queries_of_a_popular_document_are_trained_on(start: int, n_others: int) -> None:
+    made = split_qrels(popular(start, 1000 - n_others, n_others), by="document")
+    assert 0.1 <= len(made["test"]) / 1000 <= 0.3
+    assert not relevant_documents(made["test"]) & {"popular"}
+
+
+@pytest.mark.parametrize("start", range(10))
+def test_few_large_groups_are_split_as_well_as_can_be(start: int) -> None:
+    sizes = {"a": 6, "b": 3, "c": 3}
+    qrels = {f"{doc}{start}-{n}": {doc: 1.0} for doc, size in sizes.items() for n in range(size)}
+    assert len(split_qrels(qrels, by="document")["test"]) == 3
+
+
+def test_split_that_is_no_fifth_is_told_with_what_makes_it_one(tmp_path: Path) -> None:
+    splits = {"train": popular(0, 950, 50)}
+    made = Dataset.load(write_dataset(tmp_path / "one", splits=splits)).tell_made()
+    assert "50 of the 1,000 train queries are tested on" in made
+    assert 'split_by = "query" in a recipe' in made
+    by_query = Dataset.load(write_dataset(tmp_path / "two", splits=splits), split_by="query")
+    assert "no fifth" not in by_query.tell_made()
+
+
 def test_unknown_way_to_split_is_refused() -> None:
     with pytest.raises((DataError, ValueError), match="documents"):
         split_qrels(MANY, by="documents")

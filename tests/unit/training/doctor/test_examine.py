@@ -174,6 +174,18 @@ def test_missing_test_split_is_made_as_a_fit_makes_it(tmp_path: Path) -> None:
     )
 
 
+def test_made_test_split_that_is_no_fifth_is_warned_of(tmp_path: Path) -> None:
+    train = queries(300, "a")
+    alike = labels(train) | {key: {"d0": 1.0} for key in islice(train, 290)}
+    folder = write_dataset(
+        tmp_path / "set", queries=train, splits={"train": alike},
+        documents=[f"d{n}" for n in range(300)],
+    )  # fmt: skip
+    told = {one.code: one for one in examine(folder).findings}
+    assert "made_test_split" not in told
+    assert "10 of the 300 queries are taken, which is no fifth" in told["odd_test_split"].message
+
+
 def test_test_split_without_a_train_split_is_counted_whole(tmp_path: Path) -> None:
     test = queries(300, "a")
     folder = write_dataset(
