@@ -12,6 +12,7 @@ from trimtab_training.adapters import Adapter, ComposedAdapter, Gate, kind_of
 from trimtab_training.adapters.registry import make_adapter
 from trimtab_training.data.qrels import Qrels, only_relevant
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import ConfigError
 from trimtab_training.fit.query_gate import find_gate
 from trimtab_training.fit.recipe import Recipe
 
@@ -53,27 +54,37 @@ class Initialisation:
                 that it starts at: what a fold holds out has no part in any of it.
 
         Raises:
-            ConfigError: The adapter or one of its options is unknown.
+            ConfigError: The adapter or one of its options is unknown, it has nothing to train, or
+                it is too large to be made.
         """
-        if self._given is not None:
-            return copy_adapter(self._given)
+        adapter = self._untrained(train) if self._given is None else copy_adapter(self._given)
+        if not any(value.requires_grad for value in adapter.parameters()):
+            raise ConfigError(f"adapter {self.kind!r} has no parameters: there is nothing to train")
+        return adapter
+
+    def _untrained(self, train: Qrels) -> Adapter:
+        """Make an untrained adapter where none is given; see :meth:`make`."""
         recipe, embeddings = self._recipe, self._embeddings
         dim_in, dim_out = embeddings.queries.dim, embeddings.documents.dim
+        gate = self._gate(train) if self.kind == "auto" else None
         adapter: Adapter
-        if self.kind == "auto":
-            gate = self._gate(train)
-            composed = ComposedAdapter(
-                dim_in,
-                dim_out,
-                hidden=recipe.hidden,
-                centroids=gate.centroids.shape[1] if gate else 0,
-            )
-            composed.dropout = recipe.dropout
-            if gate:
-                composed.set_gate(gate)
-            adapter = composed
-        else:
-            adapter = make_adapter(self.kind, dim_in, dim_out, recipe.adapter_options)
+        try:
+            if self.kind == "auto":
+                n_centroids = gate.centroids.shape[1] if gate else 0
+                adapter = ComposedAdapter(
+                    dim_in, dim_out, hidden=recipe.hidden, centroids=n_centroids
+                )
+                adapter.dropout = recipe.dropout
+                if gate:
+                    adapter.set_gate(gate)
+            else:
+                adapter = make_adapter(self.kind, dim_in, dim_out, recipe.adapter_options)
+        except (RuntimeError, TypeError, MemoryError) as error:  # torch can't allocate it
+            sizes = recipe.adapter_options or {"hidden": recipe.hidden}
+            raise ConfigError(
+                f"adapter {self.kind!r} can't be made with {sizes}: "
+                f"{str(error).partition(chr(10))[0]}"
+            ) from error
         adapter.normalised = recipe.compares_by == "cosine" or embeddings.unit_documents
         if recipe.use_between(dim_in, dim_out) == "migration":
             adapter.start_from(self._ridge_map(train))

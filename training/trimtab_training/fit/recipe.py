@@ -22,6 +22,7 @@ Amount = Annotated[float, Meta(ge=0, le=_MOST)]
 Positive = Annotated[float, Meta(gt=0, le=_MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 PartialShare = Annotated[float, Meta(ge=0, lt=1)]
+_ADAPTERS = ("auto", "linear", "low_rank", "two_layer")
 Amounts = Annotated[tuple[Amount, ...], Meta(min_length=1)]
 
 
@@ -133,6 +134,10 @@ class Recipe:
         """
         for item in fields(self):
             _hold(item, getattr(self, item.name))
+        if self.adapter not in _ADAPTERS and ":" not in self.adapter:
+            raise ConfigError(
+                f"adapter is {self.adapter!r}; expected {', '.join(_ADAPTERS)}, or module:Class"
+            )
         if self.adapter != "auto" and self.max_megabytes:
             raise ConfigError(
                 f"recipe key 'max_megabytes' goes with adapter 'auto', not {self.adapter!r}: only "

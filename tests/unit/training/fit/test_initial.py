@@ -8,7 +8,9 @@ import torch
 
 from tests.support.sets import write_embeddings
 from tests.support.worlds import make_world
+from trimtab_training.adapters import IdentityAdapter
 from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.errors import ConfigError
 from trimtab_training.fit.initial import Initialisation, ridge_map
 from trimtab_training.fit.recipe import Recipe
 
@@ -52,6 +54,24 @@ def test_relevant_documents_weigh_by_their_grade(tmp_path: Path) -> None:
     embeddings = world(tmp_path, np.array([[1.0, 0], [0, 1.0], [9.0, 9.0]]), LOUD * np.eye(1))
     found = ridge_map({"q0": {"d0": 3.0, "d1": 1.0, "d2": 0.0}}, embeddings)
     np.testing.assert_allclose(LOUD * found.numpy(), [[0.75, 0.25]], atol=RECOVERED)
+
+
+@pytest.mark.parametrize("hidden", [10**12, 10**18, 10**30])
+@pytest.mark.parametrize("kind", ["auto", "two_layer"])
+def test_adapter_that_no_memory_holds_is_refused(tmp_path: Path, kind: str, hidden: int) -> None:
+    options = {"gated": False, "hidden": hidden} if kind == "auto" else {}
+    more = {} if kind == "auto" else {"adapter_options": {"hidden": hidden}}
+    recipe = Recipe(adapter=kind, **options, **more)
+    start = Initialisation(recipe, world(tmp_path, np.eye(16), np.eye(16)), None, 0)
+    with pytest.raises(ConfigError, match=f"'{kind}'.*{hidden}"):
+        start.make({"q0": {"d0": 1.0}})
+
+
+def test_start_that_has_nothing_to_train_is_refused(tmp_path: Path) -> None:
+    embeddings = world(tmp_path, np.eye(4), np.eye(4))
+    start = Initialisation(Recipe(), embeddings, IdentityAdapter(4), 0)
+    with pytest.raises(ConfigError, match="'identity' has no parameters"):
+        start.make({"q0": {"d0": 1.0}})
 
 
 def test_direction_without_queries_maps_to_nothing(tmp_path: Path) -> None:

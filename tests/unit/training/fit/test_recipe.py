@@ -43,6 +43,12 @@ def test_unknown_key_is_refused_and_known_ones_are_named() -> None:
         parse_recipe({"learn_rate": 0.1}, "mine.toml")
 
 
+@pytest.mark.parametrize("kind", ["identity", "composed", "lenear"])
+def test_adapter_that_no_recipe_trains_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"mine.toml: adapter is '{kind}'; expected auto, linear"):
+        parse_recipe({"adapter": kind}, "mine.toml")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
