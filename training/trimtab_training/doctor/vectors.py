@@ -14,7 +14,13 @@ from trimtab.array_files import open_array
 from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.data.splits import unit_hash
 from trimtab_training.doctor.finding import Finding, about
-from trimtab_training.embeddings.store import BLOCK_ROWS, UNIT_TOLERANCE, Embeddings, EncoderInfo
+from trimtab_training.embeddings.store import (
+    BLOCK_ROWS,
+    LARGEST_SQUARE,
+    UNIT_TOLERANCE,
+    Embeddings,
+    EncoderInfo,
+)
 from trimtab_training.retrieval.exact_search import search
 from trimtab_training.retrieval.metrics import measure
 from trimtab_training.retrieval.significance import compare_paired
@@ -72,20 +78,29 @@ def check_matrix(
         same_text: Ids that share their text with another one: theirs are equal for a reason.
     """
     matrix = open_array(path)
-    broken: dict[str, list[str]] = {"non_finite": [], "zero": []}
+    broken: dict[str, list[str]] = {"non_finite": [], "too_long": [], "zero": []}
     keys, off_unit = np.empty(len(matrix), np.uint64), 0
     for start in range(0, len(matrix), BLOCK_ROWS):
         block = np.asarray(matrix[start : start + BLOCK_ROWS], dtype=np.float32)
         squares = np.einsum("nd,nd->n", block, block, dtype=np.float64)
-        for name, rows in (("non_finite", ~np.isfinite(squares)), ("zero", squares == 0)):
+        bad = ~np.isfinite(squares)
+        for name, rows in (
+            ("non_finite", bad),
+            ("too_long", ~bad & (squares >= LARGEST_SQUARE)),
+            ("zero", squares == 0),
+        ):
             broken[name] += [ids[start + row] for row in np.flatnonzero(rows).tolist()]
         off_unit += int((np.abs(np.sqrt(squares) - 1) >= UNIT_TOLERANCE).sum())
         keys[start : start + len(block)] = [_row_key(row) for row in block]
     findings = []
-    for name, words in (("non_finite", "hold NaN or infinity"), ("zero", "are zero vectors")):
+    again = "embed them again, or drop them with their labels"
+    for name, words, advice in (
+        ("non_finite", "hold NaN or infinity", again),
+        ("too_long", "are too long to compare in float32", "scale all vectors down"),
+        ("zero", "are zero vectors", again),
+    ):
         if broken[name]:
             message = f"{what} {words}: {{ids}}"
-            advice = "embed them again, or drop them with their labels"
             findings.append(about(f"{name}_{what}", "error", broken[name], message, advice))
     return (
         findings

@@ -28,6 +28,7 @@ _EXPECTED = (
     "expected name, fingerprint, dim and normalised; the fingerprint is any text that changes "
     "whenever the encoder's output would, such as its name and version, or empty where not known"
 )
+LARGEST_SQUARE = 1e18  # square length from which on the runtime refuses to normalise a query
 UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3
 
 
@@ -156,7 +157,8 @@ class Embeddings:
 
         Raises:
             DataError: A file is missing or malformed, an id stands twice, rows and ids differ in
-                number, widths differ from ``encoder.json``, or a vector is zero or not finite.
+                number, widths differ from ``encoder.json``, or a vector is zero, not finite, or
+                overlong.
         """
         path = Path(folder)
         if not path.is_dir():
@@ -296,9 +298,10 @@ def check_vectors(matrix: NDArray[Any], ids: Sequence[str], what: str) -> bool:
     """Refuse vectors that nothing can be searched with; say whether all have unit length.
 
     Raises:
-        DataError: With the number of NaN, infinite or zero vectors and examples.
+        DataError: With the number of NaN, infinite, zero or overlong vectors and examples.
     """
     non_finite: set[str] = set()
+    too_long: set[str] = set()
     zero: set[str] = set()
     is_unit = True
     for start in range(0, len(matrix), BLOCK_ROWS):
@@ -306,10 +309,17 @@ def check_vectors(matrix: NDArray[Any], ids: Sequence[str], what: str) -> bool:
         squares = np.einsum("nd,nd->n", block, block, dtype=np.float64)
         bad = ~np.isfinite(squares)
         non_finite.update(ids[start + row] for row in np.flatnonzero(bad).tolist())
+        long = ~bad & (squares >= LARGEST_SQUARE)
+        too_long.update(ids[start + row] for row in np.flatnonzero(long).tolist())
         zero.update(ids[start + row] for row in np.flatnonzero(squares == 0).tolist())
         is_unit = is_unit and bool(np.all(np.abs(np.sqrt(squares) - 1) < UNIT_TOLERANCE))
     if non_finite:
         raise DataError(f"{name_some(non_finite)} {what} have NaN or infinity; embed them again")
+    if too_long:
+        raise DataError(
+            f"{name_some(too_long)} {what} are longer than {LARGEST_SQUARE**0.5:.0e}, too long to "
+            "compare in float32; scale all vectors down"
+        )
     if zero:
         raise DataError(f"{name_some(zero)} {what} are zero vectors; embed them again or drop them")
     return is_unit

@@ -282,7 +282,12 @@ def test_base_score_is_that_of_an_evaluation(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "code"), [(np.nan, "non_finite_documents"), (0.0, "zero_documents")]
+    ("value", "code"),
+    [
+        (np.nan, "non_finite_documents"),
+        (0.0, "zero_documents"),
+        (1e20, "too_long_documents"),
+    ],
 )
 def test_broken_vectors_are_errors_with_their_ids(
     tmp_path: Path, world: World, value: float, code: str

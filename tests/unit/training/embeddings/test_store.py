@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tests.support.sets import table, write_embeddings
+from trimtab.model import adapter
 from trimtab_training.embeddings.store import (
+    LARGEST_SQUARE,
     Embeddings,
     EncoderInfo,
     VectorTable,
@@ -189,6 +191,18 @@ def test_vector_that_is_not_finite_is_refused_with_examples(tmp_path: Path, valu
     rows[[1, 3], 2] = value
     with pytest.raises(DataError, match=r"2 \('d1', 'd3'\) documents have NaN or infinity"):
         Embeddings.open(write_embeddings(tmp_path, documents=rows))
+
+
+@pytest.mark.parametrize("length", [1e9, 1e20, 1e38])
+def test_vector_that_is_too_long_for_float32_is_refused(tmp_path: Path, length: float) -> None:
+    rows = np.ones((5, 4), dtype=np.float32)
+    rows[[1, 3], 2] = length
+    with pytest.raises(DataError, match=r"2 \('q1', 'q3'\) queries are longer than 1e\+09"):
+        Embeddings.open(write_embeddings(tmp_path, queries=rows))
+
+
+def test_vectors_are_as_long_at_most_as_the_runtime_takes_them() -> None:
+    assert LARGEST_SQUARE == adapter.LARGEST_SQUARE
 
 
 def test_zero_vectors_are_refused_with_their_number_and_examples(tmp_path: Path) -> None:
