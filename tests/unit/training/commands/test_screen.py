@@ -118,6 +118,7 @@ def test_text_out_of_data_neither_steers_a_terminal_nor_fails(is_terminal: bool)
 
 def test_joined_letters_and_emoji_stay_whole() -> None:
     file = io.StringIO()
-    text = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f4bb \u691c\u7d22\u3000\u7d50\u679c prix\u00a0:"
+    text = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f4bb"
+    text += " \u691c\u7d22\u3000\u7d50\u679c prix\u00a0:"
     screen.Screen(file=file, width=160).print(text)
     assert file.getvalue() == f"{text}\n"
