@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from trimtab_training.adapters import Adapter
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.data.qrels import Qrels, only_relevant
+from trimtab_training.data.qrels import Qrels, answered
 from trimtab_training.data.splits import unit_hash
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
@@ -32,8 +32,7 @@ def draw_nested(qrels: Qrels, n_queries: int) -> Qrels:
         qrels: Labels of the training split.
         n_queries: How many; all, where there are fewer.
     """
-    usable = [query for query, labels in only_relevant(qrels).items() if labels]
-    drawn = sorted(usable, key=lambda query: unit_hash(query, "size curve"))[:n_queries]
+    drawn = sorted(answered(qrels), key=lambda query: unit_hash(query, "size curve"))[:n_queries]
     return {query: qrels[query] for query in drawn}
 
 

@@ -106,11 +106,11 @@ def _show(found: "Diagnosis") -> None:
 def _figures(found: "Diagnosis") -> list[str]:
     """Write the figures that are not findings."""
     counts, lines = found.counts, []
-    n_test = counts["splits"].get("test", {}).get("queries", 0)
+    n_unseen = counts["test_queries_about_unseen_documents"]
+    n_test = n_unseen + counts["test_queries_about_seen_documents"]
     if n_test:
-        n_unseen = counts["test_queries_about_unseen_documents"]
         lines.append(
-            f"{n_unseen:,} of {n_test:,} test queries ({n_unseen / n_test:.0%}) are about "
+            f"{n_unseen:,} of {n_test:,} answered test queries ({n_unseen / n_test:.0%}) are about "
             "documents that no training query is about"
         )
     if found.base:

@@ -44,6 +44,11 @@ def only_relevant(qrels: Qrels) -> Qrels:
     return {query: relevant(labels) for query, labels in qrels.items()}
 
 
+def answered(qrels: Qrels) -> Qrels:
+    """Keep the queries that have a relevant document, with all of their labels."""
+    return {query: labels for query, labels in qrels.items() if relevant(labels)}
+
+
 def relevant_documents(qrels: Qrels) -> set[str]:
     """Gather every document that is relevant to some query."""
     return set().union(*only_relevant(qrels).values())
@@ -59,7 +64,7 @@ def refuse_unanswered(qrels: Qrels, what: str) -> None:
     Raises:
         DataError: None has.
     """
-    if not any(map(relevant, qrels.values())):
+    if not answered(qrels):
         raise DataError(
             f"nothing can be measured on {what}: none of its {len(qrels)} queries has a document "
             "with a grade above 0; correct the grades, or measure on another split"

@@ -12,6 +12,7 @@ from trimtab_training.data.plain_text import packed_beside
 from trimtab_training.data.qrels import (
     SPLITS,
     Qrels,
+    answered,
     load_splits,
     relevant_documents,
     unread_files,
@@ -59,10 +60,10 @@ class Diagnosis:
 
     Attributes:
         dataset: Its name.
-        counts: Documents, queries, labels by split, and test queries by whether a document of
-            theirs was seen in training.
+        counts: Documents, queries, labels by split, and test queries with a relevant document by
+            whether one of theirs was seen in training.
         findings: What was found, the most important first.
-        power: What the test split can tell, or None where there is none.
+        power: What the test split can tell, or None where none of its queries has an answer.
         base: How raw queries do, or None without usable vectors.
     """
 
@@ -137,7 +138,7 @@ def examine(
         findings += found
     wanted = {doc for qrels in splits.values() for doc in relevant_documents(qrels)}
     limit = encoder.max_tokens if encoder else None
-    train, test = splits.get("train", {}), splits.get("test", {})
+    train, test = splits.get("train", {}), answered(splits.get("test", {}))
     power = _power(test, base, model, difference) if test else None
     findings += _check_power(power) + check_training_size(fitted.get("train", {}))
     findings += check_dev_size(splits.get("dev", {}))
@@ -266,9 +267,10 @@ def _examine_vectors(
         return [*findings, Finding("dims_differ", "warning", message, advice)], None
     has_prefix = bool(encoder.query_prefix or encoder.document_prefix)
     findings += check_same_texts(_same_texts(*texts), opened, has_prefix=has_prefix)
-    if "test" not in splits or any(one.severity == "error" for one in missing):
+    test = answered(splits.get("test", {}))
+    if not test or any(one.severity == "error" for one in missing):
         return findings, None
-    base = score_base(splits["test"], opened, similarity)
+    base = score_base(test, opened, similarity)
     findings += check_base(base, len(opened.documents))
     if base.ndcg > _NEAR_PERFECT:
         message = f"raw queries already reach nDCG@10 {base.ndcg:.3f}: there is little to gain"
@@ -305,8 +307,9 @@ def _spread_of_model(model: Path) -> float:
     path = (model.parent if model.is_file() else model) / EVALUATION
     try:
         record = read_json(path.read_text(encoding="utf-8-sig"))
-        low, high = record["metrics"]["ndcg@10"]["ci95"]
-        return float((high - low) / (2 * _Z) * math.sqrt(record["n_queries"]))
+        part = record.get("answered_queries", record)
+        low, high = part["metrics"]["ndcg@10"]["ci95"]
+        return float((high - low) / (2 * _Z) * math.sqrt(part["n_queries"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"can't read an evaluation from {path}: {error}; expected a folder of `trimtab fit`"
@@ -366,7 +369,7 @@ def _count(splits: dict[str, Qrels], queries: TextFacts, documents: TextFacts) -
         for name in SPLITS
         if name in splits
     }
-    train, test = splits.get("train", {}), splits.get("test", {})
+    train, test = splits.get("train", {}), answered(splits.get("test", {}))
     n_seen = int(has_seen_document(test, train).sum()) if test else 0
     shared = relevant_documents(train) & relevant_documents(test)
     return {

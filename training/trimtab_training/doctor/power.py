@@ -15,7 +15,7 @@ class Power:
     """What a test split can tell.
 
     Attributes:
-        n_queries: Its queries.
+        n_queries: Its queries that have a relevant document.
         spread: Standard deviation of the paired differences by query.
         source: Where the spread is from.
         detectable: Least true difference that is found significant (two-sided, 5 %) in 80 of 100
@@ -56,7 +56,7 @@ def power_of(n_queries: int, spread: float, source: str, difference: float) -> P
     t test's.
 
     Args:
-        n_queries: Test queries.
+        n_queries: Test queries that have a relevant document.
         spread: Standard deviation of the paired differences by query.
         source: Where the spread is from.
         difference: Difference to be told from chance, above 0.

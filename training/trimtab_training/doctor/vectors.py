@@ -145,7 +145,7 @@ def score_base(test: Qrels, embeddings: Embeddings, similarity: str) -> BaseScor
     """Search with the raw test queries, exactly; of many, with 2,000 drawn by hash.
 
     Args:
-        test: Labels of the test split; every id has a vector.
+        test: Labels of the test split's answered queries, at least one; every id has a vector.
         embeddings: The vectors, of one width.
         similarity: ``cosine``, ``dot`` or ``euclid``.
     """

@@ -16,7 +16,13 @@ from trimtab_training.data.qrels import Qrels, refuse_unanswered
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError
-from trimtab_training.evaluation.evaluate import ALL, Chosen, check_fit, compare_scores
+from trimtab_training.evaluation.evaluate import (
+    ALL,
+    Chosen,
+    check_fit,
+    compare_scores,
+    unanswered_note,
+)
 from trimtab_training.evaluation.gate import Gate, judge
 from trimtab_training.evaluation.per_query import (
     HEADLINE,
@@ -51,6 +57,7 @@ def compare_models(
     """Search with every model and with raw queries, exactly, and compare each with the first.
 
     Queries that any of them was trained on, or chosen by, are left out, unless that leaves none.
+    Those without a relevant document count as 0 in the means, and judge nothing.
 
     Args:
         names: A, B and perhaps more: model files or folders, or ``none`` for the raw query.
@@ -129,6 +136,7 @@ class _Queries:
         """Compare B with A overall, by slice, with the raw query, and by queries won and lost."""
         pair, letters = (self.sides[0], self.sides[place]), "A" + LETTERS[place]
         is_seen, slice_notes = _seen(pair, self.dataset, self.kept)
+        is_answered = queries.is_answered
         left_out = self._left_out(place)
         wins, losses, ties = count_wins(found["a"].scores, found["b"].scores)
         largest_losses, largest_wins = _examples(found, queries, self.dataset)
@@ -140,12 +148,12 @@ class _Queries:
             b=pair[1].describe(),
             metrics=compare_metrics(found),
             slices={
-                "seen_documents": compare_slice(found, is_seen),
-                "unseen_documents": compare_slice(found, ~is_seen),
+                "seen_documents": compare_slice(found, is_seen & is_answered),
+                "unseen_documents": compare_slice(found, ~is_seen & is_answered),
             },
             against_raw=AgainstRaw(
-                a=against_raw(found, "a") if pair[0].adapter else None,
-                b=against_raw(found, "b") if pair[1].adapter else None,
+                a=against_raw(found, "a", is_answered) if pair[0].adapter else None,
+                b=against_raw(found, "b", is_answered) if pair[1].adapter else None,
             ),
             wins=wins,
             losses=losses,
@@ -155,9 +163,11 @@ class _Queries:
                 *_notes(*pair, self.embeddings, letters),
                 *_use_notes(pair, left_out, letters),
                 *slice_notes,
+                *([] if is_answered.all() else [unanswered_note(int((~is_answered).sum()))]),
             ],
             largest_losses=largest_losses,
             largest_wins=largest_wins,
+            answered_queries=None if is_answered.all() else compare_slice(found, is_answered),
         )
 
     def _left_out(self, place: int) -> LeftOut:

@@ -79,7 +79,8 @@ def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
 ) -> tuple[Evaluation, Runs]:
     """Search with raw and with adapted queries, exactly, and compare.
 
-    Queries whose every judged document is non-relevant count as 0 on both sides, as in trec_eval.
+    Queries whose every judged document is non-relevant count as 0 on both sides, as in trec_eval,
+    in what is measured of all queries. They are in no slice, and the verdict judges the others.
 
     Args:
         model: An exported model: its bytes, its file, or the folder that holds it.
@@ -134,6 +135,7 @@ def _compare(
     before = searcher.search(None, manifest.similarity)
     after = searcher.search(adapter, manifest.similarity)
     is_seen = (trained_on or TrainedOn.of(dataset)).has_document_of(qrels)
+    is_answered = queries.is_answered
     is_used = _find_used(trained_on, dataset, list(qrels))
     n_used = None if is_used is None else int(is_used.sum())
     wins, losses, ties = count_wins(before.scores, after.scores)
@@ -144,7 +146,7 @@ def _compare(
         n_queries=len(qrels),
         adapter=manifest.name,
         metrics=compare_scores(before.scores, after.scores),
-        slices=_slices(before, after, is_seen, np.ones_like(is_seen)),
+        slices=_slices(before, after, is_seen, is_answered),
         wins=wins,
         losses=losses,
         ties=ties,
@@ -164,13 +166,15 @@ def _compare(
         n_used=n_used,
         labels=dataset.content_hash(),
         chance=_chance(queries.relevant_rows, len(queries.document_ids)),
-        fresh_queries=_fresh(before, after, is_seen, is_used),
+        answered_queries=None if is_answered.all() else _slice(before, after, is_answered),
+        fresh_queries=_fresh(before, after, is_seen, is_used, is_answered),
     )
 
 
 def _chance(relevant_rows: Sequence[Mapping[int, float]], n_documents: int) -> float:
-    """Expect nDCG@10 of the documents in an order of chance."""
-    return float(expected_ndcg(relevant_rows, n_documents, HEADLINE_CUTOFF).mean())
+    """Expect nDCG@10 of the documents in an order of chance, over answered queries."""
+    answered = [wanted for wanted in relevant_rows if wanted]
+    return float(expected_ndcg(answered, n_documents, HEADLINE_CUTOFF).mean())
 
 
 def _find_used(
@@ -256,12 +260,13 @@ def _fresh(
     after: Searched,
     is_seen: NDArray[np.bool_],
     is_used: NDArray[np.bool_] | None,
+    is_answered: NDArray[np.bool_],
 ) -> FreshQueries | None:
-    """Compare on the queries that had no part in the model, where others are known to have had."""
+    """Compare on answered queries that had no part in the model, where others are known to have."""
     if is_used is None or not is_used.any():
         return None
-    whole = _slice(before, after, ~is_used)
-    slices = _slices(before, after, is_seen, ~is_used)
+    whole = _slice(before, after, is_answered & ~is_used)
+    slices = _slices(before, after, is_seen, is_answered & ~is_used)
     return FreshQueries(n_queries=whole.n_queries, metrics=whole.metrics, slices=slices)
 
 
@@ -283,6 +288,14 @@ def _scores_at(rank: int, searched: Searched) -> Scores:
     return Scores(mean=float(scores.mean()), quantiles=quantiles)
 
 
+def unanswered_note(n_queries: int) -> str:
+    """Say what becomes of queries that nothing answers."""
+    return (
+        f"{n_queries} queries have no relevant document and count as 0 on both sides; "
+        "the verdict and the slices are of the others"
+    )
+
+
 def _notes(
     relevant_rows: Sequence[dict[int, float]],
     adapter: Adapter,
@@ -295,7 +308,7 @@ def _notes(
     notes = []
     without = sum(not rows for rows in relevant_rows)
     if without:
-        notes.append(f"{without} queries have no relevant document and count as 0 on both sides")
+        notes.append(unanswered_note(without))
     if adapter.dim_in != adapter.dim_out:
         notes.append("raw queries have another width than the documents: base counts as 0")
     elif adapter.manifest.use == "migration":

@@ -6,6 +6,8 @@ A pure function of the record, so that screen, JSON and exit code say the same.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import msgspec
+
 from trimtab_training.evaluation.per_query import HEADLINE
 from trimtab_training.evaluation.record import Compared, GateVerdict, Interval
 from trimtab_training.evaluation.verdict import (
@@ -45,7 +47,7 @@ def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
 
     Better: the 95 % interval of B minus A lies above 0. No worse: it lies above minus the margin.
     Worse: it lies below 0 and reaches below minus the margin. All else, and anything on fewer than
-    30 queries, can't be told.
+    30 queries with a relevant document, can't be told. Queries without one judge nothing.
 
     The gate passes where B is as good as required, and no worse than the raw query. It fails where
     B is worse than A or than the raw query, or where a slice of 30 queries or more loses more than
@@ -60,6 +62,7 @@ def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
         Non-inferiority by the interval's lower end: Piaggio et al. (2012), JAMA 308(24),
         doi:10.1001/jama.2012.87802, figure 1.
     """
+    record = _judged(record)
     decision = _decide(record.metrics[HEADLINE].ci95, gate.margin)
     if not _is_judged(record):
         decision = "can't tell"
@@ -119,6 +122,16 @@ def _doubts(record: Compared, gate: Gate, decision: Decision) -> list[str]:
     return found
 
 
+def _judged(record: Compared) -> Compared:
+    """Give the record of the queries that judge: those that have a relevant document."""
+    answered = record.answered_queries
+    if answered and answered.metrics:
+        return msgspec.structs.replace(
+            record, n_queries=answered.n_queries, metrics=answered.metrics
+        )
+    return record
+
+
 def _is_judged(record: Compared) -> bool:
     """Tell whether there are queries enough to conclude anything, and new ones."""
     return record.n_queries >= MIN_SLICE and not record.left_out.is_tainted
@@ -127,7 +140,8 @@ def _is_judged(record: Compared) -> bool:
 def _sentence(decision: Decision, record: Compared, gate: Gate, letter: str) -> str:
     """Say what happens to nDCG@10 from A to B, and what that means."""
     metric, n_queries = record.metrics[HEADLINE], record.n_queries
-    facts = f"{moved(metric, metric.a, metric.b)} on {n_queries:,} {record.split} queries"
+    of = " with a relevant document" if record.answered_queries else ""
+    facts = f"{moved(metric, metric.a, metric.b)} on {n_queries:,} {record.split} queries{of}"
     word = {
         "better": f"{letter} is better than A",
         "no worse": f"{letter} is no worse than A, within {gate.margin:g}",

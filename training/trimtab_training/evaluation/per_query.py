@@ -40,6 +40,11 @@ class Queries:
     relevant_rows: Sequence[dict[int, float]]
     document_ids: Sequence[str]
 
+    @property
+    def is_answered(self) -> NDArray[np.bool_]:
+        """Whether each query has a relevant document: the others tell nothing of any model."""
+        return np.array([bool(wanted) for wanted in self.relevant_rows], dtype=bool)
+
     def first_relevant(self, place: int, ranking: Ranking) -> int | None:
         """Rank of a query's first relevant document; None where it stands below the depth."""
         for rank, row in enumerate(ranking[0][place], start=1):

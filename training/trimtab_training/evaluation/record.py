@@ -60,14 +60,17 @@ class ComparedMetric(Struct, frozen=True, kw_only=True):
 
 
 class Slice(Struct, Generic[M], frozen=True, kw_only=True):
-    """A part of the queries; an empty one has no metrics."""
+    """A part of the queries; an empty one has no metrics.
+
+    Queries without a relevant document are in no part: they are evidence of nothing.
+    """
 
     n_queries: int
     metrics: dict[str, M] | None
 
 
 class FreshQueries(Slice[Metric], frozen=True, kw_only=True):
-    """The queries that had no part in a model, and the slices of them."""
+    """The answered queries that had no part in a model, and the slices of them."""
 
     slices: dict[str, Slice[Metric]] = {}
 
@@ -167,8 +170,9 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
             queries.
         n_used: How many of the queries had a part in the model, told by their texts; None where
             that is not known.
-        chance: nDCG@10 of the documents in an order of chance, on average.
-        fresh_queries: The queries that had no part in the model, where others had.
+        chance: nDCG@10 of the documents in an order of chance, on average over answered queries.
+        answered_queries: The queries that have a relevant document, where others have none.
+        fresh_queries: Those of them that had no part in the model, where others had.
     """
 
     dataset: str
@@ -192,6 +196,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: str = ""
     latency: Latency | None = None
     approximate: Sweep | None = None
+    answered_queries: Slice[Metric] | None = None
     fresh_queries: FreshQueries | None = None
     fit: Fit | None = None
     dropped_labels: DroppedLabels | None = None
@@ -226,7 +231,10 @@ class ComparedModel(Struct, frozen=True, kw_only=True):
 
 
 class AgainstRaw(Struct, frozen=True, kw_only=True):
-    """A and B less the raw query in nDCG@10; None for the raw query, and where it finds nothing."""
+    """A and B less the raw query in nDCG@10, over answered queries.
+
+    None for the raw query, and where it finds nothing.
+    """
 
     a: Difference | None
     b: Difference | None
@@ -263,7 +271,12 @@ class GateVerdict(Struct, frozen=True, kw_only=True):
 
 
 class Compared(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was measured of A, the older model, and B on the same queries."""
+    """What was measured of A, the older model, and B on the same queries.
+
+    Attributes:
+        metrics: Of all queries; those without a relevant document count as 0.
+        answered_queries: The queries that have a relevant document, where others have none.
+    """
 
     dataset: str
     split: str
@@ -280,6 +293,7 @@ class Compared(Struct, frozen=True, kw_only=True, omit_defaults=True):
     notes: list[str]
     largest_losses: list[ComparedExample]
     largest_wins: list[ComparedExample]
+    answered_queries: Slice[ComparedMetric] | None = None
 
 
 class Comparison(Compared, frozen=True, kw_only=True, omit_defaults=True):

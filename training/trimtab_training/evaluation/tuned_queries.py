@@ -53,14 +53,15 @@ def measure_tuned(  # noqa: PLR0913 - what is measured, and how
     gain = against_raw(found, "b", is_kept)
     assert gain is not None  # noqa: S101 - raw vectors were searched with
     is_seen = trained_on.has_document_of(qrels)
+    is_part = is_kept & searcher.queries.is_answered
     test = TunedTest(
         split=split,
         n_queries=int(is_kept.sum()),
         n_left_out=int((~is_kept).sum()),
         metrics=compare_metrics(found, is_kept),
         slices={
-            "seen_documents": compare_slice(found, is_seen & is_kept),
-            "unseen_documents": compare_slice(found, ~is_seen & is_kept),
+            "seen_documents": compare_slice(found, is_seen & is_part),
+            "unseen_documents": compare_slice(found, ~is_seen & is_part),
         },
         against_raw=gain,
     )

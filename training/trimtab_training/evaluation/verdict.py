@@ -1,9 +1,9 @@
 """From a finished evaluation to one sentence: ship, ship with care, or do not ship, and why.
 
 A pure function of the record, so that report, card, screen and JSON say the same. It judges the
-test split, without the queries that had a part in the model where those are known; whether an
-adapter is worth exporting at all was judged before, on held-out training queries
-(``trimtab_training.fit.model_selection``).
+queries of the test split that have a relevant document, without those that had a part in the model
+where these are known; whether an adapter is worth exporting at all was judged before, on held-out
+training queries (``trimtab_training.fit.model_selection``).
 """
 
 from collections.abc import Iterator
@@ -182,11 +182,15 @@ def _from_used(record: Evaluation, is_used: bool) -> Iterator[Reason]:
 
 
 def _judged(record: Evaluation) -> Evaluation:
-    """Give the record of the queries that judge: those alone that are known to have had no part."""
-    fresh = record.fresh_queries
+    """Give the record of the queries that judge: answered ones, known to have had no part."""
+    fresh, answered = record.fresh_queries, record.answered_queries
     if fresh and fresh.metrics:
         return msgspec.structs.replace(
             record, n_queries=fresh.n_queries, metrics=fresh.metrics, slices=fresh.slices
+        )
+    if answered and answered.metrics:
+        return msgspec.structs.replace(
+            record, n_queries=answered.n_queries, metrics=answered.metrics
         )
     return record
 
@@ -333,6 +337,8 @@ def _gain(record: Evaluation) -> str:
     on = f"on {record.n_queries:,} {record.split} queries"
     if record.fresh_queries and record.fresh_queries.n_queries == record.n_queries:
         on += " that had no part in the model"
+    elif record.answered_queries:
+        on += " with a relevant document"
     if not record.is_comparable:
         return f"nDCG@10 is {metric.adapted:.3f} {on}"
     return f"{moved(metric, metric.base, metric.adapted)} {on}"

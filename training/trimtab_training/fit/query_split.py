@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.folds import Fold, make_folds
-from trimtab_training.data.qrels import Qrels, only_relevant, relevant_documents
+from trimtab_training.data.qrels import Qrels, answered, relevant_documents
 from trimtab_training.data.splits import MIN_DEV_QUERIES
 from trimtab_training.embeddings.store import Embeddings, VectorTable
 from trimtab_training.errors import DataError
@@ -136,9 +136,9 @@ def split_queries(
         DataError: Fewer than two different usable training queries, or too few that the start has
             not seen.
     """
-    train = _usable(dataset.split("train"))
+    train = answered(dataset.split("train"))
     written = dataset.synthetic
-    dev = _usable(dataset.splits.get("dev", {}))
+    dev = answered(dataset.splits.get("dev", {}))
     duplicates = {} if queries is None else name_duplicates({**train, **dev}, queries)
     if _count_different(train, duplicates) < MIN_QUERIES:
         alike = ", all with the same vector" if len(train) >= MIN_QUERIES else ""
@@ -209,11 +209,6 @@ def _twins(
 def _count_different(queries: Collection[str], duplicates: Mapping[str, str]) -> int:
     """Count queries, those that are the same once."""
     return len({duplicates.get(query, query) for query in queries})
-
-
-def _usable(qrels: Qrels) -> Qrels:
-    """Keep queries that have a relevant document; the others can teach nothing."""
-    return {query: qrels[query] for query, labels in only_relevant(qrels).items() if labels}
 
 
 _QUERIES_AT_ONCE = 4096

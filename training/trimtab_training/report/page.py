@@ -157,6 +157,10 @@ def _groups(record: Evaluation | TunedTest) -> Iterator[dict[str, object]]:
     """List the groups of queries in the table of metrics; one that holds all has no rows."""
     n_queries = record.n_queries
     yield {"label": f"all {n_queries:,} queries", "metrics": record.metrics}
+    if isinstance(record, Evaluation) and (answered := record.answered_queries):
+        judge = "" if record.fresh_queries else ": these judge it"
+        label = f"{answered.n_queries:,} queries with a relevant document{judge}"
+        yield {"label": label, "metrics": answered.metrics}
     if isinstance(record, Evaluation) and (fresh := record.fresh_queries):
         label = f"{fresh.n_queries:,} queries that had no part in the model: these judge it"
         yield {"label": label, "metrics": fresh.metrics}

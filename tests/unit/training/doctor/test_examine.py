@@ -115,6 +115,34 @@ def test_queries_that_nothing_answers_are_told_apart_by_split(tmp_path: Path) ->
     assert by_code["no_relevant_documents"].severity == "error"
 
 
+def test_figures_of_the_test_split_are_of_the_queries_that_something_answers(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path / "world")
+    test = list(world.dataset.split("test").items())
+    place = world.folder / "qrels" / "test.tsv"
+
+    def write(n_answered: int, n_queries: int) -> Diagnosis:
+        lines = [
+            f"{query}\t{document}\t{int(number < n_answered)}\n"
+            for number, (query, labels) in enumerate(test[:n_queries])
+            for document in labels
+        ]
+        place.write_text("query-id\tcorpus-id\tscore\n" + "".join(lines), encoding="utf-8")
+        return examine(world.folder, world.vectors)
+
+    found, alone = write(25, 40), write(25, 25)
+    assert found.base == alone.base
+    assert found.power == alone.power
+    assert found.power is not None
+    assert found.power.n_queries == 25
+    for name in ("seen", "unseen"):
+        key = f"test_queries_about_{name}_documents"
+        assert found.counts[key] == alone.counts[key]
+    none = write(0, 40)
+    assert (none.base, none.power) == (None, None)
+
+
 def test_texts_that_say_nothing_or_the_same_are_found(tmp_path: Path) -> None:
     _, by_code = examined(
         tmp_path,

@@ -175,6 +175,25 @@ def test_queries_that_nothing_answers_give_no_verdict(world: World, tmp_path: Pa
         compare_models((str(model), "none"), of_one, world.embeddings)
 
 
+def test_gate_counts_only_queries_that_something_answers(world: World, models: Path) -> None:
+    test = world.dataset.split("test")
+    few = {
+        query: labels if place < 29 else dict.fromkeys(labels, 0.0)
+        for place, (query, labels) in enumerate(test.items())
+    }
+    dataset = replace(world.dataset, splits={**world.dataset.splits, "test": few})
+    names = "none", str(models / "better")
+    record, _ = compare_models(names, dataset, world.embeddings)
+    assert (record.n_queries, record.verdict.exit_code) == (N_TEST, 4)
+    assert "29 test queries with a relevant document, too few" in record.verdict.sentence
+    assert record.slices["unseen_documents"].n_queries == 29
+    of_those = replace(dataset, splits={**dataset.splits, "test": dict(list(few.items())[:29])})
+    alone, _ = compare_models(names, of_those, world.embeddings)
+    assert record.answered_queries == Slice(n_queries=29, metrics=alone.metrics)
+    assert record.against_raw == alone.against_raw
+    assert any("71 queries have no relevant document" in note for note in record.notes)
+
+
 def test_documents_count_as_seen_by_what_either_was_trained_on(
     world: World, models: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.record import Slice
+from trimtab_training.evaluation.verdict import decide
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 
 METRICS = {"ndcg@10", "mrr@10", "hit@10", "recall@100"}
@@ -102,6 +103,45 @@ def test_seen_is_what_the_model_was_trained_on_whatever_the_dataset_trains_on(
     unknown = evaluate_model(identity, dataset, world.embeddings)
     assert unknown.slices["seen_documents"].n_queries == 1
     assert "taken from the dataset's train split" in unknown.notes[0]
+
+
+def answer_only(dataset: Dataset, n_queries: int) -> Dataset:
+    """Keep the relevant documents of the first test queries; nothing answers the others."""
+    test = {
+        query: labels if place < n_queries else dict.fromkeys(labels, 0.0)
+        for place, (query, labels) in enumerate(dataset.split("test").items())
+    }
+    return replace(dataset, splits={**dataset.splits, "test": test})
+
+
+def test_queries_that_nothing_answers_count_in_the_means_and_judge_nothing(
+    world: World, shaken: bytes
+) -> None:
+    alone = list(world.dataset.split("test"))[:25]
+    test = {query: world.dataset.split("test")[query] for query in alone}
+    of_those = replace(world.dataset, splits={**world.dataset.splits, "test": test})
+    whole = evaluate_model(shaken, of_those, world.embeddings)
+    found = evaluate_model(shaken, answer_only(world.dataset, 25), world.embeddings)
+    assert found.n_queries == 40
+    assert found.metrics["ndcg@10"].base == pytest.approx(whole.metrics["ndcg@10"].base * 25 / 40)
+    assert found.answered_queries == Slice(n_queries=25, metrics=whole.metrics)
+    assert whole.answered_queries is None
+    assert found.slices == whole.slices
+    assert found.chance == whole.chance
+    assert decide(found).reasons == decide(whole).reasons
+    assert "the verdict and the slices are of the others" in found.notes[0]
+
+
+def test_queries_that_nothing_answers_are_not_among_the_new_ones_that_judge(
+    world: World, identity: bytes
+) -> None:
+    test = world.dataset.split("test")
+    known = TrainedOn.of(replace(world.dataset, splits={"train": dict(list(test.items())[:10])}))
+    dataset = answer_only(world.dataset, 25)
+    found = evaluate_model(identity, dataset, world.embeddings, trained_on=known)
+    assert found.fresh_queries is not None
+    assert found.fresh_queries.n_queries == 15
+    assert sum(part.n_queries for part in found.fresh_queries.slices.values()) == 15
 
 
 def test_queries_that_had_no_part_in_the_model_are_measured_apart_by_slice(

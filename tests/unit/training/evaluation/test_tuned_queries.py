@@ -32,3 +32,20 @@ def test_test_queries_that_were_trained_on_are_left_out_unless_there_are_no_othe
     assert sum(part.n_queries for part in found.slices.values()) == found.n_queries
     assert ("that had no part in it" in found.queries) == (n_left_out > 0)
     assert len(runs.qrels) == 40
+
+
+def test_queries_that_nothing_answers_are_about_no_unseen_document(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    test = {
+        query: dict.fromkeys(labels, 0.0) for query, labels in world.dataset.split("test").items()
+    }
+    answered = dict(list(world.dataset.split("test").items())[:25])
+    found, _ = measure_tuned(
+        world.embeddings.queries.take_ids(list(test)),
+        None,
+        replace(world.dataset, splits={"test": {**test, **answered}}),
+        world.embeddings,
+        trained_on=TrainedOn.nothing(),
+        similarity="cosine",
+    )
+    assert found.slices["unseen_documents"].n_queries == 25

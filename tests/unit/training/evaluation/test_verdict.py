@@ -202,6 +202,16 @@ def test_queries_that_had_no_part_in_the_model_judge_it() -> None:
     assert verdict.decision == "do not ship"
 
 
+def test_queries_that_nothing_answers_are_not_counted_as_evidence() -> None:
+    verdict = decide(record(answered_queries=part(29)))
+    assert verdict.decision == "ship with care"
+    assert "on 29 test queries with a relevant document, but" in verdict.sentence
+    assert "29 queries are too few to trust" in verdict.sentence
+    found = {"n_queries": 100, "metrics": {"ndcg@10": metric(0.1, 0.02, base=0.1)}}
+    diluted = {"ndcg@10": metric(0.01, 0.002, base=0.01)}
+    assert decide(record(metrics=diluted, answered_queries=found)).decision == "ship"
+
+
 def test_verdict_speaks_of_the_queries_that_judge_alone() -> None:
     """The whole split's gain of .3, its slices and its recall are those of trained queries, too."""
     fresh = {

@@ -358,3 +358,6 @@ def test_queries_that_judge_alone_have_rows_of_their_own() -> None:
     fresh = {"n_queries": 100, "metrics": make_metrics(0.02)}
     text = read(plain_record(n_used=200, fresh_queries=fresh)).text
     assert "100 queries that had no part in the model: these judge it nDCG@10 0.6000 0.6200" in text
+    answered = {"n_queries": 100, "metrics": make_metrics(0.02)}
+    text = read(plain_record(answered_queries=answered)).text
+    assert "100 queries with a relevant document: these judge it nDCG@10 0.6000 0.6200" in text
