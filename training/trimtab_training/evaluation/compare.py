@@ -78,9 +78,7 @@ def compare_models(
     """
     sides = _load_sides(names, dataset, embeddings)
     queries = _Queries.choose(sides, dataset, embeddings, split)
-    is_migration = any(side.is_migration for side in sides)
-    has_same_width = embeddings.queries.dim == embeddings.documents.dim
-    searcher = Searcher(queries.kept, embeddings, is_comparable=has_same_width and not is_migration)
+    searcher = Searcher(queries.kept, embeddings, is_comparable=_has_raw(sides, embeddings))
     records: list[Comparison] = []
     runs: dict[str, Searched] = {}
     for place, letter in enumerate(LETTERS[1 : len(sides)], start=1):
@@ -161,6 +159,7 @@ class _Queries:
             left_out=left_out,
             notes=[
                 *_notes(*pair, self.embeddings, letters),
+                *_raw_notes(pair, letters, self.embeddings, has_raw=found["raw"].has_ranking),
                 *_use_notes(pair, left_out, letters),
                 *slice_notes,
                 *([] if is_answered.all() else [unanswered_note(int((~is_answered).sum()))]),
@@ -199,6 +198,15 @@ def _load_sides(names: Sequence[str], dataset: Dataset, embeddings: Embeddings) 
     return sides
 
 
+def _has_raw(sides: Sequence[Side], embeddings: Embeddings) -> bool:
+    """Tell whether raw queries can be searched with: some model says that they are of one encoder.
+
+    Whatever a migration model says beside it, the vectors are the same.
+    """
+    has_same_width = embeddings.queries.dim == embeddings.documents.dim
+    return has_same_width and any(side.adapter and not side.is_migration for side in sides)
+
+
 def _joined(records: list[Comparison]) -> Comparison:
     """Put further comparisons under the first, with what to know of many."""
     first, *more = records
@@ -234,7 +242,7 @@ def compare_slice(found: dict[str, Searched], chosen: NDArray[np.bool_]) -> Slic
 
 def against_raw(found: dict[str, Searched], side: str, chosen: Chosen = ALL) -> Difference | None:
     """Compare a model with the raw query; None where that could not be searched with at all."""
-    if (found["raw"].ranking[0] < 0).all():
+    if not found["raw"].has_ranking:
         return None
     metric = compare_scores(found["raw"].scores, found[side].scores, chosen)[HEADLINE]
     return Difference(delta=metric.delta, ci95=metric.ci95, p_value=metric.p_value)
@@ -303,9 +311,23 @@ def _notes(a: Side, b: Side, embeddings: Embeddings, letters: str) -> list[str]:
                 f"{letter} does not say which encoder its queries come from; that it is "
                 f"{embeddings.encoder.name} is taken on trust"
             )
-    if embeddings.queries.dim != embeddings.documents.dim:
-        notes.append("raw queries have another width than the documents and find nothing")
     return notes
+
+
+def _raw_notes(
+    sides: Sequence[Side], letters: str, embeddings: Embeddings, *, has_raw: bool
+) -> list[str]:
+    """Say why the raw query finds nothing, or that a model doubts what it finds."""
+    if embeddings.queries.dim != embeddings.documents.dim:
+        return ["raw queries have another width than the documents and find nothing"]
+    if not has_raw:
+        return ["raw queries are of another encoder than the documents and count as 0"]
+    return [
+        f"{letter} is for a migration, raw queries being of another encoder than the documents; "
+        "another model here is not, so what raw queries find is measured"
+        for letter, side in zip(letters, sides, strict=True)
+        if side.is_migration
+    ]
 
 
 def _use_notes(sides: Sequence[Side], left_out: LeftOut, letters: str) -> list[str]:

@@ -47,7 +47,8 @@ def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
 
     Better: the 95 % interval of B minus A lies above 0. No worse: it lies above minus the margin.
     Worse: it lies below 0 and reaches below minus the margin. All else, and anything on fewer than
-    30 queries with a relevant document, can't be told. Queries without one judge nothing.
+    30 queries with a relevant document, can't be told. Queries without one judge nothing. Nor can
+    a model be told from the raw query where that can't be searched with.
 
     The gate passes where B is as good as required, and no worse than the raw query. It fails where
     B is worse than A or than the raw query, or where a slice of 30 queries or more loses more than
@@ -66,7 +67,7 @@ def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
     decision = _decide(record.metrics[HEADLINE].ci95, gate.margin)
     if not _is_judged(record):
         decision = "can't tell"
-    failures = list(_failures(record, gate, decision))
+    failures = [] if _is_blind(record) else list(_failures(record, gate, decision))
     doubts = list(_doubts(record, gate, decision))
     code = FAILS if failures else NOT_SHOWN if doubts else PASSES
     return GateVerdict(
@@ -134,7 +135,17 @@ def _judged(record: Compared) -> Compared:
 
 def _is_judged(record: Compared) -> bool:
     """Tell whether there are queries enough to conclude anything, and new ones."""
-    return record.n_queries >= MIN_SLICE and not record.left_out.is_tainted
+    has_new = record.n_queries >= MIN_SLICE and not record.left_out.is_tainted
+    return has_new and not _is_blind(record)
+
+
+def _is_blind(record: Compared) -> bool:
+    """Tell whether one side is the raw query, and that can't be searched with."""
+    less_raw = record.against_raw
+    return any(
+        side.model is None and other is None
+        for side, other in ((record.a, less_raw.b), (record.b, less_raw.a))
+    )
 
 
 def _sentence(decision: Decision, record: Compared, gate: Gate, letter: str) -> str:
@@ -150,6 +161,11 @@ def _sentence(decision: Decision, record: Compared, gate: Gate, letter: str) -> 
     }[decision]
     if decision != "can't tell":
         return f"{word}: {facts}."
+    if _is_blind(record):
+        return (
+            f"{word}: the raw query can't be searched with, as it is of another encoder or width "
+            f"than the documents; compare {letter} with another model."
+        )
     if record.left_out.kept:
         return f"{word}: {facts}, all of which A or {letter} was trained on."
     if record.left_out.may_be_used:

@@ -60,6 +60,11 @@ class Searched:
     ranking: Ranking
     scores: PerQuery
 
+    @property
+    def has_ranking(self) -> bool:
+        """Whether anything was found: not by raw queries that can't be searched with."""
+        return bool((self.ranking[0] >= 0).any())
+
 
 class Found(Struct, frozen=True, kw_only=True):
     """Counts of queries by which side has a relevant document among the first ten."""

@@ -233,6 +233,36 @@ def test_other_similarity_is_measured_as_its_own_and_said(
     assert any("by cosine, B by dot" in note for note in notes)
 
 
+def test_nothing_is_better_than_a_raw_query_that_can_not_be_searched_with(
+    world: World, models: Path, tmp_path: Path
+) -> None:
+    migration = write_model(tmp_path / "migration", 2 * np.eye(DIM), use="migration")
+    for names in (("none", migration), (migration, "none")):
+        record = compared(world, *names)
+        assert (record.verdict.decision, record.verdict.exit_code) == ("can't tell", 4)
+        assert "the raw query can't be searched with" in record.verdict.sentence
+        assert any("another encoder than the documents" in note for note in record.notes)
+    wide = make_world(tmp_path / "wide", n_queries=400, dim_query=24)
+    turn = np.random.default_rng(0).standard_normal((24, DIM))
+    other = write_model(tmp_path / "other", turn, use="migration")
+    record = compared(wide, "none", other)
+    assert record.verdict.exit_code == 4
+    assert any("another width" in note for note in record.notes)
+
+
+def test_raw_query_guards_a_model_for_relevance_beside_one_for_a_migration(
+    world: World, models: Path, tmp_path: Path
+) -> None:
+    migration = write_model(tmp_path / "migration", -np.eye(DIM), use="migration")
+    record = compared(world, migration, models / "bad")
+    alone = compared(world, models / "same", models / "bad")
+    assert record.metrics["ndcg@10"].raw == alone.metrics["ndcg@10"].raw
+    assert record.against_raw.b == alone.against_raw.b
+    assert record.verdict.exit_code == 3
+    assert "below the raw query" in record.verdict.reasons[0]
+    assert any("A is for a migration" in note for note in record.notes)
+
+
 def test_model_of_other_vectors_is_refused_by_name(
     world: World, models: Path, tmp_path: Path
 ) -> None:
