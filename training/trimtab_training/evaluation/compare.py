@@ -18,6 +18,7 @@ from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError
 from trimtab_training.evaluation.evaluate import (
     ALL,
+    SEED,
     Chosen,
     check_fit,
     compare_scores,
@@ -40,10 +41,12 @@ from trimtab_training.evaluation.record import (
     Comparison,
     Difference,
     LeftOut,
+    LowerLimits,
     Slice,
 )
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.searched_models import LETTERS, Searcher, Side
+from trimtab_training.retrieval.significance import lower_limit
 
 
 def compare_models(
@@ -153,6 +156,7 @@ class _Queries:
                 a=against_raw(found, "a", is_answered) if pair[0].adapter else None,
                 b=against_raw(found, "b", is_answered) if pair[1].adapter else None,
             ),
+            lower_limits=_lower_limits(pair, found, is_answered),
             wins=wins,
             losses=losses,
             ties=ties,
@@ -246,6 +250,20 @@ def against_raw(found: dict[str, Searched], side: str, chosen: Chosen = ALL) -> 
         return None
     metric = compare_scores(found["raw"].scores, found[side].scores, chosen)[HEADLINE]
     return Difference(delta=metric.delta, ci95=metric.ci95, p_value=metric.p_value)
+
+
+def _lower_limits(
+    sides: Sequence[Side], found: dict[str, Searched], chosen: NDArray[np.bool_]
+) -> LowerLimits:
+    """Bound B minus A and B minus raw from below; one and the same file can lose nothing."""
+
+    def less(other: str) -> float:
+        differences = found["b"].scores[HEADLINE] - found[other].scores[HEADLINE]
+        return lower_limit(differences[chosen], np.random.default_rng(SEED))
+
+    a, b = (side.adapter.mark if side.adapter else None for side in sides)
+    has_raw = b is not None and found["raw"].has_ranking
+    return LowerLimits(a=0.0 if a == b else less("a"), raw=less("raw") if has_raw else None)
 
 
 def _was_used(side: Side, dataset: Dataset, qrels: Qrels) -> NDArray[np.bool_]:

@@ -39,7 +39,7 @@ from trimtab_training.retrieval.significance import compare_paired
 
 _SCORE_RANKS = (1, 10)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_SEED = 0
+SEED = 0
 ALL = slice(None)
 
 Chosen = NDArray[np.bool_] | slice
@@ -227,7 +227,7 @@ def compare_scores(before: PerQuery, after: PerQuery, chosen: Chosen = ALL) -> d
     table = {}
     for name in METRICS:
         base, adapted = before[name][chosen], after[name][chosen]
-        found = compare_paired(adapted - base, np.random.default_rng(_SEED))
+        found = compare_paired(adapted - base, np.random.default_rng(SEED))
         table[name] = Metric(
             base=float(base.mean()),
             adapted=float(adapted.mean()),

@@ -9,14 +9,22 @@ from typing import Literal, get_args
 import msgspec
 
 from trimtab_training.evaluation.per_query import HEADLINE
-from trimtab_training.evaluation.record import Compared, GateVerdict, Interval
+from trimtab_training.evaluation.record import (
+    Compared,
+    ComparedMetric,
+    Difference,
+    GateVerdict,
+)
 from trimtab_training.evaluation.verdict import (
     MIN_SLICE,
     could_tell,
     difference,
+    is_gain,
     moved,
+    signed,
     slice_name,
 )
+from trimtab_training.retrieval.significance import PLAUSIBLE_LOSS, RARE_LOSSES
 
 Decision = Literal["better", "no worse", "worse", "can't tell"]
 Requirement = Literal["better", "no-worse"]
@@ -45,8 +53,10 @@ class Gate:
 def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
     """Judge B against A, and against no adapter at all.
 
-    Better: the 95 % interval of B minus A lies above 0. No worse: it lies above minus the margin.
-    Worse: it lies below 0 and reaches below minus the margin. All else, and anything on fewer than
+    No worse: the 95 % interval of B minus A lies above minus the margin, and so does the lower
+    limit that allows for losses too rare for the queries to show. Better: besides, the interval
+    lies above 0, and the p-value is at most .05. Worse: the interval lies below 0 and reaches below
+    minus the margin. All else, and anything on fewer than
     30 queries with a relevant document, can't be told. Queries without one judge nothing. Nor can
     a model be told from the raw query where that can't be searched with.
 
@@ -64,7 +74,7 @@ def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
         doi:10.1001/jama.2012.87802, figure 1.
     """
     record = _judged(record)
-    decision = _decide(record.metrics[HEADLINE].ci95, gate.margin)
+    decision = _decide(record.metrics[HEADLINE], record.lower_limits.a, gate.margin)
     if not _is_judged(record):
         decision = "can't tell"
     failures = [] if _is_blind(record) else list(_failures(record, gate, decision))
@@ -81,14 +91,18 @@ def judge(record: Compared, gate: Gate, letter: str = "B") -> GateVerdict:
     )
 
 
-def _decide(interval: Interval, margin: float) -> Decision:
-    """Read one interval of B minus A."""
-    low, high = interval
-    if low > 0:
-        return "better"
-    if low >= -margin:
-        return "no worse"
-    return "worse" if high < 0 else "can't tell"
+def _decide(found: Difference | ComparedMetric, limit: float, margin: float) -> Decision:
+    """Read one difference of B from A, or from the raw query."""
+    low, high = found.ci95
+    if min(low, limit) >= -margin:
+        return "better" if is_gain(found) else "no worse"
+    return "worse" if low < -margin and high < 0 else "can't tell"
+
+
+def _decide_raw(record: Compared, margin: float) -> Decision | None:
+    """Read the difference of B from the raw query; None where there is nothing to differ from."""
+    raw, limit = record.against_raw.b, record.lower_limits.raw
+    return None if raw is None or limit is None else _decide(raw, limit, margin)
 
 
 def _failures(record: Compared, gate: Gate, decision: Decision) -> list[str]:
@@ -97,7 +111,7 @@ def _failures(record: Compared, gate: Gate, decision: Decision) -> list[str]:
     if decision == "worse":
         found.append("it is worse than A")
     raw = record.against_raw.b
-    if raw is not None and _decide(raw.ci95, gate.margin) == "worse" and _is_judged(record):
+    if raw and _decide_raw(record, gate.margin) == "worse" and _is_judged(record):
         found.append(f"it is below the raw query: {difference(raw)}")
     for name, part in record.slices.items():
         if part.metrics is None or not MIN_SLICE <= part.n_queries < record.n_queries:
@@ -118,8 +132,11 @@ def _doubts(record: Compared, gate: Gate, decision: Decision) -> list[str]:
     elif decision == "no worse" and gate.requirement == "better":
         found.append("that it is better than A is not shown")
     raw = record.against_raw.b
-    if raw is not None and _decide(raw.ci95, gate.margin) == "can't tell":
-        found.append(f"that it is no worse than the raw query is not shown: {difference(raw)}")
+    if raw and _decide_raw(record, gate.margin) == "can't tell":
+        rare = _rare_losses(raw, record.lower_limits.raw, gate.margin)
+        found.append(
+            f"that it is no worse than the raw query is not shown: {difference(raw)}{rare}"
+        )
     return found
 
 
@@ -172,5 +189,15 @@ def _sentence(decision: Decision, record: Compared, gate: Gate, letter: str) -> 
         return f"{word}: {facts}, all of which A or {letter} may have been trained on."
     if n_queries < MIN_SLICE:
         return f"{word}: {facts}, too few for any conclusion; {MIN_SLICE} are the least."
-    could = could_tell(metric, metric.delta + gate.margin, n_queries, _MAX_WANTED)
-    return f"{word} with so few queries: {facts}{could}."
+    rare = _rare_losses(metric, record.lower_limits.a, gate.margin)
+    could = could_tell(
+        metric, metric.delta + gate.margin, n_queries, _MAX_WANTED, PLAUSIBLE_LOSS * RARE_LOSSES
+    )
+    return f"{word} with so few queries: {facts}{rare}{could}."
+
+
+def _rare_losses(found: Difference | ComparedMetric, limit: float | None, margin: float) -> str:
+    """Say where losses that the queries do not show are all that is in doubt."""
+    if limit is None or found.ci95[0] < -margin:
+        return ""
+    return f", but losses too rare for these queries to show may bring it to {signed(limit)}"

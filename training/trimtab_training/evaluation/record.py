@@ -240,6 +240,17 @@ class AgainstRaw(Struct, frozen=True, kw_only=True):
     b: Difference | None
 
 
+class LowerLimits(Struct, frozen=True, kw_only=True):
+    """Lower limits of B minus A and of B minus the raw query in nDCG@10, over answered queries.
+
+    At 97.5 %, with losses allowed for that are too rare for the queries to show
+    (:func:`trimtab_training.retrieval.significance.lower_limit`). None as in :class:`AgainstRaw`.
+    """
+
+    a: float
+    raw: float | None
+
+
 class LeftOut(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The queries that had a part in a model: left out, or kept where there are no others.
 
@@ -286,6 +297,7 @@ class Compared(Struct, frozen=True, kw_only=True, omit_defaults=True):
     metrics: dict[str, ComparedMetric]
     slices: dict[str, Slice[ComparedMetric]]
     against_raw: AgainstRaw
+    lower_limits: LowerLimits
     wins: int
     losses: int
     ties: int

@@ -6,6 +6,7 @@ where these are known; whether an adapter is worth exporting at all was judged b
 training queries (``trimtab_training.fit.model_selection``).
 """
 
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -21,7 +22,7 @@ from trimtab_training.evaluation.record import (
     Verdict,
     Weight,
 )
-from trimtab_training.retrieval.significance import queries_for_error, round_up
+from trimtab_training.retrieval.significance import SIGNIFICANT, queries_for_error, round_up
 
 MATERIAL_LOSS = 0.005
 """A slice that loses more nDCG@10 than this is named even where chance could explain it; the same
@@ -59,8 +60,8 @@ def decide(record: Evaluation) -> Verdict:
 
     It stops where the fit found no adapter that helps, where the interval of the test gain lies
     below 0, or where a test without a fit behind it shows no gain. It can't tell where the model
-    was trained on the queries, or may have been. It ships where that interval lies above 0 and
-    nothing calls for care. All else is shipped with care.
+    was trained on the queries, or may have been. It ships where that interval lies above 0, the
+    p-value is at most .05 and nothing calls for care. All else is shipped with care.
 
     Args:
         record: An evaluation; ``fit`` and ``approximate`` are heard where they are there.
@@ -107,13 +108,37 @@ def moved(metric: Metric | ComparedMetric, before: float, after: float) -> str:
     )
 
 
-def could_tell(metric: Metric | ComparedMetric, gain: float, n_queries: int, most: int) -> str:
-    """Say how many queries could tell a gain from none; nothing where that is out of reach."""
+def is_gain(metric: Difference | Metric | ComparedMetric) -> bool:
+    """Tell whether a rise is more than chance explains.
+
+    Interval and p-value must both say so: the interval alone is too short where few queries change
+    (Hesterberg 2015). A loss is one by its interval alone: doubt is no reason to pass over it.
+    """
+    return metric.ci95[0] > 0 and metric.p_value <= SIGNIFICANT
+
+
+def could_tell(
+    metric: Metric | ComparedMetric,
+    gain: float,
+    n_queries: int,
+    most: int,
+    rare_losses: float = 0.0,
+) -> str:
+    """Say how many queries could tell a gain from none; nothing where that is out of reach.
+
+    Args:
+        metric: What ``n_queries`` have shown.
+        gain: The gain.
+        n_queries: Queries that have not told it.
+        most: More queries than this are out of reach.
+        rare_losses: What losses that no query has shown may take from the mean, times the queries.
+    """
     low, high = metric.ci95
     half = (high - low) / 2
-    if gain <= 0 or n_queries * (half / gain) ** 2 > most:
+    if gain <= 0 or n_queries * (half / gain) ** 2 + rare_losses / gain > most:
         return ""
-    return f"; about {round_up(queries_for_error(n_queries, half, gain)):,} could"
+    wanted = queries_for_error(n_queries, half, gain) + math.ceil(rare_losses / gain)
+    return f"; about {round_up(wanted):,} could" if wanted > n_queries else ""
 
 
 def signed(value: float) -> str:
@@ -218,8 +243,14 @@ def _from_gain(record: Evaluation) -> Iterator[Reason]:
         yield _reason("stop", f"nDCG@10 does not rise: {difference(metric)}")
     elif low > 0 and n_queries < MIN_SLICE:
         yield _reason("care", f"{n_queries} queries are too few to trust the interval of the gain")
-    elif low > 0:
+    elif is_gain(metric):
         yield _reason("good", f"nDCG@10 rises: {difference(metric)}, more than chance explains")
+    elif low > 0:
+        yield _reason(
+            "care",
+            f"too few of the {n_queries} queries change to tell the gain from chance: "
+            f"p = {metric.p_value:.3f}, though its interval lies above 0",
+        )
     else:
         yield _reason("care", _too_few(metric, n_queries))
 
@@ -251,7 +282,7 @@ def _from_slices(record: Evaluation) -> Iterator[Reason]:
             yield _reason("care", f"a slice loses: {change}")
         elif metric.delta < -MATERIAL_LOSS:
             yield _reason("care", f"a slice may lose: {change}")
-        elif metric.ci95[0] > 0:
+        elif is_gain(metric):
             yield _reason("good", f"a slice gains: {change}")
         else:
             yield _reason("note", f"a slice stays as it is, as far as can be told: {change}")
@@ -303,10 +334,10 @@ def _from_tuning(record: Evaluation) -> Iterator[Reason]:
         tuning.test.metrics[HEADLINE],
         "the adapter" if record.has_model else "raw queries",
     )
-    low, high = metric.ci95
-    verb = "beats" if low > 0 else "loses to" if high < 0 else "can't be told from"
+    beats = is_gain(metric)
+    verb = "beats" if beats else "loses to" if metric.ci95[1] < 0 else "can't be told from"
     yield _reason(
-        "good" if low > 0 else "note",
+        "good" if beats else "note",
         f"query.onnx, the encoder of queries tuned, {verb} {than} on {tuning.test.queries}: "
         f"nDCG@10 {metric.b:.3f} against {metric.a:.3f}, {difference(metric)}",
     )

@@ -12,7 +12,8 @@ from trimtab_training.evaluation.record import Compared
 def metric(low: float, high: float, a: float = 0.5) -> dict[str, Any]:
     delta = (low + high) / 2
     return {
-        "raw": 0.4, "a": a, "b": a + delta, "delta": delta, "ci95": [low, high], "p_value": 0.5,
+        "raw": 0.4, "a": a, "b": a + delta, "delta": delta, "ci95": [low, high],
+        "p_value": 0.5 if low <= 0 <= high else 0.001,
     }  # fmt: skip
 
 
@@ -23,19 +24,26 @@ def record(
     n_queries: int = 500,
     kept: bool = False,
     unseen: tuple[int, float, float] = (0, 0.0, 0.0),
+    limits: tuple[float, float] | None = None,
+    p_value: float | None = None,
 ) -> Compared:
     n_unseen, low, high = unseen
     part = {"ndcg@10": metric(low, high)} if n_unseen else None
     side = {"name": "m", "model": "m", "kind": "linear"}
     counts = {"n_queries": 0, "used_by_a": 0, "used_by_b": 0, "kept": kept}
+    limit, raw_limit = limits or (interval[0], raw[0] if raw else 0.0)
+    headline = metric(*interval)
+    if p_value is not None:
+        headline["p_value"] = p_value
     measured = {
         "dataset": "docs", "split": "test", "n_queries": n_queries, "a": side, "b": side,
-        "metrics": {"ndcg@10": metric(*interval)},
+        "metrics": {"ndcg@10": headline},
         "slices": {
             "seen_documents": {"n_queries": 0, "metrics": None},
             "unseen_documents": {"n_queries": n_unseen, "metrics": part},
         },
         "against_raw": {"a": None, "b": metric(*raw) if raw else None},
+        "lower_limits": {"a": limit, "raw": raw_limit if raw else None},
         "wins": 0, "losses": 0, "ties": 0, "left_out": counts, "notes": [],
         "largest_losses": [], "largest_wins": [],
     }  # fmt: skip
@@ -119,7 +127,29 @@ def test_queries_that_were_trained_on_conclude_nothing() -> None:
     assert "was trained on" in said.sentence
 
 
+def test_losses_too_rare_to_show_are_allowed_for() -> None:
+    said = judge(record((0.0, 0.0), limits=(-0.0068, 0.05), n_queries=270), Gate())
+    assert (said.decision, said.exit_code) == ("can't tell", 4)
+    assert "losses too rare for these queries to show may bring it to -0.007" in said.sentence
+    assert "about 370 could" in said.sentence
+    said = judge(record((0.01, 0.03), limits=(-0.004, -0.02), n_queries=100), Gate())
+    assert (said.decision, said.exit_code) == ("better", 4)
+    assert "may bring it to -0.020" in said.reasons[0]
+
+
+def test_gain_that_its_p_value_denies_is_no_worse_and_not_better() -> None:
+    doubtful = record((0.01, 0.1), p_value=0.12)
+    assert judge(doubtful, Gate()).decision == "no worse"
+    assert judge(doubtful, Gate("better")).exit_code == 4
+
+
+def test_loss_needs_no_p_value() -> None:
+    doubtful = record((-0.1, -0.01), p_value=0.12)
+    assert judge(doubtful, Gate()).exit_code == 3
+
+
 def test_number_of_queries_that_could_tell_is_said() -> None:
-    # half an interval of 0.02 must shrink to the margin: 16 times the queries
-    assert "about 8,000 could" in judge(record((-0.02, 0.02)), Gate()).sentence
+    # half an interval of 0.02 must shrink to the margin: 16 times the queries, and 369 more leave
+    # room in it for losses that none of them shows
+    assert "about 8,400 could" in judge(record((-0.02, 0.02)), Gate()).sentence
     assert "could" not in judge(record((-0.04, 0.02)), Gate()).sentence

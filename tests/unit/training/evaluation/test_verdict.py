@@ -202,6 +202,31 @@ def test_queries_that_had_no_part_in_the_model_judge_it() -> None:
     assert verdict.decision == "do not ship"
 
 
+def test_gain_that_its_p_value_denies_is_care_and_no_slice_gains() -> None:
+    doubtful = {"ndcg@10": {**metric(0.1, 0.09), "p_value": 0.124}}
+    verdict = decide(record(metrics=doubtful))
+    assert verdict.decision == "ship with care"
+    assert "too few of the 300 queries change to tell the gain from chance: p = 0.124" in (
+        verdict.sentence
+    )
+    slices = {
+        "seen_documents": part(200),
+        "unseen_documents": {"n_queries": 100, "metrics": doubtful},
+    }
+    said = decide(record(slices=slices))
+    assert "100 queries about unseen documents" not in reasons(said, "good")
+
+
+def test_loss_that_its_p_value_doubts_is_still_a_loss() -> None:
+    doubtful = {"ndcg@10": {**metric(-0.1, 0.09), "p_value": 0.124}}
+    assert decide(record(metrics=doubtful)).decision == "do not ship"
+    slices = {
+        "seen_documents": part(200),
+        "unseen_documents": {"n_queries": 100, "metrics": doubtful},
+    }
+    assert "a slice loses" in decide(record(slices=slices)).sentence
+
+
 def test_queries_that_nothing_answers_are_not_counted_as_evidence() -> None:
     verdict = decide(record(answered_queries=part(29)))
     assert verdict.decision == "ship with care"

@@ -1,12 +1,13 @@
 """Differences against chance: intervals that cover, and p-values that mean what they say."""
 
+import math
 from itertools import product
 
 import numpy as np
 import pytest
 
 from trimtab_training.retrieval import significance
-from trimtab_training.retrieval.significance import Difference, compare_paired
+from trimtab_training.retrieval.significance import Difference, compare_paired, lower_limit
 
 SEEDS = range(60)
 
@@ -100,6 +101,32 @@ def test_answer_does_not_need_all_resamples_in_memory(monkeypatch: pytest.Monkey
     parts = compare(differences)
     assert parts.mean == whole.mean
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.01)
+
+
+@pytest.mark.parametrize(("n", "n_losing"), [(30, 0), (100, 0), (100, 3)])
+def test_lower_limit_of_ties_and_losses_of_one_size_is_that_of_clopper_and_pearson(
+    n: int, n_losing: int
+) -> None:
+    differences = np.repeat([-0.5, 0.0], [n_losing, n - n_losing])
+    found = lower_limit(differences, np.random.default_rng(0))
+    share = -found / 0.5
+    at_most = sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n_losing + 1))
+    assert at_most == pytest.approx(0.025, abs=0.004)  # 10,000 draws
+
+
+def test_lower_limit_is_near_the_intervals_where_many_queries_change() -> None:
+    differences = np.random.default_rng(1).normal(0.05, 0.2, size=500)
+    low = compare(differences, resamples=5000).low
+    found = lower_limit(differences, np.random.default_rng(0))
+    assert low - 0.005 < found < low
+
+
+def test_lower_limit_does_not_need_all_draws_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences = np.random.default_rng(0).normal(0.05, 0.1, size=40)
+    whole = lower_limit(differences, np.random.default_rng(0), 2000)
+    monkeypatch.setattr(significance, "_VALUES_AT_ONCE", 100)  # two draws at a time
+    parts = lower_limit(differences, np.random.default_rng(0), 2000)
+    assert parts == pytest.approx(whole, abs=1e-12)
 
 
 def test_no_queries_are_refused() -> None:
