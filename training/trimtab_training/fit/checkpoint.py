@@ -21,6 +21,8 @@ _RECORD = "record"
 _CONTENTS = {
     "labels": "labels",
     "vectors": "vectors",
+    "texts": "texts of queries",
+    "corpus": "corpus queries",
     "start": "model to start from (--from), or other queries that it is known to have seen",
 }
 

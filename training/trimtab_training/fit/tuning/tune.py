@@ -5,6 +5,8 @@ the adapter's own cross-validation. The weights of the loss, the number of passe
 anything tuned is shipped at all are chosen by those scores. Test queries are never looked at.
 """
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -156,13 +158,6 @@ class Tuning:
         is_unit = recipe.compares_by == "cosine" or embeddings.unit_documents
         trainable = TrainableEncoder(encoder, settings, is_unit=is_unit)
         require_same_encoder(trainable, texts, embeddings)
-        workspace = self._open_workspace(dataset, embeddings, encoder)
-        adapters = []
-        if fit.adapter is not None:
-            adapters = fit_fold_adapters(
-                fit, query_split, folds, embeddings, workspace=workspace, device=device
-            )
-        cross_validation = CrossValidation(folds, embeddings, recipe, seed=fit.seed, device=device)
         corpus = read_corpus_queries(
             dataset,
             embeddings.documents,
@@ -170,6 +165,19 @@ class Tuning:
             most=settings.max_corpus_queries,
             seed=settings.seed,
         )
+        identity = self._identity(dataset, embeddings, encoder) | {
+            "texts": _digest(texts),
+            "corpus": _digest([corpus.texts, corpus.rows.tolist()]),
+        }
+        workspace = Workspace(
+            settings.workspace, identity, resume=settings.resume, tell=settings.tell
+        )
+        adapters = []
+        if fit.adapter is not None:
+            adapters = fit_fold_adapters(
+                fit, query_split, folds, embeddings, workspace=workspace, device=device
+            )
+        cross_validation = CrossValidation(folds, embeddings, recipe, seed=fit.seed, device=device)
         self.context = TuningContext(
             trainable,
             query_split,
@@ -185,20 +193,20 @@ class Tuning:
         )
         self.trials = TuningTrials(self.context, progress)
 
-    def _open_workspace(
+    def _identity(
         self, dataset: Dataset, embeddings: Embeddings, encoder: LocalEncoder
-    ) -> Workspace:
-        """Open the workspace, whose marker names all that decides the outcome."""
+    ) -> dict[str, Any]:
+        """Name all that decides the outcome, beside the texts that are trained on."""
         fit, settings = self.fit, self.settings
-        identity = {
+        return {
             "settings": settings.as_dict(),
             "recipe": fit.recipe.as_dict(),
             "encoder": encoder.fingerprint,
+            "max_tokens": encoder.max_tokens,
             "labels": dataset.content_hash(),
             "vectors": embeddings.content_hash() if settings.workspace else "",
             "adapter": [fit.weights.name, fit.blend, fit.seed, digest_of(fit.adapter)],
         }
-        return Workspace(settings.workspace, identity, resume=settings.resume, tell=settings.tell)
 
     def run(self) -> TunedEncoder:
         """Choose, and train what is chosen on all queries."""
@@ -281,6 +289,11 @@ class Tuning:
 def _best_weights(tried: Mapping[Candidate, HeldOut]) -> TuningWeights:
     """Give the weights of the candidate that held-out queries rate best."""
     return max(tried, key=lambda each: tried[each].gain(1.0)).weights
+
+
+def _digest(content: Any) -> str:
+    """Digest what JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _texts_of(dataset: Dataset, query_ids: Mapping[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A whole tuning: judged by queries that it has not seen, and never chosen below the adapter."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -257,6 +258,45 @@ def test_interrupted_tuning_ends_as_an_uninterrupted_one(
     models = resumed.model, tuned_alone.model
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "told"),
+    [
+        ("corpus.jsonl", "title", "other corpus queries"),
+        ("corpus.jsonl", None, "other corpus queries"),  # fewer of them
+        ("queries.jsonl", "text", "other texts of queries"),
+    ],
+)
+def test_tuning_interrupted_on_other_texts_is_not_gone_on_with(
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    field: str | None,
+    told: str,
+) -> None:
+    monkeypatch.setattr("trimtab_training.fit.tuning.tuner.KEEP_EVERY_S", 0.0)
+    world = write_world(tmp_path / "world", bench.encoder)
+    changed = replace(without_adapter(bench), dataset=Dataset.load(world))
+    kept = replace(
+        SETTINGS, corpus_queries="titles", workspace=tmp_path / "work", resume="must_match"
+    )
+
+    def interrupt(_done: int, _all: int) -> None:
+        if any(kept.workspace.glob("*.safetensors")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        changed.tune(kept, progress=interrupt)
+    records = [json.loads(line) for line in (world / file).read_text().splitlines()]
+    if field is None:
+        records.pop()
+    else:  # of a training query, or of a document; the encoder lower-cases
+        records[-5][field] = records[-5][field].swapcase()
+    write_jsonl(world / file, records)
+    with pytest.raises(DataError, match=rf"settings or data \({told}\)"):
+        changed.tune(kept)
 
 
 def test_no_more_folds_are_run_than_the_recipe_compares(bench: Bench) -> None:
