@@ -70,6 +70,11 @@ def change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps(record | values))
 
 
+def text_of_special_tokens(folder: Path) -> None:
+    """Take special tokens in a text for words; what tokenizer.json holds does not say so."""
+    change(folder / "tokenizer_config.json", split_special_tokens=True)
+
+
 def own_code(folder: Path) -> None:
     (folder / "own.py").write_text("raise SystemError('the code of a model was run')\n")
     code = {"AutoConfig": "own.Config", "AutoModel": "own.Model"}
@@ -107,6 +112,7 @@ def no_pad_token(folder: Path) -> None:
         (default_prompt, "puts 'query: ' before every text by itself; take default_prompt_name"),
         (chat_template, "puts texts into a chat template, which can't be exported"),
         (no_pad_token, "the tokenizer does not have a padding token"),
+        (text_of_special_tokens, "the file splits 'do [UNK] cancel' into 5 tokens otherwise"),
     ],
 )
 def test_a_model_that_can_not_be_held_is_refused_in_one_line(
@@ -122,5 +128,5 @@ def test_more_tokens_than_the_model_has_places_for_are_refused(tmp_path: Path) -
     folder = write_tiny_bert(tmp_path)
     done = export(folder, tmp_path / "encoder.onnx", "--max-tokens", "200")
     check_refused(
-        done, "model, set to read 200 tokens (--max-tokens), fails on texts of up to 47: "
+        done, "model, set to read 200 tokens (--max-tokens), fails on texts of up to 35: "
     )

@@ -89,7 +89,8 @@ def export_encoder(
     module = TextModule(encoder.model).eval()
     check_size(module, precision=precision)
     tokenizer = tokenizer_of(encoder)
-    probes = [*probe_texts(encoder.max_tokens or 0), *texts]
+    special_tokens = encoder.model.tokenizer.all_special_tokens
+    probes = [*probe_texts(encoder.max_tokens or 0, special_tokens), *texts]
     wanted = _reference(encoder, probes)
     model = trace_encoder(module)
     manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1])

@@ -1,5 +1,7 @@
 """Texts of every length, in several scripts, on which an export is proved."""
 
+from collections.abc import Sequence
+
 _SENTENCES = (
     "How do I cancel my subscription before it renews?",
     "Zwei Jungen spielen im Park; einer von ihnen fällt vom Klettergerüst.",
@@ -18,16 +20,17 @@ _SENTENCES = (
 _EDGES = ("", " ", "a", "?", "x" * 300, "word " * 3, "  spaces   around  ")
 
 
-def probe_texts(max_tokens: int) -> list[str]:
+def probe_texts(max_tokens: int, special_tokens: Sequence[str] = ()) -> list[str]:
     """Give texts from no token to more than an encoder reads.
 
     Args:
         max_tokens: Tokens that it reads.
+        special_tokens: Its tokenizer's own, as ``[SEP]``: some take them for words in a text.
 
     Returns:
-        Texts that roughly double in length, up to twice as long.
+        Texts that roughly double in length, up to twice as long, and one for each special token.
     """
-    texts = [*_EDGES, *_SENTENCES]
+    texts = [*_EDGES, *_SENTENCES, *(f"do {token} cancel" for token in special_tokens)]
     words = " ".join(_SENTENCES).split()
     n_words = 1
     while n_words <= 2 * max_tokens:

@@ -59,7 +59,7 @@ def export_query_model(
     """
     module, untouched = TextModule(tuned).eval(), TextModule(encoder.model).eval()
     check_size(module, *([untouched] if adapter else []))
-    texts = probe_texts(encoder.max_tokens or 0)
+    texts = probe_texts(encoder.max_tokens or 0, encoder.model.tokenizer.all_special_tokens)
     wanted = _by_parts(encoder, tuned, adapter, texts)
     manifest = describe_encoder_file(encoder, untouched, dim=_width(encoder))
     tokenizer = tokenizer_of(encoder)
