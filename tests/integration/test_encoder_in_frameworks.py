@@ -27,6 +27,7 @@ from trimtab.integrations.haystack import (
 )
 from trimtab.integrations.langchain import AdaptedEmbeddings, EncoderEmbeddings
 from trimtab.integrations.llama_index import AdaptedEmbedding, EncoderEmbedding
+from trimtab.model.encoder_probe import pack_probe
 from trimtab_training.export.fused_encoder import fuse_adapter
 
 DIM, DIM_OUT = 8, 5
@@ -131,6 +132,19 @@ def test_an_adapter_of_another_encoder_is_not_put_behind_one(plain: Path, fused:
                 dim_in=DIM, dim_out=DIM_OUT, encoder=replace(CARD, fingerprint="sha256:another")
             )
         )
+
+
+def test_no_adapter_of_another_pooling_takes_the_place_of_one(plain: Path) -> None:
+    probes = (pack_probe(rows) for rows in np.split(np.eye(6, DIM, dtype=np.float32), 2))
+    own, other = (
+        Adapter.from_bytes(
+            linear_bytes(dim_in=DIM, dim_out=DIM_OUT, encoder=replace(CARD, probe=probe))
+        )
+        for probe in probes
+    )
+    adapted = AdaptedEmbeddings(EncoderEmbeddings(plain), own)
+    with pytest.raises(ConfigError, match="on those of toy-encoder, another encoder"):
+        adapted.adapter = other
 
 
 def test_no_adapter_of_another_encoder_is_set_later_either(plain: Path) -> None:

@@ -1,6 +1,7 @@
 """An encoder through the commands: exported, looked at, joined with an adapter, measured."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from tests.support.tiny_encoder import write_tiny_bert
 from tests.support.traced_once import trace_once
 from trimtab import Adapter, TextEncoder
 from trimtab.commands.group import main
+from trimtab.errors import ConfigError
 from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.errors import ExportError
 from trimtab_training.export import encoder_export
 from trimtab_training.export.encoder_export import export_encoder
 from trimtab_training.export.fused_encoder import fuse_adapter
+from trimtab_training.export.onnx_export import encoder_card
 from trimtab_training.export.probe_texts import probe_texts
 from trimtab_training.export.text_module import TextModule
 
@@ -212,6 +215,48 @@ def test_another_encoder_than_the_embeddings_is_refused(embeddings: Path, tmp_pa
     assert done.exit_code == 1
     assert "expected the same weights and prefixes" in done.stderr
     assert not file.exists()
+
+
+@pytest.fixture(scope="module")
+def other_pooling(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights, and so the same fingerprint, behind another pooling."""
+    place = tmp_path_factory.mktemp("other-pooling")
+    return write_tiny_bert(place, pooling="mean", dense=True, prompts=PREFIXES)
+
+
+def test_another_pooling_than_that_of_the_embeddings_is_refused(
+    other_pooling: Path, embeddings: Path, data: Path, encoder: LocalEncoder, tmp_path: Path
+) -> None:
+    file = tmp_path / "out.onnx"
+    words = ("export-encoder", other_pooling, "-o", file, "--embeddings")
+    done = run(*words, embeddings)
+    assert done.exit_code == 1
+    assert "the same weights and prefixes, and other vectors" in done.stderr
+    older = tmp_path / "older"  # as versions before the probe wrote it
+    shutil.copytree(embeddings, older)
+    record = json.loads((older / "encoder.json").read_text())
+    assert record.pop("probe") == encoder.probe
+    (older / "encoder.json").write_text(json.dumps(record))
+    done = run(*words, older, "--dataset", data)
+    assert done.exit_code == 1
+    assert "(1 - cosine) on average from those in" in " ".join(done.stderr.split())
+    assert not file.exists()
+    done = run(*words, older)
+    assert done.exit_code == 0, done.output
+
+
+def test_an_adapter_is_not_put_behind_its_encoder_of_another_pooling(
+    exported: Path, other_pooling: Path, encoder: LocalEncoder
+) -> None:
+    other = LocalEncoder(other_pooling, query_prefix="query: ", document_prefix="passage: ")
+    assert other.fingerprint == encoder.fingerprint
+    content = linear_bytes(dim_in=12, encoder=encoder_card(other))
+    with pytest.raises(ExportError, match=r"queries of model; .* another pooling or tokenizer"):
+        fuse_adapter(exported.read_bytes(), content)
+    with pytest.raises(ConfigError, match="is another encoder than the one"):
+        TextEncoder.load(exported).require_for(Adapter.from_bytes(content).manifest)
+    own = Adapter.from_bytes(linear_bytes(dim_in=12, encoder=encoder_card(encoder)))
+    TextEncoder.load(exported).require_for(own.manifest)
 
 
 def test_another_adapter_than_the_encoders_is_refused(exported: Path) -> None:

@@ -12,9 +12,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
 
-from tests.support.tiny_encoder import write_tiny_bert
+from tests.support.sets import write_dataset
+from tests.support.tiny_encoder import WORDS, write_tiny_bert
 from trimtab.commands.group import main
+from trimtab_training.data.dataset import Dataset
+from trimtab_training.embeddings.embed import embed_dataset
 from trimtab_training.embeddings.local_encoder import LocalEncoder
+from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import EncoderError
 
 TEXTS = ["money back?", "how refunds work for customers who have bought something last year"]
@@ -104,6 +108,45 @@ def test_a_model_that_computes_in_less_is_refused(encoder: LocalEncoder) -> None
     with pytest.raises(EncoderError, match="gives bfloat16 embeddings though its weights are"):
         encoder.encode(TEXTS)
     assert encoder.fingerprint.startswith("sha256:")
+
+
+def test_what_an_interrupted_run_kept_is_not_mixed_with_vectors_of_another_pooling(
+    tmp_path: Path,
+) -> None:
+    texts = {f"d{row}": text for row, text in enumerate(WORDS)}
+    data = Dataset.load(write_dataset(tmp_path / "docs", documents=texts, queries={"q0": "money"}))
+    first, second = (
+        LocalEncoder(write_tiny_bert(tmp_path / pooling, pooling=pooling))
+        for pooling in ("mean", "cls")
+    )
+    assert first.fingerprint == second.fingerprint
+
+    def interrupt(_what: str, done: int, _all: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_dataset(data, first, tmp_path / "emb", progress=interrupt)
+    embed_dataset(data, second, tmp_path / "emb")
+    found = Embeddings.open(tmp_path / "emb").documents
+    assert np.allclose(found.matrix, second.encode(list(texts.values())), atol=BATCH_GAP)
+
+
+def test_what_an_interrupted_run_kept_is_not_embedded_again(tmp_path: Path) -> None:
+    texts = {f"d{row}": text for row, text in enumerate(WORDS)}
+    data = Dataset.load(write_dataset(tmp_path / "docs", documents=texts, queries={"q0": "money"}))
+    folder = write_tiny_bert(tmp_path)
+    seen = []
+
+    def watch(what: str, done: int, _all: int) -> None:
+        seen.append((what, done))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_dataset(data, LocalEncoder(folder), tmp_path / "emb", progress=watch)
+    embed_dataset(data, LocalEncoder(folder), tmp_path / "emb", progress=watch)
+    assert seen[2] == ("documents", len(WORDS))
 
 
 PROMPTS = {"query": "ask: ", "document": "it's: "}

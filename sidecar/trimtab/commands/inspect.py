@@ -173,7 +173,7 @@ def describe(model: ModelFile) -> dict[str, Any]:
         "opset": model.opset,
         "ir_version": model.ir_version,
         "operators": list(model.operators),
-        "manifest": _without_centroids(model.manifest),
+        "manifest": _without_vectors(model.manifest),
     }
 
 
@@ -185,14 +185,15 @@ def describe_encoder(read: "EncoderFile") -> dict[str, Any]:
         "opset": read.graph.opset,
         "ir_version": read.graph.ir_version,
         "operators": sorted(set(read.graph.operators)),
-        "encoder": asdict(read.manifest),
-        "adapter": None if read.adapter is None else _without_centroids(read.adapter),
+        "encoder": _without_probe(asdict(read.manifest)),
+        "adapter": None if read.adapter is None else _without_vectors(read.adapter),
     }
 
 
-def _without_centroids(manifest: Manifest) -> dict[str, Any]:
-    """Write a manifest; the centroids stay in the file: numbers by the thousand, of no use here."""
+def _without_vectors(manifest: Manifest) -> dict[str, Any]:
+    """Write a manifest; its vectors stay in the file: numbers by the thousand, of no use here."""
     record = asdict(manifest)
+    _without_probe(record["encoder"])
     if record["query_region"] is not None:
         del record["query_region"]["centroids"]
     return record
@@ -201,3 +202,9 @@ def _without_centroids(manifest: Manifest) -> dict[str, Any]:
 def _version(content: bytes) -> str:
     """Give a file's version."""
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _without_probe(encoder: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of an encoder's record what it gives for a few texts."""
+    del encoder["probe"]
+    return encoder

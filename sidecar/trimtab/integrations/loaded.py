@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from trimtab.errors import ConfigError, QueryError
 from trimtab.model.adapter import Adapter
+from trimtab.model.encoder_probe import probes_agree
 from trimtab.text.encoder import TextEncoder
 
 EncoderOrPath = TextEncoder | str | Path
@@ -74,7 +75,7 @@ class LoadedAdapter:
         newer = LoadedAdapter(adapter)
         old, new = self.adapter.manifest, newer.adapter.manifest
         known = {old.encoder.fingerprint, new.encoder.fingerprint} - {""}
-        if len(known) > 1:
+        if len(known) > 1 or not probes_agree(old.encoder.probe, new.encoder.probe):
             raise ConfigError(
                 f"adapter {newer.adapter.mark} was trained on queries of {new.encoder.name}, "
                 f"{self.adapter.mark} on those of {old.encoder.name}, another encoder; for "

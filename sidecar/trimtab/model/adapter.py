@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trimtab.errors import ConfigError, IntegrityError, ManifestError, QueryError
+from trimtab.model.encoder_probe import OTHER_VECTORS, probes_agree
 from trimtab.model.followed import Followed
 from trimtab.model.manifest import Manifest
 from trimtab.model.onnx_file import (
@@ -326,6 +327,11 @@ def check_successor(current: Adapter, newer: Adapter) -> None:
                 f"model {newer.mark} can't take the place of {current.mark}: {what} {one} and "
                 f"{other}; expected the same; make a new adapter, and restart what uses it"
             )
+    if not probes_agree(old.encoder.probe, new.encoder.probe):
+        raise ConfigError(
+            f"model {newer.mark} can't take the place of {current.mark}: their encoders have "
+            f"{OTHER_VECTORS}; make a new adapter, and restart what uses it"
+        )
 
 
 class _BoundRow:

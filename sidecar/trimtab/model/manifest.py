@@ -33,6 +33,7 @@ class EncoderCard:
         max_tokens: Longest input in tokens, or None where the provider decides.
         query_prefix: Text put before every query.
         document_prefix: Text put before every document.
+        probe: What it gives for a few texts (``model.encoder_probe``); empty where not known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class EncoderCard:
     max_tokens: int | None = None
     query_prefix: str = ""
     document_prefix: str = ""
+    probe: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -163,5 +163,6 @@ def _check(text: Text, served: ServedEncoder, route: Route | None, *, is_adapted
         raise RefusedError(
             f"{text.model} is another encoder than the one whose queries adapter {manifest.name} "
             f"of {route} was trained on ({manifest.encoder.name}, query prefix "
-            f"{manifest.encoder.query_prefix!r}); ask for that one"
+            f"{manifest.encoder.query_prefix!r}); ask for that one, its pooling and tokenizer as "
+            "they were"
         )

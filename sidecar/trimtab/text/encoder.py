@@ -183,7 +183,8 @@ class TextEncoder:
                 f"{self.manifest.name} ({self.dim} values, query prefix "
                 f"{self.manifest.query_prefix!r}) is another encoder than the one that adapter "
                 f"{adapter.name} was trained on: {adapter.encoder.name} ({adapter.dim_in} values, "
-                f"query prefix {adapter.encoder.query_prefix!r}); embed queries with that one"
+                f"query prefix {adapter.encoder.query_prefix!r}); embed queries with that one, its "
+                "pooling and tokenizer as they were"
             )
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from trimtab.errors import ManifestError, QueryError
+from trimtab.model.encoder_probe import probes_agree
 from trimtab.model.manifest import MAX_DIM, Manifest
 
 ENCODER_KEY = "trimtab.encoder"
@@ -40,6 +41,8 @@ class EncoderManifest:
         loss: What the rounding was measured to cost; empty for ``float32``.
         versions: Versions of the packages that made the file.
         created: When, ISO 8601 in UTC.
+        probe: What the encoder gives for a few texts before any rounding
+            (``model.encoder_probe``), as ``encoder.json`` has it; empty where it is not known.
         schema_version: Layout of this record.
     """
 
@@ -57,6 +60,7 @@ class EncoderManifest:
     loss: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    probe: str = field(default="", repr=False)
     schema_version: int = SCHEMA_VERSION
 
     def prefix(self, role: Role) -> str:
@@ -75,6 +79,7 @@ class EncoderManifest:
         """Tell whether an adapter was trained on this encoder's queries, as far as is known."""
         theirs = adapter.encoder.fingerprint
         is_same = not theirs or theirs == self.fingerprint
+        is_same = is_same and probes_agree(self.probe, adapter.encoder.probe)
         return is_same and adapter.dim_in == self.dim
 
     def to_json(self) -> str:

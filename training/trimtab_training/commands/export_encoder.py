@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from trimtab_training.export.encoder_export import ExportedEncoder
     from trimtab_training.export.encoder_loss import EncoderLoss
 
+_FAR = 0.01
+"""Mean distance, as 1 - cosine, from stored vectors beyond which they are another encoder's."""
+
 
 @click.command(name="export-encoder")
 @click.argument("folder")
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     type=PATH,
     metavar="EMB",
     help="Embeddings folder that it is for: gives name, prefixes and length of texts, and must "
-    "have the encoder's fingerprint.",
+    "have been made by this encoder.",
 )
 @click.option(
     "--dataset",
@@ -125,6 +128,7 @@ def _open(folder: str, known: "Embeddings | None", options: dict[str, Any]) -> "
     Raises:
         ExportError: It is not the one that the embeddings were made by.
     """
+    from trimtab.model.encoder_probe import OTHER_VECTORS, probes_agree
     from trimtab_training.embeddings.local_encoder import (
         MINILM,
         LocalEncoder,
@@ -154,6 +158,11 @@ def _open(folder: str, known: "Embeddings | None", options: dict[str, Any]) -> "
             f"{info.query_prefix!r} and {info.document_prefix!r}); expected the same weights and "
             "prefixes"
         )
+    if info is not None and not probes_agree(info.probe, encoder.probe):
+        raise ExportError(
+            f"the encoder in {folder} has {OTHER_VECTORS} than {info.name}, which made "
+            f"{options['embeddings']}; expected its modules.json, 1_Pooling and tokenizer.json"
+        )
     return encoder
 
 
@@ -165,13 +174,24 @@ def _first(given: Any, otherwise: Any) -> Any:
 def _measure(
     exported: "ExportedEncoder", dataset: Path, embeddings: "Embeddings"
 ) -> "tuple[ExportedEncoder, EncoderLoss]":
-    """Measure what the file finds; an int8 file remembers what it costs."""
+    """Measure what the file finds; an int8 file remembers what it costs.
+
+    Raises:
+        ExportError: A file without rounding gives other vectors than the stored ones.
+    """
     from trimtab.text.encoder import TextEncoder
     from trimtab_training.data.dataset import Dataset
+    from trimtab_training.errors import ExportError
     from trimtab_training.export.encoder_loss import measure_file
 
     served = TextEncoder.from_bytes(exported.content)
     loss = measure_file(served, Dataset.load(dataset), embeddings)
+    if exported.manifest.precision == "float32" and not loss.cosine_mean <= _FAR:
+        raise ExportError(
+            f"the file's vectors of {loss.n_queries} {loss.split} queries of {loss.dataset} are "
+            f"{loss.cosine_mean:.1e} (1 - cosine) on average from those in {embeddings.folder}; at "
+            f"most {_FAR} is allowed: they were made by another encoder, or are of other texts"
+        )
     return exported.remember(ndcg=asdict(loss)) if exported.manifest.loss else exported, loss
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.model.encoder_probe import PROBE_TEXTS, unpack_probe, vectors_agree
 from trimtab_training.embeddings.encoders import Encoder, Role, with_prefix
 from trimtab_training.embeddings.journal import Journal
 from trimtab_training.errors import EncoderError
@@ -40,7 +41,7 @@ def embed_texts(
     prefixed = with_prefix(encoder, role, texts)
     keys = [hashlib.sha256(text.encode()).digest() for text in prefixed]
     salt = hashlib.sha256(f"{encoder.fingerprint} {encoder.max_tokens}".encode()).hexdigest()[:16]
-    journal = Journal(target.with_name(f"{role}-{salt}.journal"))
+    journal = _open_journal(target.with_name(f"{role}-{salt}.journal"), encoder)
     missing = list(dict.fromkeys(key for key in keys if key not in journal.places))
     place_of = {key: place for place, key in enumerate(keys)}
     wanted = [prefixed[place_of[key]] for key in missing]
@@ -57,6 +58,27 @@ def embed_texts(
     journal.fill(matrix, keys)
     matrix.flush()
     return len(texts), journal.dim
+
+
+def _open_journal(path: Path, encoder: Encoder) -> Journal:
+    """Open the journal; one that was begun with another pooling or tokenizer is begun anew.
+
+    The encoder's probe is among its records.
+    """
+    journal = Journal(path)
+    if not encoder.probe:
+        return journal
+    probe = unpack_probe(encoder.probe)
+    keys = [hashlib.sha256(f"probe {text}".encode()).digest() for text in PROBE_TEXTS]
+    missing = [place for place, key in enumerate(keys) if key not in journal.places]
+    if missing:
+        journal.append([keys[place] for place in missing], probe[missing])
+    kept = np.empty((len(keys), journal.dim), dtype=np.float32)
+    journal.fill(kept, keys)
+    if vectors_agree(kept, probe):
+        return journal
+    path.unlink()
+    return _open_journal(path, encoder)
 
 
 def _check_batch(vectors: NDArray[np.float32], texts: Sequence[str], name: str) -> None:

@@ -1,7 +1,7 @@
 """Text to embeddings, offline: a local model, an endpoint, or any callable.
 
-Every encoder takes texts as they are and puts its prefix before them; what decides its output is
-in its fingerprint.
+Every encoder takes texts as they are and puts its prefix before them; its fingerprint and its probe
+tell it from others.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class Encoder(Protocol):
 
     Attributes:
         name: Name of the model.
-        fingerprint: Digest of what decides its output.
+        fingerprint: Digest of its weights, or its name, and of its prefixes.
         max_tokens: Longest input in tokens, or None where the provider decides.
         query_prefix: Text put before every query.
         document_prefix: Text put before every document.
@@ -39,6 +39,14 @@ class Encoder(Protocol):
     query_prefix: str
     document_prefix: str
     n_workers: int
+
+    @property
+    def probe(self) -> str:
+        """What it gives for a few texts (:func:`trimtab.model.encoder_probe.pack_probe`).
+
+        Empty where that is not asked.
+        """
+        ...
 
     def batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Group texts, by their places, into batches that are cheap to encode together."""
@@ -65,6 +73,7 @@ def describe_encoder(encoder: Encoder, dim: int, *, normalised: bool) -> Encoder
         max_tokens=encoder.max_tokens,
         query_prefix=encoder.query_prefix,
         document_prefix=encoder.document_prefix,
+        probe=encoder.probe,
     )
 
 
@@ -80,6 +89,7 @@ class EndpointEncoder:
     """Any OpenAI-compatible embeddings endpoint, several requests at once."""
 
     max_tokens: int | None = None
+    probe = ""
 
     def __init__(
         self,
@@ -122,6 +132,7 @@ class CallableEncoder:
 
     max_tokens: int | None = None
     n_workers = 1
+    probe = ""
 
     def __init__(
         self,

@@ -4,12 +4,14 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.model.encoder_probe import PROBE_TEXTS, pack_probe
 from trimtab.parsing import read_json
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.embeddings.encoders import fingerprint_of
@@ -103,6 +105,15 @@ class LocalEncoder:
             "out of its config_sentence_transformers.json, and say what stands before texts: "
             "--query-prefix, --document-prefix"
         )
+
+    @cached_property
+    def probe(self) -> str:
+        """What it gives for a few texts, by which another pooling or tokenizer is noticed.
+
+        Raises:
+            EncoderError: The model fails on them.
+        """
+        return pack_probe(self.encode(PROBE_TEXTS))
 
     @property
     def model(self) -> Any:

@@ -44,6 +44,8 @@ class EncoderInfo:
         max_tokens: Longest input in tokens, or None where the provider decides.
         query_prefix: Text put before every query, as e5 and bge need it.
         document_prefix: Text put before every document.
+        probe: What it gives for a few texts (:mod:`trimtab.model.encoder_probe`), by which another
+            pooling or tokenizer is noticed; empty where it is not known.
     """
 
     name: str
@@ -53,6 +55,7 @@ class EncoderInfo:
     max_tokens: int | None = None
     query_prefix: str = ""
     document_prefix: str = ""
+    probe: str = field(default="", repr=False)
 
     @classmethod
     def load(cls, path: Path) -> "EncoderInfo":

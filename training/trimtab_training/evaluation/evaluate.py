@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from trimtab.model.adapter import Adapter
+from trimtab.model.encoder_probe import OTHER_VECTORS, probes_agree
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
@@ -219,6 +220,11 @@ def check_fit(adapter: Adapter, embeddings: Embeddings, name: str = "the model")
             f"({manifest.encoder.fingerprint[:23]}), {embeddings.folder} holds those of "
             f"{embeddings.encoder.name} ({embeddings.encoder.fingerprint[:23]}); "
             "embed the queries with the model's encoder"
+        )
+    if not probes_agree(manifest.encoder.probe, embeddings.encoder.probe):
+        raise DataError(
+            f"{name} was fitted on queries of {manifest.encoder.name}; the encoder of those in "
+            f"{embeddings.folder} has {OTHER_VECTORS}; embed the queries with the model's encoder"
         )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trimtab.clients.faiss import AdaptedIndex
 from trimtab.model.adapter import Adapter
+from trimtab.model.encoder_probe import OTHER_VECTORS, probes_agree
 from trimtab_training.embeddings.encoders import Encoder, with_prefix
 from trimtab_training.embeddings.faiss_source import open_file, read_row_ids, require_numbers
 from trimtab_training.errors import DataError
@@ -109,6 +110,11 @@ def _require_encoder(adapter: Adapter, encoder: Encoder) -> None:
         raise DataError(
             f"the model was fitted on queries of {manifest.name} ({manifest.fingerprint[:23]}), "
             f"this encoder is {encoder.name} ({encoder.fingerprint[:23]}); pass --encoder"
+        )
+    if not probes_agree(manifest.probe, encoder.probe):
+        raise DataError(
+            f"the model was fitted on queries of {manifest.name}; {encoder.name} has "
+            f"{OTHER_VECTORS}; pass --encoder"
         )
 
 

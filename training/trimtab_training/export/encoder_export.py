@@ -197,6 +197,7 @@ def describe_encoder_file(
         pooling=module.pooling,
         versions={package: version(package) for package in _PACKAGES},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        probe=encoder.probe,
     )
 
 

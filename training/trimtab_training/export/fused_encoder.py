@@ -6,6 +6,7 @@ from onnx import compose
 
 from trimtab.errors import ModelError
 from trimtab.model.adapter import Adapter
+from trimtab.model.encoder_probe import OTHER_VECTORS, probes_agree
 from trimtab.model.manifest import METADATA_KEY, Manifest
 from trimtab.model.onnx_file import INPUT_NAME, OUTPUT_NAME
 from trimtab.text.encoder import TextEncoder
@@ -82,6 +83,11 @@ def check_pair(encoder: EncoderManifest, adapter: Manifest) -> None:
             f"({known[:23]}…, query prefix {adapter.encoder.query_prefix!r}), this encoder is "
             f"{encoder.name} ({encoder.fingerprint[:23]}…, query prefix "
             f"{encoder.query_prefix!r}); expected the same weights and prefixes"
+        )
+    if not probes_agree(adapter.encoder.probe, encoder.probe):
+        raise ExportError(
+            f"adapter {adapter.name} was trained on queries of {adapter.encoder.name}; this "
+            f"encoder, {encoder.name}, has {OTHER_VECTORS}"
         )
 
 

@@ -147,6 +147,7 @@ def encoder_card(encoder: EncoderInfo | LocalEncoder) -> EncoderCard:
         max_tokens=encoder.max_tokens,
         query_prefix=encoder.query_prefix,
         document_prefix=encoder.document_prefix,
+        probe=encoder.probe,
     )
 
 

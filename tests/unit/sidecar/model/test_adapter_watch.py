@@ -23,17 +23,19 @@ from trimtab.hook import QueryHook
 from trimtab.integrations.loaded import LoadedAdapter
 from trimtab.model import followed as followed_module
 from trimtab.model.adapter import Adapter, WatchedAdapter
+from trimtab.model.encoder_probe import pack_probe
 from trimtab.routing.routes import Route
 
 NEVER_S = 3600.0  # tests look themselves, but for those of the thread
 OFTEN_S = 0.002
 PATIENCE_S = 60.0
 QUERIES = queries_of(4)
+ENCODER = replace(CARD, probe=pack_probe(np.eye(3, 8, dtype=np.float32)))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place(tmp_path / "docs", seed=0)
+    place(tmp_path / "docs", seed=0, encoder=ENCODER)
     return tmp_path / "docs"
 
 
@@ -155,6 +157,11 @@ def other_encoder(folder: Path) -> None:
     place(folder, seed=1, encoder=replace(CARD, fingerprint="sha256:another"))
 
 
+def other_pooling(folder: Path) -> None:
+    other = pack_probe(np.eye(3, 8, 4, dtype=np.float32))
+    place(folder, seed=1, encoder=replace(ENCODER, probe=other))
+
+
 def other_use(folder: Path) -> None:
     place(folder, seed=1, use="relevance")
 
@@ -163,7 +170,7 @@ def other_use(folder: Path) -> None:
     "spoil",
     [
         *(broken, cut, empty, gone, folder_in_its_place),
-        *(other_width, other_width_out, other_encoder, other_use),
+        *(other_width, other_width_out, other_encoder, other_pooling, other_use),
     ],
 )
 def test_what_can_not_be_used_changes_nothing_and_is_counted_and_said_once(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.support.worlds import World, make_world, write_vectors
+from trimtab.model.encoder_probe import pack_probe
 from trimtab_training.adapters import IdentityAdapter, LinearAdapter
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
@@ -258,6 +259,19 @@ def test_model_of_another_encoder_is_refused(world: World, identity: bytes) -> N
     encoder = replace(world.embeddings.encoder, fingerprint="sha256:other")
     with pytest.raises(DataError, match="embed the queries with the model's encoder"):
         evaluate_model(identity, world.dataset, replace(world.embeddings, encoder=encoder))
+
+
+def test_model_of_another_pooling_is_refused(world: World, identity: bytes) -> None:
+    one, other = (pack_probe(rows) for rows in np.split(np.eye(6, 16, dtype=np.float32), 2))
+    encoder = replace(world.embeddings.encoder, probe=one)
+    vectors = replace(world.embeddings, encoder=encoder)
+    evaluate_model(identity, world.dataset, vectors)  # an older model has no probe
+    adapter, elsewhere = IdentityAdapter(16), replace(encoder, probe=other)
+    content = export_adapter(
+        adapter, describe_adapter(adapter, elsewhere, name="toy", similarity="cosine")
+    )
+    with pytest.raises(DataError, match=r"other vectors.* embed the queries with the model's"):
+        evaluate_model(content, world.dataset, vectors)
 
 
 def test_missing_split_is_refused_with_those_there_are(world: World, identity: bytes) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.support.onnx_models import CARD, linear_bytes, weight_of
 from tests.support.sets import CountingEncoder, vector_of
 from trimtab.errors import ConfigError
+from trimtab.model.encoder_probe import pack_probe
 from trimtab.model.manifest import EncoderCard
 from trimtab_training.embeddings.encoders import CallableEncoder
 from trimtab_training.errors import DataError
@@ -82,6 +83,17 @@ def test_query_prefix_is_put_before_every_text(tmp_path: Path) -> None:
     searched = load_for_search(tmp_path, index_file(tmp_path), None)
     search_both(searched, encoder, TEXTS, k=1)
     assert counting.asked == [f"query: {text}" for text in TEXTS]
+
+
+def test_encoder_of_another_pooling_is_refused(tmp_path: Path) -> None:
+    encoder = encoder_of()
+    card = EncoderCard("toy", encoder.fingerprint, probe=pack_probe(ROWS[:3]))
+    (tmp_path / "adapter.onnx").write_bytes(linear_bytes(dim_in=DIM, dim_out=DIM, encoder=card))
+    searched = load_for_search(tmp_path, index_file(tmp_path), None)
+    search_both(searched, encoder, TEXTS, k=1)
+    encoder.probe = pack_probe(ROWS[3:6])
+    with pytest.raises(DataError, match="another pooling or tokenizer; pass --encoder"):
+        search_both(searched, encoder, TEXTS, k=1)
 
 
 def test_vectors_that_are_there_already_need_no_encoder(tmp_path: Path, model: Path) -> None:
