@@ -421,7 +421,6 @@ def test_own_adapter_is_trained_saved_and_opened_by_name(
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("nothing", {}, "expected auto, linear, low_rank, two_layer, or module:Class"),
         ("no_such_module:Adapter", {}, "can't import"),
         ("json:JSONDecoder", {}, "not a subclass of trimtab_training.Adapter"),
         ("linear", {"rank": 3}, "can't take options"),

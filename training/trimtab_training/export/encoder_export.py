@@ -92,8 +92,8 @@ def export_encoder(
     special_tokens = encoder.model.tokenizer.all_special_tokens
     probes = [*probe_texts(encoder.max_tokens or 0, special_tokens), *texts]
     wanted = _reference(encoder, probes)
-    model = trace_encoder(module)
     manifest = describe_encoder_file(encoder, module, dim=wanted.shape[1])
+    model = trace_encoder(module)  # last: some models are not what they were once they are traced
     if precision == "float32":
         content = stamp_encoder(model, manifest, tokenizer)
         far = _measure(load_exported(content), encoder, probes, wanted)

@@ -78,13 +78,15 @@ def test_inspect_gives_machines_one_json_object(model: Path) -> None:
     assert result.exit_code == 0
     record = json.loads(result.stdout)
     content = (model / "adapter.onnx").read_bytes()
+    manifest = manifest_record(metrics=METRICS, stores_queries=True)
+    del manifest["encoder"]["probe"]  # vectors, of no use here
     assert record == {
         "version": hashlib.sha256(content).hexdigest()[:12],
         "size_bytes": len(content),
         "opset": 18,
         "ir_version": 9,
         "operators": ["MatMul"],
-        "manifest": manifest_record(metrics=METRICS, stores_queries=True),
+        "manifest": manifest,
     }
     assert record == describe(check_model(content))
 
