@@ -167,6 +167,12 @@ CONDITIONS: dict[str, Any] = {
     "null": models.IsNullCondition(is_null=models.PayloadField(key="note")),
     "not empty": field("note", is_empty=False),
     "null by field": field("note", is_null=True),
+    **{
+        f"{what} of {key} is {value}": field(key, **{what: value})
+        for what in ("is_empty", "is_null")
+        for key in ("mixed[]", "tags[]", "parts[].size", "absent", "none")
+        for value in (True, False)
+    },
     "ids": models.HasIdCondition(has_id=[1, 2, UUID, 1000]),
     "vector": models.HasVectorCondition(has_vector=""),
     "other vector": models.HasVectorCondition(has_vector="image"),

@@ -5,9 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 import pytest
 
-from tests.support.faiss_collections import build_index, vectors_of, write_collection
+from tests.support.faiss_collections import (
+    METRICS,
+    ask,
+    build_index,
+    normalise,
+    vectors_of,
+    write_collection,
+)
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.faiss_collections import Collections
 from trimtab.settings import CollectionSettings
@@ -62,6 +70,72 @@ def test_metrics_that_qdrant_has_not_are_refused(tmp_path: Path) -> None:
     index.add(VECTORS)
     with pytest.raises(ConfigError, match="a metric that Qdrant has not"):
         Collections.load([write_collection(tmp_path, index)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "distance"),
+    [
+        ("SQ8", "Manhattan"),
+        ("PQ4x4np", "Manhattan"),
+        ("IVF4,PQ4x4", "Manhattan"),
+        ("PCA8,SQ8", "Manhattan"),
+        ("PQ4x4,RFlat", "Manhattan"),
+        ("LSH", "Euclid"),
+    ],
+)
+def test_an_index_that_is_not_searched_by_its_metric_is_refused(
+    tmp_path: Path, kind: str, distance: str
+) -> None:
+    """Faiss gives inner products for L1, Hamming distances for L2, or raises at every query."""
+    settings = write_collection(tmp_path, build_index(kind, VECTORS, distance))
+    with pytest.raises(ConfigError, match="by another measure than the"):
+        Collections.load([settings])
+
+
+@pytest.mark.parametrize("kind", ["Flat", "HNSW8", "IVF4,Flat", "PCA8,Flat", "IDMap,Flat"])
+def test_an_index_of_plain_vectors_is_served_by_l1(tmp_path: Path, kind: str) -> None:
+    settings = write_collection(tmp_path, build_index(kind, VECTORS, "Manhattan"))
+    assert Collections.load([settings])
+
+
+@pytest.mark.parametrize("kind", ["Flat", "HNSW16", "SQfp16"])
+@pytest.mark.parametrize("distance", ["Cosine", "Dot", "Euclid"])
+def test_a_vector_that_is_no_vector_is_never_found(
+    tmp_path: Path, kind: str, distance: str
+) -> None:
+    """Of an empty text, say: zeros by their length. What faiss never finds no scan finds first."""
+    vectors = normalise(vectors_of(400, DIM)) if distance == "Cosine" else vectors_of(400, DIM)
+    index = faiss.index_factory(DIM, kind, METRICS[distance])
+    index.train(vectors)
+    vectors[[7, 399]] = np.nan
+    index.add(vectors)
+    payloads = [{"part": number % 2} for number in range(400)]
+    served = Collections.load([write_collection(tmp_path, index, payloads=payloads)])
+    _, info = served_info(served)
+    assert info["config"]["params"]["vectors"]["distance"] == distance
+    odd = {"must": [{"key": "part", "match": {"value": 1}}]}
+    for limit in (5, 200, 400):
+        wanted = [each for each in found(served, vectors[3], 400, {}) if each[0] % 2][:limit]
+        assert found(served, vectors[3], limit, {"filter": odd}) == wanted
+        exact = found(served, vectors[3], limit, {"params": {"exact": True}})
+        assert len(exact) == min(limit, 398)
+    assert found(served, 7, 5, {}) == []
+
+
+def served_info(served: Collections) -> tuple[int, Any]:
+    status, body = ask(served, "GET", "/collections/papers")
+    return status, body["result"]
+
+
+def found(served: Collections, query: Any, limit: int, more: dict[str, Any]) -> list[Any]:
+    """Query; give ids and scores, of which none may be missing."""
+    asked = query if isinstance(query, int) else query.tolist()
+    body = {"query": asked, "limit": limit, **more}
+    status, answer = ask(served, "POST", "/collections/papers/points/query", body)
+    assert status == 200, answer
+    return [
+        (each["id"], pytest.approx(each["score"], abs=1e-5)) for each in answer["result"]["points"]
+    ]
 
 
 def test_files_that_do_not_fit_the_index_are_refused(tmp_path: Path) -> None:

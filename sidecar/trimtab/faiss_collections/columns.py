@@ -30,8 +30,10 @@ class Column:
             arrays) stands as one None.
         rows: Row of each occurrence, ascending; a value counts once in a row.
         codes: Position in ``distinct`` of each occurrence, a row's in the payload's order.
-        is_empty: By row: no value, or only null and empty arrays.
-        is_null: By row: a value is null, or an array that holds one.
+        has_filled: By row: some value is neither null nor an empty array.
+        has_empty: By row: some value is either.
+        has_null: By row: some value is null, or an array that holds one.
+        has_whole: By row: some value is neither.
         counted_rows: Rows that have the path at all, one for each value it selects.
         counts: Items of each of these values.
     """
@@ -42,8 +44,9 @@ class Column:
         self.n_rows = n_rows
         self._codes_by_value: dict[tuple[type, Any], int] = {}
         self.distinct: list[Any] = []
-        self.is_empty: Mask = np.ones(n_rows, np.bool_)
-        self.is_null: Mask = np.zeros(n_rows, np.bool_)
+        self.has_filled, self.has_empty, self.has_null, self.has_whole = (
+            np.zeros(n_rows, np.bool_) for _ in range(4)
+        )
         rows: list[int] = []
         codes: list[int] = []
         counted: list[tuple[int, int]] = []
@@ -52,10 +55,9 @@ class Column:
             for value in find_values(payload, path):
                 items = value if isinstance(value, list) else [value]
                 counted.append((row, 0 if value is None else len(items)))
-                if value is not None and items:
-                    self.is_empty[row] = False
-                if None in items:
-                    self.is_null[row] = True
+                is_filled = value is not None and bool(items)
+                (self.has_filled if is_filled else self.has_empty)[row] = True
+                (self.has_null if None in items else self.has_whole)[row] = True
                 present |= dict.fromkeys(self._code(item) for item in items if item is not None)
             rows += [row] * len(present)
             codes += present

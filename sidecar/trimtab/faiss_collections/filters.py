@@ -191,6 +191,24 @@ def _values_count(column: Column, data: Any) -> Mask:
     return mask
 
 
+def _is_empty(column: Column, value: Any) -> Mask:
+    """Mark where some value is empty, or is not; a path that selects nothing is empty.
+
+    So a field is asked, as of any other condition. The condition of that name alone is of all
+    values together.
+    """
+    if not value:
+        return column.has_filled
+    return column.has_empty | ~column.has_filled
+
+
+def _is_null(column: Column, value: Any) -> Mask:
+    """Mark where some value is null, or is not; a path that selects nothing is not."""
+    if value:
+        return column.has_null
+    return column.has_whole | ~column.has_null
+
+
 def _lie_between(values: NDArray[Any], data: Any, read: Callable[[Any], float]) -> Mask:
     """Mark the values that lie between bounds; NaN never does."""
     mask: Mask = ~np.isnan(values)
@@ -229,12 +247,12 @@ _FIELDS: dict[str, Choose] = {
     "match": _match,
     "range": _range,
     "values_count": _values_count,
-    "is_empty": lambda column, value: column.is_empty == bool(value),
-    "is_null": lambda column, value: column.is_null == bool(value),
+    "is_empty": _is_empty,
+    "is_null": _is_null,
 }
 _CONDITIONS: dict[str, Callable[[Filter, Any], Mask]] = {
-    "is_empty": lambda at, data: at._field({"key": _read_key(data), "is_empty": True}),
-    "is_null": lambda at, data: at._field({"key": _read_key(data), "is_null": True}),
+    "is_empty": lambda at, data: ~at._table.column(_read_key(data)).has_filled,
+    "is_null": lambda at, data: at._table.column(_read_key(data)).has_null,
     "has_id": Filter._has_id,
     "has_vector": Filter._has_vector,
     "nested": Filter._nested,

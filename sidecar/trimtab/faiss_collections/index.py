@@ -47,6 +47,23 @@ class Found:
     scores: Scores
 
 
+def _searches_by_metric(faiss: Any, core: Any) -> bool:
+    """Tell whether faiss searches an index by the metric that it names.
+
+    Of L1, only indexes of plain floats know anything (faiss' wiki, "MetricType and distances"):
+    scalar quantisers raise, product quantisers give inner products. LSH gives Hamming distances.
+    """
+    if isinstance(core, faiss.IndexRefine):
+        parts = (faiss.downcast_index(core.base_index), faiss.downcast_index(core.refine_index))
+        return all(_searches_by_metric(faiss, part) for part in parts)
+    if isinstance(core, faiss.IndexPreTransform):
+        return _searches_by_metric(faiss, faiss.downcast_index(core.index))
+    if core.metric_type == faiss.METRIC_L1:
+        plain = (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat, faiss.IndexNSGFlat)
+        return isinstance(core, (*plain, faiss.IndexNNDescentFlat))
+    return not isinstance(core, faiss.IndexLSH)
+
+
 class VectorIndex:
     """A FAISS index over rows 0 to ``size``.
 
@@ -80,6 +97,12 @@ class VectorIndex:
             raise ConfigError(
                 f"{path} compares vectors by a metric that Qdrant has not; expected inner product, "
                 "L2 or L1"
+            )
+        if not _searches_by_metric(faiss, self._core):
+            raise ConfigError(
+                f"{path}: faiss searches {self.file.kind} by another measure than the "
+                f"{known.get(metric, 'inner product')} that it names, or not at all; for L1, "
+                "expected Flat, HNSW, NSG or IVF with plain vectors, for others any but LSH"
             )
         self.is_lower_better = metric in known
         self.distance = known.get(metric) or ("Cosine" if self.stored.look_normalised() else "Dot")
@@ -167,6 +190,8 @@ class VectorIndex:
                 block = self.stored.read_core(part)
             parts.append(self.compare(query, block))
         scores = np.concatenate(parts)
+        if not (is_comparable := np.isfinite(scores)).all():  # NaN would sort as the best
+            rows, scores = rows[is_comparable], scores[is_comparable]
         if k < len(scores):
             best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
             rows, scores = rows[best], scores[best]
@@ -213,7 +238,7 @@ class VectorIndex:
             if selector is None:
                 raise
             return None
-        is_found = labels[0] != -1  # the caller's own numbers may be negative
+        is_found = (labels[0] != -1) & np.isfinite(scores[0])  # numbers of one's own may be < 0
         rows, scores = labels[0][is_found], scores[0][is_found]
         if self.file.labels is not None:
             rows = np.searchsorted(self.file.labels, rows)

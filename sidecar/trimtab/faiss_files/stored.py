@@ -93,14 +93,15 @@ class StoredVectors:
         return queries
 
     def look_normalised(self) -> bool:
-        """Tell whether a sample of the vectors has unit length."""
+        """Tell whether a sample of the vectors has unit length; none of what has no direction."""
         n_rows = int(self._core.ntotal)
         if not n_rows or not self.can_read:
             return False
         sample = np.unique(np.linspace(0, n_rows - 1, _SAMPLE_ROWS).astype(np.int64))
         lengths = np.linalg.norm(self.read_core(sample), axis=1)
+        lengths = lengths[np.isfinite(lengths) & (lengths > 0)]
         off = _LOSSY_UNIT_TOLERANCE if self.is_lossy else _UNIT_TOLERANCE
-        return bool(np.abs(lengths - 1).max() <= off)
+        return bool(len(lengths) and np.abs(lengths - 1).max() <= off)
 
 
 def _can_undo(faiss: Any, step: Any) -> bool:
