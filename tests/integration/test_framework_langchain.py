@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
+from langchain_core.stores import InMemoryByteStore
 from langchain_qdrant import QdrantVectorStore, RetrievalMode, SparseEmbeddings, SparseVector
 from qdrant_client import QdrantClient, models
 
@@ -295,3 +297,18 @@ def test_an_adapter_of_llama_index_is_told_how_to_move(tmp_path: Path) -> None:
 def test_the_documented_example_runs(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.parents[1])
     exec(example("LangChain"), {})  # noqa: S102 - our own page
+
+
+def test_a_cache_inside_keeps_queries_and_documents_apart() -> None:
+    """As docs/frameworks.md has it: the cache holds what is raw, under whatever key."""
+    cached = CacheBackedEmbeddings.from_bytes_store(
+        Words(),
+        InMemoryByteStore(),
+        namespace="words",
+        query_embedding_cache=True,
+        key_encoder="sha256",
+    )
+    adapted = AdaptedEmbeddings(cached, adapter_in_memory())
+    for _ in range(2):
+        assert adapted.embed_query(QUESTION) == pytest.approx(adapt(embed(QUESTION)), abs=1e-6)
+        assert adapted.embed_documents([QUESTION]) == [embed(QUESTION)]
