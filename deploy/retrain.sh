@@ -46,6 +46,9 @@ trimtab() { command "$TRIMTAB" "$@" 9>&-; }
 has_model() { [ -f "$1/adapter.onnx" ]; }
 
 ! [ -e "$MODEL" ] || [ -d "$MODEL" ] || fail "MODEL=$MODEL is a file; expected its folder, such as models/docs"
+for place in "MODEL=$MODEL" "CANDIDATE=${CANDIDATE%/}"; do # moved, a relative link leads nowhere
+    ! [ -L "${place#*=}" ] || fail "$place is a link, and would be moved itself; name the folder that it leads to"
+done
 
 reload() {
     [ -n "$ADMIN" ] || return 0

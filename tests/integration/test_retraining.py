@@ -190,6 +190,29 @@ def test_sidecar_that_does_not_take_it_leaves_all_as_it_was(loop: Loop) -> None:
     assert Adapter.load(loop.model).mark == before
 
 
+@pytest.mark.parametrize("words", [(), ("rollback",)])
+def test_link_in_the_place_of_a_folder_is_refused_and_stays(
+    loop: Loop, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """It would be moved itself, and a relative one then leads nowhere."""
+    content = matrix_bytes(np.eye(DIM), encoder=CARD, name="docs")
+    for place in ("v1", "previous/docs"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "adapter.onnx").write_bytes(content)
+    link = tmp_path / "docs"
+    link.symlink_to("v1")
+    fits = prepared(loop, best_weight(loop.world))
+    done = loop.run(*words, MODEL=f"{link}/", ADMIN="http://127.0.0.1:9", TRIMTAB=fits)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"retrain: MODEL={link} is a link, and would be moved itself; name the folder that it "
+        "leads to\n",
+    )
+    assert (link.readlink(), (link / "adapter.onnx").read_bytes()) == (Path("v1"), content)
+    candidate = loop.run(*words, MODEL=str(tmp_path / "v1"), CANDIDATE=f"{link}/")
+    assert f"CANDIDATE={link} is a link" in candidate.stderr
+
+
 def test_swap_that_was_killed_half_way_is_undone(loop: Loop) -> None:
     before = loop.put(np.eye(DIM))
     previous = loop.folder / "models" / "previous" / "docs"
