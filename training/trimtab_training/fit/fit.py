@@ -384,8 +384,9 @@ def _used_by_start(dataset: Dataset, settings: FitSettings) -> frozenset[str]:
         return frozenset()
     before = settings.start_trained_on
     train, dev = list(dataset.split("train")), list(dataset.splits.get("dev", {}))
-    if before is None or not before.is_complete:
+    if before is None:
         return frozenset(train)
     queries = [*train, *dev]
     is_used = before.has_query(dataset, queries)
-    return frozenset(query for query, used in zip(queries, is_used, strict=True) if used)
+    known = frozenset(query for query, used in zip(queries, is_used, strict=True) if used)
+    return known if before.is_complete else known.union(train)

@@ -140,3 +140,18 @@ def test_start_that_knows_the_labels_by_heart_is_not_judged_by_them(tmp_path: Pa
     assert result.validation["expected_gain"] < CHANCE
     with pytest.raises(DataError, match="known to be new"):
         fit(world, QUICK, FitSettings(start_from=start))
+
+
+def test_start_that_is_known_in_part_is_not_judged_by_that_part(tmp_path: Path) -> None:
+    """Of the training queries, any may have been seen; of the dev queries, those that are named."""
+    world = noise(tmp_path / "world", dim_query=200, n_queries=400)
+    labels = list(world.dataset.split("train").items())
+    seen, dev, train = dict(labels[:100]), dict(labels[:200]), dict(labels[200:])
+    start = LinearAdapter(200, 16)
+    start.start_from(ridge_map(seen, world.embeddings))
+    known = TrainedOn.of(replace(world.dataset, splits={"train": seen}))
+    settings = FitSettings(start_from=start, start_trained_on=replace(known, is_complete=False))
+    new = replace(world.dataset, splits={**world.dataset.splits, "train": train, "dev": dev})
+    result = fit_adapter(new, world.embeddings, QUICK, settings)
+    assert (result.validation["on"], result.validation["n_queries"]) == ("dev split", 100)
+    assert result.validation["expected_gain"] < CHANCE
