@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tests.support.commands import TRIMTAB, standing_in, trimtab, trimtab_apart
 from tests.support.worlds import World, make_world
+from trimtab.model.adapter import Adapter
 from trimtab_training.fit.fit import fit_adapter
 from trimtab_training.fit.recipe import load_recipe
 
@@ -214,13 +215,19 @@ def test_unknown_recipe_key_is_named(world: World, tmp_path: Path) -> None:
     assert "unknown recipe key 'epoch'" in done.stderr
 
 
-def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path: Path) -> None:
-    folder = tmp_path / "models" / "docs"
+def recipe_of(world: World, place: Path, more: str = "") -> Path:
+    """Write the recipe of a model into a place's `models/docs`; give that folder."""
+    folder = place / "models" / "docs"
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(
-        f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n'
+        f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n{more}'
         f"[fit]\n{SHORT}adapter = 'linear'\n"
     )
+    return folder
+
+
+def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path: Path) -> None:
+    folder = recipe_of(world, tmp_path)
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
     assert (folder / "adapter.onnx").exists()
     assert "is up to date" in trimtab("build", cwd=tmp_path).stderr
@@ -228,6 +235,26 @@ def test_build_makes_every_recipe_and_leaves_fresh_models(world: World, tmp_path
         (folder / "recipe.toml").read_text().replace("seed = 2", "seed = 3")
     )
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
+
+
+def test_build_makes_a_model_again_whose_file_is_gone_or_another(
+    world: World, tmp_path: Path
+) -> None:
+    file = recipe_of(world, tmp_path) / "adapter.onnx"
+    trimtab("build", cwd=tmp_path)
+    file.unlink()
+    assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
+    made = Adapter.load(file)
+    file.write_bytes(b"another")
+    assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
+    assert Adapter.load(file).manifest.training == made.manifest.training
+
+
+def test_build_is_done_where_no_adapter_helps(tmp_path: Path) -> None:
+    folder = recipe_of(make_world(tmp_path / "docs", useful=False, seed=1), tmp_path)
+    assert "no adapter helps" in trimtab("build", cwd=tmp_path).stdout
+    assert not (folder / "adapter.onnx").exists()
+    assert "is up to date" in trimtab("build", cwd=tmp_path).stderr
 
 
 PAUSING = """

@@ -25,7 +25,6 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
     from trimtab_training.embeddings.missing_labels import keep_embedded
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.evaluation.per_query import HEADLINE
-    from trimtab_training.evaluation.record import record_beside
     from trimtab_training.fit.recipe import load_model_recipe
     from trimtab_training.pipeline import build_model
 
@@ -41,15 +40,15 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 split_by = recipe.fit.split_by
                 data = Dataset.load(recipe.dataset, split_by=split_by).for_fit(split_by)
                 vectors = Embeddings.open(recipe.embeddings)
-            data, _ = keep_embedded(data, vectors, recipe.fit.max_dropped)
             target = path.parent
+            data, _ = keep_embedded(data, vectors, recipe.fit.max_dropped)
             wanted = {
                 "labels": data.content_hash(),
                 "vectors": vectors.content_hash(),
                 "seed": recipe.seed,
                 "recipe": recipe.fit.settle(vectors).as_dict(),
             }
-            if not force and record_beside(target, wanted).fit:
+            if not force and _is_up_to_date(target, wanted):
                 talk.print(f"{target} is up to date")
                 continue
             built = build_model(
@@ -66,3 +65,21 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
             f"{target}: nDCG@10 {headline.base:.4f} -> {headline.adapted:.4f}, "
             f"{'made ' + str(built.file) if built.file else 'no adapter helps, no model written'}"
         )
+
+
+def _is_up_to_date(folder: Path, made_from: dict[str, object]) -> bool:
+    """Tell whether a fit of this is on record, and the file that it made is still the one there.
+
+    Args:
+        folder: The model's folder.
+        made_from: Labels, vectors, seed and recipe that are wanted.
+    """
+    from trimtab_training.evaluation.record import record_beside
+    from trimtab_training.export.provenance import describe_file
+    from trimtab_training.model_files import MODEL
+
+    found = record_beside(folder, made_from)
+    if found.fit is None or not found.fit.helps:
+        return found.fit is not None
+    file = folder / MODEL
+    return file.is_file() and describe_file(file.read_bytes()) == found.model
