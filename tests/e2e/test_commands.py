@@ -257,6 +257,18 @@ def test_build_is_done_where_no_adapter_helps(tmp_path: Path) -> None:
     assert "is up to date" in trimtab("build", cwd=tmp_path).stderr
 
 
+def test_build_says_which_labels_it_leaves_out(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "docs", n_queries=200)
+    with (world.folder / "qrels" / "train.tsv").open("a") as labels:
+        labels.write("q0\tgone\t1\n")
+    folder = recipe_of(world, tmp_path)
+    assert "1 of 201 labels" in one_line(trimtab("build", cwd=tmp_path).stderr)
+    record = json.loads((folder / "evaluation.json").read_text())
+    assert record["dropped_labels"]["examples"] == ["gone"]
+    assert any("1 of 201 labels" in note for note in record["notes"])
+    assert "is up to date" in trimtab("build", cwd=tmp_path).stderr
+
+
 PAUSING = """
 import os
 import sys

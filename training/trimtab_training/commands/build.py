@@ -41,9 +41,9 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 data = Dataset.load(recipe.dataset, split_by=split_by).for_fit(split_by)
                 vectors = Embeddings.open(recipe.embeddings)
             target = path.parent
-            data, _ = keep_embedded(data, vectors, recipe.fit.max_dropped)
+            used, _ = keep_embedded(data, vectors, recipe.fit.max_dropped)
             wanted = {
-                "labels": data.content_hash(),
+                "labels": used.content_hash(),
                 "vectors": vectors.content_hash(),
                 "seed": recipe.seed,
                 "recipe": recipe.fit.settle(vectors).as_dict(),
