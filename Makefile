@@ -11,7 +11,7 @@ SEED ?= $(shell $(PYTHON) -c 'import random; print(random.randrange(2**32))')
 
 .PHONY: help setup demo test test-fast export check lint types imports fmt cov clean \
 	bench bench-transform bench-client bench-rewrite bench-import bench-scale bench-quality bench-recipe \
-	bench-drift bench-fit bench-tuning bench-labels bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize bench-text bench-breaks
+	bench-drift bench-fit bench-tuning bench-labels bench-platforms bench-approximate bench-proxy bench-soak bench-faults bench-hostile bench-synthesize bench-text bench-breaks bench-second-look
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -108,6 +108,9 @@ bench-fit: .venv/.test  ## what a default fit costs; RIVAL=CHECKOUT beside anoth
 
 bench-tuning: .venv/.test  ## the encoder of queries tuned, beside a default fit, on the sets in SHARED; hours, resumes
 	$(BIN)/python benchmarks/tuning/run.py --data $(SHARED) --sets hpo_lay scifact llamaindex_10k
+
+bench-second-look: .venv/.test  ## the best 100 documents put in order once more, on the sets in SHARED; hours, resumes
+	$(BIN)/python benchmarks/second_look/run.py --data $(SHARED)
 
 bench-labels: .venv/.test  ## default fits of 50 to 500 labels on the sets in SHARED; an hour
 	$(BIN)/python benchmarks/labels/run.py --data $(SHARED)
