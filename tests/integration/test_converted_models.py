@@ -87,6 +87,7 @@ def test_fit_is_not_judged_by_queries_that_its_start_was_trained_on(
     words = ("fit", world.folder, "--embeddings", world.vectors, "--allow-identity")
     recipe = ("--recipe", tmp_path / "recipe.toml")
     assert run(*words, "-o", tmp_path / "first", *recipe).exit_code == 0
+    (tmp_path / "recipe.toml").write_text(RECIPE)
     for start in (tmp_path / "first", model):
         done = run(*words, "-o", tmp_path / "second", *recipe, "--from", start)
         assert done.exit_code == 1

@@ -26,7 +26,7 @@ from trimtab_training.fit.checkpoint import Resume, Tell, Workspace
 from trimtab_training.fit.cross_validation import CrossValidation, count_folds
 from trimtab_training.fit.device import find_device, seeded
 from trimtab_training.fit.forecast import describe_needs
-from trimtab_training.fit.initial import Initialisation, digest_of
+from trimtab_training.fit.initial import Initialisation, digest_of, recipe_from
 from trimtab_training.fit.model_selection import (
     HeldOut,
     best_blend,
@@ -129,8 +129,8 @@ def fit_adapter(
     Args:
         dataset: Labels; the ``test`` split is not used.
         embeddings: Vectors of every labelled query and document.
-        recipe: The knobs; the defaults where absent. What it leaves to the vectors' folder is in
-            the result's.
+        recipe: The knobs; the defaults where absent. What it leaves to the vectors' folder and to
+            the start is in the result's.
         settings: Seed, device and workspace; the defaults where absent.
         progress: Called every few steps with the work that is done and all of it, in milliseconds
             as they were expected at the start.
@@ -138,11 +138,13 @@ def fit_adapter(
     Raises:
         DataError: Fewer than two usable training queries, labels without vectors, or a workspace
             of another fit.
-        ConfigError: The recipe does not fit the vectors, or the device is not there.
+        ConfigError: The recipe does not fit the vectors or the start, or the device is not there.
         DivergedError: A loss is no longer finite.
     """
-    knobs = (recipe or Recipe()).settle(embeddings)
-    return _Fit(dataset, embeddings, knobs, settings or FitSettings(), progress).run()
+    knobs, settings = (recipe or Recipe()).settle(embeddings), settings or FitSettings()
+    if settings.start_from is not None:
+        knobs = recipe_from(settings.start_from, knobs)
+    return _Fit(dataset, embeddings, knobs, settings, progress).run()
 
 
 class _Fit:

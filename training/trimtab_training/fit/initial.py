@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,8 +60,9 @@ class Initialisation:
                 it is too large to be made.
         """
         adapter = self._untrained(train) if self._given is None else copy_adapter(self._given)
-        if not any(value.requires_grad for value in adapter.parameters()):
-            raise ConfigError(f"adapter {self.kind!r} has no parameters: there is nothing to train")
+        _check_trainable(adapter)
+        if isinstance(adapter, ComposedAdapter):
+            adapter.dropout = self._recipe.dropout
         return adapter
 
     def _untrained(self, train: Qrels) -> Adapter:
@@ -74,7 +77,6 @@ class Initialisation:
                 adapter = ComposedAdapter(
                     dim_in, dim_out, hidden=recipe.hidden, centroids=n_centroids
                 )
-                adapter.dropout = recipe.dropout
                 if gate:
                     adapter.set_gate(gate)
             else:
@@ -104,6 +106,44 @@ class Initialisation:
         if found is None:
             found = self._ridge_maps[id(train)] = ridge_map(train, self._embeddings)
         return found
+
+
+def recipe_from(start: Adapter, recipe: Recipe) -> Recipe:
+    """Give the recipe of a fit that goes on from an adapter: its kind and sizes are given.
+
+    Args:
+        start: The adapter.
+        recipe: The knobs; those of kind and sizes at their defaults, or as the adapter has them.
+
+    Returns:
+        The recipe that says what is trained.
+
+    Raises:
+        ConfigError: The recipe asks for what the adapter is not, or there is nothing to train.
+    """
+    _check_trainable(start)
+    own: dict[str, Any] = {"adapter": kind_of(start), "adapter_options": start.options}
+    own |= {"hidden": 0, "dropout": 0.0, "gated": False}
+    if type(start) is ComposedAdapter:
+        own = {"adapter": "auto", "hidden": start.hidden, "gated": start.n_centroids > 0}
+    usual = Recipe()
+    for key, has in own.items():
+        wants = getattr(recipe, key)
+        is_own = has == ({**has, **wants} if isinstance(has, dict) else wants)
+        if not is_own and wants != getattr(usual, key):
+            raise ConfigError(
+                f"recipe key '{key}' is {wants!r}, but the adapter that the fit starts from has "
+                f"{has!r}: leave the key out, or fit anew"
+            )
+    return replace(recipe, **own)
+
+
+def _check_trainable(adapter: Adapter) -> None:
+    """Refuse an adapter that has nothing to train."""
+    if not any(value.requires_grad for value in adapter.parameters()):
+        raise ConfigError(
+            f"adapter {kind_of(adapter)!r} has no parameters: there is nothing to train"
+        )
 
 
 def copy_adapter(adapter: Adapter) -> Adapter:

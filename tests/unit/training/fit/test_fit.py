@@ -17,6 +17,7 @@ from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.errors import ConfigError, DataError, DivergedError
 from trimtab_training.fit.fit import FitSettings, fit_adapter
+from trimtab_training.fit.recipe import Recipe
 from trimtab_training.retrieval.exact_search import search
 from trimtab_training.retrieval.metrics import measure
 
@@ -208,10 +209,11 @@ def test_fit_continues_from_a_given_adapter(world: World, whole: Callable[[str],
     result = fit_adapter(
         world.dataset,
         world.embeddings,
-        replace(QUICK, epochs=1, learning_rate=1e-9, blends=(1.0,)),
+        Recipe(folds=2, min_steps=1, epochs=1, learning_rate=1e-9, blends=(1.0,)),
         FitSettings(start_from=first, start_trained_on=TrainedOn.nothing()),
     )
     assert result.adapter is not None
+    assert (result.recipe.adapter, result.recipe.hidden) == ("auto", AUTO.hidden)
     assert ndcg_of(world, result.adapter) == pytest.approx(ndcg_of(world, first), abs=1e-6)
 
 

@@ -1,6 +1,7 @@
 """The start in closed form: a known map comes back, labels weigh by grade."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,17 @@ import torch
 
 from tests.support.sets import write_embeddings
 from tests.support.worlds import make_world
-from trimtab_training.adapters import IdentityAdapter
+from trimtab_training.adapters import (
+    Adapter,
+    ComposedAdapter,
+    IdentityAdapter,
+    LinearAdapter,
+    LowRankAdapter,
+    TwoLayerAdapter,
+)
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError
-from trimtab_training.fit.initial import Initialisation, ridge_map
+from trimtab_training.fit.initial import Initialisation, recipe_from, ridge_map
 from trimtab_training.fit.recipe import Recipe
 
 LOUD = 1e3  # queries so long that the penalty of 1 weighs one part in a million
@@ -72,6 +80,58 @@ def test_start_that_has_nothing_to_train_is_refused(tmp_path: Path) -> None:
     start = Initialisation(Recipe(), embeddings, IdentityAdapter(4), 0)
     with pytest.raises(ConfigError, match="'identity' has no parameters"):
         start.make({"q0": {"d0": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("start", "knobs", "key"),
+    [
+        (ComposedAdapter(4, hidden=3), {"adapter": "two_layer"}, "adapter"),
+        (ComposedAdapter(4, hidden=3), {"hidden": 4}, "hidden"),
+        (ComposedAdapter(4, hidden=3, centroids=2), {"gated": False}, "gated"),
+        (LinearAdapter(4), {"adapter": "low_rank"}, "adapter"),
+        (LinearAdapter(4), {"hidden": 4}, "hidden"),
+        (LinearAdapter(4), {"dropout": 0.5}, "dropout"),
+        (
+            LowRankAdapter(4, rank=2),
+            {"adapter": "low_rank", "adapter_options": {"rank": 3}},
+            "adapter_options",
+        ),
+    ],
+)
+def test_recipe_that_asks_for_what_the_start_is_not_is_refused(
+    start: Adapter, knobs: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"key '{key}' is .* starts from has .* or fit anew"):
+        recipe_from(start, Recipe(**knobs))
+
+
+@pytest.mark.parametrize(
+    ("start", "knobs", "trained"),
+    [
+        (ComposedAdapter(4, hidden=3), {}, ("auto", {}, 3, 0.25, False)),
+        (
+            ComposedAdapter(4, hidden=3, centroids=2),
+            {"hidden": 3, "dropout": 0.5},
+            ("auto", {}, 3, 0.5, True),
+        ),
+        (TwoLayerAdapter(4, hidden=3), {}, ("two_layer", {"hidden": 3}, 0, 0.0, False)),
+        (LowRankAdapter(4, rank=2), {"adapter": "low_rank"}, ("low_rank", {"rank": 2}, 0, 0.0, 0)),
+    ],
+)
+def test_recipe_of_a_fit_that_goes_on_says_what_is_trained(
+    start: Adapter, knobs: dict[str, Any], trained: tuple[object, ...]
+) -> None:
+    recipe = recipe_from(start, Recipe(**knobs))
+    said = (recipe.adapter, recipe.adapter_options, recipe.hidden, recipe.dropout, recipe.gated)
+    assert said == trained
+
+
+def test_start_is_trained_with_the_recipe_s_dropout(tmp_path: Path) -> None:
+    given = ComposedAdapter(4, hidden=3)
+    made = Initialisation(Recipe(dropout=0.4), world(tmp_path, np.eye(4), np.eye(4)), given, 0)
+    adapter = made.make({"q0": {"d0": 1.0}})
+    assert isinstance(adapter, ComposedAdapter)
+    assert adapter.dropout == 0.4
 
 
 def test_direction_without_queries_maps_to_nothing(tmp_path: Path) -> None:
