@@ -215,12 +215,12 @@ def test_unknown_recipe_key_is_named(world: World, tmp_path: Path) -> None:
     assert "unknown recipe key 'epoch'" in done.stderr
 
 
-def recipe_of(world: World, place: Path, more: str = "") -> Path:
+def recipe_of(world: World, place: Path) -> Path:
     """Write the recipe of a model into a place's `models/docs`; give that folder."""
     folder = place / "models" / "docs"
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(
-        f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n{more}'
+        f'dataset = "{world.folder}"\nembeddings = "{world.vectors}"\nseed = 2\n'
         f"[fit]\n{SHORT}adapter = 'linear'\n"
     )
     return folder
@@ -248,6 +248,21 @@ def test_build_makes_a_model_again_whose_file_is_gone_or_another(
     file.write_bytes(b"another")
     assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
     assert Adapter.load(file).manifest.training == made.manifest.training
+
+
+def test_build_names_a_model_as_its_recipe_does(world: World, tmp_path: Path) -> None:
+    folder = recipe_of(world, tmp_path)
+    trimtab("build", cwd=tmp_path)
+    assert Adapter.load(folder).manifest.name == "docs"
+    recipe = folder / "recipe.toml"
+    recipe.write_text(f'name = "help-pages"\n{recipe.read_text()}')
+    assert "models/docs: nDCG@10" in trimtab("build", cwd=tmp_path).stdout
+    assert Adapter.load(folder).mark.startswith("help-pages@")
+    assert json.loads((folder / "evaluation.json").read_text())["adapter"] == "help-pages"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("# help-pages\n")
+    assert 'Adapter.load("models/docs")' in card
+    assert "is up to date" in trimtab("build", cwd=tmp_path).stderr
 
 
 def test_build_is_done_where_no_adapter_helps(tmp_path: Path) -> None:

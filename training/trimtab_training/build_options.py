@@ -17,6 +17,7 @@ class BuildOptions:
     """How to build, beside data and recipe.
 
     Attributes:
+        name: Name of the model; empty for its folder's.
         seed: Seed of every random choice.
         device: Where to compute: ``cpu``, ``cuda`` or ``mps``.
         resume: What becomes of an interrupted build in this place: ``must_match`` continues it, and
@@ -36,6 +37,7 @@ class BuildOptions:
         tell: Told, in a sentence each, what becomes of an interrupted build, and what a fit takes.
     """
 
+    name: str = ""
     seed: int = 0
     device: str = "cpu"
     resume: Resume = "must_match"

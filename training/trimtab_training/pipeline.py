@@ -261,7 +261,7 @@ class _Build:
         manifest = describe_adapter(
             adapter,
             self.embeddings.encoder,
-            name=self.folder.name,
+            name=self.options.name or self.folder.name,
             use=training["use"],
             similarity=self.recipe.compares_by,
             training=training,

@@ -81,7 +81,7 @@ def tune_queries(
         mixed = adapter if tuned.choice == "mean" else None
         similarity = built.fit.recipe.compares_by
         content = export_query_model(
-            encoder, tuned.model, mixed, name=built.folder.name, similarity=similarity
+            encoder, tuned.model, mixed, name=built.evaluation.adapter, similarity=similarity
         )
         embedded = TextEncoder.from_bytes(content).encode(texts)
         test, runs = _measure(embedded, adapter, data, vectors, built)

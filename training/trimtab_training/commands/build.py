@@ -48,7 +48,7 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 "seed": recipe.seed,
                 "recipe": recipe.fit.settle(vectors).as_dict(),
             }
-            if not force and _is_up_to_date(target, wanted):
+            if not force and _is_up_to_date(target, recipe.name, wanted):
                 talk.print(f"{target} is up to date")
                 continue
             built = build_model(
@@ -56,7 +56,13 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
                 vectors,
                 target,
                 recipe.fit,
-                BuildOptions(seed=recipe.seed, device=device, resume="if_same", tell=talk.print),
+                BuildOptions(
+                    name=recipe.name,
+                    seed=recipe.seed,
+                    device=device,
+                    resume="if_same",
+                    tell=talk.print,
+                ),
                 on_stage=lambda stage: show(stage, 0, None),
                 progress=lambda done, total: show("fitting", done, total),
             )
@@ -67,13 +73,15 @@ def build(folder: Path, demo_data: Path, force: bool, device: str) -> None:
         )
 
 
-def _is_up_to_date(folder: Path, made_from: dict[str, object]) -> bool:
+def _is_up_to_date(folder: Path, name: str, made_from: dict[str, object]) -> bool:
     """Tell whether a fit of this is on record, and the file that it made is still the one there.
 
     Args:
         folder: The model's folder.
+        name: The name that it is to have.
         made_from: Labels, vectors, seed and recipe that are wanted.
     """
+    from trimtab.model.adapter import Adapter
     from trimtab_training.evaluation.record import record_beside
     from trimtab_training.export.provenance import describe_file
     from trimtab_training.model_files import MODEL
@@ -82,4 +90,6 @@ def _is_up_to_date(folder: Path, made_from: dict[str, object]) -> bool:
     if found.fit is None or not found.fit.helps:
         return found.fit is not None
     file = folder / MODEL
-    return file.is_file() and describe_file(file.read_bytes()) == found.model
+    if not file.is_file() or describe_file(file.read_bytes()) != found.model:
+        return False
+    return Adapter.load(file).manifest.name == name

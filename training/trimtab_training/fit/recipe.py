@@ -201,7 +201,8 @@ class ModelRecipe:
     """A recipe file: which data a model is built from, and how.
 
     Attributes:
-        name: Name of the model: the folder's, unless the file says otherwise.
+        name: Name of the model, in its manifest and card: the folder's, unless the file says
+            otherwise.
         dataset: Dataset folder, or ``demo:NAME`` for a built-in set.
         embeddings: Embeddings folder; None for a built-in set.
         seed: Seed of every random choice.
@@ -293,7 +294,7 @@ def load_model_recipe(path: Path) -> ModelRecipe:
         raise ConfigError(f"{path}: key 'embeddings' is missing; make a folder with trimtab embed")
     else:
         dataset, embeddings = str(folder / file.dataset), str(folder / file.embeddings)
-    name = path.resolve().parent.name if file.name is None else file.name
+    name = file.name or path.absolute().parent.name
     return ModelRecipe(name, dataset, embeddings, file.seed, parse_recipe(file.fit, str(path)))
 
 

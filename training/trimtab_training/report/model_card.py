@@ -8,17 +8,17 @@ from trimtab_training.evaluation.verdict import decide
 from trimtab_training.report.words import metric_cells
 
 
-def write_card(name: str, manifest: Manifest | None, record: Evaluation) -> str:
+def write_card(folder: str, manifest: Manifest | None, record: Evaluation) -> str:
     """Write the card of a model, or of the finding that none is needed.
 
     Args:
-        name: Name of the model.
+        folder: Name of the model's folder.
         manifest: The manifest of the model, or None where no adapter helps.
         record: What it does to the test split, how it came about, and the verdict.
     """
     verdict = record.verdict or decide(record)
     parts = [
-        f"# {name}",
+        f"# {record.adapter}",
         f"**{verdict.sentence}** [report.html](report.html) shows why.",
         _opening(manifest, record.fit.verdict if record.fit else ""),
         "## Does it help?",
@@ -36,7 +36,7 @@ def write_card(name: str, manifest: Manifest | None, record: Evaluation) -> str:
     if record.fit:
         parts += ["## How it was made", _making(manifest, record.fit)]
     if manifest is not None:
-        parts += ["## Use it", _USE.format(name=name)]
+        parts += ["## Use it", _USE.format(folder=folder)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -153,7 +153,7 @@ def _making(manifest: Manifest | None, fit: Fit) -> str:
 _USE = """```python
 from trimtab import AdaptedIndex, Adapter
 
-adapter = Adapter.load("models/{name}")
+adapter = Adapter.load("models/{folder}")
 adapted = adapter.transform(query_vector)      # as a function
 index = AdaptedIndex(faiss_index, adapter)     # or in front of a FAISS index
 ```"""
