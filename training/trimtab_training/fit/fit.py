@@ -141,7 +141,8 @@ def fit_adapter(
         ConfigError: The recipe does not fit the vectors or the start, or the device is not there.
         DivergedError: A loss is no longer finite.
     """
-    knobs, settings = (recipe or Recipe()).settle(embeddings), settings or FitSettings()
+    knobs = (recipe or Recipe()).settle(embeddings)
+    settings = settings or FitSettings()
     if settings.start_from is not None:
         knobs = recipe_from(settings.start_from, knobs)
     return _Fit(dataset, embeddings, knobs, settings, progress).run()
