@@ -11,12 +11,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, IdentityAdapter
 from trimtab_training.build_options import BuildOptions
 from trimtab_training.data.dataset import Dataset
+from trimtab_training.data.qrels import answered
 from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.missing_labels import Dropped, keep_embedded
 from trimtab_training.embeddings.store import Embeddings, said_similarity
@@ -42,7 +44,9 @@ from trimtab_training.export.provenance import (
 )
 from trimtab_training.files import beside, keep_others, swap_folder, write_whole
 from trimtab_training.fit.checkpoint import Tell
+from trimtab_training.fit.device import seeded
 from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
+from trimtab_training.fit.initial import Initialisation
 from trimtab_training.fit.query_region import find_query_region
 from trimtab_training.fit.recipe import Recipe
 from trimtab_training.learning_curve import measure_size_curve
@@ -190,6 +194,7 @@ class _Build:
         if self.options.index:
             self.on_stage("index")
             self._try_index(self.options.index)
+        self._try_export()
         self.on_stage("fitting")
         fit = self._fit()
         self.on_stage("evaluating")
@@ -243,6 +248,23 @@ class _Build:
         """Refuse an index that can't be measured before hours are spent: ask it few queries."""
         queries = self._test_queries(_TRIED_QUERIES)
         sweep_index(index, queries, queries, self.embeddings.documents, self.recipe.compares_by)
+
+    def _try_export(self) -> None:
+        """Refuse a class of the user's own that can't be exported before hours are spent."""
+        settings = self._settings
+        start = Initialisation(self.recipe, self.embeddings, settings.start_from, settings.seed)
+        if ":" not in start.kind:
+            return
+        self.on_stage("trying the export")
+        with seeded(settings.seed, torch.device("cpu")):
+            adapter = start.make(answered(self.dataset.split("train")))
+            manifest = describe_adapter(
+                adapter,
+                self.embeddings.encoder,
+                name=self.folder.name,
+                similarity=self.recipe.compares_by,
+            )
+            export_adapter(adapter, manifest)
 
     def _fit(self) -> FitResult:
         """Fit the best adapter that the training queries support, or none."""

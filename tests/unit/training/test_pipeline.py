@@ -17,10 +17,11 @@ from tests.support.worlds import World, make_world
 from trimtab.model.adapter import Adapter
 from trimtab_training import pipeline
 from trimtab_training.adapters import load_adapter
+from trimtab_training.adapters.registry import make_adapter
 from trimtab_training.build_options import BuildOptions
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.training_digest import TrainedOn
-from trimtab_training.errors import ConfigError, DataError, TrainingError
+from trimtab_training.errors import ConfigError, DataError, ExportError, TrainingError
 from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.record import Evaluation, decode_record, encode_record
 from trimtab_training.evaluation.verdict import decide
@@ -416,6 +417,31 @@ def test_own_adapter_is_trained_saved_and_opened_by_name(
     assert Adapter.load(built.file).manifest.kind == "my_adapters:Bottleneck"
     opened, _ = load_adapter(tmp_path / "own" / "checkpoint")
     assert opened.options == {"width": 16}
+
+
+@pytest.mark.parametrize("is_start", [False, True])
+def test_own_adapter_that_can_not_be_exported_is_refused_before_training(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_start: bool
+) -> None:
+    (tmp_path / "branching.py").write_text(
+        "from trimtab_training.adapters import LinearAdapter\n\n\n"
+        "class Branching(LinearAdapter):\n"
+        "    def change(self, queries):\n"
+        "        return super().change(queries if float(queries.sum()) > 0 else -queries)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "fit_adapter", None)
+    kind = "branching:Branching"
+    start = make_adapter(kind, 16, 16, {}) if is_start else None
+    with pytest.raises(ExportError, match="the adapter can't be expressed in ONNX"):
+        build_model(
+            world.dataset,
+            world.embeddings,
+            tmp_path / "docs",
+            replace(QUICK, adapter="auto" if is_start else kind),
+            BuildOptions(start_from=start),
+        )
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("docs")] == []
 
 
 @pytest.mark.parametrize(
