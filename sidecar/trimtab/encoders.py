@@ -19,6 +19,7 @@ from trimtab.errors import (
     UnavailableError,
 )
 from trimtab.retries import PASSING_STATUS, retry_after_s
+from trimtab.vectors import to_float32
 
 EmbedTexts = Callable[[Sequence[str]], ArrayLike]
 """Takes texts, gives one embedding a text: shape ``(n, dim)``."""
@@ -197,8 +198,7 @@ class OpenAIEncoder:
         """Put the answer's embeddings into the order of the texts."""
         try:
             rows = sorted(answer["data"], key=lambda row: row["index"])
-            with np.errstate(over="ignore"):  # what leaves float32 is refused as inf
-                matrix = np.asarray([row["embedding"] for row in rows], dtype=np.float32)
+            matrix = to_float32([row["embedding"] for row in rows])
             indices = [row["index"] for row in rows]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UnavailableError(

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from trimtab.encoders import EmbedTexts
 from trimtab.errors import ConfigError, QueryError
 from trimtab.model.adapter import Adapter
+from trimtab.vectors import to_float32
 
 if TYPE_CHECKING:
     from trimtab.text.encoder import TextEncoder
@@ -217,8 +218,7 @@ def _adapt(
             embedded.close()
         raise ConfigError("the encoder is asynchronous; use AsyncQueryHook with it")
     try:
-        with np.errstate(over="ignore"):  # what leaves float32 is refused as inf
-            vectors = np.asarray(embedded, dtype=np.float32)
+        vectors = to_float32(embedded)
     except Exception as error:  # also of tensors on a GPU, or with gradients
         raise QueryError(
             f"the encoder gave a {type(embedded).__name__} that is no array of numbers; "

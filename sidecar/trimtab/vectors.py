@@ -60,6 +60,16 @@ def _convert(queries: Any) -> NDArray[np.float32]:
         return np.array(array, dtype=np.float32, order="C")
 
 
+def to_float32(values: Any) -> NDArray[np.float32]:
+    """Convert anything that NumPy takes; what leaves float32 becomes infinite, without a warning.
+
+    Raises:
+        Exception: What NumPy raises for what is no array of numbers.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(values, dtype=np.float32)
+
+
 def check_dim(found: int, expected: int) -> None:
     """Refuse a vector of the wrong width, naming both numbers.
 

@@ -103,6 +103,16 @@ def start(upstream: Holding, *flags: str, **more: Any) -> Any:
     return running_sidecar("--upstream-rest", address, *flags, **more)
 
 
+def end_under_a_query(upstream: Holding, pool: ThreadPoolExecutor, sidecar: Sidecar) -> None:
+    """End a sidecar while Qdrant holds a query, which the limit cuts off."""
+    answer = begin_query(pool, sidecar)
+    upstream.wait_for_query()
+    sidecar.process.send_signal(signal.SIGTERM)
+    assert sidecar.process.wait(WAIT_S) == 0
+    with pytest.raises(httpx.TransportError):
+        answer.result(WAIT_S)
+
+
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
 def test_requests_under_way_are_answered_and_no_new_ones_taken(
     upstream: Holding, pool: ThreadPoolExecutor, number: signal.Signals, workers: int
@@ -154,12 +164,7 @@ def test_a_request_that_never_ends_is_given_up_after_the_limit(
         f'upstream.rest = "{address}"\n[limits]\ndrain_timeout_s = 0.2\n', encoding="utf-8"
     )
     with running_sidecar(config=config) as sidecar:
-        answer = begin_query(pool, sidecar)
-        upstream.wait_for_query()
-        sidecar.process.send_signal(signal.SIGTERM)
-        assert sidecar.process.wait(WAIT_S) == 0
-        with pytest.raises(httpx.TransportError):
-            answer.result(WAIT_S)
+        end_under_a_query(upstream, pool, sidecar)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -173,12 +178,7 @@ def test_the_limit_is_the_one_that_was_reloaded(
     with running_sidecar("--workers", workers, config=config) as sidecar:
         config.write_text(f"{settings}0.2", encoding="utf-8")
         assert ask("POST", f"{sidecar.admin_url}/reload").status_code == 200
-        answer = begin_query(pool, sidecar)
-        upstream.wait_for_query()
-        sidecar.process.send_signal(signal.SIGTERM)
-        assert sidecar.process.wait(WAIT_S) == 0
-        with pytest.raises(httpx.TransportError):
-            answer.result(WAIT_S)
+        end_under_a_query(upstream, pool, sidecar)
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -28,6 +28,7 @@ from trimtab.routing.routes import Routes
 from trimtab.routing.schema_cache import SchemaCache
 from trimtab.routing.transform import adapt_places
 from trimtab.routing.vector_schema import read_all_vectors
+from trimtab.vectors import to_float32
 
 logger = logging.getLogger(__name__)
 
@@ -184,8 +185,7 @@ def _as_vector(query: Any) -> NDArray[np.float32]:
         return query
     if not _NUMBERS.issuperset(map(type, query)):
         raise QueryError("not a list of numbers")
-    with np.errstate(over="ignore"):  # what leaves float32 is refused as inf
-        return np.array(query, dtype=np.float32)
+    return to_float32(query)
 
 
 def read_answer(question: Question, answer: Any) -> Any:

@@ -14,6 +14,7 @@ from trimtab.faiss_collections.paths import PayloadSelector
 from trimtab.faiss_collections.payloads import Payloads
 from trimtab.faiss_collections.replies import Json, bad_format, not_served, wrong_input
 from trimtab.settings import CollectionSettings
+from trimtab.vectors import to_float32
 
 
 class Points:
@@ -125,8 +126,7 @@ class Points:
             )
         if vector.dtype.kind not in "fiu":
             raise bad_format("expected an array of numbers")
-        with np.errstate(over="ignore"):
-            floats = vector.astype(np.float32)
+        floats = to_float32(vector)
         if not np.isfinite(floats).all():
             raise wrong_input("a value of the vector is too large for float32")
         return floats

@@ -152,14 +152,13 @@ class SchemaCache:
             if self.are_aliases_known(caller):
                 return
             ttl_s = 0.0
-        now, until = self.now(), self.now() + ttl_s
+        now, kept = self.now(), self._aliases.items()
+        until = now + ttl_s
         if aliases is None:
-            kept = self._aliases.items()
             self._aliases = {
                 name: each._replace(until=max(each.until, until)) for name, each in kept
             }
         else:
-            kept = self._aliases.items()
             others = {k: each for k, each in kept if each.caller != caller and now < each.until}
             mine = {name: _Alias(target, until, caller) for name, target in aliases.items()}
             self._aliases = others | mine

@@ -81,7 +81,7 @@ def _is_up_to_date(folder: Path, name: str, made_from: dict[str, object]) -> boo
         name: The name that it is to have.
         made_from: Labels, vectors, seed and recipe that are wanted.
     """
-    from trimtab.model.adapter import Adapter
+    from trimtab.model.onnx_file import check_model
     from trimtab_training.evaluation.record import record_beside
     from trimtab_training.export.provenance import describe_file
     from trimtab_training.model_files import MODEL
@@ -90,6 +90,5 @@ def _is_up_to_date(folder: Path, name: str, made_from: dict[str, object]) -> boo
     if found.fit is None or not found.fit.helps:
         return found.fit is not None
     file = folder / MODEL
-    if not file.is_file() or describe_file(file.read_bytes()) != found.model:
-        return False
-    return Adapter.load(file).manifest.name == name
+    content = file.read_bytes() if file.is_file() else b""
+    return describe_file(content) == found.model and check_model(content).manifest.name == name
