@@ -119,7 +119,8 @@ def test_without_a_key_qdrant_says_no_and_with_the_callers_all_is_adapted(
 ) -> None:
     with new_client(guarded.rest_url) as raw:
         assert search(raw, "docs", query()).status_code == 401
-        for name, value in (("api-key", KEY), ("Authorization", f"Bearer {KEY}")):
+        keys = {"api-key": KEY, "authorization": f"Bearer {KEY}"}
+        for name, value in keys.items():
             server.clear_requests()
             answer = raw.post(
                 "/collections/docs/points/query",
@@ -128,7 +129,9 @@ def test_without_a_key_qdrant_says_no_and_with_the_callers_all_is_adapted(
             )
             assert hits(answer) == exact(adapted(model[1]))
             for one in server.requests():
-                assert dict(one["headers"])[name.lower()] == value
+                sent = dict(one["headers"]).items() & keys.items()
+                # What the sidecar asks for itself may be left from the other key's search.
+                assert sent == {(name, value)} if one["body"] else sent
 
 
 def test_a_caller_without_rights_leaves_no_wrong_facts_behind(
