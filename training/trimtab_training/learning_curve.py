@@ -63,6 +63,7 @@ def measure_size_curve(
     others = {name: x for name, x in dataset.splits.items() if name != "dev" or query_split.dev}
     settings = replace(settings, workspace=None, resume="never")
     points = []
+    recipe = replace(recipe, rescore=0)  # the curve is of the adapter alone
     for size in _sizes_below(n_train):
         progress(size, n_train)
         drawn = replace(dataset, splits={**others, "train": draw_nested(train, size)})

@@ -42,6 +42,7 @@ from trimtab_training.export.provenance import (
     describe_training,
     versions,
 )
+from trimtab_training.export.second_look import add_second_look
 from trimtab_training.files import beside, keep_others, swap_folder, write_whole
 from trimtab_training.fit.checkpoint import Tell
 from trimtab_training.fit.device import seeded
@@ -154,11 +155,12 @@ def build_model(  # noqa: PLR0913 - data in, folder out, and two ways to watch
 
 @dataclass(frozen=True)
 class _Exported:
-    """A model in memory: the adapter, the bytes of its file, and the manifest in them."""
+    """A model in memory: the adapter, the bytes of its file, manifest and second look in them."""
 
     adapter: Adapter
     content: bytes
     manifest: Manifest
+    second_look: str | None = None
 
     def stamp(self, evaluation: Evaluation) -> "_Exported":
         """Write what was measured into the manifest."""
@@ -169,7 +171,7 @@ class _Exported:
             "metrics": msgspec.to_builtins(evaluation.metrics),
         }
         manifest = replace(self.manifest, metrics=measured)
-        return _Exported(self.adapter, stamp_manifest(self.content, manifest), manifest)
+        return replace(self, content=stamp_manifest(self.content, manifest), manifest=manifest)
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,9 @@ class _Build:
             ),
         )
         queries = self._test_queries(_PROVED_QUERIES)
-        return _Exported(adapter, export_adapter(adapter, manifest, queries=queries), manifest)
+        content = export_adapter(adapter, manifest, queries=queries)
+        content, look = add_second_look(content, fit.second_look, manifest, queries)
+        return _Exported(adapter, content, manifest, look)
 
     def _record(self, fit: FitResult, exported: _Exported, evaluation: Evaluation) -> Evaluation:
         """Add to what was measured how the model came about."""
@@ -328,7 +332,7 @@ class _Build:
         new = empty(self._work / "model")
         manifest = model.manifest if model else None
         if model:
-            write_model(new, model.adapter, model.content, model.manifest)
+            write_model(new, model.adapter, model.content, model.manifest, model.second_look)
             write_whole(new / TRAINED_ON, trained_on.encode(model.manifest.training))
         runs.write(new / RUNS)
         _write_record(new, self.folder.name, record, manifest)

@@ -19,9 +19,9 @@ from trimtab_training.embeddings.local_encoder import LocalEncoder
 from trimtab_training.embeddings.missing_labels import keep_embedded
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
-from trimtab_training.evaluation.record import Evaluation, TunedTest, Tuning, TuningRival
+from trimtab_training.evaluation.record import Evaluation, RivalTest, Tuning, TuningRival
+from trimtab_training.evaluation.rival import measure_tuned
 from trimtab_training.evaluation.runs import Runs
-from trimtab_training.evaluation.tuned_queries import measure_tuned
 from trimtab_training.export.provenance import describe_file
 from trimtab_training.export.query_model import export_query_model
 from trimtab_training.files import write_whole
@@ -126,7 +126,7 @@ def _measure(
     data: Dataset,
     vectors: Embeddings,
     built: BuiltModel,
-) -> tuple[TunedTest, Runs]:
+) -> tuple[RivalTest, Runs]:
     """Hold what the file gives for the test queries against the model that stands beside it."""
     return measure_tuned(
         embedded,
@@ -138,7 +138,7 @@ def _measure(
     )
 
 
-def _describe(tuned: TunedEncoder, test: TunedTest | None, content: bytes | None) -> Tuning:
+def _describe(tuned: TunedEncoder, test: RivalTest | None, content: bytes | None) -> Tuning:
     """Say for the model's record what was chosen, and on what grounds."""
     return Tuning(
         choice=tuned.choice,

@@ -3,13 +3,27 @@
 The index is used as it is handed over, so this module does not import faiss.
 """
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trimtab.errors import ConfigError
 from trimtab.model.adapter import Adapter
+from trimtab.vectors import as_floats
+
+if TYPE_CHECKING:
+    from trimtab.model.second_look import SecondLook
+
+logger = logging.getLogger(__name__)
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
+"""Scores, rows and stored vectors: ``(n, k)``, ``(n, k)`` and ``(n, k, dim)``."""
+
+_QUERIES_AT_ONCE = 256
+"""Stored vectors of a hundred documents each, of 3,072 values: 300 MB."""
+_METRIC_INNER_PRODUCT, _METRIC_L2 = 0, 1  # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
 
 _NEVER_WRITTEN = ("Shards", "Replicas", "Gpu")
 """Parts of the names of FAISS's indexes that it can't write, and so not pickle (faiss 1.15)."""
@@ -31,6 +45,10 @@ class AdaptedIndex:
     attribute is the index's own, read and written through, so ``add``, ``ntotal`` or ``nprobe``
     work as before. It can be pickled where the index can; the adapter travels as its model's bytes.
 
+    With ``second_look=True``, ``search`` and ``search_and_reconstruct`` score the best documents
+    anew, as the model's file says (:class:`trimtab.model.second_look.SecondLook`), and put them in
+    that order; their scores are then the second look's, as distances where the index has distances.
+
     Attributes:
         adapter: The adapter in front; set another one of the same width to replace it.
         inner: The wrapped index; set another one of the same width to replace it.
@@ -38,15 +56,25 @@ class AdaptedIndex:
 
     adapter: Adapter
     inner: Any
+    _looks_twice: bool
+    _told_of: str
 
-    def __init__(self, inner: Any, adapter: Adapter) -> None:
+    def __init__(self, inner: Any, adapter: Adapter, *, second_look: bool = False) -> None:
         """Put an adapter in front of an index.
+
+        Args:
+            inner: The index.
+            adapter: The adapter.
+            second_look: Whether the best documents are looked at again.
 
         Raises:
             ConfigError: It is no index of float vectors, is adapted already, or holds vectors of
-                another width than the adapter gives.
+                another width than the adapter gives; or a second look is asked for and the model
+                has none, or the index can't give its vectors.
         """
-        _check_fit(inner, adapter)
+        _check_fit(inner, adapter, second_look=second_look)
+        object.__setattr__(self, "_looks_twice", second_look)
+        object.__setattr__(self, "_told_of", "")
         object.__setattr__(self, "inner", inner)
         object.__setattr__(self, "adapter", adapter)
 
@@ -63,12 +91,52 @@ class AdaptedIndex:
         Returns:
             Scores and row numbers, each of shape ``(n, k)``, as FAISS gives them.
         """
-        scores, rows = self.inner.search(self._adapt(x), k, **options)
+        if self._looks_twice:
+            scores, rows, _ = self._search_twice(x, k, options)
+        else:
+            scores, rows = self.inner.search(self._adapt(x), k, **options)
         return scores, rows
 
     def search_and_reconstruct(self, x: ArrayLike, k: int, **options: Any) -> Any:
         """Search as :meth:`search` does; FAISS adds the stored vectors of what was found."""
+        if self._looks_twice:
+            return self._search_twice(x, k, options)
         return self.inner.search_and_reconstruct(self._adapt(x), k, **options)
+
+    def _search_twice(self, x: ArrayLike, k: int, options: dict[str, Any]) -> Found:
+        """Search, and look at the best documents again; give scores, rows and stored vectors."""
+        into = [options.pop(name, None) for name in ("D", "I", "R")]
+        adapter = self.adapter.current
+        queries = np.atleast_2d(as_floats(x))
+        found = [
+            self._search_part(adapter, part, k, options)
+            for part in np.split(queries, range(_QUERIES_AT_ONCE, len(queries), _QUERIES_AT_ONCE))
+        ]
+        scores, rows, vectors = map(np.concatenate, zip(*found, strict=True))
+        for values, given in zip((scores, rows, vectors), into, strict=True):
+            if given is not None:
+                given[:] = values
+        return scores, rows, vectors
+
+    def _search_part(
+        self, adapter: Adapter, queries: NDArray[np.float32], k: int, options: dict[str, Any]
+    ) -> Found:
+        """Search with some queries, and look at the best documents again."""
+        adapted, look = adapter.transform(queries), adapter.second_look
+        if look is None:  # a newer model than the one that the index was made with
+            self._tell_of_none(adapter)
+            return self.inner.search_and_reconstruct(adapted, k, **options)  # type: ignore[no-any-return]
+        found = self.inner.search_and_reconstruct(adapted, max(k, look.depth), **options)
+        is_distance = self.inner.metric_type == _METRIC_L2
+        return _look_again(look, queries, adapted, found, k, is_distance=is_distance)
+
+    def _tell_of_none(self, adapter: Adapter) -> None:
+        """Say in the log, once for a model, that it has no second look."""
+        if adapter.mark != self._told_of:
+            object.__setattr__(self, "_told_of", adapter.mark)
+            logger.warning(
+                "the model has no second look: searches go without", extra={"adapter": adapter.mark}
+            )
 
     def range_search(self, x: ArrayLike, thresh: float, **options: Any) -> Any:
         """Find every document within a threshold of each adapted query, as FAISS gives them.
@@ -104,7 +172,7 @@ class AdaptedIndex:
     def __getattr__(self, name: str) -> Any:
         """Give the index's own attribute."""
         # Not set yet, while copying or unpickling; and how the index is copied is not how this is.
-        if name in {"inner", "adapter"} or name.startswith("__"):
+        if name in {"inner", "adapter", "_looks_twice", "_told_of"} or name.startswith("__"):
             raise AttributeError(name)
         if name not in _ASKS_NOTHING and any(part in name for part in _ASKS):
             raise AttributeError(
@@ -116,9 +184,9 @@ class AdaptedIndex:
     def __setattr__(self, name: str, value: Any) -> None:
         """Replace the adapter or the index, or set the index's own attribute."""
         if name == "adapter":
-            _check_fit(self.inner, value)
+            _check_fit(self.inner, value, second_look=self._looks_twice)
         elif name == "inner":
-            _check_fit(value, self.adapter)
+            _check_fit(value, self.adapter, second_look=self._looks_twice)
         else:
             setattr(self.inner, name, value)
             return
@@ -129,7 +197,62 @@ class AdaptedIndex:
         return f"AdaptedIndex({self.adapter.manifest.name!r}, {type(self.inner).__name__})"
 
 
-def _check_fit(inner: Any, adapter: Any) -> None:
+def _look_again(
+    look: "SecondLook",
+    queries: NDArray[np.float32],
+    adapted: NDArray[np.float32],
+    found: Found,
+    k: int,
+    *,
+    is_distance: bool,
+) -> Found:
+    """Put the best documents of a search in the order of a second look.
+
+    Those past its depth, and what FAISS has not found, stay behind them as they were.
+    """
+    scores, rows, vectors = found
+    is_found = rows[:, : look.depth] >= 0
+    # FAISS leaves anything for a vector where it has found nothing.
+    seen = np.where(is_found[:, :, np.newaxis], vectors[:, : look.depth], np.float32(0))
+    anew = look.rescore(queries, adapted, seen)
+    order = np.argsort(np.where(is_found, -anew, np.inf), axis=1, kind="stable")
+    # Of unit vectors, a distance says what a cosine says.
+    scores[:, : look.depth] = np.where(
+        is_found, 2 - 2 * anew if is_distance else anew, scores[:, : look.depth]
+    )
+    behind = np.tile(np.arange(order.shape[1], rows.shape[1]), (len(rows), 1))
+    order = np.hstack([order, behind])[:, :k]
+    return (
+        np.take_along_axis(scores, order, axis=1),
+        np.take_along_axis(rows, order, axis=1),
+        np.take_along_axis(vectors, order[:, :, np.newaxis], axis=1),
+    )
+
+
+def _check_look(inner: Any, adapter: Adapter) -> None:
+    """Refuse a second look where the model has none, or the index can't give stored vectors."""
+    if adapter.second_look is None:
+        raise ConfigError(
+            f"model {adapter.mark} has no second look; fit it with 'rescore = 100' in the recipe, "
+            "or leave second_look out"
+        )
+    if inner.metric_type not in {_METRIC_INNER_PRODUCT, _METRIC_L2}:
+        raise ConfigError(
+            f"the index compares by FAISS's metric {inner.metric_type}; a second look wants inner "
+            "products or L2"
+        )
+    if not inner.ntotal:
+        return
+    try:
+        inner.search_and_reconstruct(np.zeros((1, inner.d), dtype=np.float32), 1)
+    except Exception as error:  # FAISS raises RuntimeError, its Python part others
+        raise ConfigError(
+            f"a second look wants stored vectors, which this {type(inner).__name__} can't give; "
+            "put IndexIDMap2 in the place of IndexIDMap, or leave second_look out"
+        ) from error
+
+
+def _check_fit(inner: Any, adapter: Any, *, second_look: bool) -> None:
     """Refuse what is no adapter or no index, and an adapter of another width than the index's."""
     if not isinstance(adapter, Adapter):
         raise ConfigError(
@@ -148,3 +271,5 @@ def _check_fit(inner: Any, adapter: Any) -> None:
             f"the index holds vectors of {inner.d} values, the adapter gives "
             f"{adapter.dim_out}; use the adapter that was trained for this index"
         )
+    if second_look:
+        _check_look(inner, adapter)

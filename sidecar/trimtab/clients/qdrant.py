@@ -11,10 +11,11 @@ lists into models, and above the connection: REST, gRPC and local mode are alike
 is one bare vector is adapted before, which spares it the way into a list and back.
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
@@ -27,6 +28,7 @@ from trimtab.clients.qdrant_queries import (
     mark_of_context,
 )
 from trimtab.clients.query_adapter import QueryAdapter
+from trimtab.clients.second_look import BareQuery, DeeperQuery, Outcome, check_any
 from trimtab.errors import ConfigError
 from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.route_book import Finding
@@ -44,6 +46,8 @@ class _Adapted:
 
     _query_adapter: QueryAdapter
     _official: Any  # the one that was handed over
+    _looks_twice: bool
+    _second_looks: Counter[Outcome]
 
     @property
     def routes(self) -> Routes:
@@ -55,8 +59,17 @@ class _Adapted:
         """How many places in queries were adapted since the start, and how many not, by reason."""
         return dict(self._query_adapter.decisions)
 
-    def _take_over(self, client: Any, query_adapter: QueryAdapter, queries: type) -> None:
+    @property
+    def second_looks(self) -> dict[Outcome, int]:
+        """How many calls of ``query_points`` were looked at twice, and how many not, by reason."""
+        return dict(self._second_looks)
+
+    def _take_over(
+        self, client: Any, query_adapter: QueryAdapter, queries: type, *, second_look: bool
+    ) -> None:
         """Become the client that was handed over, but for where its queries go."""
+        if second_look:
+            check_any(query_adapter.routes)
         if isinstance(client, _Adapted):
             raise ConfigError("this client is adapted already; adapt the official one")
         inner = getattr(client, "_client", None)
@@ -69,17 +82,38 @@ class _Adapted:
         # The official client closes its connection when it is collected: it must live on.
         self._official = client
         self._query_adapter = query_adapter
+        self._looks_twice, self._second_looks = second_look, Counter()
         self._client = adapted_copy(inner, query_adapter, queries)
 
     def _adapt_bare(
         self, collection: str, query: Any, using: str | None, prefetch: Any
-    ) -> tuple[NDArray[np.float32], str] | None:
-        """Adapt a query that is one vector and nothing else; give it with its mark, or None."""
+    ) -> BareQuery | None:
+        """Adapt a query that is one vector and nothing else, or give None."""
         if prefetch is not None or type(query) not in _BARE:
             return None
         if mark_of_context() is not None:
             return None
         return self._query_adapter.adapt_bare(collection, query, using)
+
+    def _ask_deeper(
+        self, query: BareQuery | None, values: Sequence[Any], named: Mapping[str, Any]
+    ) -> DeeperQuery | None:
+        """Prepare a second look, or count why there is none."""
+        if not self._looks_twice:
+            return None
+        deeper: DeeperQuery | Outcome = "other_query"
+        if query is not None:
+            deeper = DeeperQuery.of(query, values, named)
+        if isinstance(deeper, DeeperQuery):
+            return deeper
+        self._second_looks[deeper] += 1
+        return None
+
+    def _cut(self, deeper: DeeperQuery, response: Any) -> Any:
+        """Look again, and count it."""
+        cut, outcome = deeper.cut(response)
+        self._second_looks[outcome] += 1
+        return cut
 
     def __copy__(self) -> Any:
         """Share the connection, as the official client's copies do."""
@@ -128,6 +162,7 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
         *,
         policies: Policies | None = None,
         alias_ttl_s: float = ALIAS_TTL_S,
+        second_look: bool = False,
     ) -> None:
         """Put adapters before a client's queries.
 
@@ -137,9 +172,14 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
                 name)``; see :meth:`Routes.of`.
             policies: What to do where a request leaves a choice.
             alias_ttl_s: Seconds until aliases are looked up again.
+            second_look: Whether ``query_points`` scores the best documents of a single dense vector
+                anew, where the route's model can (:class:`trimtab.model.second_look.SecondLook`):
+                it asks for as many as that looks at, and their vectors, and gives as many as were
+                asked for, with the second look's scores. See :attr:`second_looks`.
 
         Raises:
-            ConfigError: The client is no blocking official one, or the routes contradict.
+            ConfigError: The client is no blocking official one, or the routes contradict; or a
+                second look is asked for that no model has.
             ModelError: A model can't be used.
         """
         if not isinstance(client, QdrantClient):
@@ -148,7 +188,7 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
                 "an AsyncQdrantClient goes into AsyncAdaptedQdrantClient"
             )
         query_adapter = QueryAdapter(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
-        self._take_over(client, query_adapter, BlockingQueries)
+        self._take_over(client, query_adapter, BlockingQueries, second_look=second_look)
         self.check_routes()
 
     def check_routes(self) -> list[Finding]:
@@ -168,13 +208,21 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
         **options: Any,
     ) -> Any:
         """Query as the official client does; a bare vector is adapted before it is made a list."""
+        if self._looks_twice:
+            self._client.learn(collection_name)
         found = self._adapt_bare(collection_name, query, using, prefetch)
+        deeper = self._ask_deeper(found, more, options)
         if found is None:
             return super().query_points(collection_name, query, using, prefetch, *more, **options)
-        with headers({MARK_HEADER: found[1]}):
-            return self._official.query_points(
-                collection_name, found[0], using, prefetch, *more, **options
+        with headers({MARK_HEADER: found.adapter.mark}):
+            if deeper is None:
+                return self._official.query_points(
+                    collection_name, found.vector, using, prefetch, *more, **options
+                )
+            answer = self._official.query_points(
+                collection_name, found.vector, using, **deeper.arguments
             )
+        return self._cut(deeper, answer)
 
 
 class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
@@ -187,6 +235,7 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
         *,
         policies: Policies | None = None,
         alias_ttl_s: float = ALIAS_TTL_S,
+        second_look: bool = False,
     ) -> None:
         """Put adapters before a client's queries, as :class:`AdaptedQdrantClient` does.
 
@@ -200,7 +249,7 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
                 "a QdrantClient goes into AdaptedQdrantClient"
             )
         query_adapter = QueryAdapter(Routes.of(routes), policies or Policies(), ttl_s=alias_ttl_s)
-        self._take_over(client, query_adapter, AsyncQueries)
+        self._take_over(client, query_adapter, AsyncQueries, second_look=second_look)
 
     async def check_routes(self) -> list[Finding]:
         """Ask Qdrant whether every route can apply; say in the log, and give, what was found.
@@ -219,12 +268,20 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
         **options: Any,
     ) -> Any:
         """Query as the official client does; a bare vector is adapted before it is made a list."""
+        if self._looks_twice:
+            await self._client.learn(collection_name)
         found = self._adapt_bare(collection_name, query, using, prefetch)
+        deeper = self._ask_deeper(found, more, options)
         if found is None:
             return await super().query_points(
                 collection_name, query, using, prefetch, *more, **options
             )
-        with headers({MARK_HEADER: found[1]}):
-            return await self._official.query_points(
-                collection_name, found[0], using, prefetch, *more, **options
+        with headers({MARK_HEADER: found.adapter.mark}):
+            if deeper is None:
+                return await self._official.query_points(
+                    collection_name, found.vector, using, prefetch, *more, **options
+                )
+            answer = await self._official.query_points(
+                collection_name, found.vector, using, **deeper.arguments
             )
+        return self._cut(deeper, answer)

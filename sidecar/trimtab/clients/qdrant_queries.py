@@ -53,20 +53,29 @@ class _Queries:
         """Ask about the collection of every route."""
         return self._run(self._answered(self._query_adapter.examine()))
 
+    def learn(self, collection: str) -> Any:
+        """Ask what must be known to adapt queries of a collection, where it is not."""
+        return self._run(self._learn(collection))
+
     def _query(self, method: str, collection: str, arguments: dict[str, Any]) -> _Calls:
         """Adapt the vectors in a call's arguments and make the call, marked."""
         mark = mark_of_context()
         if mark is not None:
             self._query_adapter.pass_marked(mark)
             return (yield self._call(method, collection_name=collection, **arguments))
+        routes = yield from self._learn(collection)
+        changed, mark = _adapt(self._query_adapter, routes, arguments)
+        with headers({MARK_HEADER: mark}) if mark else nullcontext():
+            return (yield self._call(method, collection_name=collection, **changed))
+
+    def _learn(self, collection: str) -> Generator[Callable[[], Any], Any, CollectionRoutes]:
+        """Give a collection's routes; ask Qdrant first where they are not known."""
         routes = self._query_adapter.known_routes(collection)
         if routes is None:
             if not self._query_adapter.has_examined:
                 yield from self._answered(self._query_adapter.examine())
             routes = yield from self._answered(self._query_adapter.look_up(collection))
-        changed, mark = _adapt(self._query_adapter, routes, arguments)
-        with headers({MARK_HEADER: mark}) if mark else nullcontext():
-            return (yield self._call(method, collection_name=collection, **changed))
+        return routes
 
     def _change(self, method: str, values: Sequence[Any], named: Mapping[str, Any]) -> _Calls:
         """Change a collection: what was known of it is asked anew."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.clients.second_look import BareQuery
 from trimtab.errors import MalformedError, NoCollectionError, QueryError
 from trimtab.rewrite.policies import FEEDBACK_WARNING, Policies, Reason, reason_of_mark
 from trimtab.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
@@ -124,9 +125,7 @@ class QueryAdapter:
             return arguments, ""
         return replace_in_arguments(arguments, adapted.changes), adapted.mark
 
-    def adapt_bare(
-        self, collection: str, query: Any, using: str | None
-    ) -> tuple[NDArray[np.float32], str] | None:
+    def adapt_bare(self, collection: str, query: Any, using: str | None) -> BareQuery | None:
         """Adapt a query that is nothing but a vector, before anything is made of it.
 
         The common case, on the shortest way. It knows one outcome; whatever is not surely adapted
@@ -138,7 +137,7 @@ class QueryAdapter:
             using: The vector's name.
 
         Returns:
-            The adapted vector and the adapter's mark, or None.
+            The query, adapted; or None.
         """
         routes = self.known_routes(collection)
         route = routes.get(using or "") if routes else None
@@ -147,14 +146,15 @@ class QueryAdapter:
             return None
         adapter = route.adapter.current
         try:
-            adapted = adapter.transform(_as_vector(query))
+            raw = _as_vector(query)
+            adapted = adapter.transform(raw)
         except (QueryError, TypeError, ValueError, OverflowError):
             return None
         if not np.vdot(adapted, adapted) < np.inf:
             return None
         with self._lock:
             self.decisions[Reason.ADAPTED] += 1
-        return adapted, adapter.mark
+        return BareQuery(raw, adapted, adapter, using or "")
 
     def pass_marked(self, mark: str) -> None:
         """Count a call that was adapted before it came here, or is not to be."""

@@ -10,6 +10,7 @@ import click
 
 from trimtab.errors import ModelError
 from trimtab.log import printable
+from trimtab.model.adapter import Adapter
 from trimtab.model.manifest import Manifest, QueryRegion
 from trimtab.model.onnx_file import (
     ModelFile,
@@ -20,6 +21,7 @@ from trimtab.model.onnx_file import (
 )
 
 if TYPE_CHECKING:
+    from trimtab.model.second_look import SecondLook
     from trimtab.text.encoder_file import EncoderFile
 
 
@@ -41,7 +43,8 @@ def inspect(model: str, as_json: bool) -> None:
             record, lines = describe_encoder(read), _encoder_lines(file, read)
         else:
             checked = check_model(content)
-            record, lines = describe(checked), _adapter_lines(file, checked)
+            look = Adapter(checked).second_look if checked.second_look else None
+            record, lines = describe(checked, look), _adapter_lines(file, checked, look)
     _show(record, lines, as_json=as_json)
 
 
@@ -110,7 +113,7 @@ def _loss(loss: dict[str, Any]) -> str:
     return text
 
 
-def _adapter_lines(path: Path, checked: ModelFile) -> dict[str, str]:
+def _adapter_lines(path: Path, checked: ModelFile, look: "SecondLook | None") -> dict[str, str]:
     """Write what is known of an adapter."""
     manifest = checked.manifest
     lines = {
@@ -123,6 +126,7 @@ def _adapter_lines(path: Path, checked: ModelFile) -> dict[str, str]:
         "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint or 'no fingerprint'})",
         **_origin_line(manifest.training),
         **_region_line(manifest.query_region),
+        **_look_line(look),
         "weights": "8-bit" if "MatMulInteger" in checked.operators else "float32",
         "stores queries": "yes" if manifest.stores_queries else "no",
         "ONNX": f"opset {checked.opset}, IR {checked.ir_version}, {', '.join(checked.operators)}",
@@ -138,6 +142,16 @@ def _region_line(region: QueryRegion | None) -> dict[str, str]:
     return {
         "query region": f"{region.n_centroids} centroids; far is a cosine under "
         f"{region.threshold:.3f}, {region.share:.1%} of queries like the training queries"
+    }
+
+
+def _look_line(look: "SecondLook | None") -> dict[str, str]:
+    """Say what a second look does, where the model has one."""
+    if look is None:
+        return {}
+    return {
+        "second look": f"at the best {look.depth} documents, {look.mix:.0%} of their score; a map "
+        f"of documents of rank {look.rank}; where search happens in process"
     }
 
 
@@ -165,14 +179,16 @@ def _metric_lines(metrics: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
-def describe(model: ModelFile) -> dict[str, Any]:
+def describe(model: ModelFile, look: "SecondLook | None" = None) -> dict[str, Any]:
     """Gather everything that is known about a checked adapter, for machines."""
+    shown = None if look is None else {"depth": look.depth, "mix": look.mix, "rank": look.rank}
     return {
         "version": _version(model.content),
         "size_bytes": len(model.content),
         "opset": model.opset,
         "ir_version": model.ir_version,
         "operators": list(model.operators),
+        **({"second_look": shown} if shown else {}),
         "manifest": _without_vectors(model.manifest),
     }
 

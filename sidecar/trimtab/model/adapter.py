@@ -7,9 +7,9 @@ microseconds: buffers of one row are bound to the session once per thread and re
 import hashlib
 import logging
 import threading
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import numpy as np
@@ -33,6 +33,9 @@ from trimtab.model.query_region import Region
 from trimtab.model.session import make_session, one_line
 from trimtab.vectors import as_floats, check_dim, check_finite
 
+if TYPE_CHECKING:
+    from trimtab.model.second_look import SecondLook
+
 logger = logging.getLogger(__name__)
 
 LARGEST_SQUARE = 1e18
@@ -42,7 +45,7 @@ weights that make it 1e10 times as long."""
 _PROBES = 3
 WATCH_INTERVAL_S = 5.0
 """Seconds between two looks at a model that is watched."""
-_OF_ONE_PROCESS = ("_session", "_rows")
+_OF_ONE_PROCESS = ("_session", "_rows", "second_look")
 
 
 class Adapter:
@@ -148,6 +151,18 @@ class Adapter:
         """Values that an adapted query has."""
         return self.manifest.dim_out
 
+    @cached_property
+    def second_look(self) -> "SecondLook | None":
+        """What scores the best documents anew, where the file holds it; unpacked when first read.
+
+        Raises:
+            ModelError: It is damaged.
+        """
+        from trimtab.model.second_look import SecondLook, SecondLookRecord  # which few need
+
+        text = check_model(self._content).second_look
+        return None if text is None else SecondLook(SecondLookRecord.from_json(text), self)
+
     def transform(self, queries: ArrayLike) -> NDArray[np.float32]:
         """Adapt one query vector or a batch.
 
@@ -248,6 +263,11 @@ class WatchedAdapter(Adapter):
         """The adapter in force, which never changes: take it where several reads must agree."""
         self._followed.stay_awake()  # a forked process has none of the threads
         return self._followed.current
+
+    @property
+    def second_look(self) -> "SecondLook | None":
+        """That of the adapter in force; see :attr:`Adapter.second_look`."""
+        return self.current.second_look
 
     @property
     def n_reloads(self) -> int:

@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 MAX_DIM = 65536
 MAX_CENTROIDS = 32
 METADATA_KEY = "trimtab.manifest"
+SECOND_LOOK_KEY = "trimtab.second_look"
 SIMILARITIES = ("cosine", "dot", "euclid")
 USES = ("relevance", "migration")
 _UNIT_TOLERANCE = 5e-3  # float16 rounding of a unit vector stays below 1e-3

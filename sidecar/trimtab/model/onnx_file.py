@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trimtab.errors import ManifestError, ModelError
 from trimtab.model.graph_check import CheckedGraph, Endpoint, Rules, check_graph, check_size
-from trimtab.model.manifest import METADATA_KEY, Manifest
+from trimtab.model.manifest import METADATA_KEY, SECOND_LOOK_KEY, Manifest
 
 MAX_SIZE_BYTES = 256 * 1024 * 1024
 INPUT_NAME, OUTPUT_NAME = "query", "adapted"
@@ -49,6 +49,7 @@ class ModelFile:
         opset: ONNX operator set version.
         ir_version: ONNX file format version.
         operators: Operator of every node, in graph order.
+        second_look: What it says of a second look, unread (``model.second_look``); or None.
     """
 
     content: bytes
@@ -56,6 +57,7 @@ class ModelFile:
     opset: int
     ir_version: int
     operators: tuple[str, ...]
+    second_look: str | None = None
 
 
 def resolve_model_path(model: str | Path) -> Path:
@@ -129,7 +131,14 @@ def check_model(content: bytes) -> ModelFile:
     manifest = read_manifest(graph)
     _check_endpoint(graph.inputs, "input", INPUT_NAME, manifest.dim_in)
     _check_endpoint(graph.outputs, "output", OUTPUT_NAME, manifest.dim_out)
-    return ModelFile(content, manifest, graph.opset, graph.ir_version, graph.operators)
+    return ModelFile(
+        content,
+        manifest,
+        graph.opset,
+        graph.ir_version,
+        graph.operators,
+        _find_one(graph, SECOND_LOOK_KEY, "second looks"),
+    )
 
 
 def read_manifest(graph: CheckedGraph) -> Manifest:
@@ -145,6 +154,18 @@ def read_manifest(graph: CheckedGraph) -> Manifest:
             "only files written by 'trimtab export' or 'trimtab fit' can be used"
         )
     return Manifest.from_json(found[0])
+
+
+def _find_one(graph: CheckedGraph, key: str, what: str) -> str | None:
+    """Find what may stand among a file's metadata, once at most.
+
+    Raises:
+        ManifestError: It stands there several times.
+    """
+    found = graph.metadata.get(key, [])
+    if len(found) > 1:
+        raise ManifestError(f"the model has {len(found)} {what}, expected one or none")
+    return found[0] if found else None
 
 
 def _check_endpoint(endpoints: tuple[Endpoint, ...], word: str, name: str, dim: int) -> None:

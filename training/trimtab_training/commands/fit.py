@@ -240,6 +240,8 @@ def _show(built: "BuiltModel") -> None:
     from trimtab_training.commands.screen import results, show_evaluation, talk, tell_next
 
     talk.print(built.fit.verdict)
+    if built.fit.second_look:
+        talk.print(built.fit.second_look.verdict)
     show_evaluation(built.evaluation)
     results.print(built.verdict.sentence, style="bold")
     if built.file is None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         Comparison,
         Evaluation,
         Metric,
-        TunedTest,
+        RivalTest,
     )
 
 
@@ -183,7 +183,7 @@ class _Lines:
 
 
 def metrics_table(
-    record: "Evaluation | Comparison | TunedTest",
+    record: "Evaluation | Comparison | RivalTest",
     columns: "Sequence[str]",
     *,
     no_wrap: bool = False,
@@ -214,12 +214,24 @@ def show_evaluation(record: "Evaluation") -> None:
     results.print(
         f"{record.wins} queries better, {record.losses} worse, {record.ties} the same (nDCG@10)"
     )
+    show_second_look(record)
 
 
-def show_tuned(test: "TunedTest", *, has_adapter: bool) -> None:
+def show_second_look(record: "Evaluation") -> None:
+    """Print what a second look does beside the adapter alone; nothing where there is none."""
+    if record.second_look is None:
+        return
+    look = record.second_look
+    results.print(f"a second look at the best {look.depth} documents, where search is in process:")
+    results.print(metrics_table(look.test, ("raw", "adapter", "second look", "difference")))
+
+
+def show_tuned(test: "RivalTest", *, has_adapter: bool) -> None:
     """Print what a tuned encoder's file does, beside raw queries and the adapter."""
     before = "adapter" if has_adapter else "no adapter"
     results.print(metrics_table(test, ("raw", before, "query.onnx", "difference")))
+    if test.against_raw is None:
+        return
     low, high = test.against_raw.ci95
     results.print(
         f"query.onnx over raw queries: nDCG@10 {test.against_raw.delta:+.4f} "

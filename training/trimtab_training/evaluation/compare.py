@@ -17,14 +17,16 @@ from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import ConfigError
 from trimtab_training.evaluation.evaluate import (
-    ALL,
-    SEED,
-    Chosen,
     check_fit,
-    compare_scores,
     unanswered_note,
 )
 from trimtab_training.evaluation.gate import Gate, judge
+from trimtab_training.evaluation.paired import (
+    SEED,
+    against_raw,
+    compare_metrics,
+    compare_slice,
+)
 from trimtab_training.evaluation.per_query import (
     HEADLINE,
     ComparedExample,
@@ -37,12 +39,9 @@ from trimtab_training.evaluation.per_query import (
 from trimtab_training.evaluation.record import (
     AgainstRaw,
     Compared,
-    ComparedMetric,
     Comparison,
-    Difference,
     LeftOut,
     LowerLimits,
-    Slice,
 )
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.searched_models import LETTERS, Searcher, Side
@@ -221,35 +220,6 @@ def _joined(records: list[Comparison]) -> Comparison:
         "alone, and the best of several looks better than it is"
     )
     return msgspec.structs.replace(first, notes=[*first.notes, note], more=more)
-
-
-def compare_metrics(found: dict[str, Searched], chosen: Chosen = ALL) -> dict[str, ComparedMetric]:
-    """Compare ``b`` with ``a`` on every metric over some queries, ``raw`` beside them."""
-    return {
-        name: ComparedMetric(
-            raw=float(found["raw"].scores[name][chosen].mean()),
-            a=metric.base,
-            b=metric.adapted,
-            delta=metric.delta,
-            ci95=metric.ci95,
-            p_value=metric.p_value,
-        )
-        for name, metric in compare_scores(found["a"].scores, found["b"].scores, chosen).items()
-    }
-
-
-def compare_slice(found: dict[str, Searched], chosen: NDArray[np.bool_]) -> Slice[ComparedMetric]:
-    """Compare on a part of the queries."""
-    metrics = compare_metrics(found, chosen) if chosen.any() else None
-    return Slice(n_queries=int(chosen.sum()), metrics=metrics)
-
-
-def against_raw(found: dict[str, Searched], side: str, chosen: Chosen = ALL) -> Difference | None:
-    """Compare a model with the raw query; None where that could not be searched with at all."""
-    if not found["raw"].has_ranking:
-        return None
-    metric = compare_scores(found["raw"].scores, found[side].scores, chosen)[HEADLINE]
-    return Difference(delta=metric.delta, ci95=metric.ci95, p_value=metric.p_value)
 
 
 def _lower_limits(

@@ -18,8 +18,8 @@ from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.ann_recall import sweep_index
 from trimtab_training.evaluation.latency import measure_latency
+from trimtab_training.evaluation.paired import compare_scores
 from trimtab_training.evaluation.per_query import (
-    PerQuery,
     Searched,
     count_changes,
     count_wins,
@@ -33,17 +33,13 @@ from trimtab_training.evaluation.record import (
     ScoreShift,
     Slice,
 )
+from trimtab_training.evaluation.rival import measure_second_look
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.searched_models import Searcher
-from trimtab_training.retrieval.metrics import HEADLINE_CUTOFF, METRICS, expected_ndcg
-from trimtab_training.retrieval.significance import compare_paired
+from trimtab_training.retrieval.metrics import HEADLINE_CUTOFF, expected_ndcg
 
 _SCORE_RANKS = (1, 10)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SEED = 0
-ALL = slice(None)
-
-Chosen = NDArray[np.bool_] | slice
 
 
 def evaluate_model(  # noqa: PLR0913 - what is measured, and how
@@ -94,7 +90,8 @@ def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
         timed: Whether to time the transform, too.
 
     Returns:
-        What the model does to the split; and what every query found, ``raw`` and ``adapted``.
+        What the model does to the split, its second look beside it where it has one; and what
+        every query found: ``raw``, ``adapted`` and, from a second look, ``second_look``.
 
     Raises:
         DataError: The split is missing or nothing answers its queries, a label has no vector, or
@@ -121,6 +118,10 @@ def evaluate_runs(  # noqa: PLR0913 - what is measured, and how
         "raw": searcher.search(None, manifest.similarity),
         "adapted": searcher.search(adapter, manifest.similarity),
     }
+    if adapter.second_look is not None:
+        look = measure_second_look(adapter, dataset, split, searcher, trained_on)
+        evaluation = replace(evaluation, second_look=look)
+        found["second_look"] = searcher.look_again(adapter)
     return evaluation, Runs.of(qrels, embeddings.documents.ids, found)
 
 
@@ -226,22 +227,6 @@ def check_fit(adapter: Adapter, embeddings: Embeddings, name: str = "the model")
             f"{name} was fitted on queries of {manifest.encoder.name}; the encoder of those in "
             f"{embeddings.folder} has {OTHER_VECTORS}; embed the queries with the model's encoder"
         )
-
-
-def compare_scores(before: PerQuery, after: PerQuery, chosen: Chosen = ALL) -> dict[str, Metric]:
-    """Compare two rankings on every metric over some queries."""
-    table = {}
-    for name in METRICS:
-        base, adapted = before[name][chosen], after[name][chosen]
-        found = compare_paired(adapted - base, np.random.default_rng(SEED))
-        table[name] = Metric(
-            base=float(base.mean()),
-            adapted=float(adapted.mean()),
-            delta=found.mean,
-            ci95=(found.low, found.high),
-            p_value=found.p_value,
-        )
-    return table
 
 
 def _slice(before: Searched, after: Searched, chosen: NDArray[np.bool_]) -> Slice[Metric]:

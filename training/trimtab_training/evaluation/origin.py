@@ -55,6 +55,31 @@ class SizePoint(Struct, frozen=True, kw_only=True):
     chosen: bool
 
 
+class SecondLookTrial(Struct, frozen=True, kw_only=True):
+    """One second look that was tried: its gain over the adapter on held-out queries."""
+
+    document_anchor: float
+    mix: float
+    gain: float
+
+
+class SecondLookChoice(Struct, frozen=True, kw_only=True):
+    """Whether a second look was chosen, and what that rests on."""
+
+    verdict: str
+    helps: bool
+    depth: int
+    document_anchor: float
+    mix: float
+    n_queries: int
+    adapter: float = field(name="adapter_ndcg@10")
+    second_look: float = field(name="second_look_ndcg@10")
+    expected_gain: float
+    standard_error: float
+    trials: list[SecondLookTrial]
+    seconds: float
+
+
 class EncoderName(Struct, frozen=True, kw_only=True):
     """The encoder of the queries."""
 
@@ -98,6 +123,7 @@ class Fit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     created: str = ""
     command: str = ""
     sizes: list[SizePoint] | None = None
+    second_look: SecondLookChoice | None = None
 
 
 class CurvePoint(Struct, frozen=True, kw_only=True):

@@ -123,8 +123,8 @@ class TuningRival(Struct, frozen=True, kw_only=True):
     standard_error: float
 
 
-class TunedTest(Struct, frozen=True, kw_only=True):
-    """What query.onnx, B, does to one split, beside the adapter, A; without one, A is raw.
+class RivalTest(Struct, frozen=True, kw_only=True):
+    """What query.onnx, or a second look, B, does to one split, beside the adapter, A, or raw.
 
     Queries that had a part in it are left out, unless that leaves none.
     """
@@ -134,7 +134,7 @@ class TunedTest(Struct, frozen=True, kw_only=True):
     n_left_out: int = 0
     metrics: dict[str, ComparedMetric]
     slices: dict[str, Slice[ComparedMetric]]
-    against_raw: Difference
+    against_raw: Difference | None
 
     @property
     def queries(self) -> str:
@@ -154,8 +154,17 @@ class Tuning(Struct, frozen=True, kw_only=True, omit_defaults=True):
     settings: dict[str, object]
     rivals: dict[str, TuningRival]
     seconds: float
-    test: TunedTest | None = None
+    test: RivalTest | None = None
     model: ModelFile | None = None
+
+
+class SecondLook(Struct, frozen=True, kw_only=True):
+    """A second look at the best documents: its sizes, and what it does beside the adapter alone."""
+
+    depth: int
+    mix: float
+    rank: int
+    test: RivalTest
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -204,6 +213,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: ModelFile | None = None
     verdict: Verdict | None = None
     tuning: Tuning | None = None
+    second_look: SecondLook | None = None
 
     @property
     def is_comparable(self) -> bool:

@@ -18,6 +18,9 @@ from trimtab_training.retrieval.metrics import DEPTH, measure
 NO_ADAPTER = ("none", "raw")
 """Words for the raw query in place of a model."""
 
+_AT_ONCE = 64
+"""Queries of a second look, each with the vectors of a hundred documents."""
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """What the models are called, in the order in which they are named."""
 
@@ -112,6 +115,25 @@ class Searcher:
     ) -> Searched:
         """Rank with vectors that stand for the queries, one each, in their order."""
         return self._measured(search(vectors, self._documents, depth=DEPTH, similarity=similarity))
+
+    def look_again(self, adapter: Adapter) -> Searched:
+        """Search with a model that has a second look, and put the best in its order."""
+        key = (id(adapter), "second look")
+        if key not in self._found:
+            assert adapter.second_look is not None  # noqa: S101 - callers have looked
+            rows, scores = self.search(adapter, adapter.manifest.similarity).ranking
+            depth = min(adapter.second_look.depth, rows.shape[1])
+            adapted = adapter.transform(self.vectors)
+            rows, scores = rows.copy(), scores.copy()
+            for at in np.split(np.arange(len(rows)), range(_AT_ONCE, len(rows), _AT_ONCE)):
+                best = rows[at, :depth]
+                found = self._documents.take(best.ravel()).reshape(*best.shape, -1)
+                anew = adapter.second_look.rescore(self.vectors[at], adapted[at], found)
+                order = np.argsort(-anew, axis=1, kind="stable")
+                rows[at, :depth] = np.take_along_axis(best, order, axis=1)
+                scores[at, :depth] = np.take_along_axis(anew, order, axis=1)
+            self._found[key] = self._measured((rows, scores))
+        return self._found[key]
 
     def _measured(self, ranking: Ranking) -> Searched:
         """Put what a ranking is worth beside it."""

@@ -165,6 +165,7 @@ def _reasons(record: Evaluation) -> Iterator[Reason]:
         yield from _from_other_metrics(judged)
         yield from _from_index(record)
     yield from _from_tuning(record)
+    yield from _from_second_look(record)
 
 
 def _from_split(record: Evaluation) -> Iterator[Reason]:
@@ -340,6 +341,24 @@ def _from_tuning(record: Evaluation) -> Iterator[Reason]:
         "good" if beats else "note",
         f"query.onnx, the encoder of queries tuned, {verb} {than} on {tuning.test.queries}: "
         f"nDCG@10 {metric.b:.3f} against {metric.a:.3f}, {difference(metric)}",
+    )
+
+
+def _from_second_look(record: Evaluation) -> Iterator[Reason]:
+    """Say beside the adapter's verdict what its second look does; it is judged apart."""
+    look = record.second_look
+    if look is None:
+        if record.fit and (tried := record.fit.second_look):
+            yield _reason("note", tried.verdict[0].lower() + tried.verdict[1:].rstrip("."))
+        return
+    metric = look.test.metrics[HEADLINE]
+    beats = is_gain(metric)
+    verb = "beats" if beats else "loses to" if metric.ci95[1] < 0 else "can't be told from"
+    yield _reason(
+        "good" if beats else "note",
+        f"a second look at the best {look.depth} documents, where search happens in process, {verb}"
+        f" the adapter alone on {look.test.queries}: nDCG@10 {metric.b:.3f} against "
+        f"{metric.a:.3f}, {difference(metric)}",
     )
 
 

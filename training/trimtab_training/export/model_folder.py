@@ -11,6 +11,8 @@ from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.files import make_parent, refuse_loss, write_whole
 from trimtab_training.model_files import CHECKPOINT, EVALUATION, MODEL, OURS
 
+_SECOND_LOOK = "second_look.json"
+
 
 def load_checkpoint(folder: Path) -> tuple[Adapter, Manifest]:
     """Open the trained adapter behind a model.
@@ -77,7 +79,32 @@ def empty(folder: Path) -> Path:
     return folder
 
 
-def write_model(folder: Path, adapter: Adapter, content: bytes, manifest: Manifest) -> None:
-    """Write the model file, and the trained adapter behind it."""
+def load_second_look(folder: Path) -> str | None:
+    """Read a second look that stands beside a checkpoint, as ``attach_second_look`` takes it.
+
+    Args:
+        folder: A model folder, or the checkpoint folder in it.
+
+    Raises:
+        DataError: It can't be read.
+    """
+    within = folder / CHECKPOINT if (folder / CHECKPOINT).is_dir() else folder
+    file = within / _SECOND_LOOK
+    try:
+        return file.read_text(encoding="utf-8") if file.exists() else None
+    except (OSError, ValueError) as error:
+        raise DataError(f"can't read {file}: {error}") from error
+
+
+def write_model(
+    folder: Path,
+    adapter: Adapter,
+    content: bytes,
+    manifest: Manifest,
+    second_look: str | None = None,
+) -> None:
+    """Write the model file, and the trained adapter behind it, with its second look."""
     write_whole(folder / MODEL, content)
     save_adapter(adapter, folder / CHECKPOINT, manifest=json.loads(manifest.to_json()))
+    if second_look is not None:
+        write_whole(folder / CHECKPOINT / _SECOND_LOOK, second_look.encode())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trimtab.errors import ModelError
 from trimtab.model.adapter import Adapter as ServedAdapter
-from trimtab.model.manifest import METADATA_KEY, EncoderCard, Manifest
+from trimtab.model.manifest import METADATA_KEY, SECOND_LOOK_KEY, EncoderCard, Manifest
 from trimtab.model.onnx_file import INPUT_NAME, OUTPUT_NAME
 from trimtab_training.adapters import Adapter, ComposedAdapter, kind_of
 from trimtab_training.embeddings.local_encoder import LocalEncoder
@@ -152,9 +152,14 @@ def encoder_card(encoder: EncoderInfo | LocalEncoder) -> EncoderCard:
 
 
 def stamp_manifest(content: bytes, manifest: Manifest) -> bytes:
-    """Put a manifest into a model's bytes, in place of any that stands there."""
+    """Put a manifest into a model's bytes, in place of any that stands there.
+
+    Of other metadata, a second look alone stays.
+    """
     model = onnx.load_model_from_string(content)
+    kept = [entry for entry in model.metadata_props if entry.key == SECOND_LOOK_KEY]
     del model.metadata_props[:]
+    model.metadata_props.extend(kept)
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, manifest.to_json()
     encoded: bytes = model.SerializeToString(deterministic=True)

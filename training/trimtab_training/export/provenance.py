@@ -18,6 +18,7 @@ from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.evaluation.origin import Fit, ModelFile, SizePoint
 from trimtab_training.fit.fit import FitResult
+from trimtab_training.fit.second_look.choose import SecondLookFit
 from trimtab_training.model_files import MODEL
 
 
@@ -81,8 +82,24 @@ def describe_fit(
         "created": manifest.created,
         "command": command,
         "sizes": sizes,
+        "second_look": _describe_look(fit.second_look),
     }
     return msgspec.convert(said, Fit)
+
+
+def _describe_look(look: SecondLookFit | None) -> dict[str, Any] | None:
+    """Write down what became of a second look."""
+    if look is None:
+        return None
+    return {
+        "verdict": look.verdict,
+        "helps": look.helps,
+        "depth": look.depth,
+        "document_anchor": look.document_anchor,
+        "mix": look.mix,
+        **look.validation,
+        "seconds": round(look.seconds, 1),
+    }
 
 
 def describe_file(content: bytes, name: str = MODEL) -> ModelFile:

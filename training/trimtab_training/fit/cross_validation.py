@@ -83,6 +83,10 @@ class CrossValidation:
         """Score one fold's queries by whatever vectors something makes of them."""
         return self._validations[fold].ndcg(vectors)
 
+    def validation(self, fold: int) -> ValidationSet:
+        """Give one fold's held-out queries, and the documents that they rank."""
+        return self._validations[fold]
+
     def held_out(self, scores: Mapping[float, Scores], fold: int) -> HeldOut:
         """Put scores by blend beside what is known of a fold's queries."""
         return HeldOut(

@@ -37,7 +37,7 @@ from trimtab_training.fit.model_selection import (
     select,
     standard_error,
 )
-from trimtab_training.fit.query_split import split_queries
+from trimtab_training.fit.query_split import split_queries, used_by_start
 from trimtab_training.fit.ranks import (
     Size,
     check_budget,
@@ -46,9 +46,20 @@ from trimtab_training.fit.ranks import (
     weight_bytes,
 )
 from trimtab_training.fit.recipe import Recipe
+from trimtab_training.fit.second_look.choose import (
+    FirstLook,
+    SecondLookFit,
+    check_rescore,
+    fit_second_look,
+)
 from trimtab_training.fit.trainer import Curve, Weights
 from trimtab_training.fit.trial_plan import Planned, TrialPlan
-from trimtab_training.fit.trial_runner import Progress, TrainingContext, TrialRunner
+from trimtab_training.fit.trial_runner import (
+    Progress,
+    TrainingContext,
+    TrialRunner,
+    describe_trials,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +107,7 @@ class FitResult:
         seed: The seed.
         training_splits: The splits whose queries were trained on: a small dev split is among them.
         recipe: The recipe.
+        second_look: What became of a second look; None where none was tried.
     """
 
     adapter: Adapter | None
@@ -111,6 +123,7 @@ class FitResult:
     seed: int
     training_splits: tuple[str, ...] = ("train",)
     recipe: Recipe = field(default_factory=Recipe)
+    second_look: SecondLookFit | None = None
 
 
 def fit_adapter(
@@ -162,7 +175,8 @@ class _Fit:
         """Look at the data and open the workspace."""
         self.recipe, self.settings = recipe, settings
         embeddings.require(dataset.splits)
-        used = _used_by_start(dataset, settings)
+        is_started = settings.start_from is not None
+        used = used_by_start(dataset, settings.start_trained_on) if is_started else frozenset()
         self.query_split = split_queries(dataset, used, embeddings.queries)
         device = find_device(settings.device)
         workspace = Workspace(
@@ -198,6 +212,7 @@ class _Fit:
             self.sample = self.initialisation.make(self.query_split.train)
         self.ranks = ranks_to_try(self.sample, recipe, n_training)
         check_budget(self.sample, self.ranks, recipe)
+        check_rescore(self.sample, recipe)
         self.runner = TrialRunner(
             TrainingContext(
                 self.query_split,
@@ -227,6 +242,7 @@ class _Fit:
         adapter = next(size.adapter for size in sizes if size.rank == rank)
         optimism = max(optimism_of(list(each.values())) for each in (tried, rated) if each)
         selection = select(evidence, blend, optimism, self.recipe.min_gain)
+        look = self._look_again(FirstLook(weights, blend, rank)) if selection.helps else None
         logger.info("fit finished", extra={"verdict": selection.text})
         return FitResult(
             adapter=adapter if selection.helps else None,
@@ -242,7 +258,7 @@ class _Fit:
                     evidence,
                     selection,
                     blend,
-                    _describe_trials({**tried, **rated}, self.initialisation.kind),
+                    describe_trials({**tried, **rated}, self.initialisation.kind),
                 ),
             },
             curves=self.runner.curves[weights],
@@ -250,7 +266,14 @@ class _Fit:
             seed=self.settings.seed,
             training_splits=self.query_split.training_splits,
             recipe=self.recipe,
+            second_look=look,
         )
+
+    def _look_again(self, first: FirstLook) -> SecondLookFit | None:
+        """Try a second look at what the adapter finds, where the recipe asks for one."""
+        if not self.recipe.rescore:
+            return None
+        return fit_second_look(self.runner, first, self.plan)
 
     def _choose_size(
         self, weights: Weights, blend: float, evidence: HeldOut
@@ -261,7 +284,8 @@ class _Fit:
             The adapter at every rank; the held-out scores with those of the chosen one; its rank.
         """
         last = [] if self.query_split.dev else [Planned(weights.steps, None, [weights.unlabelled])]
-        self.runner.expect(last, self._n_narrow_scores)
+        again = self.plan.to_look_again([weights.unlabelled], weights.steps)
+        self.runner.expect(last, self._n_narrow_scores, again)
         whole = self.runner.fit_all(weights)
         folds = range(self.n_folds)
         # Where synthetic queries don't count, the others may be fewer than a rank.
@@ -319,7 +343,8 @@ class _Fit:
 
         Further temperatures are compared with all of the steps: short trials don't tell them apart.
         """
-        self.runner.expect(self.plan.to_rate([weights.unlabelled]), self._n_narrow_scores)
+        again = self.plan.to_look_again([weights.unlabelled])
+        self.runner.expect(self.plan.to_rate([weights.unlabelled]), self._n_narrow_scores, again)
         rivals = [replace(weights, steps=steps) for steps in self.plan.steps]
         rivals += [replace(weights, steps=1.0, temperature=t) for t in self.plan.temperatures[1:]]
         self.runner.forget_others(rivals)
@@ -339,7 +364,8 @@ class _Fit:
         anchor, temperature = plan.anchors[0], plan.temperatures[0]
         self.runner.measure([Weights(weight, anchor, temperature) for weight in plan.unlabelled])
         planned = [*plan.to_screen(), *plan.to_rate(plan.unlabelled)]
-        seconds = self.runner.expect(planned, self._n_narrow_scores)
+        again = plan.to_look_again(plan.unlabelled)
+        seconds = self.runner.expect(planned, self._n_narrow_scores, again)
         self.settings.tell(describe_needs(seconds, self.sample, plan.n_kept))
 
     def _screen(self, rivals: Iterable[Weights]) -> dict[Weights, HeldOut]:
@@ -363,33 +389,3 @@ def _finished(adapter: Adapter, blend: float, queries: Tensor) -> Adapter:
 def _best_of(rivals: Iterable[Weights], tried: Mapping[Weights, HeldOut]) -> Weights:
     """Give the weights that held-out queries rate best."""
     return max(rivals, key=lambda weights: objective(tried[weights]))
-
-
-def _describe_trials(tried: Mapping[Weights, HeldOut], kind: str) -> list[dict[str, Any]]:
-    """Write down which weights were tried and how they did."""
-    return [
-        {
-            "family": kind,
-            "unlabelled_weight": weights.unlabelled,
-            "anchor": weights.anchor,
-            "temperature": weights.temperature,
-            "synthetic_weight": weights.synthetic,
-            "steps": weights.steps,
-            "objective": objective(scores),
-        }
-        for weights, scores in tried.items()
-    ]
-
-
-def _used_by_start(dataset: Dataset, settings: FitSettings) -> frozenset[str]:
-    """Name the queries that may not judge: the start was trained on them, or may have been."""
-    if settings.start_from is None:
-        return frozenset()
-    before = settings.start_trained_on
-    train, dev = list(dataset.split("train")), list(dataset.splits.get("dev", {}))
-    if before is None:
-        return frozenset(train)
-    queries = [*train, *dev]
-    is_used = before.has_query(dataset, queries)
-    known = frozenset(query for query, used in zip(queries, is_used, strict=True) if used)
-    return known if before.is_complete else known.union(train)

@@ -18,6 +18,7 @@ from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.folds import Fold, make_folds
 from trimtab_training.data.qrels import Qrels, answered, relevant_documents
 from trimtab_training.data.splits import MIN_DEV_QUERIES
+from trimtab_training.data.training_digest import TrainedOn
 from trimtab_training.embeddings.store import Embeddings, VectorTable
 from trimtab_training.errors import DataError
 from trimtab_training.fit.recipe import Recipe
@@ -230,3 +231,19 @@ def name_duplicates(qrels: Qrels, queries: VectorTable) -> dict[str, str]:
             digest = hashlib.sha256(vector.tobytes()).digest()
             found[name] = first_with.setdefault(digest, name)
     return found
+
+
+def used_by_start(dataset: Dataset, before: TrainedOn | None) -> frozenset[str]:
+    """Name the queries that may not judge: a start was trained on them, or may have been.
+
+    Args:
+        dataset: The labels.
+        before: What the start was trained on; None where that is not known.
+    """
+    train, dev = list(dataset.split("train")), list(dataset.splits.get("dev", {}))
+    if before is None:
+        return frozenset(train)
+    queries = [*train, *dev]
+    is_used = before.has_query(dataset, queries)
+    known = frozenset(query for query, used in zip(queries, is_used, strict=True) if used)
+    return known if before.is_complete else known.union(train)

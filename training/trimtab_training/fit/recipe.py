@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
+from trimtab.model.second_look import MAX_DEPTH
 from trimtab.parsing import MisfitError, parse, read_toml
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.embeddings.store import Embeddings, said_similarity, said_use
@@ -43,6 +44,9 @@ class Recipe:
             save nothing are left out; none keeps the whole matrix.
         max_megabytes: For ``auto``, most that the weights in a model file may take: of what fits,
             the best is shipped. 0 sets no limit.
+        rescore: Documents, the best of a search, that a second look puts in a new order where
+            search happens in process: a second adapter and a map of documents are trained beside
+            the adapter, and shipped in its file if held-out queries prefer them. 0 trains none.
         use: ``relevance`` for queries of the encoder that the documents are from, ``migration`` for
             those of another one, which mean nothing to the index as they are: such a fit starts at
             a ridge regression instead of the raw query. ``auto`` takes queries of the documents'
@@ -100,6 +104,7 @@ class Recipe:
     gated: bool = True
     ranks: tuple[Count, ...] = (128, 256, 512)
     max_megabytes: Amount = 0.0
+    rescore: Annotated[int, Meta(ge=0, le=MAX_DEPTH)] = 0
     use: Literal["auto", "relevance", "migration"] = "auto"
     similarity: Literal["auto", "cosine", "dot", "euclid"] = "auto"
     unlabelled_weights: Amounts = (1.0, 0.0)

@@ -13,6 +13,10 @@ _TEMPERATURES = (0.03, 0.05)
 """The second is tried where their weight does not matter: on banking77 it is worth .003."""
 
 
+DOCUMENT_ANCHORS = (0.1, 1.0)
+"""How strongly a second look may hold documents where they are."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """A trial that is to come.
@@ -110,3 +114,22 @@ class TrialPlan:
             if steps != self.recipe.screened_steps or fold >= n_known
         ]
         return [*folds, Planned(1.0, None, unlabelled)]
+
+    def to_look_again(self, unlabelled: Sequence[float], steps: float = 1.0) -> list[Planned]:
+        """List the trials of a second look, where the recipe asks for one.
+
+        Args:
+            unlabelled: Weights of unlabelled documents that may have been chosen.
+            steps: Share of the steps that was chosen, or all.
+        """
+        if not self.recipe.rescore:
+            return []
+        if self.query_split.dev:  # what it scores are the very trials on all training queries
+            return [Planned(steps, None, unlabelled) for _ in DOCUMENT_ANCHORS]
+        n_screened = min(self.n_screened, self.n_folds)
+        folds = [fold for fold in range(n_screened) for _ in DOCUMENT_ANCHORS]
+        folds += range(n_screened, self.n_folds)
+        return [
+            *(Planned(steps, fold, unlabelled) for fold in folds),
+            Planned(steps, None, unlabelled),
+        ]

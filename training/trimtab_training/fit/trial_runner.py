@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from trimtab_training.fit.cross_validation import CrossValidation
 from trimtab_training.fit.device import seeded
 from trimtab_training.fit.forecast import Forecast
 from trimtab_training.fit.initial import Initialisation
-from trimtab_training.fit.model_selection import HeldOut, Scores
+from trimtab_training.fit.model_selection import HeldOut, Scores, objective
 from trimtab_training.fit.query_split import QuerySplit
 from trimtab_training.fit.ranks import MOST_QUERIES
 from trimtab_training.fit.recipe import Recipe
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 _MAX_SAMPLED = 20_000
 _DONE, _SCORES = "done", "scores."
 _MILLISECONDS = 1000
+TWO_SIDED = 2.0
+"""How much longer a trial takes whose every step maps the candidates, too."""
 
 Progress = Callable[[int, int], None]
 """Called with the work that is done and all of it, in milliseconds as first expected."""
@@ -99,22 +102,26 @@ class TrialRunner:
             with seeded(context.seed, context.device):
                 adapter = context.initialisation.make(self.queries(weights))
                 started = time.perf_counter()
-                trial = self._make_trainer("timed", adapter, weights, None)  # and thrown away
+                trial = self.make_trainer("timed", adapter, weights, None)  # and thrown away
                 setup_s = time.perf_counter() - started
                 step_s[weights.unlabelled > 0] = trial.time_steps()
         self.forecast = Forecast(step_s, context.cross_validation.score_s, setup_s)
 
-    def expect(self, to_come: Sequence[Planned], n_scores: int = 0) -> float:
+    def expect(
+        self, to_come: Sequence[Planned], n_scores: int = 0, two_sided: Sequence[Planned] = ()
+    ) -> float:
         """Say what is to come, for a progress bar.
 
         Args:
             to_come: The trials.
             n_scores: How often a fold's queries will be scored beside them.
+            two_sided: Trials that train a map of documents, too.
 
         Returns:
             Seconds that it will take.
         """
         left_s = sum(map(self._expected_of, to_come)) + n_scores * self.forecast.score_s
+        left_s += TWO_SIDED * sum(map(self._expected_of, two_sided))
         self._expected_s = self._done_s + left_s
         return left_s
 
@@ -131,7 +138,7 @@ class TrialRunner:
         if name not in self._scores:
             self._scores[name] = (
                 self.context.cross_validation.score(self.fit_all(weights), fold)
-                if self._leaves_out_nothing(weights, fold)
+                if self.key_of(weights, fold) is None
                 else self._hold_out(name, weights, fold)
             )
         return self._scores[name]
@@ -142,14 +149,47 @@ class TrialRunner:
         A fold whose scores are from before an interruption is trained on again: its adapter was
         not kept.
         """
-        if fold is not None and self._leaves_out_nothing(weights, fold):
-            fold = None
+        fold = self.key_of(weights, fold)
         if (weights, fold) not in self._narrow:
             if fold is None:
                 self._keep_narrowed(self.fit_all(weights), weights, None)
             else:
                 self._train(f"{weights.name}-fold{fold}-again", weights, fold, is_shown=False)
         return self._narrow[weights, fold]
+
+    def trained_on(self, weights: Weights, fold: int, rank: int) -> Adapter:
+        """Give what training on a fold came to, at a rank or whole; trained again if not kept."""
+        if rank:
+            return self.narrowed(weights, fold).of_rank(rank)
+        if self.key_of(weights, fold) is None:
+            return self.fit_all(weights)
+        return self._train(
+            f"{weights.name}-fold{fold}-again", weights, fold, is_shown=False
+        ).adapter
+
+    def run_two_sided(self, trial: Trainer, weights: Weights, fold: int | None) -> Adapter:
+        """Run a trial that trains a map of documents, too; it is kept for an interruption."""
+        expected_s = TWO_SIDED * self._expected_of(_plan(weights, fold))
+        workspace = self.context.workspace
+        found = workspace.load(trial.name)
+        if found is not None and _DONE in found[1]:
+            trial.adapter.load_state_dict(found[0])
+            trained = trial.adapter.eval()
+        else:
+            trained = trial.run(
+                workspace,
+                on_round=lambda n_steps: self._show(expected_s * n_steps / trial.n_planned),
+            ).adapter
+            workspace.save(trial.name, trained.state_dict(), {_DONE: True})
+        self._done_s += expected_s
+        self._show()
+        return trained
+
+    def key_of(self, weights: Weights, fold: int | None) -> int | None:
+        """Give a fold, or None where it trains on all queries: then a dev split is left out."""
+        if fold is None or len(self.queries(weights, fold)) == len(self.queries(weights)):
+            return None
+        return fold
 
     def forget_others(self, weights: Collection[Weights]) -> None:
         """Let go of adapters that were trained with other weights."""
@@ -182,10 +222,6 @@ class TrialRunner:
         chosen = sorted(wanted, key=lambda query: unit_hash(query, "sampled"))[:most]
         vectors = self.context.embeddings.queries.take_ids(chosen)
         return torch.from_numpy(vectors).to(self.context.device)
-
-    def _leaves_out_nothing(self, weights: Weights, fold: int) -> bool:
-        """Tell whether a fold trains on all queries: then a dev split is left out."""
-        return len(self.queries(weights, fold)) == len(self.queries(weights))
 
     def _keep_narrowed(self, adapter: Adapter, weights: Weights, fold: int | None) -> None:
         """Keep an adapter at the highest rank to try: the lower ones are parts of it."""
@@ -245,7 +281,7 @@ class TrialRunner:
         offset = len(context.folds) if fold is None else fold
         with seeded(context.seed * 1009 + offset, context.device):
             adapter = context.initialisation.make(self.queries(weights, fold))
-            trial = self._make_trainer(name, adapter, weights, fold)
+            trial = self.make_trainer(name, adapter, weights, fold)
             whole_s = self._expected_of(_plan(weights, fold)) if is_shown else 0.0
             trained = trial.run(
                 context.workspace,
@@ -275,12 +311,17 @@ class TrialRunner:
             context.cross_validation.n_blends if is_scored else 0,
         )
 
-    def _make_trainer(
-        self, name: str, adapter: Adapter, weights: Weights, fold: int | None
+    def make_trainer(
+        self,
+        name: str,
+        adapter: Adapter,
+        weights: Weights,
+        fold: int | None,
+        kind: Callable[..., Trainer] = Trainer,
     ) -> Trainer:
-        """Set up one trial of an untrained adapter."""
+        """Set up one trial of an untrained adapter, of the usual kind or another one."""
         context = self.context
-        return Trainer(
+        return kind(
             name,
             adapter,
             weights,
@@ -302,3 +343,19 @@ class TrialRunner:
 def _plan(weights: Weights, fold: int | None) -> Planned:
     """Plan a trial of which everything is known."""
     return Planned(weights.steps, fold, [weights.unlabelled])
+
+
+def describe_trials(tried: Mapping[Weights, HeldOut], kind: str) -> list[dict[str, Any]]:
+    """Write down which weights were tried and how they did."""
+    return [
+        {
+            "family": kind,
+            "unlabelled_weight": weights.unlabelled,
+            "anchor": weights.anchor,
+            "temperature": weights.temperature,
+            "synthetic_weight": weights.synthetic,
+            "steps": weights.steps,
+            "objective": objective(scores),
+        }
+        for weights, scores in tried.items()
+    ]

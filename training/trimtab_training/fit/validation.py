@@ -63,15 +63,21 @@ class DocumentPool:
         self._vectors, self._offsets = self._vectors.to(device), self._offsets.to(device)
         return self
 
-    def rank(self, queries: Float[Tensor, "n dim"]) -> NDArray[np.int64]:
-        """Give the places of each query's ten nearest documents."""
+    def rank(
+        self, queries: Float[Tensor, "n dim"], depth: int = HEADLINE_CUTOFF
+    ) -> NDArray[np.int64]:
+        """Give the places of each query's nearest documents, the best first."""
         if self.similarity == "cosine":
             queries = normalise(queries)
         found = [
-            best_of(torch.addmm(self._offsets, part, self._vectors.T), HEADLINE_CUTOFF)[0]
+            best_of(torch.addmm(self._offsets, part, self._vectors.T), depth)[0]
             for part in torch.split(queries, _QUERIES_AT_ONCE)
         ]
         return torch.cat(found).cpu().numpy()
+
+    def take(self, places: NDArray[np.int64]) -> Float[Tensor, "*places dim"]:
+        """Give the vectors at some places; of unit length where the index compares by cosine."""
+        return self._vectors[torch.from_numpy(places).to(self._vectors.device)]
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,12 @@ class ValidationSet:
 
     def ndcg(self, adapted: Float[Tensor, "n dim_out"]) -> NDArray[np.float64]:
         """Score adapted queries: nDCG@10 for each."""
-        rows = self.pool.rank(adapted)
-        return ndcg(grades_of(rows, self.relevant_places), self.relevant_places, HEADLINE_CUTOFF)
+        return self.ndcg_of(self.pool.rank(adapted))
+
+    def ndcg_of(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score what each query has found, the best first: nDCG@10 for each."""
+        found = places[:, :HEADLINE_CUTOFF]
+        return ndcg(grades_of(found, self.relevant_places), self.relevant_places, HEADLINE_CUTOFF)
 
     def chance(self) -> NDArray[np.float64]:
         """Score the documents in an order of chance: the expected nDCG@10 of each query."""

@@ -3,7 +3,14 @@
 from trimtab.model.manifest import Manifest
 from trimtab_training.evaluation.origin import Fit
 from trimtab_training.evaluation.per_query import HEADLINE
-from trimtab_training.evaluation.record import Evaluation, Metric, ScoreShift, Slice, Tuning
+from trimtab_training.evaluation.record import (
+    Evaluation,
+    Metric,
+    ScoreShift,
+    SecondLook,
+    Slice,
+    Tuning,
+)
 from trimtab_training.evaluation.verdict import decide
 from trimtab_training.report.words import metric_cells
 
@@ -31,6 +38,8 @@ def write_card(folder: str, manifest: Manifest | None, record: Evaluation) -> st
         *[f"Note: {note}." for note in record.notes],
         _scores(record.score_shift),
     ]
+    if record.second_look:
+        parts += ["## A second look at the best documents", _second_look(record.second_look)]
     if record.tuning:
         parts += ["## The encoder of queries, tuned", record.tuning.verdict, _tuned(record.tuning)]
     if record.fit:
@@ -74,6 +83,16 @@ def _opening(manifest: Manifest | None, choice: str) -> str:
         f"A {manifest.kind} adapter for query vectors of `{manifest.encoder.name}` "
         f"({manifest.dim_in} to {manifest.dim_out} values, for {manifest.use}). Stored document "
         f"vectors stay as they are. {stores}\n\n{choice}"
+    )
+
+
+def _second_look(look: SecondLook) -> str:
+    """Say what a second look does, and how to use it."""
+    raw, before, after, delta, interval, _ = metric_cells(look.test.metrics[HEADLINE])
+    return (
+        f"Where search happens in process, the best {look.depth} documents can be put in a new "
+        f"order: nDCG@10 {after} on {look.test.queries}, where raw queries have {raw} and the "
+        f"adapter alone {before} ({delta}, {interval}).\n\n{_USE_LOOK}"
     )
 
 
@@ -156,6 +175,11 @@ from trimtab import AdaptedIndex, Adapter
 adapter = Adapter.load("models/{folder}")
 adapted = adapter.transform(query_vector)      # as a function
 index = AdaptedIndex(faiss_index, adapter)     # or in front of a FAISS index
+```"""
+
+_USE_LOOK = """```python
+index = AdaptedIndex(faiss_index, adapter, second_look=True)
+client = AdaptedQdrantClient(qdrant_client, {"docs": adapter}, second_look=True)
 ```"""
 
 _USE_TUNED = """```python

@@ -9,7 +9,7 @@ import msgspec
 from trimtab.model.manifest import Manifest
 from trimtab_training.evaluation.origin import Fit, SizePoint
 from trimtab_training.evaluation.per_query import HEADLINE, Example, FoundDocument
-from trimtab_training.evaluation.record import Evaluation, TunedTest
+from trimtab_training.evaluation.record import Evaluation, RivalTest
 from trimtab_training.evaluation.verdict import decide, metric_name, slice_name
 from trimtab_training.report import words
 from trimtab_training.report.drawing import Plot
@@ -109,6 +109,8 @@ def _content(record: Evaluation, manifest: Manifest | None) -> dict[str, object]
         "groups": list(_groups(record)),
         "tuning": tuning,
         "tuned_groups": list(_groups(tuning.test)) if tuning and tuning.test else [],
+        "look": record.second_look,
+        "look_groups": list(_groups(record.second_look.test)) if record.second_look else [],
         "tuned_over": "adapter" if manifest else "no adapter",
         "losses": (record.regressions[:_N_LOSSES], record.regressions[_N_LOSSES:]),
         "gains": (record.improvements[:_N_GAINS], record.improvements[_N_GAINS:]),
@@ -153,7 +155,7 @@ def _sizes(record: Evaluation) -> list[SizePoint]:
     return (record.fit.sizes or []) if record.fit and record.has_model else []
 
 
-def _groups(record: Evaluation | TunedTest) -> Iterator[dict[str, object]]:
+def _groups(record: Evaluation | RivalTest) -> Iterator[dict[str, object]]:
     """List the groups of queries in the table of metrics; one that holds all has no rows."""
     n_queries = record.n_queries
     yield {"label": f"all {n_queries:,} queries", "metrics": record.metrics}

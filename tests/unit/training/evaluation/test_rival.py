@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.worlds import make_world
 from trimtab_training.data.training_digest import TrainedOn
-from trimtab_training.evaluation.tuned_queries import measure_tuned
+from trimtab_training.evaluation.rival import measure_tuned
 
 
 @pytest.mark.parametrize(("n_used", "n_left_out"), [(10, 10), (40, 0)])

@@ -1,0 +1,172 @@
+"""A second look through the official Qdrant client, over its local mode and over the engine."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from tests.support.onnx_models import linear_adapter
+from tests.support.qdrant.fixtures import connect
+from tests.support.qdrant.process import Server
+from tests.support.second_looks import DEPTH, expected_scores, look_bytes
+from trimtab import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient
+from trimtab.errors import ConfigError
+
+DIM, N_POINTS, LIMIT, DOCS = 16, 60, 5, "looked-at"
+VECTORS = np.random.default_rng(7).standard_normal((N_POINTS, 2, DIM)).astype(np.float32)
+NAMES = ("", "title")
+
+
+@pytest.fixture(scope="module")
+def model() -> Adapter:
+    return Adapter.from_bytes(look_bytes(DIM, DIM, use="relevance"))
+
+
+@pytest.fixture(scope="module", params=["memory", "rest", "grpc"])
+def client(request: pytest.FixtureRequest, standin: Server) -> Iterator[QdrantClient]:
+    if request.param == "memory":
+        client = QdrantClient(":memory:")
+    else:
+        client = connect(standin, grpc=request.param == "grpc")
+    fill(client, DOCS)
+    yield client
+    client.delete_collection(DOCS)
+    client.close()
+
+
+def fill(client: QdrantClient, name: str) -> None:
+    config = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
+    client.create_collection(DOCS, vectors_config=dict.fromkeys(NAMES, config))
+    client.upsert(DOCS, points())
+
+
+def points() -> list[models.PointStruct]:
+    return [
+        models.PointStruct(
+            id=row,
+            vector=dict(zip(NAMES, vectors.tolist(), strict=True)),
+            payload={"group": row % 2},
+        )
+        for row, vectors in enumerate(VECTORS)
+    ]
+
+
+def query(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+
+
+def by_hand(
+    model: Adapter, asked: np.ndarray, *, using: str = "", among: Any = slice(None)
+) -> list[tuple[int, float]]:
+    """Ids and scores: the best by the adapter, put in order by the formula."""
+    rows = np.arange(N_POINTS)[among]
+    stored = VECTORS[rows, NAMES.index(using)]
+    cosines = stored @ model.transform(asked) / np.linalg.norm(stored, axis=1)
+    best = np.argsort(-cosines)[:DEPTH]
+    scores = expected_scores(model, asked, stored[best])
+    order = np.argsort(-scores)
+    return [(int(rows[best[at]]), pytest.approx(scores[at], abs=1e-5)) for at in order]
+
+
+def found(response: Any) -> list[tuple[int, float]]:
+    return [(point.id, point.score) for point in response.points]
+
+
+@pytest.mark.parametrize("using", ["", "title"])
+@pytest.mark.parametrize("kind", [np.ndarray.tolist, np.asarray])
+def test_the_best_come_in_the_order_of_the_second_look(
+    client: QdrantClient, model: Adapter, using: str, kind: Any
+) -> None:
+    routes = {DOCS: model, (DOCS, "title"): model}
+    adapted = AdaptedQdrantClient(client, routes, second_look=True)
+    answer = adapted.query_points(DOCS, kind(query()), using=using or None, limit=LIMIT)
+    assert found(answer) == by_hand(model, query(), using=using)[:LIMIT]
+    assert all(point.vector is None and "group" in point.payload for point in answer.points)
+    assert adapted.second_looks == {"taken": 1}
+    without = AdaptedQdrantClient(client, routes).query_points(DOCS, query(), using=using or None)
+    assert found(without)[:LIMIT] != found(answer)
+
+
+def test_pages_are_parts_of_one_order(client: QdrantClient, model: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    seen = [
+        point
+        for first in (0, 7, 14)
+        for point in found(adapted.query_points(DOCS, query(), limit=7, offset=first))
+    ]
+    assert seen[:DEPTH] == by_hand(model, query())
+    assert len(seen) == DEPTH + 1  # which is past the depth, as the first look has it
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [(True, {"", "title"}), (["title"], {"title"}), ([""], {""}), (False, None), (None, None)],
+)
+def test_vectors_are_given_as_they_were_asked_for(
+    client: QdrantClient, model: Adapter, wanted: Any, names: set[str] | None
+) -> None:
+    adapted = AdaptedQdrantClient(client, {(DOCS, "title"): model}, second_look=True)
+    asked = {"using": "title", "limit": 2, "with_vectors": wanted}
+    answer = adapted.query_points(DOCS, query(), **asked)
+    vectors = [point.vector for point in answer.points]
+    assert [None if one is None else set(one) for one in vectors] == [names, names]
+    assert adapted.second_looks == {"taken": 1}
+
+
+def test_filters_and_arguments_by_position_go_along(client: QdrantClient, model: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    odd = models.Filter(must=[models.FieldCondition(key="group", match=models.MatchValue(value=1))])
+    answer = adapted.query_points(DOCS, query(), None, None, odd, None, 3, 1, False)
+    assert found(answer) == by_hand(model, query(), among=slice(1, None, 2))[1:4]
+    assert not any(point.payload for point in answer.points)
+
+
+def test_what_is_not_looked_at_twice_is_answered_as_ever_and_counted(
+    client: QdrantClient, model: Adapter
+) -> None:
+    plain = AdaptedQdrantClient(client, {DOCS: model})
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    for asked in (
+        {"query": 3},
+        {"query": models.NearestQuery(nearest=query().tolist())},
+        {"query": query(), "score_threshold": 0.1},
+        {"query": query(), "prefetch": models.Prefetch(query=query(1).tolist(), limit=9)},
+        {"query": query(), "using": "title"},
+    ):
+        assert found(adapted.query_points(DOCS, **asked)) == found(
+            plain.query_points(DOCS, **asked)
+        )
+    assert adapted.second_looks == {"other_query": 4, "score_threshold": 1}
+
+
+def test_a_route_whose_model_has_none_is_counted(client: QdrantClient, model: Adapter) -> None:
+    none = linear_adapter(dim_in=DIM, dim_out=DIM, normalised=True)
+    routes = {DOCS: model, (DOCS, "title"): none}
+    adapted = AdaptedQdrantClient(client, routes, second_look=True)
+    adapted.query_points(DOCS, query(), using="title")
+    assert adapted.second_looks == {"no_second_look": 1}
+
+
+def test_a_client_without_any_such_model_is_refused(client: QdrantClient) -> None:
+    none = linear_adapter(dim_in=DIM, dim_out=DIM, normalised=True)
+    with pytest.raises(ConfigError, match="no model among the routes has a second look"):
+        AdaptedQdrantClient(client, {DOCS: none}, second_look=True)
+
+
+def test_the_asynchronous_client_looks_twice_from_its_first_query(model: Adapter) -> None:
+    async def look() -> tuple[Any, dict[str, int]]:
+        client = AsyncQdrantClient(":memory:")
+        config = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
+        await client.create_collection("docs", vectors_config=dict.fromkeys(NAMES, config))
+        await client.upsert("docs", points())
+        adapted = AsyncAdaptedQdrantClient(client, {"docs": model}, second_look=True)
+        answer = await adapted.query_points("docs", query().tolist(), limit=LIMIT)
+        await client.close()
+        return answer, adapted.second_looks
+
+    answer, counted = asyncio.run(look())
+    assert found(answer) == by_hand(model, query())[:LIMIT]
+    assert counted == {"taken": 1}
