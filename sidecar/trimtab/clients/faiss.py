@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 Found = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
 """Scores, rows and stored vectors: ``(n, k)``, ``(n, k)`` and ``(n, k, dim)``."""
 
-_QUERIES_AT_ONCE = 256
-"""Stored vectors of a hundred documents each, of 3,072 values: 300 MB."""
+_DOCUMENTS_AT_ONCE = 25_600
+"""Of several queries, whose stored vectors are held at a time: 300 MB of 3,072 values."""
 _METRIC_INNER_PRODUCT, _METRIC_L2 = 0, 1  # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
 
 _NEVER_WRITTEN = ("Shards", "Replicas", "Gpu")
@@ -56,8 +56,8 @@ class AdaptedIndex:
 
     adapter: Adapter
     inner: Any
-    _looks_twice: bool
-    _told_of: str
+    _looks_twice = False  # also of one that an older version has pickled
+    _told_of = ""
 
     def __init__(self, inner: Any, adapter: Adapter, *, second_look: bool = False) -> None:
         """Put an adapter in front of an index.
@@ -108,9 +108,11 @@ class AdaptedIndex:
         into = [options.pop(name, None) for name in ("D", "I", "R")]
         adapter = self.adapter.current
         queries = np.atleast_2d(as_floats(x))
+        depth = max(k, adapter.second_look.depth if adapter.second_look else 1)
+        step = max(1, _DOCUMENTS_AT_ONCE // depth)
         found = [
             self._search_part(adapter, part, k, options)
-            for part in np.split(queries, range(_QUERIES_AT_ONCE, len(queries), _QUERIES_AT_ONCE))
+            for part in np.split(queries, range(step, len(queries), step))
         ]
         scores, rows, vectors = map(np.concatenate, zip(*found, strict=True))
         for values, given in zip((scores, rows, vectors), into, strict=True):
@@ -172,7 +174,7 @@ class AdaptedIndex:
     def __getattr__(self, name: str) -> Any:
         """Give the index's own attribute."""
         # Not set yet, while copying or unpickling; and how the index is copied is not how this is.
-        if name in {"inner", "adapter", "_looks_twice", "_told_of"} or name.startswith("__"):
+        if name in {"inner", "adapter"} or name.startswith("__"):
             raise AttributeError(name)
         if name not in _ASKS_NOTHING and any(part in name for part in _ASKS):
             raise AttributeError(

@@ -21,6 +21,8 @@ from trimtab_training.fit.model_selection import expect_chosen_gain
 from trimtab_training.fit.recipe import parse_recipe
 from trimtab_training.fit.second_look.choose import SecondLookFit
 from trimtab_training.fit.second_look.two_sided import TwoSided
+from trimtab_training.fit.trainer import Trainer
+from trimtab_training.fit.trial_runner import TrialRunner
 
 LOOKING = replace(
     AUTO, rescore=40, anchors=(0.3,), unlabelled_weights=(0.0,), min_steps=60, max_steps=60
@@ -72,6 +74,27 @@ def test_its_file_gives_what_was_trained(world: World, fitted: FitResult) -> Non
     assert np.allclose(found, wanted, atol=0.03)  # 8-bit products
     order = np.argsort(-wanted, axis=1)[:, :1], np.argsort(-found, axis=1)[:, :1]
     assert (order[0] == order[1]).mean() > 0.9
+
+
+def test_what_a_fold_holds_out_trains_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: dict[str, set[str]] = {}
+    asked = TrialRunner.make_trainer
+
+    def make(self: TrialRunner, name: str, *given: Any, **named: Any) -> Trainer:
+        trained[name] = set(self.queries(given[1], given[2]))
+        return asked(self, name, *given, **named)
+
+    monkeypatch.setattr(TrialRunner, "make_trainer", make)
+    fit_adapter(world.dataset, world.embeddings, LOOKING)
+    both = {name: queries for name, queries in trained.items() if "two-sided" in name}
+    assert len(both) >= 4
+    for name, queries in both.items():
+        fold = name.rpartition("-")[2]
+        (beside,) = [of for one, of in trained.items() if one.endswith(f"n1-{fold}")]
+        assert queries == beside
+        assert (len(queries) < len(world.dataset.split("train"))) == fold.startswith("fold")
 
 
 def test_without_the_knob_there_is_none(world: World, fitted: FitResult) -> None:

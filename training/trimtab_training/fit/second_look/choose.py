@@ -41,7 +41,8 @@ RANK = 128
 MIXES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the second score to choose from."""
 
-_QUERIES_AT_ONCE = 64
+_DOCUMENTS_AT_ONCE = 6400
+"""Of several queries, whose vectors are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +201,10 @@ class _SecondLook:
         validation, queries = cross_validation.validation(fold), cross_validation.raw_queries(fold)
         adapted, again = normalise(first(queries)), second(queries)
         places = validation.pool.rank(adapted, self.depth)
+        step = max(1, _DOCUMENTS_AT_ONCE // self.depth)
         parts = [
             _score_both(validation, second, places[at], adapted[at], again[at])
-            for at in np.split(
-                np.arange(len(places)), range(_QUERIES_AT_ONCE, len(places), _QUERIES_AT_ONCE)
-            )
+            for at in np.split(np.arange(len(places)), range(step, len(places), step))
         ]
         old, new = (np.concatenate(each) for each in zip(*parts, strict=True))
         return {mix: _ndcg_at(validation, places, old, new, mix) for mix in (0.0, *MIXES)}
