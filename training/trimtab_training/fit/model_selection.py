@@ -116,7 +116,7 @@ def best_blend(scores: HeldOut) -> float:
     shares = sorted(set(scores.adapted) & {0.0, *scores.blends})
     adapted = np.stack([scores.adapted[share] for share in shares])
     gains = adapted - scores.base
-    may_be_chosen = ~_harmed(gains, scores.is_seen)
+    may_be_chosen = ~harmed(gains, scores.is_seen)
     if not may_be_chosen.any():
         return shares[0]
     best = int(np.where(may_be_chosen, gains.mean(axis=1), -np.inf).argmax())
@@ -128,7 +128,7 @@ def best_blend(scores: HeldOut) -> float:
     return shares[int(np.flatnonzero(may_be_chosen & ~is_worse)[-1])]
 
 
-def _harmed(gains: Scores, is_seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def harmed(gains: Scores, is_seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Tell where queries about seen documents clearly lose, or those about unseen ones.
 
     No blend that does is chosen, whatever it gains on the others.

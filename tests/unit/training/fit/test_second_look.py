@@ -19,7 +19,8 @@ from trimtab_training.export.second_look import add_second_look, attach_second_l
 from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter
 from trimtab_training.fit.model_selection import expect_chosen_gain
 from trimtab_training.fit.recipe import parse_recipe
-from trimtab_training.fit.second_look.choose import SecondLookFit
+from trimtab_training.fit.second_look import choose
+from trimtab_training.fit.second_look.choose import MIXES, SecondLookFit
 from trimtab_training.fit.second_look.two_sided import TwoSided
 from trimtab_training.fit.trainer import Trainer
 from trimtab_training.fit.trial_runner import TrialRunner
@@ -110,6 +111,24 @@ def test_one_that_gains_too_little_is_not_shipped(world: World, fitted: FitResul
     look = look_of(result)
     assert (result.adapter is None, look.helps, look.maps) == (False, False, None)
     assert "does not help: nDCG@10" in look.verdict
+
+
+def test_one_that_harms_a_slice_is_not_shipped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries about unseen documents lose all, and the others gain as much again."""
+
+    def measure(self: Any, _first: Any, _second: Any, fold: int) -> dict[float, np.ndarray]:
+        is_seen = self._runner.context.cross_validation.validation(fold).is_seen
+        before = np.full(len(is_seen), 0.5)
+        return {0.0: before, **dict.fromkeys(MIXES, np.where(is_seen, 1.0, 0.45))}
+
+    monkeypatch.setattr(choose._SecondLook, "_measure", measure)
+    look = look_of(fit_adapter(world.dataset, world.embeddings, LOOKING))
+    seen = look.validation["second_look_ndcg@10"] - look.validation["adapter_ndcg@10"]
+    assert seen > 0
+    assert not look.helps
+    assert "Every mix harms" in look.verdict
 
 
 def test_where_no_adapter_helps_none_is_tried(tmp_path: Path) -> None:

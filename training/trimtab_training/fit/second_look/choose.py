@@ -24,6 +24,7 @@ from trimtab_training.fit.model_selection import (
     ACCEPTED_ERRORS,
     Scores,
     expect_chosen_gain,
+    harmed,
     standard_error,
 )
 from trimtab_training.fit.recipe import Recipe
@@ -108,7 +109,8 @@ def fit_second_look(runner: TrialRunner, first: FirstLook, plan: TrialPlan) -> S
     """Train maps on the folds, choose by what they leave out, and train the chosen ones on all.
 
     How strongly documents are held is chosen on the folds that choose the loss's weights; the mix,
-    and whether the look helps at all, on all that judge.
+    and whether the look helps at all, on all that judge: no mix that clearly harms queries about
+    seen documents, or those about unseen ones, is chosen.
 
     Args:
         runner: The fit's trials.
@@ -125,16 +127,20 @@ def fit_second_look(runner: TrialRunner, first: FirstLook, plan: TrialPlan) -> S
     }
     anchor, _ = max(screened, key=lambda key: float(screened[key].mean()))
     gains = look.gains(anchor, range(plan.n_folds))
-    mix = max(gains, key=lambda each: (float(gains[each].mean()), -each))
+    is_harmed = harmed(np.stack(list(gains.values())), look.is_seen(range(plan.n_folds)))
+    harmless = [mix for mix, harms in zip(gains, is_harmed, strict=True) if not harms]
+    mix = max(harmless or gains, key=lambda each: (float(gains[each].mean()), -each))
     optimism = float(screened[anchor, mix].mean()) - expect_chosen_gain(list(screened.values()))
     gain, error = float(gains[mix].mean()) - max(0.0, optimism), standard_error(gains[mix])
-    helps = gain >= max(plan.recipe.min_gain, ACCEPTED_ERRORS * error)
+    helps = bool(harmless) and gain >= max(plan.recipe.min_gain, ACCEPTED_ERRORS * error)
     before = look.before(range(plan.n_folds))
     verdict = (
         f"A second look at the best {look.depth} documents {'helps' if helps else 'does not help'}:"
         f" nDCG@10 {gain:+.4f} over the adapter expected from {len(before)} held-out queries, "
         f"standard error {error:.4f}."
     )
+    if not harmless:
+        verdict += " Every mix harms queries about seen documents, or those about unseen ones."
     return SecondLookFit(
         helps,
         verdict,
@@ -176,6 +182,11 @@ class _SecondLook:
         """Give what held-out queries score by the adapter alone."""
         known = {fold: scores[0.0] for (_, fold), scores in self._scores.items()}
         return np.concatenate([known[fold] for fold in folds])
+
+    def is_seen(self, folds: range) -> NDArray[np.bool_]:
+        """Tell of which held-out queries a relevant document was trained on."""
+        cross_validation = self._runner.context.cross_validation
+        return np.concatenate([cross_validation.validation(fold).is_seen for fold in folds])
 
     def _first_look(self, fold: int) -> Adapter:
         """Give the adapter of one fold, as it would be shipped."""
