@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import faiss
@@ -125,8 +126,62 @@ def test_a_model_without_one_is_refused() -> None:
 
 
 def test_an_index_that_keeps_no_vectors_by_row_is_refused(model: Adapter) -> None:
-    with pytest.raises(ConfigError, match="IndexIDMap2"):
+    with pytest.raises(ConfigError, match="of an IndexIDMap, make an IndexIDMap2"):
         AdaptedIndex(build("IDMap,Flat"), model, second_look=True)
+    mapped = build("IDMap2,IVF4,Flat")
+    with pytest.raises(ConfigError, match=r"direct map.*make_direct_map"):
+        AdaptedIndex(mapped, model, second_look=True)
+    faiss.extract_index_ivf(mapped).make_direct_map()
+    AdaptedIndex(mapped, model, second_look=True).search(QUERIES, K)
+
+
+@pytest.mark.parametrize("description", ["IVF4,Flat", "IDMap2,Flat"])
+def test_ids_may_be_any_numbers(model: Adapter, description: str) -> None:
+    """Hashed ids are negative half of the time; FAISS brings no vectors of some of these."""
+    ids = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, N_DOCUMENTS)
+    inner = faiss.index_factory(DIM_OUT, description, faiss.METRIC_INNER_PRODUCT)
+    inner.train(DOCUMENTS)
+    inner.add_with_ids(DOCUMENTS, ids)
+    if "IVF" in description:
+        inner.nprobe = 4
+    rows = AdaptedIndex(inner, model, second_look=True).search(QUERIES, K)[1]
+    for query, row in zip(QUERIES, rows, strict=True):
+        assert row.tolist() == ids[by_hand(model, query, K)[0]].tolist()
+
+
+def test_a_stored_vector_that_is_none_comes_last(model: Adapter) -> None:
+    inner = build("HNSW32")
+    inner.add(np.full((1, DIM_OUT), np.nan, dtype=np.float32))
+    rows = AdaptedIndex(inner, model, second_look=True).search(QUERIES, K)[1]
+    assert [row.tolist() for row in rows] == [by_hand(model, one, K)[0].tolist() for one in QUERIES]
+
+
+@pytest.mark.parametrize("k", [0, -5])
+def test_no_documents_are_asked_for_as_ever(model: Adapter, k: int) -> None:
+    inner = build("Flat")
+    for index in (inner, AdaptedIndex(inner, model, second_look=True)):
+        with pytest.raises(AssertionError):
+            index.search(queries_of(7, index.d if index is inner else DIM_IN), k)
+
+
+def test_a_search_takes_no_room_for_vectors(model: Adapter) -> None:
+    index = AdaptedIndex(build("Flat"), model, second_look=True)
+    with pytest.raises(TypeError):
+        index.search(QUERIES, K, R=np.empty((7, K, DIM_OUT), np.float32))
+
+
+def test_memory_of_many_queries_is_that_of_a_few() -> None:
+    dim, n_queries, k = 256, 1500, 250
+    inner = faiss.IndexFlatIP(dim)
+    inner.add(queries_of(300, dim))
+    index = AdaptedIndex(inner, Adapter.from_bytes(look_bytes(DIM_IN, dim)), second_look=True)
+    peaks = []
+    for queries in (queries_of(100), queries_of(n_queries)):
+        tracemalloc.start()
+        index.search(queries, k)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < n_queries * k * dim * 4 / 2
 
 
 def test_a_measure_of_another_kind_is_refused(model: Adapter) -> None:

@@ -142,6 +142,62 @@ def test_what_is_not_looked_at_twice_is_answered_as_ever_and_counted(
     assert adapted.second_looks == {"other_query": 4, "score_threshold": 1}
 
 
+@pytest.mark.parametrize(
+    ("distance", "is_looked_at"), [("Dot", True), ("Euclid", True), ("Manhattan", False)]
+)
+def test_scores_are_of_the_collections_distance(
+    model: Adapter, distance: str, is_looked_at: bool
+) -> None:
+    client = QdrantClient(":memory:")
+    config = models.VectorParams(size=DIM, distance=models.Distance(distance))
+    client.create_collection(DOCS, vectors_config=config)
+    unit = VECTORS[:, 0] / np.linalg.norm(VECTORS[:, 0], axis=1, keepdims=True)
+    client.upsert(
+        DOCS, [models.PointStruct(id=row, vector=one) for row, one in enumerate(unit.tolist())]
+    )
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    answer = found(adapted.query_points(DOCS, query(), limit=N_POINTS))
+    if not is_looked_at:
+        assert adapted.second_looks == {"other_distance": 1}
+        return
+    wanted = by_hand(model, query())
+    assert [one for one, _ in answer[:DEPTH]] == [one for one, _ in wanted]
+    scores = [score for _, score in answer[:DEPTH]]
+    if distance == "Euclid":
+        assert scores == sorted(scores)
+        scores = [1 - score**2 / 2 for score in scores]
+    assert scores == [score for _, score in wanted]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ((None, None, 3), {"limit": 4}),
+        ((), {"with_vectors": "title"}),
+        ((), {"limit": 0}),
+        ((), {"limit": 2.5}),
+    ],
+)
+def test_arguments_that_are_none_are_the_official_clients_to_judge(
+    client: QdrantClient, model: Adapter, values: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    told = []
+    for looks_twice in (False, True):
+        adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=looks_twice)
+        try:
+            answer = adapted.query_points(DOCS, query(), None, None, *values, **named)
+            told.append(found(answer))
+        except Exception as error:
+            told.append(type(error))
+    assert told[0] == told[1]
+
+
+def test_numbers_of_numpys_are_numbers(client: QdrantClient, model: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    answer = adapted.query_points(DOCS, query(), limit=np.int64(3), offset=np.int32(1))
+    assert found(answer) == by_hand(model, query())[1:4]
+
+
 def test_a_route_whose_model_has_none_is_counted(client: QdrantClient, model: Adapter) -> None:
     none = linear_adapter(dim_in=DIM, dim_out=DIM, normalised=True)
     routes = {DOCS: model, (DOCS, "title"): none}

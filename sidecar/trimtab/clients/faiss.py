@@ -4,6 +4,7 @@ The index is used as it is handed over, so this module does not import faiss.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trimtab.errors import ConfigError
 from trimtab.model.adapter import Adapter
+from trimtab.model.session import one_line
 from trimtab.vectors import as_floats
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
 
 _DOCUMENTS_AT_ONCE = 25_600
 """Of several queries, whose stored vectors are held at a time: 300 MB of 3,072 values."""
+_NOT_FOUND = -1
+"""FAISS's row where there are fewer documents than asked for; ids may be any other number."""
 _METRIC_INNER_PRODUCT, _METRIC_L2 = 0, 1  # faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
 
 _NEVER_WRITTEN = ("Shards", "Replicas", "Gpu")
@@ -91,34 +95,37 @@ class AdaptedIndex:
         Returns:
             Scores and row numbers, each of shape ``(n, k)``, as FAISS gives them.
         """
-        if self._looks_twice:
-            scores, rows, _ = self._search_twice(x, k, options)
+        # What is wrong with other arguments, FAISS says itself.
+        if self._looks_twice and k > 0 and "R" not in options:
+            scores, rows = self._search_twice(x, k, options, ("D", "I"))[:2]
         else:
             scores, rows = self.inner.search(self._adapt(x), k, **options)
         return scores, rows
 
     def search_and_reconstruct(self, x: ArrayLike, k: int, **options: Any) -> Any:
         """Search as :meth:`search` does; FAISS adds the stored vectors of what was found."""
-        if self._looks_twice:
-            return self._search_twice(x, k, options)
+        if self._looks_twice and k > 0:
+            return self._search_twice(x, k, options, ("D", "I", "R"))
         return self.inner.search_and_reconstruct(self._adapt(x), k, **options)
 
-    def _search_twice(self, x: ArrayLike, k: int, options: dict[str, Any]) -> Found:
-        """Search, and look at the best documents again; give scores, rows and stored vectors."""
-        into = [options.pop(name, None) for name in ("D", "I", "R")]
+    def _search_twice(
+        self, x: ArrayLike, k: int, options: dict[str, Any], wanted: Sequence[str]
+    ) -> tuple[NDArray[Any], ...]:
+        """Search, and look at the best documents again; give what is wanted by FAISS's letters."""
+        into = {letter: options.pop(letter, None) for letter in wanted}
         adapter = self.adapter.current
         queries = np.atleast_2d(as_floats(x))
         depth = max(k, adapter.second_look.depth if adapter.second_look else 1)
         step = max(1, _DOCUMENTS_AT_ONCE // depth)
-        found = [
-            self._search_part(adapter, part, k, options)
+        found = [  # of a search without them, no part's vectors stay
+            self._search_part(adapter, part, k, options)[: len(wanted)]
             for part in np.split(queries, range(step, len(queries), step))
         ]
-        scores, rows, vectors = map(np.concatenate, zip(*found, strict=True))
-        for values, given in zip((scores, rows, vectors), into, strict=True):
+        joined = tuple(map(np.concatenate, zip(*found, strict=True)))
+        for values, given in zip(joined, into.values(), strict=True):
             if given is not None:
                 given[:] = values
-        return scores, rows, vectors
+        return joined
 
     def _search_part(
         self, adapter: Adapter, queries: NDArray[np.float32], k: int, options: dict[str, Any]
@@ -130,6 +137,7 @@ class AdaptedIndex:
             return self.inner.search_and_reconstruct(adapted, k, **options)  # type: ignore[no-any-return]
         found = self.inner.search_and_reconstruct(adapted, max(k, look.depth), **options)
         is_distance = self.inner.metric_type == _METRIC_L2
+        _fill_in(self.inner, found, look.depth)
         return _look_again(look, queries, adapted, found, k, is_distance=is_distance)
 
     def _tell_of_none(self, adapter: Adapter) -> None:
@@ -199,6 +207,14 @@ class AdaptedIndex:
         return f"AdaptedIndex({self.adapter.manifest.name!r}, {type(self.inner).__name__})"
 
 
+def _fill_in(inner: Any, found: Found, depth: int) -> None:
+    """Ask for stored vectors that a search has not brought: of some ids FAISS leaves them out."""
+    _, rows, vectors = found
+    is_missing = (rows != _NOT_FOUND) & ~np.isfinite(vectors).all(axis=2)
+    for query, place in np.argwhere(is_missing[:, :depth]).tolist():
+        vectors[query, place] = inner.reconstruct(int(rows[query, place]))
+
+
 def _look_again(
     look: "SecondLook",
     queries: NDArray[np.float32],
@@ -210,17 +226,19 @@ def _look_again(
 ) -> Found:
     """Put the best documents of a search in the order of a second look.
 
-    Those past its depth, and what FAISS has not found, stay behind them as they were.
+    Those past its depth, and what FAISS has not found, stay behind them as they were; so does one
+    whose stored vector is no vector.
     """
     scores, rows, vectors = found
-    is_found = rows[:, : look.depth] >= 0
-    # FAISS leaves anything for a vector where it has found nothing.
-    seen = np.where(is_found[:, :, np.newaxis], vectors[:, : look.depth], np.float32(0))
-    anew = look.rescore(queries, adapted, seen)
-    order = np.argsort(np.where(is_found, -anew, np.inf), axis=1, kind="stable")
+    seen = vectors[:, : look.depth]
+    is_scored = (rows[:, : look.depth] != _NOT_FOUND) & np.isfinite(seen).all(axis=2)
+    anew = look.rescore(
+        queries, adapted, np.where(is_scored[:, :, np.newaxis], seen, np.float32(0))
+    )
+    order = np.argsort(np.where(is_scored, -anew, np.inf), axis=1, kind="stable")
     # Of unit vectors, a distance says what a cosine says.
     scores[:, : look.depth] = np.where(
-        is_found, 2 - 2 * anew if is_distance else anew, scores[:, : look.depth]
+        is_scored, 2 - 2 * anew if is_distance else anew, scores[:, : look.depth]
     )
     behind = np.tile(np.arange(order.shape[1], rows.shape[1]), (len(rows), 1))
     order = np.hstack([order, behind])[:, :k]
@@ -249,8 +267,9 @@ def _check_look(inner: Any, adapter: Adapter) -> None:
         inner.search_and_reconstruct(np.zeros((1, inner.d), dtype=np.float32), 1)
     except Exception as error:  # FAISS raises RuntimeError, its Python part others
         raise ConfigError(
-            f"a second look wants stored vectors, which this {type(inner).__name__} can't give; "
-            "put IndexIDMap2 in the place of IndexIDMap, or leave second_look out"
+            f"a second look wants stored vectors, which this {type(inner).__name__} can't give "
+            f"({one_line(error)}); of an IndexIDMap, make an IndexIDMap2; of an IVF index with ids "
+            "before it, faiss.extract_index_ivf(index).make_direct_map(); or leave second_look out"
         ) from error
 
 

@@ -154,7 +154,9 @@ class QueryAdapter:
             return None
         with self._lock:
             self.decisions[Reason.ADAPTED] += 1
-        return BareQuery(raw, adapted, adapter, using or "")
+        vectors = self._facts.vectors_of(route.collection) or {}
+        searched = vectors.get(using or "")
+        return BareQuery(raw, adapted, adapter, using or "", searched.distance if searched else "")
 
     def pass_marked(self, mark: str) -> None:
         """Count a call that was adapted before it came here, or is not to be."""

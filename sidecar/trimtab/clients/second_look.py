@@ -5,7 +5,9 @@ search are scored anew, and the caller gets as many of them as were asked for, i
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,11 +21,22 @@ from trimtab.model.second_look import SecondLook
 from trimtab.routing.routes import Routes
 from trimtab.vectors import to_float32
 
-Outcome = Literal["taken", "no_second_look", "other_query", "score_threshold", "no_vectors"]
+Outcome = Literal[
+    "taken", "no_second_look", "other_query", "other_distance", "score_threshold", "no_vectors"
+]
 """What became of a query: looked at twice, or why not. ``other_query``: it was no single dense
-vector, or had a prefetch; ``no_vectors``: Qdrant gave a document without its vector."""
+vector, or had a prefetch; ``other_distance``: the collection compares by none that angles tell;
+``no_vectors``: Qdrant gave a document without its vector."""
+
+_SCORES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda score: score,
+    "dot": lambda score: score,
+    "euclid": lambda score: math.sqrt(max(0.0, 2 - 2 * score)),  # of unit vectors; least is best
+}
+"""What a collection's distance makes of a cosine."""
 
 _DEFAULT_LIMIT = 10
+_WANTED = (bool, list, tuple, type(None))
 _NAMES = tuple(inspect.signature(QdrantClient.query_points).parameters)[5:]
 """Arguments of ``query_points`` behind ``self``, collection, query, vector and prefetch."""
 
@@ -37,12 +50,14 @@ class BareQuery:
         vector: The adapted one.
         adapter: What adapted it.
         using: Name of the vector that is searched.
+        distance: How the collection compares.
     """
 
     raw: NDArray[np.float32]
     vector: NDArray[np.float32]
     adapter: Adapter
     using: str
+    distance: str
 
 
 @dataclass(frozen=True)
@@ -74,13 +89,17 @@ class DeeperQuery:
         look = query.adapter.second_look
         if look is None:
             return "no_second_look"
-        given = {**dict(zip(_NAMES, values, strict=False)), **named}
+        if query.distance not in _SCORES:
+            return "other_distance"
+        by_place = dict(zip(_NAMES, values, strict=False))
+        given = {**by_place, **named}
         if given.get("score_threshold") is not None:  # of which documents pass, no order tells
             return "score_threshold"
-        first, limit = given.get("offset") or 0, given.get("limit", _DEFAULT_LIMIT)
-        if not (isinstance(first, int) and isinstance(limit, int) and min(first, limit - 1) >= 0):
-            return "other_query"  # the official client, or Qdrant, says what is wrong with it
+        first, limit = _whole(given.get("offset") or 0), _whole(given.get("limit", _DEFAULT_LIMIT))
         wanted = given.get("with_vectors", False)
+        is_clear = by_place.keys().isdisjoint(named) and isinstance(wanted, _WANTED)
+        if first is None or limit is None or min(first, limit - 1) < 0 or not is_clear:
+            return "other_query"  # the official client, or Qdrant, says what is wrong with it
         deeper = {
             **given,
             "offset": None,
@@ -111,7 +130,10 @@ class DeeperQuery:
         query = self._query
         scores = self._look.rescore(query.raw, query.vector, np.stack(vectors))
         order = np.argsort(-scores, kind="stable").tolist()
-        return [points[row].model_copy(update={"score": float(scores[row])}) for row in order]
+        as_qdrant = _SCORES[query.distance]
+        return [
+            points[row].model_copy(update={"score": as_qdrant(float(scores[row]))}) for row in order
+        ]
 
 
 def check_any(routes: Routes) -> None:
@@ -126,6 +148,14 @@ def check_any(routes: Routes) -> None:
             "no model among the routes has a second look; fit one with 'rescore = 100' in the "
             "recipe, or leave second_look out"
         )
+
+
+def _whole(value: Any) -> int | None:
+    """Take a whole number of any kind; None where it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _with(wanted: Any, using: str) -> Any:

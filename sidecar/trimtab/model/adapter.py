@@ -324,6 +324,7 @@ def _read_newer(kind: type[Adapter], file: Path, current: Adapter | None) -> Ada
     if current is not None and content == current._content:
         return current
     newer = kind.from_bytes(content)
+    _ = newer.second_look  # checked now, not by the first search that wants it
     if current is not None:
         check_successor(current, newer)
     return newer

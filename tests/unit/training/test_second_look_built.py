@@ -9,10 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.fits import AUTO
+from tests.support.second_looks import look_bytes
 from tests.support.worlds import World, make_world
 from trimtab.commands.group import main
 from trimtab.model.adapter import Adapter
 from trimtab_training.build_options import BuildOptions
+from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.per_query import HEADLINE
 from trimtab_training.evaluation.record import Evaluation, decode_record, encode_record
 from trimtab_training.pipeline import BuiltModel, build_model
@@ -53,7 +55,7 @@ def by_hand(world: World, model: Adapter) -> dict[str, np.ndarray]:
         rows = np.argsort(-(unit @ adapted), kind="stable")
         best = rows[: look.depth]
         order = np.argsort(-look.rescore(query, adapted, documents[best]), kind="stable")
-        found.append([*best[order], *rows[look.depth : 100]])
+        found.append([*best[order], *rows[look.depth :]][:100])
     wanted = [
         {embeddings.documents.rows[name]: grade for name, grade in labels.items()}
         for labels in test.values()
@@ -72,6 +74,18 @@ def test_the_file_is_measured_as_it_is_searched_with(world: World, built: BuiltM
     assert metrics[HEADLINE].a == pytest.approx(built.evaluation.metrics[HEADLINE].adapted)
     assert metrics[HEADLINE].raw == pytest.approx(built.evaluation.metrics[HEADLINE].base)
     assert metrics[HEADLINE].delta > 0.02
+
+
+def test_a_look_deeper_than_what_is_measured_is_measured_whole(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "world", n_documents=400, n_queries=80, noise=1.5)
+    content = look_bytes(16, 16, depth=300, similarity="cosine", use="relevance")
+    (tmp_path / "adapter.onnx").write_bytes(content)
+    found = evaluate_model(tmp_path / "adapter.onnx", world.dataset, world.embeddings)
+    assert found.second_look is not None
+    assert found.second_look.depth == 300
+    for name, scores in by_hand(world, Adapter.from_bytes(content)).items():
+        assert found.second_look.test.metrics[name].b == pytest.approx(scores.mean(), abs=1e-6)
+    assert found.second_look.test.metrics["recall@100"].delta != 0
 
 
 def test_the_verdict_is_the_first_looks_with_the_second_beside_it(built: BuiltModel) -> None:

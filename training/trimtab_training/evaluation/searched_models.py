@@ -18,8 +18,8 @@ from trimtab_training.retrieval.metrics import DEPTH, measure
 NO_ADAPTER = ("none", "raw")
 """Words for the raw query in place of a model."""
 
-_AT_ONCE = 64
-"""Queries of a second look, each with the vectors of a hundred documents."""
+_DOCUMENTS_AT_ONCE = 6400
+"""Of several queries of a second look, whose vectors are held at a time."""
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """What the models are called, in the order in which they are named."""
@@ -121,17 +121,23 @@ class Searcher:
         key = (id(adapter), "second look")
         if key not in self._found:
             assert adapter.second_look is not None  # noqa: S101 - callers have looked
-            rows, scores = self.search(adapter, adapter.manifest.similarity).ranking
-            depth = min(adapter.second_look.depth, rows.shape[1])
-            adapted = adapter.transform(self.vectors)
-            rows, scores = rows.copy(), scores.copy()
-            for at in np.split(np.arange(len(rows)), range(_AT_ONCE, len(rows), _AT_ONCE)):
+            look, adapted = adapter.second_look, adapter.transform(self.vectors)
+            rows, scores = search(
+                adapted,
+                self._documents,
+                depth=max(DEPTH, look.depth),
+                similarity=adapter.manifest.similarity,
+            )
+            depth = min(look.depth, rows.shape[1])
+            step = max(1, _DOCUMENTS_AT_ONCE // depth)
+            for at in np.split(np.arange(len(rows)), range(step, len(rows), step)):
                 best = rows[at, :depth]
                 found = self._documents.take(best.ravel()).reshape(*best.shape, -1)
-                anew = adapter.second_look.rescore(self.vectors[at], adapted[at], found)
+                anew = look.rescore(self.vectors[at], adapted[at], found)
                 order = np.argsort(-anew, axis=1, kind="stable")
                 rows[at, :depth] = np.take_along_axis(best, order, axis=1)
                 scores[at, :depth] = np.take_along_axis(anew, order, axis=1)
+            rows, scores = rows[:, :DEPTH], scores[:, :DEPTH]
             self._found[key] = self._measured((rows, scores))
         return self._found[key]
 

@@ -148,6 +148,11 @@ class Recipe:
                 f"recipe key 'max_megabytes' goes with adapter 'auto', not {self.adapter!r}: only "
                 "there can the fit choose between sizes"
             )
+        if self.rescore and self.max_megabytes:
+            raise ConfigError(
+                "recipe keys 'rescore' and 'max_megabytes' don't go together: a second look brings "
+                "a whole adapter of its own into the file; leave one of them out"
+            )
         if self.adapter == "auto" and self.adapter_options:
             raise ConfigError(
                 "recipe key 'adapter_options' goes with a kind of adapter; for 'auto', set "

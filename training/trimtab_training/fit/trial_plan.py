@@ -83,7 +83,8 @@ class TrialPlan:
     @property
     def n_kept(self) -> int:
         """Number of trained adapters that are kept at a time."""
-        return len(self.steps) + len(self.temperatures) - 1 if self.query_split.dev else 1
+        one_sided = len(self.steps) + len(self.temperatures) - 1 if self.query_split.dev else 1
+        return one_sided + len(self.to_look_again(self.unlabelled))
 
     def to_screen(self) -> list[Planned]:
         """List the short trials that choose the loss's weights; none where there is no choice."""

@@ -89,6 +89,7 @@ class TrialRunner:
     _scores: dict[str, HeldOut] = field(default_factory=dict)
     _fitted: dict[Weights, Adapter] = field(default_factory=dict)
     _narrow: dict[tuple[Weights, int | None], ComposedAdapter] = field(default_factory=dict)
+    _whole: dict[tuple[Weights, int | None], Adapter] = field(default_factory=dict)
 
     def measure(self, tried: Sequence[Weights]) -> None:
         """Find out what the parts of this fit take on this machine, by a second of work.
@@ -163,9 +164,9 @@ class TrialRunner:
             return self.narrowed(weights, fold).of_rank(rank)
         if self.key_of(weights, fold) is None:
             return self.fit_all(weights)
-        return self._train(
-            f"{weights.name}-fold{fold}-again", weights, fold, is_shown=False
-        ).adapter
+        if (weights, fold) not in self._whole:
+            self._train(f"{weights.name}-fold{fold}-again", weights, fold, is_shown=False)
+        return self._whole[weights, fold]
 
     def run_two_sided(self, trial: Trainer, weights: Weights, fold: int | None) -> Adapter:
         """Run a trial that trains a map of documents, too; it is kept for an interruption."""
@@ -194,6 +195,7 @@ class TrialRunner:
     def forget_others(self, weights: Collection[Weights]) -> None:
         """Let go of adapters that were trained with other weights."""
         self._narrow = {key: kept for key, kept in self._narrow.items() if key[0] in weights}
+        self._whole = {key: kept for key, kept in self._whole.items() if key[0] in weights}
 
     def fit_all(self, weights: Weights) -> Adapter:
         """Train on all queries."""
@@ -288,6 +290,8 @@ class TrialRunner:
                 on_round=lambda n_steps: self._show(whole_s * n_steps / trial.n_planned),
             )
         self._keep_narrowed(trained.adapter, weights, fold)
+        if context.recipe.rescore and fold is not None:
+            self._whole[weights, fold] = trained.adapter
         return trained
 
     def _count(self, weights: Weights, fold: int | None, curve: Curve) -> None:

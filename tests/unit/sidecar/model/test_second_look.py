@@ -98,6 +98,21 @@ def test_a_watched_model_gives_the_second_look_in_force(tmp_path: Path) -> None:
     watched.close()
 
 
+def test_a_watched_model_is_not_replaced_by_one_whose_second_look_is_damaged(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "adapter.onnx"
+    file.write_bytes(look_bytes(DIM_IN, DIM_OUT))
+    watched = Adapter.watch(file, interval_s=3600)
+    in_force = watched.current
+    file.write_bytes(changed(look_bytes(DIM_IN, DIM_OUT, seed=4), rank=RANK + 1))
+    assert not watched.reload()
+    assert watched.current is in_force
+    assert watched.n_failures == 1
+    assert "bytes in 'reduce', expected" in str(watched.last_error)
+    watched.close()
+
+
 @pytest.mark.parametrize(
     ("values", "error", "words"),
     [

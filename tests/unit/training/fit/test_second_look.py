@@ -196,6 +196,25 @@ def test_where_lengths_count_it_is_refused(world: World, tmp_path: Path) -> None
         fit_adapter(dot.dataset, dot.embeddings, replace(LOOKING, similarity="dot"))
 
 
+def test_a_budget_for_the_file_and_a_second_look_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match="'rescore' and 'max_megabytes' don't go together"):
+        parse_recipe({"rescore": 100, "max_megabytes": 1.0}, "recipe.toml")
+
+
+def test_no_fold_is_trained_again_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    asked = TrialRunner.make_trainer
+
+    def make(self: TrialRunner, name: str, *given: Any, **named: Any) -> Trainer:
+        names.append(name)
+        return asked(self, name, *given, **named)
+
+    monkeypatch.setattr(TrialRunner, "make_trainer", make)
+    fit_adapter(world.dataset, world.embeddings, LOOKING)
+    assert any("two-sided" in name for name in names)
+    assert not any(name.endswith("-again") for name in names)
+
+
 @pytest.mark.parametrize("value", [-1, 10_001, 2.5, "100"])
 def test_a_depth_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError, match="'rescore'"):
