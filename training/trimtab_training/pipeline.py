@@ -55,7 +55,7 @@ from trimtab_training.lock import locked
 from trimtab_training.model_files import CARD, EVALUATION, MODEL, OURS, REPORT, RUNS, TRAINED_ON
 from trimtab_training.report import require_packages, write_report
 from trimtab_training.report.model_card import write_card
-from trimtab_training.size_frontier import measure_sizes
+from trimtab_training.size_frontier import measure_sizes, settle_size
 
 Stage = Callable[[str], None]
 """Called with what is about to be done."""
@@ -270,13 +270,10 @@ class _Build:
 
     def _fit(self) -> FitResult:
         """Fit the best adapter that the training queries support, or none."""
-        return fit_adapter(
-            self.dataset,
-            self.embeddings,
-            self.recipe,
-            self._settings,
-            progress=self.progress,
-        )
+        given = self.dataset, self.embeddings, self.recipe, self._settings
+        fit = fit_adapter(*given, progress=self.progress)
+        queries = self._test_queries(_PROVED_QUERIES)
+        return settle_size(fit, self.embeddings.encoder, queries, self.options.tell)
 
     def _export(self, fit: FitResult) -> _Exported:
         """Make the model file in memory, proved on real queries."""

@@ -1,16 +1,73 @@
 """What each size of a fitted adapter costs, beside what it gains: from its own model file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.model.adapter import Adapter as ServedAdapter
 from trimtab.model.manifest import Manifest
+from trimtab.model.onnx_file import check_model
+from trimtab_training.adapters import Adapter, ComposedAdapter
+from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.evaluation.latency import measure_latency
 from trimtab_training.evaluation.origin import SizePoint
-from trimtab_training.export.onnx_export import export_adapter
-from trimtab_training.fit.ranks import Size
+from trimtab_training.export.onnx_export import describe_adapter, export_adapter
+from trimtab_training.export.quantised_graph import can_quantise
+from trimtab_training.fit.checkpoint import Tell
+from trimtab_training.fit.fit import FitResult
+from trimtab_training.fit.ranks import Size, choose_size, weight_bytes, within_budget
+from trimtab_training.report.words import size_name
+
+
+def settle_size(
+    fit: FitResult, encoder: EncoderInfo, queries: NDArray[np.float32], tell: Tell
+) -> FitResult:
+    """Choose the size anew where its file is larger than a fit could know.
+
+    A fit counts on 8-bit weights. Where rounding moves real queries too far, a file has float32
+    ones, four times the bytes: then another size may be the smaller one, or within the budget.
+
+    Args:
+        fit: What came out of a fit.
+        encoder: The encoder of its queries.
+        queries: Real queries, for the proof of each file.
+        tell: Told where another size is chosen, or none is within the budget.
+    """
+    if fit.adapter is None or len(fit.sizes) < 2:
+        return fit
+    similarity = fit.recipe.compares_by
+    manifest = describe_adapter(fit.adapter, encoder, name="size", similarity=similarity)
+    is_rounded = {fit.rank: _is_rounded(fit.adapter, manifest, queries)}
+    if is_rounded[fit.rank]:
+        return fit
+    for size in fit.sizes:
+        if size.rank != fit.rank:
+            is_rounded[size.rank] = _is_rounded(size.adapter, manifest, queries)
+    n_bytes = {
+        size.rank: weight_bytes(size.adapter, size.rank, may_round=is_rounded[size.rank])
+        for size in fit.sizes
+    }
+    best = choose_size(fit.sizes, n_bytes, fit.recipe)
+    if best.rank != fit.rank:
+        tell(
+            f"8 bits are too few for the weights of rank {fit.rank}: {size_name(best.rank)} is the "
+            "smaller file"
+        )
+    if not within_budget(n_bytes[best.rank], fit.recipe):
+        tell(
+            f"no size is within max_megabytes of {fit.recipe.max_megabytes:g}, since 8 bits are "
+            f"too few for the weights: the smallest has {n_bytes[best.rank] / 1e6:.3g}"
+        )
+    return replace(fit, adapter=best.adapter, rank=best.rank)
+
+
+def _is_rounded(adapter: Adapter, manifest: Manifest, queries: NDArray[np.float32]) -> bool:
+    """Tell whether an adapter's file has 8-bit weights, or could never have."""
+    content = export_adapter(adapter, manifest, queries=queries)
+    can_be = isinstance(adapter, ComposedAdapter) and can_quantise(adapter)
+    return not can_be or "MatMulInteger" in check_model(content).operators
 
 
 def measure_sizes(

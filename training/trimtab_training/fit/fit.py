@@ -41,7 +41,7 @@ from trimtab_training.fit.query_split import split_queries, used_by_start
 from trimtab_training.fit.ranks import (
     Size,
     check_budget,
-    choose_rank,
+    choose_size,
     ranks_to_try,
     weight_bytes,
 )
@@ -300,7 +300,6 @@ class _Fit:
         }
         full = evidence.adapted[blend]
         n_bytes = {rank: weight_bytes(whole, rank) for rank in (*ranks, 0)}
-        chosen = choose_rank(full, by_rank, n_bytes, self.recipe)
         queries = self.runner.sample_queries(weights)
         sizes = []
         by_size = {**by_rank, 0: full}
@@ -315,6 +314,7 @@ class _Fit:
                     loss_error=standard_error(full - scores),
                 )
             )
+        chosen = choose_size(sizes, n_bytes, self.recipe).rank
         return sizes, evidence.with_scores(blend, by_size[chosen]), chosen
 
     def _choose_weights(self) -> tuple[dict[Weights, HeldOut], Weights]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from trimtab_training.adapters import Adapter, ComposedAdapter
 from trimtab_training.errors import ConfigError
-from trimtab_training.fit.model_selection import Scores, standard_error
 from trimtab_training.fit.recipe import Recipe
 
 LOSS = 0.001
@@ -41,6 +40,11 @@ class Size:
     loss: float
     loss_error: float
 
+    @property
+    def is_harmless(self) -> bool:
+        """Tell whether it loses nothing to speak of."""
+        return self.loss <= 0 or self.loss <= min(LOSS, self.loss_error)
+
 
 def ranks_to_try(adapter: Adapter, recipe: Recipe, n_queries: int) -> list[int]:
     """List the ranks whose two matrices are smaller than the whole, the lowest first.
@@ -63,12 +67,13 @@ def ranks_to_try(adapter: Adapter, recipe: Recipe, n_queries: int) -> list[int]:
     ]
 
 
-def weight_bytes(adapter: Adapter, rank: int) -> int:
+def weight_bytes(adapter: Adapter, rank: int, *, may_round: bool = True) -> int:
     """Count the bytes of an adapter's weights in a model file.
 
     Args:
         adapter: The adapter.
         rank: Rank of its linear part; 0 for any.
+        may_round: Whether 8 bits do for its weights, where there can be such a file.
     """
     if not isinstance(adapter, ComposedAdapter):
         n_weights = sum(value.numel() for value in adapter.parameters()) + adapter.start.numel()
@@ -77,37 +82,32 @@ def weight_bytes(adapter: Adapter, rank: int) -> int:
     n_weights = both * adapter.hidden + adapter.dim_in * adapter.n_centroids
     n_weights += both * rank if rank else adapter.dim_in * adapter.dim_out
     n_weights += adapter.start.numel()
-    is_rounded = adapter.normalised and not adapter.has_start
+    is_rounded = may_round and adapter.normalised and not adapter.has_start
     return n_weights if is_rounded else _FLOAT_BYTES * n_weights
 
 
-def choose_rank(
-    full: Scores, by_rank: Mapping[int, Scores], n_bytes: Mapping[int, int], recipe: Recipe
-) -> int:
+def choose_size(sizes: Sequence[Size], n_bytes: Mapping[int, int], recipe: Recipe) -> Size:
     """Choose the smallest adapter that loses nothing worth having, within the budget.
 
-    It is the lowest rank whose mean loss is under :data:`LOSS` and within a standard error of
-    none. Where the budget rules that out, it is the best of what the budget allows.
+    It is the one of fewest bytes whose mean loss is under :data:`LOSS` and within a standard error
+    of none. Where the budget rules that out, it is the best of what the budget allows; where that
+    is nothing, the smallest.
 
     Args:
-        full: Held-out scores of the whole adapter.
-        by_rank: Held-out scores of the same queries by rank.
-        n_bytes: Bytes by rank; 0 is the whole adapter.
-        recipe: Has the budget, which something is within (:func:`check_budget`).
-
-    Returns:
-        A rank, or 0 for the whole adapter.
+        sizes: The adapters.
+        n_bytes: Bytes of weights by rank; 0 is the whole adapter.
+        recipe: Has the budget.
 
     Source:
         The cheapest within a standard error of the best: Breiman et al. (1984), Classification and
         Regression Trees, section 3.4.3.
     """
-    scores = {**by_rank, 0: full}
-    allowed = [rank for rank in scores if within_budget(n_bytes[rank], recipe)]
-    harmless = [rank for rank in allowed if is_harmless(full - scores[rank])]
-    if harmless:
-        return min(harmless, key=n_bytes.__getitem__)
-    return max(allowed, key=lambda rank: float(scores[rank].mean()))
+    allowed = [size for size in sizes if within_budget(n_bytes[size.rank], recipe)]
+    if harmless := [size for size in allowed if size.is_harmless]:
+        return min(harmless, key=lambda size: n_bytes[size.rank])
+    if allowed:
+        return max(allowed, key=lambda size: size.gain)
+    return min(sizes, key=lambda size: n_bytes[size.rank])
 
 
 def check_budget(adapter: Adapter, ranks: Sequence[int], recipe: Recipe) -> None:
@@ -133,9 +133,3 @@ def check_budget(adapter: Adapter, ranks: Sequence[int], recipe: Recipe) -> None
 def within_budget(n_bytes: int, recipe: Recipe) -> bool:
     """Tell whether weights of some bytes may be shipped."""
     return not recipe.max_megabytes or n_bytes <= recipe.max_megabytes * _MEGABYTE
-
-
-def is_harmless(losses: Scores) -> bool:
-    """Tell whether a loss, by query, is none to speak of."""
-    loss = float(losses.mean())
-    return loss <= 0 or (loss <= LOSS and loss <= standard_error(losses))

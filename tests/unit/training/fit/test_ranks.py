@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from trimtab_training.adapters import ComposedAdapter, LinearAdapter, load_adapter, save_adapter
 from trimtab_training.errors import ConfigError
-from trimtab_training.fit.ranks import check_budget, choose_rank, ranks_to_try, weight_bytes
+from trimtab_training.fit.ranks import (
+    Size,
+    check_budget,
+    choose_size,
+    ranks_to_try,
+    weight_bytes,
+)
 from trimtab_training.fit.recipe import Recipe
 
 DIM = 24
@@ -71,10 +76,12 @@ def test_that_a_narrow_adapter_is_saved_and_opened(tmp_path) -> None:
     torch.testing.assert_close(opened.eval()(queries()), narrow(queries()))
 
 
-def scores(loss: float, spread: float = 0.0) -> np.ndarray:
-    """Held-out scores of 400 queries, lower than those of the whole adapter by some loss."""
-    found: np.ndarray = 0.5 - loss + spread * np.tile([1.0, -1.0], 200)
-    return found
+def sizes(losses: dict[int, float], error: float = 0.0025) -> list[Size]:
+    """An adapter at some ranks, and whole, by what each loses on held-out queries."""
+    return [
+        Size(rank, trained(), gain=0.3 - loss, loss=loss, loss_error=error if rank else 0.0)
+        for rank, loss in {**losses, 0: 0.0}.items()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -87,19 +94,19 @@ def scores(loss: float, spread: float = 0.0) -> np.ndarray:
     ],
 )
 def test_that_the_lowest_rank_that_loses_nothing_is_chosen(losses: dict, chosen: int) -> None:
-    by_rank = {rank: scores(loss, spread=0.05) for rank, loss in losses.items()}
-    assert choose_rank(scores(0), by_rank, BYTES, Recipe()) == chosen
+    assert choose_size(sizes(losses), BYTES, Recipe()).rank == chosen
 
 
 def test_that_a_small_loss_that_all_queries_share_is_a_loss() -> None:
-    assert choose_rank(scores(0), {4: scores(0.0009)}, BYTES, Recipe()) == 0
+    assert choose_size(sizes({4: 0.0009}, error=0.0), BYTES, Recipe()).rank == 0
 
 
 def test_that_the_best_within_the_budget_is_chosen() -> None:
-    by_rank = {4: scores(0.2), 8: scores(0.1)}
+    some = sizes({4: 0.2, 8: 0.1})
     tight = replace(Recipe(), max_megabytes=0.0002)
-    assert choose_rank(scores(0), by_rank, BYTES, tight) == 8
-    assert choose_rank(scores(0), by_rank, BYTES, replace(tight, max_megabytes=0.0001)) == 4
+    assert choose_size(some, BYTES, tight).rank == 8
+    assert choose_size(some, BYTES, replace(tight, max_megabytes=0.0001)).rank == 4
+    assert choose_size(some, BYTES, replace(tight, max_megabytes=1e-6)).rank == 4  # nothing is
 
 
 def test_that_only_ranks_which_save_bytes_are_tried() -> None:
