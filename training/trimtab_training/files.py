@@ -104,6 +104,31 @@ def make_parent(place: Path) -> None:
         raise ConfigError(f"can't make {parent}: {error.strerror}") from error
 
 
+def refuse_mount(place: Path) -> None:
+    """Refuse to replace a mount point, such as a Docker volume, or a folder that one is in.
+
+    A bind mount within one disk can't be told from a folder, and fails at the swap.
+
+    Args:
+        place: The folder, whether it is there already or not.
+
+    Raises:
+        ConfigError: It is one, or holds one.
+    """
+    real = real_place(place)
+    if os.path.ismount(real):
+        raise ConfigError(
+            f"{place} is a mount point, which can't be replaced; name a folder in it, such as "
+            f"{place / 'docs'}"
+        )
+    for item in real.iterdir() if real.is_dir() else []:
+        if os.path.ismount(item):
+            raise ConfigError(
+                f"{item} is a mount point, which can't go when {place} is replaced; name another "
+                "folder"
+            )
+
+
 def swap_folder(new: Path, place: Path) -> None:
     """Put a finished folder in its place; an older one there goes once the new one stands.
 

@@ -14,6 +14,7 @@ from trimtab.log import LogSettings, install_handler, printable_lines
 
 _OF_THE_DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENAMETOOLONG,
+    errno.EBUSY, errno.EXDEV,
 }  # fmt: skip
 ENTRY_POINTS = "trimtab.commands"
 _EXTRA_OF_PACKAGE = {

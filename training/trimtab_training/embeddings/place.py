@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trimtab_training.errors import DataError
-from trimtab_training.files import refuse_loss
+from trimtab_training.files import refuse_loss, refuse_mount
 
 ENCODER = "encoder.json"
 OWN = frozenset({ENCODER, "documents.npy", "queries.npy", "document_ids.txt", "query_ids.txt"})
@@ -19,6 +19,7 @@ def check_place(output: Path, dataset: Path) -> None:
         dataset: The folder of the dataset that is read.
 
     Raises:
+        ConfigError: It is a mount point.
         DataError: It is a file, the dataset or a folder around it, or holds something else.
     """
     if output.exists() and not output.is_dir():
@@ -29,5 +30,6 @@ def check_place(output: Path, dataset: Path) -> None:
             f"-o {output} would replace {dataset}, which is read; name a folder of its own, such "
             f"as {dataset / 'embeddings'}"
         )
+    refuse_mount(output)
     if output.is_dir() and not (output / ENCODER).is_file():
         refuse_loss(output, (entry.name for entry in output.iterdir()))

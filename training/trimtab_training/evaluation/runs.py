@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from trimtab_training.data.qrels import Qrels, relevant
 from trimtab_training.errors import DataError
 from trimtab_training.evaluation.per_query import Searched
-from trimtab_training.files import beside, make_parent, refuse_loss, swap_folder, write_whole
+from trimtab_training.files import (
+    beside,
+    make_parent,
+    refuse_loss,
+    refuse_mount,
+    swap_folder,
+    write_whole,
+)
 from trimtab_training.retrieval.exact_search import Ranking
 
 PER_QUERY = "per_query.jsonl"
@@ -104,10 +111,11 @@ def check_place(folder: Path) -> None:
     """Refuse to replace a folder that holds anything but runs, and a place where none can be.
 
     Raises:
-        ConfigError: There can be no folder.
+        ConfigError: There can be no folder, or it is a mount point.
         DataError: It is a file, or holds something else.
     """
     make_parent(beside(folder, "new"))
+    refuse_mount(folder)
     if not folder.exists():
         return
     if not folder.is_dir():

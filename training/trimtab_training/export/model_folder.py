@@ -8,7 +8,7 @@ from trimtab.errors import ManifestError
 from trimtab.model.manifest import Manifest
 from trimtab_training.adapters import Adapter, load_adapter, save_adapter
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.files import make_parent, refuse_loss, write_whole
+from trimtab_training.files import make_parent, refuse_loss, refuse_mount, write_whole
 from trimtab_training.model_files import CHECKPOINT, EVALUATION, MODEL, OURS
 
 _SECOND_LOOK = "second_look.json"
@@ -36,13 +36,14 @@ def check_target(folder: Path) -> None:
     """Refuse a place where no folder can be, before hours are spent on what would go there.
 
     Raises:
-        ConfigError: It is a file, or there can be no such folder.
+        ConfigError: It is a file or a mount point, or there can be no such folder.
         DataError: It is no model's, and holds what a model's would replace.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; -o wants a folder such as models/docs")
     if not folder.name:
         raise ConfigError(f"{folder} has no name; -o wants a folder such as models/docs")
+    refuse_mount(folder)
     if folder.is_dir() and not any((folder / name).is_file() for name in (MODEL, EVALUATION)):
         refuse_loss(folder, (item.name for item in folder.iterdir() if item.name in OURS))
     make_parent(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 from trimtab_training.data.qrels import SPLITS
 from trimtab_training.errors import DataError
-from trimtab_training.files import beside, refuse_loss, swap_folder
+from trimtab_training.files import beside, refuse_loss, refuse_mount, swap_folder
 from trimtab_training.synthesis.candidates import Candidate
 from trimtab_training.synthesis.corpus import Corpus
 from trimtab_training.synthesis.filters import Filtered
@@ -29,6 +29,7 @@ def check_output(output: Path, sources: Iterable[Path]) -> None:
         sources: Folders and files that are read.
 
     Raises:
+        ConfigError: It is a mount point.
         DataError: Writing there would destroy something.
     """
     for source in sources:
@@ -36,6 +37,7 @@ def check_output(output: Path, sources: Iterable[Path]) -> None:
             output.resolve() in source.resolve().parents
         ):
             raise DataError(f"-o {output} would replace {source}, which is read; name another")
+    refuse_mount(output)
     if not output.exists():
         return
     if not (output / SUMMARY).is_file():

@@ -96,7 +96,7 @@ def test_what_the_system_forbids_is_one_line(
     assert f"Error: {said}" in result.stderr
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EBUSY, errno.EXDEV])
 def test_what_a_disk_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     result = run_with(monkeypatch, raising(OSError(number, os.strerror(number))))
     assert result.exit_code == 1
