@@ -132,6 +132,8 @@ def refuse_mount(place: Path) -> None:
 def swap_folder(new: Path, place: Path) -> None:
     """Put a finished folder in its place; an older one there goes once the new one stands.
 
+    Where that fails, the older one is back in its place.
+
     Args:
         new: The folder, on the same disk: such as one that :func:`beside` names.
         place: Where it goes. A link there stays, and what it points to is replaced.
@@ -141,7 +143,11 @@ def swap_folder(new: Path, place: Path) -> None:
     _remove(old)
     if place.exists():
         place.rename(old)
-    new.rename(place)
+    try:
+        new.rename(place)
+    except BaseException:
+        bring_back(place)
+        raise
     _remove(old)
 
 
@@ -161,6 +167,9 @@ def bring_back(place: Path) -> None:
 def keep_others(folder: Path, new: Path, ours: Collection[str]) -> None:
     """Carry over what others keep in a folder that is about to be replaced.
 
+    There it stays, too, whatever happens until the swap: files are hard links where the disk knows
+    them, which take no time and no space, and copies elsewhere.
+
     Args:
         folder: The old folder, if there is one.
         new: The folder that replaces it.
@@ -172,9 +181,11 @@ def keep_others(folder: Path, new: Path, ours: Collection[str]) -> None:
         copy = new / item.name
         _remove(copy)  # of a run that was interrupted here
         if item.is_dir() and not item.is_symlink():
-            shutil.copytree(item, copy, symlinks=True)
+            copy.mkdir()
+            keep_others(item, copy, ())
+            shutil.copystat(item, copy)
         else:
-            shutil.copy2(item, copy, follow_symlinks=False)
+            _link(item, copy)
 
 
 def refuse_loss(folder: Path, names: Iterable[str]) -> None:
@@ -193,6 +204,15 @@ def refuse_loss(folder: Path, names: Iterable[str]) -> None:
             f"{folder} holds {', '.join(found[:_SHOWN])}{more}, which would be lost; move that, or "
             "name another folder"
         )
+
+
+def _link(file: Path, target: Path) -> None:
+    """Make a hard link to a file, or a copy where there can be none; a symbolic link is copied."""
+    if not file.is_symlink():
+        with suppress(OSError):
+            target.hardlink_to(file)
+            return
+    shutil.copy2(file, target, follow_symlinks=False)
 
 
 def _remove(path: Path) -> None:

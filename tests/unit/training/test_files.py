@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trimtab_training.errors import ConfigError
-from trimtab_training.files import beside, new_matrix, swap_folder, write_whole
+from trimtab_training.files import beside, keep_others, new_matrix, swap_folder, write_whole
 
 
 class CrashError(Exception):
@@ -108,6 +108,38 @@ def test_older_folder_goes_once_the_new_one_stands(
     swap_folder(folder_with(tmp_path / "work", "newest"), place)
     assert [path.name for path in tmp_path.iterdir()] == ["docs"]
     assert (place / "model").read_text() == "newest"
+
+
+def test_folder_is_back_where_the_swap_fails(tmp_path: Path) -> None:
+    place = folder_with(tmp_path / "docs", "old")
+    with pytest.raises(FileNotFoundError):
+        swap_folder(tmp_path / "gone", place)
+    assert [path.name for path in tmp_path.iterdir()] == ["docs"]
+    assert (place / "model").read_text() == "old"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard-links", "no-hard-links"])
+def test_what_others_keep_is_carried_over_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", unsupported)
+    old, new = folder_with(tmp_path / "docs", "ours"), folder_with(tmp_path / "work", "new")
+    folder_with(old / "notes", "mine").chmod(0o700)
+    (old / "notes" / "link").symlink_to("model")
+    (old / "gone").symlink_to("nowhere")
+    for _ in range(2):  # the second time over what an interrupted run has left
+        keep_others(old, new, {"model"})
+    for folder, ours in ((old, "ours"), (new, "new")):
+        assert (folder / "model").read_text() == ours
+        assert (folder / "notes" / "model").read_text() == "mine"
+        assert (folder / "notes" / "link").readlink() == Path("model")
+        assert (folder / "gone").readlink() == Path("nowhere")
+    assert (new / "notes").stat().st_mode == (old / "notes").stat().st_mode
+    assert (old / "notes" / "model").samefile(new / "notes" / "model") == links
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["to-a-folder", "to-nothing-yet"])

@@ -1,6 +1,5 @@
 """The folder that an import may write: what of it is an import's, and what is others'."""
 
-import shutil
 from pathlib import Path
 
 from trimtab_training.errors import DataError
@@ -23,13 +22,3 @@ def check_place(output: Path, given: Path, *, force: bool) -> None:
             f"{given} is not an earlier import's folder (it has no {RECORD}); choose another -o, "
             "or --force to replace its corpus, queries and qrels"
         )
-
-
-def clear(work: Path) -> None:
-    """Take away what an import writes, and nothing else."""
-    for name in OWN:
-        path = work / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """A BEIR folder written as its rows are read: texts go to disk at once, ids and labels are held."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from trimtab_training.data.importers.labels import (
     keep_one_split,
     merge_repeated,
 )
-from trimtab_training.data.importers.place import OWN, RECORD, check_place, clear
+from trimtab_training.data.importers.place import OWN, RECORD, check_place
 from trimtab_training.data.importers.taken import TakenIds
 from trimtab_training.data.importers.tally import Tally
 from trimtab_training.data.importers.text_table import TextTable
@@ -27,7 +28,7 @@ from trimtab_training.data.importers.understood import Understood
 from trimtab_training.data.qrels import SPLITS, Qrels
 from trimtab_training.data.splits import split_qrels
 from trimtab_training.errors import ConfigError, DataError
-from trimtab_training.files import beside, swap_folder
+from trimtab_training.files import beside, keep_others, swap_folder
 
 _HEADER = "query-id\tcorpus-id\tscore\n"
 
@@ -75,10 +76,11 @@ class DatasetWriter:
     def __enter__(self) -> "DatasetWriter":
         """Make the folder to work in."""
         try:
-            self._work.mkdir(parents=True, exist_ok=True)
+            if self._work.exists():  # of an import that was killed
+                shutil.rmtree(self._work)
+            self._work.mkdir(parents=True)
         except OSError as error:
             raise DataError(f"can't write to {self._work.parent}: {error.strerror}") from error
-        clear(self._work)
         return self
 
     def __exit__(
@@ -89,10 +91,8 @@ class DatasetWriter:
             self.queries.close()
         with suppress(OSError):
             self.documents.close()
-        if kind is not None and self._work.exists():
-            clear(self._work)
-            if not any(self._work.iterdir()):
-                self._work.rmdir()
+        if kind is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
         if isinstance(error, OSError):
             raise DataError(f"can't write {self._output}: {error}") from error
 
@@ -179,7 +179,7 @@ class DatasetWriter:
         }
         text = json.dumps(describe(counts), indent=1, ensure_ascii=False) + "\n"
         (self._work / RECORD).write_text(text, encoding="utf-8")
-        self._carry_over()
+        keep_others(self._output, self._work, OWN)
         swap_folder(self._work, self._output)
         record: dict[str, Any] = json.loads(text)
         return record
@@ -274,13 +274,6 @@ class DatasetWriter:
                     )
                 )
         return counts
-
-    def _carry_over(self) -> None:
-        """Take along what others put into the folder, such as its embeddings."""
-        if self._output.exists():
-            for entry in self._output.iterdir():
-                if entry.name not in OWN:
-                    entry.rename(self._work / entry.name)
 
 
 def _write_grade(grade: float) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,15 @@ PAIRS = [
     {"anchor": "money back?", "positive": "How refunds work"},
     {"anchor": "lost card", "positive": "Blocking a card"},
 ]
+
+KILLED_STATUS = 9
+KILLED = f"""
+import os, sys
+from pathlib import Path
+from trimtab_training.data.importers import import_labels, writer
+writer.swap_folder = lambda *_: os._exit({KILLED_STATUS})
+import_labels("pairs", Path(sys.argv[1]), Path(sys.argv[2]))
+"""
 
 
 def imported(
@@ -413,6 +423,51 @@ def test_failed_import_leaves_an_earlier_one_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         imported(tmp_path, "pairs", write_jsonl(tmp_path / "rows.jsonl", [1, 2]))
     assert (tmp_path / "out" / "qrels" / "train.tsv").read_bytes() == before
+
+
+@pytest.mark.parametrize("failing", [".out.new", "out"])
+def test_import_that_fails_at_the_swap_leaves_what_others_keep_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The last steps are renames: of the folder that was there, and of the new one."""
+    source = write_jsonl(tmp_path / "rows.jsonl", PAIRS)
+    imported(tmp_path, "pairs", source)
+    (tmp_path / "out" / "embeddings").mkdir()
+    (tmp_path / "out" / "embeddings" / "documents.npy").write_text("vectors", encoding="utf-8")
+    (tmp_path / "out" / "notes.md").write_text("mine", encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == failing:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(DataError, match=r"can't write .*out: .*busy"):
+        import_labels("pairs", source, tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "out" / "embeddings" / "documents.npy").read_text() == "vectors"
+
+
+def test_import_that_is_killed_at_the_swap_leaves_what_others_keep_where_it_was(
+    tmp_path: Path,
+) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", PAIRS)
+    imported(tmp_path, "pairs", source)
+    kept = [tmp_path / "out" / name for name in ("notes.md", "old.md")]
+    for path in kept:
+        path.write_text("mine", encoding="utf-8")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(source), str(tmp_path / "out")], check=False
+    )
+    assert killed.returncode == KILLED_STATUS
+    assert [path.read_text() for path in kept] == ["mine", "mine"]
+    kept[1].unlink()
+    imported(tmp_path, "pairs", source)
+    assert kept[0].read_text() == "mine"
+    assert not kept[1].exists()  # what the killed one had carried over does not come back
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "out"}
 
 
 def test_folder_that_one_is_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
