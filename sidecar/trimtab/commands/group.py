@@ -12,10 +12,8 @@ import click
 from trimtab.errors import SidecarError
 from trimtab.log import LogSettings, install_handler, printable_lines
 
-_OF_THE_DISK = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENAMETOOLONG,
-    errno.EBUSY, errno.EXDEV,
-}  # fmt: skip
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_OF_THE_DISK = {*_OF_WRITING, errno.EIO, errno.ENAMETOOLONG, errno.EBUSY, errno.EXDEV}
 ENTRY_POINTS = "trimtab.commands"
 _EXTRA_OF_PACKAGE = {
     "trimtab_training": "training",
@@ -106,9 +104,9 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno not in _OF_THE_DISK:
                 raise
-            what = f"use {error.filename}" if error.filename else "write"
             raise click.ClickException(
-                f"can't {what}: {error.strerror}; run the same command again once that is mended"
+                f"can't {_what_failed(error)}: {error.strerror}; run the same command again once "
+                "that is mended"
             ) from error
         except Exception as error:
             if _is_users_mistake(error):
@@ -123,6 +121,14 @@ def explain_missing(error: ModuleNotFoundError) -> str:
     if extra is None:
         return f"package {package!r} is not installed: pip install {package}"
     return f"package {package!r} is not installed: pip install 'trimtab[{extra}]'"
+
+
+def _what_failed(error: OSError) -> str:
+    """Say what a disk refuses, and with which file: of a copy that can't be written, the copy."""
+    if error.errno in _OF_WRITING:
+        file = error.filename2 or error.filename
+        return f"write {file}" if file else "write"
+    return f"use {error.filename}" if error.filename else "write"
 
 
 @functools.cache  # a look into every installed package

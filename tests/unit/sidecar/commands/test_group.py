@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -102,9 +103,30 @@ def test_what_a_disk_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, number
     assert result.exit_code == 1
     assert f"Error: can't write: {os.strerror(number)}; run the same command" in result.stderr
     result = run_with(monkeypatch, raising(OSError(number, os.strerror(number), "docs/x")))
-    assert "Error: can't use docs/x: " in result.stderr
+    verb = "write" if number in {errno.ENOSPC, errno.EROFS} else "use"
+    assert f"Error: can't {verb} docs/x: " in result.stderr
     defect = run_with(monkeypatch, raising(OSError(errno.EBADF, "ours")))
     assert isinstance(defect.exception, OSError)
+
+
+def test_copy_that_can_not_be_written_is_named_and_not_its_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no limit of a file's size")
+    source, copy = tmp_path / "source.npy", tmp_path / "copy.npy"
+    source.write_bytes(bytes(1 << 18))
+
+    def act() -> None:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, before[1]))
+        try:
+            shutil.copyfile(source, copy)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    result = run_with(monkeypatch, Command(act))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: can't write {copy}: File too large; run the same ")
 
 
 def test_interrupt_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
