@@ -1,6 +1,7 @@
 """Stored vectors out of a Qdrant collection, over the real engine behind its REST protocol."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,38 @@ def test_a_read_that_breaks_off_is_continued_not_restarted(
     assert seen == [N_POINTS]
     assert [json.loads(scroll["body"])["offset"] for scroll in scrolls] == [32]
     assert np.allclose(Embeddings.open(out).documents.matrix, vectors(), atol=ROUNDING)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a named pipe")
+def test_a_read_is_not_repeated_where_the_last_step_failed(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    client = QdrantClient(path=str(tmp_path / "local"))
+    fill(client, "docs")
+    client.close()
+    local, name = QdrantAccess(path=tmp_path / "local"), "qdrant:///docs?vector=text"
+    seen: list[str] = []
+
+    def run() -> None:
+        embed_dataset(
+            dataset,
+            encoder(),
+            tmp_path / "emb",
+            documents=name,
+            qdrant=local,
+            progress=lambda what, _done, _of: seen.append(what),
+        )
+
+    run()
+    os.mkfifo(tmp_path / "emb" / "pipe")  # which can't be carried over
+    with pytest.raises(OSError, match="pipe"):
+        run()
+    (tmp_path / "emb" / "pipe").unlink()
+    assert "documents" in seen
+    seen.clear()
+    run()
+    assert "documents" not in seen  # nothing was read
+    assert np.allclose(Embeddings.open(tmp_path / "emb").documents.matrix, vectors(), atol=ROUNDING)
 
 
 def test_a_read_that_is_refused_is_begun_anew(dataset: Dataset, tmp_path: Path) -> None:

@@ -164,6 +164,14 @@ def bring_back(place: Path) -> None:
         old.rename(place)
 
 
+def empty(folder: Path) -> Path:
+    """Make a folder, without what an interrupted run left in it."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def keep_others(folder: Path, new: Path, ours: Collection[str]) -> None:
     """Carry over what others keep in a folder that is about to be replaced.
 

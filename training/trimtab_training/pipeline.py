@@ -34,7 +34,7 @@ from trimtab_training.evaluation.record import (
 )
 from trimtab_training.evaluation.runs import Runs
 from trimtab_training.evaluation.verdict import decide
-from trimtab_training.export.model_folder import check_target, empty, write_model
+from trimtab_training.export.model_folder import check_target, write_model
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter, stamp_manifest
 from trimtab_training.export.provenance import (
     describe_file,
@@ -43,7 +43,7 @@ from trimtab_training.export.provenance import (
     versions,
 )
 from trimtab_training.export.second_look import add_second_look
-from trimtab_training.files import beside, keep_others, swap_folder, write_whole
+from trimtab_training.files import beside, empty, keep_others, swap_folder, write_whole
 from trimtab_training.fit.checkpoint import Tell
 from trimtab_training.fit.device import seeded
 from trimtab_training.fit.fit import FitResult, FitSettings, fit_adapter

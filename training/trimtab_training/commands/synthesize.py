@@ -204,6 +204,7 @@ def _extra(text: str | None) -> dict[str, Any] | None:
 def _stored_vectors(job: "Job", options: dict[str, Any], show: Any) -> "VectorTable | None":
     """Open or copy the frozen document vectors, if there are any."""
     from trimtab.array_files import open_array
+    from trimtab_training.embeddings.partial_read import forget_read
     from trimtab_training.embeddings.qdrant_source import QdrantAccess
     from trimtab_training.embeddings.store import VectorTable, check_vectors, open_documents
     from trimtab_training.embeddings.stored_documents import copy_documents
@@ -222,8 +223,7 @@ def _stored_vectors(job: "Job", options: dict[str, Any], show: Any) -> "VectorTa
     job.kept.mkdir(parents=True, exist_ok=True)
     access = QdrantAccess(os.environ.get("QDRANT_API_KEY") or None, options["upstream_path"])
     ids, _ = copy_documents(options["documents"], job.kept, access, show)
-    for rest in job.kept.glob("documents.[fir]*"):
-        rest.unlink()
+    forget_read(job.kept)
     matrix = open_array(job.kept / "documents.npy")
     try:
         check_vectors(matrix, ids, "documents")

@@ -15,13 +15,12 @@ from trimtab_training.errors import ConfigError, DataError
 from trimtab_training.export.model_folder import (
     check_file,
     check_target,
-    empty,
     write_file,
     write_model,
 )
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.export.provenance import versions
-from trimtab_training.files import beside, keep_others, swap_folder, write_whole
+from trimtab_training.files import beside, empty, keep_others, swap_folder, write_whole
 from trimtab_training.lock import locked
 from trimtab_training.model_files import CARD, CHECKPOINT, MODEL, OURS
 

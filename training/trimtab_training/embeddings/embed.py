@@ -4,14 +4,17 @@ Every batch is appended to a journal the moment it comes, each vector under the 
 An interrupted run, or one over a changed corpus, embeds only what the journal lacks.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from trimtab.array_files import open_array
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.embeddings.embed_texts import Progress, embed_texts
 from trimtab_training.embeddings.encoders import Encoder, describe_encoder
+from trimtab_training.embeddings.partial_read import forget_read
 from trimtab_training.embeddings.place import ENCODER, OWN, check_place
 from trimtab_training.embeddings.qdrant_source import QdrantAccess
 from trimtab_training.embeddings.query_vectors import NamedQueries
@@ -27,7 +30,7 @@ from trimtab_training.embeddings.stored_documents import (
     open_source,
 )
 from trimtab_training.errors import DataError
-from trimtab_training.files import beside, keep_others, swap_folder
+from trimtab_training.files import beside, empty, keep_others, swap_folder
 from trimtab_training.lock import locked
 
 
@@ -66,39 +69,40 @@ def embed_dataset(  # noqa: PLR0913 - texts in, folder out, and two ways to watc
     given = documents, qdrant or QdrantAccess()
     with locked(output), _working(output) as work:
         info, more = _embed(dataset, encoder, work, given, progress, tell)
-        _finish(work, output, info, more)
+        info.save(work.new / ENCODER, **more)
     return info
 
 
 def _embed(
     dataset: Dataset,
     encoder: Encoder,
-    work: Path,
+    work: "_Work",
     given: tuple[str | Stored | None, QdrantAccess],
     progress: Progress,
     tell: Tell,
 ) -> tuple[EncoderInfo, dict[str, object]]:
     """Embed into a place that is held for this run alone; describe what is there."""
-    documents, qdrant = given
+    (documents, qdrant), (kept, new) = given, work
     query_ids, query_texts = _gather(dataset.iter_queries(), "queries")
     more: dict[str, object] = {}
     if documents is None:
         document_ids, texts = _gather(dataset.iter_documents(), "documents")
-        embed_texts(encoder, "document", texts, work / "documents.npy", progress)
+        embed_texts(encoder, "document", texts, new / "documents.npy", kept, progress)
     else:
         stored = as_stored(documents)
         source = open_source(stored.source, qdrant)
         stored_dim = dim_of(source)
-        _, dim = embed_texts(encoder, "query", query_texts[:1], work / "queries.npy", _say_nothing)
+        target = new / "queries.npy"
+        _, dim = embed_texts(encoder, "query", query_texts[:1], target, kept, _say_nothing)
         stored.check_dim(stored_dim, dim, f"encoder {encoder.name}")
         known = checked_by_labels(dataset, stored.source, tell)
-        document_ids, facts = copy_source(source, work, progress, known)
+        document_ids, facts = copy_source(source, kept, new / "documents.npy", progress, known)
         more = {"documents": facts, "use": stored.use}
-    normalised = check_documents(work, document_ids)
-    write_ids(work / "document_ids.txt", document_ids)
-    _, dim = embed_texts(encoder, "query", query_texts, work / "queries.npy", progress)
-    write_ids(work / "query_ids.txt", query_ids)
-    queries = open_array(work / "queries.npy")
+    normalised = check_documents(new / "documents.npy", document_ids, kept)
+    write_ids(new / "document_ids.txt", document_ids)
+    _, dim = embed_texts(encoder, "query", query_texts, new / "queries.npy", kept, progress)
+    write_ids(new / "query_ids.txt", query_ids)
+    queries = open_array(new / "queries.npy")
     normalised = check_vectors(queries, query_ids, "queries") and normalised
     return describe_encoder(encoder, dim, normalised=normalised), more
 
@@ -137,43 +141,49 @@ def join_vectors(  # noqa: PLR0913 - vectors in, folder out, and two ways to wat
     stored, info = as_stored(documents), queries.describe()
     source = open_source(stored.source, qdrant or QdrantAccess())
     stored.check_dim(dim_of(source), info.dim, "the file of query vectors")
-    with locked(output), _working(output) as work:
+    with locked(output), _working(output) as (kept, new):
         known = checked_by_labels(dataset, stored.source, tell)
-        document_ids, facts = copy_source(source, work, progress, known)
-        check_documents(work, document_ids)
-        write_ids(work / "document_ids.txt", document_ids)
-        queries.vectors.copy_to(work / "queries.npy")
-        write_ids(work / "query_ids.txt", queries.ids)
-        _finish(work, output, info, {"documents": facts, "use": stored.use})
+        document_ids, facts = copy_source(source, kept, new / "documents.npy", progress, known)
+        check_documents(new / "documents.npy", document_ids, kept)
+        write_ids(new / "document_ids.txt", document_ids)
+        queries.vectors.copy_to(new / "queries.npy")
+        write_ids(new / "query_ids.txt", queries.ids)
+        info.save(new / ENCODER, documents=facts, use=stored.use)
     return info
 
 
-@contextmanager
-def _working(output: Path) -> Iterator[Path]:
-    """Give the folder in which the other one comes about.
+class _Work(NamedTuple):
+    """Where an embeddings folder comes about.
 
-    Where that fails, what the same command goes on from stays there: journals, and pages of a
-    Qdrant read. What it would make anew, such as the copy of an index, goes.
+    Attributes:
+        kept: What the same command goes on from: journals, and pages of a Qdrant read.
+        new: The folder itself, in the one above; made anew by every run.
     """
-    work = beside(output, "partial")
-    work.mkdir(parents=True, exist_ok=True)
+
+    kept: Path
+    new: Path
+
+
+@contextmanager
+def _working(output: Path) -> Iterator[_Work]:
+    """Give the place in which a folder comes about, and put it where it belongs once it is whole.
+
+    Whatever fails, what is kept stays until the folder stands in its place. What the same command
+    would make anew, such as the copy of an index, goes.
+    """
+    kept = beside(output, "partial")
+    new = empty(kept / "embeddings")
     try:
-        yield work
-    except BaseException:
+        yield _Work(kept, new)
+        keep_others(output, new, OWN)
+        swap_folder(new, output)
+        for journal in kept.glob("*.journal"):
+            journal.unlink()
+        forget_read(kept)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
         with suppress(OSError):
-            for name in OWN:
-                (work / name).unlink(missing_ok=True)
-            work.rmdir()  # unless something stays
-        raise
-
-
-def _finish(work: Path, output: Path, info: EncoderInfo, more: dict[str, object]) -> None:
-    """Describe what a folder holds, tidy it up, and put it in its place."""
-    info.save(work / ENCODER, **more)
-    for rest in (*work.glob("*.journal"), *work.glob("documents.[fir]*")):
-        rest.unlink()
-    keep_others(output, work, OWN)
-    swap_folder(work, output)
+            kept.rmdir()  # unless something stays
 
 
 def _say_nothing(_what: str, _done: int, _all: int) -> None:

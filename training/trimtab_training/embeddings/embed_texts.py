@@ -21,15 +21,21 @@ _AHEAD = 2  # batches a worker that may wait for the disk
 
 
 def embed_texts(
-    encoder: Encoder, role: Role, texts: Sequence[str], target: Path, progress: Progress
+    encoder: Encoder,
+    role: Role,
+    texts: Sequence[str],
+    target: Path,
+    kept: Path,
+    progress: Progress,
 ) -> tuple[int, int]:
-    """Embed texts into a matrix, by way of a journal beside it.
+    """Embed texts into a matrix, by way of a journal.
 
     Args:
         encoder: Embeds what the journal lacks.
         role: ``query`` or ``document``: which prefix is put before the texts.
         texts: Any number of them; equal ones are embedded once.
         target: The ``.npy`` file, float32.
+        kept: Folder of the journal.
         progress: Called after every batch.
 
     Returns:
@@ -41,7 +47,7 @@ def embed_texts(
     prefixed = with_prefix(encoder, role, texts)
     keys = [hashlib.sha256(text.encode()).digest() for text in prefixed]
     salt = hashlib.sha256(f"{encoder.fingerprint} {encoder.max_tokens}".encode()).hexdigest()[:16]
-    journal = _open_journal(target.with_name(f"{role}-{salt}.journal"), encoder)
+    journal = _open_journal(kept / f"{role}-{salt}.journal", encoder)
     missing = list(dict.fromkeys(key for key in keys if key not in journal.places))
     place_of = {key: place for place, key in enumerate(keys)}
     wanted = [prefixed[place_of[key]] for key in missing]

@@ -95,6 +95,12 @@ class PartialRead:
         return [name for name, _ in pairs], matrix
 
 
+def forget_read(work: Path) -> None:
+    """Remove what a read has kept."""
+    for file in work.glob("documents.[fir]*"):
+        file.unlink()
+
+
 def _open_at(path: Path, size: int) -> BinaryIO:
     """Open a file to append to, cut to a size."""
     file = path.open("ab")

@@ -128,12 +128,13 @@ class QdrantSource:
         return str(self.access.path) if self.access.path else f"{self.host}:{self.port}"
 
     def copy_to(
-        self, work: Path, progress: Callable[[int, int], None]
+        self, kept: Path, target: Path, progress: Callable[[int, int], None]
     ) -> tuple[list[str], dict[str, Any]]:
-        """Write every vector into ``documents.npy``, going on where an earlier read stopped.
+        """Write every vector into a ``.npy`` file, going on where an earlier read stopped.
 
         Args:
-            work: The folder to write into; keeps what was read for the next try.
+            kept: Folder that keeps what was read, for the next try.
+            target: The file.
             progress: Called after every page with the points read and the points there are.
 
         Returns:
@@ -152,7 +153,7 @@ class QdrantSource:
                     "choice, is empty"
                 )
             page = max(_MIN_PAGE, min(_MAX_PAGE, _PAGE_VALUES // vector.dim))
-            with PartialRead(work, self._identity(vector, chosen), vector.dim) as partial:
+            with PartialRead(kept, self._identity(vector, chosen), vector.dim) as partial:
                 if self.id_field and not partial.n_seen:
                     self._check_ids(client, chosen)
                 while not partial.is_done:
@@ -166,7 +167,7 @@ class QdrantSource:
                     )
                     self._take(points, offset, vector, partial)
                     progress(min(partial.n_seen, count), count)
-                ids, rows = partial.finish(work / "documents.npy")
+                ids, rows = partial.finish(target)
             changed = self._has_changed(client, chosen, partial, rows)
         if changed:
             logger.warning(

@@ -11,6 +11,7 @@ from trimtab_training.data.label_lines import explain_unlike
 from trimtab_training.data.qrels import name_some
 from trimtab_training.embeddings.embed_texts import Progress
 from trimtab_training.embeddings.faiss_source import SCHEME, FaissSource
+from trimtab_training.embeddings.partial_read import forget_read
 from trimtab_training.embeddings.qdrant_source import SCHEMES, QdrantAccess, QdrantSource
 from trimtab_training.embeddings.store import check_vectors
 from trimtab_training.errors import DataError
@@ -80,7 +81,8 @@ def copy_documents(
     Raises:
         DataError: The source can't be read.
     """
-    return copy_source(open_source(documents, qdrant), work, progress, lambda _ids: None)
+    source = open_source(documents, qdrant)
+    return copy_source(source, work, work / "documents.npy", progress, lambda _ids: None)
 
 
 def open_source(documents: str, qdrant: QdrantAccess) -> FaissSource | QdrantSource:
@@ -96,18 +98,33 @@ def open_source(documents: str, qdrant: QdrantAccess) -> FaissSource | QdrantSou
 
 
 def copy_source(
-    source: FaissSource | QdrantSource, work: Path, progress: Progress, check_ids: _CheckIds
+    source: FaissSource | QdrantSource,
+    kept: Path,
+    target: Path,
+    progress: Progress,
+    check_ids: _CheckIds,
 ) -> tuple[list[str], dict[str, Any]]:
-    """Copy the vectors of a source; see :func:`copy_documents`.
+    """Copy the vectors of a source.
 
-    Its ids are checked as soon as they are known: those of an index file before it is copied.
+    Args:
+        source: The source.
+        kept: Folder for what a Qdrant read goes on from.
+        target: The ``.npy`` file.
+        progress: Called page by page.
+        check_ids: Called as soon as the ids are known: those of an index file before it is copied.
+
+    Returns:
+        As :func:`copy_documents`.
+
+    Raises:
+        DataError: The source can't be read.
     """
     if isinstance(source, QdrantSource):
-        ids, facts = source.copy_to(work, lambda done, of: progress("documents", done, of))
+        ids, facts = source.copy_to(kept, target, lambda done, of: progress("documents", done, of))
         check_ids(ids)
         return ids, facts
     check_ids(source.ids)
-    return _copy_from_faiss(source, work / "documents.npy")
+    return _copy_from_faiss(source, target)
 
 
 def _copy_from_faiss(source: FaissSource, target: Path) -> tuple[list[str], dict[str, Any]]:
@@ -150,11 +167,19 @@ def checked_by_labels(dataset: Dataset, source: str, tell: Tell) -> _CheckIds:
     return check
 
 
-def check_documents(work: Path, ids: Sequence[str]) -> bool:
-    """Refuse documents that nothing can be searched with; say whether all have unit length."""
+def check_documents(copy: Path, ids: Sequence[str], kept: Path) -> bool:
+    """Refuse documents that nothing can be searched with; say whether all have unit length.
+
+    Args:
+        copy: The ``.npy`` file.
+        ids: The documents' ids.
+        kept: Folder of the Qdrant read, which is begun anew after a refusal.
+
+    Raises:
+        DataError: A vector can't be used.
+    """
     try:
-        return check_vectors(open_array(work / "documents.npy"), ids, "documents")
+        return check_vectors(open_array(copy), ids, "documents")
     except DataError:
-        for read in work.glob("documents.[fir]*"):  # the next run would only find the same there
-            read.unlink()
+        forget_read(kept)  # the next run would only find the same there
         raise

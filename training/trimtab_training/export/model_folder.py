@@ -1,7 +1,6 @@
 """The model folder: where it may stand, how it is written and opened."""
 
 import json
-import shutil
 from pathlib import Path
 
 from trimtab.errors import ManifestError
@@ -70,14 +69,6 @@ def write_file(file: Path, content: bytes) -> None:
         write_whole(file, content)
     except OSError as error:
         raise ConfigError(f"can't write {file}: {error.strerror or error}") from error
-
-
-def empty(folder: Path) -> Path:
-    """Make a folder, without what an interrupted build left in it."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def load_second_look(folder: Path) -> str | None:

@@ -79,7 +79,7 @@ class RoundTrip:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / "queries.npy"
         texts = [candidate.text for candidate in candidates]
-        _, dim = embed_texts(self.encoder, "query", texts, target, progress)
+        _, dim = embed_texts(self.encoder, "query", texts, target, folder, progress)
         if dim != self.documents.dim:
             raise DataError(
                 f"the encoder {self.encoder.name} gives {dim} values, the stored document vectors "

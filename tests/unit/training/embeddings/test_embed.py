@@ -1,6 +1,8 @@
 """Embedding a dataset: every text once, whatever happens on the way, and nothing half done."""
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +180,33 @@ def test_what_another_encoder_gave_is_not_used(tmp_path: Path, options: dict[str
     counting = CountingEncoder()
     embed(tmp_path, counting, **options)
     assert len(counting.asked) == len(DOCUMENTS) + len(QUERIES)
+
+
+def spoil_the_last_step(folder: Path) -> None:
+    """Keep something in a folder that can't be copied, behind what can be."""
+    (folder / "mine").mkdir()
+    (folder / "mine" / "notes.md").write_text("mine")
+    os.mkfifo(folder / "mine" / "pipe")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a named pipe")
+def test_run_that_fails_at_its_last_step_goes_on_and_asks_for_no_text_twice(
+    tmp_path: Path,
+) -> None:
+    old = embed(tmp_path, CountingEncoder(dim=5))
+    spoil_the_last_step(old.folder)
+    counting = CountingEncoder()
+    with pytest.raises(OSError, match="pipe"):
+        embed(tmp_path, counting)
+    assert Embeddings.open(old.folder).documents.dim == 5
+    shutil.rmtree(old.folder / "mine")
+    embeddings = embed(tmp_path, counting)
+    assert sorted(counting.asked) == sorted([*DOCUMENTS.values(), *QUERIES.values()])
+    np.testing.assert_array_equal(
+        embeddings.documents.matrix, [vector_of(x) for x in DOCUMENTS.values()]
+    )
+    assert not (old.folder / "mine").exists()  # removed in between, it does not come back
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["emb", "set"]
 
 
 def test_old_folder_stays_whole_until_the_new_one_is_done(tmp_path: Path) -> None:
@@ -395,7 +424,7 @@ def test_an_encoder_of_another_width_than_the_index_is_refused_at_once(tmp_path:
                 dataset_of(tmp_path), counting.encoder(), tmp_path / "emb", documents=documents
             )
     assert not (tmp_path / "emb").exists()
-    assert not (tmp_path / ".emb.partial" / "documents.npy").exists()
+    assert not list(tmp_path.rglob("documents.npy"))
     assert len(counting.asked) < len(QUERIES)  # one batch told
 
 
