@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
+from tests.support.llm_endpoint import write_corpus
 from tests.support.sets import vector_of, write_dataset
 from trimtab.encoders import EndpointSettings, OpenAIEncoder
 from trimtab.errors import UnavailableError
@@ -25,8 +27,11 @@ from trimtab_training.embeddings.local_encoder import (
     LocalEncoder,
     packaged_minilm,
 )
-from trimtab_training.embeddings.store import Embeddings
+from trimtab_training.embeddings.store import Embeddings, VectorTable
 from trimtab_training.errors import EncoderError
+from trimtab_training.synthesis.candidates import Candidate
+from trimtab_training.synthesis.corpus import Corpus
+from trimtab_training.synthesis.round_trip import RoundTrip
 
 UNIT_TOLERANCE = 1e-5  # float32 keeps seven digits, and a norm adds up 384 squares
 BATCH_TOLERANCE = 1e-5  # padding changes the order of sums, not what is summed
@@ -41,6 +46,8 @@ class Provider(ThreadingHTTPServer):
         retry_after: The header of a 429 or 500 that says when to come again.
         refuses_after: Requests that are answered before every other gets a 401.
         scale: What every value of an embedding is multiplied by.
+        model: Which model answers, whatever the name in the request.
+        dim: Values in an embedding, where the request does not say.
         bodies: Every request that was answered.
         callers: The connection that each of them came on.
     """
@@ -55,6 +62,8 @@ class Provider(ThreadingHTTPServer):
         self.retry_after = ("retry-after", "0")
         self.refuses_after: int | None = None
         self.scale = 1.0
+        self.model = ""
+        self.dim = 4
         self.bodies: list[dict[str, Any]] = []
         self.callers: list[Any] = []
         self.keys: set[str | None] = set()
@@ -78,11 +87,13 @@ class _Answer(BaseHTTPRequestHandler):
                 self.server.paid.update(body["input"])
                 self.server.bodies.append(body)
                 self.server.callers.append(self.client_address)
-        dim = body.get("dimensions", 4)
+        dim, model = body.get("dimensions", self.server.dim), self.server.model
         rows = [
             {
                 "index": place,
-                "embedding": [self.server.scale * float(value) for value in vector_of(text, dim)],
+                "embedding": [
+                    self.server.scale * float(value) for value in vector_of(model + text, dim)
+                ],
             }
             for place, text in enumerate(body["input"])
         ]
@@ -121,11 +132,27 @@ def dataset(tmp_path: Path) -> Dataset:
     return Dataset.load(write_dataset(tmp_path / "set", documents=TEXTS, queries=QUESTIONS))
 
 
-def check_rows(folder: Path) -> None:
+def check_rows(folder: Path, model: str = "", dim: int = 4) -> None:
     embeddings = Embeddings.open(folder)
     for table, texts in ((embeddings.documents, TEXTS), (embeddings.queries, QUESTIONS)):
-        wanted = [vector_of(text) for text in texts.values()]
+        wanted = [vector_of(model + text, dim) for text in texts.values()]
         np.testing.assert_array_equal(table.matrix, wanted)
+
+
+def embed(provider: Provider, dataset: Dataset, folder: Path, **options: Any) -> list[str]:
+    """Embed by an encoder made for the purpose, as each command does; give what was told."""
+    told: list[str] = []
+    encoder = EndpointEncoder(provider.settings(), batch_size=3, n_workers=1)
+    embed_dataset(dataset, encoder, folder, tell=told.append, **options)
+    return told
+
+
+def break_off(provider: Provider, dataset: Dataset, folder: Path, answered: int) -> None:
+    """Embed until the endpoint refuses, after some answers."""
+    provider.refuses_after = answered
+    with pytest.raises(EncoderError, match="answered 401"):
+        embed(provider, dataset, folder)
+    provider.refuses_after = None
 
 
 def test_every_text_is_paid_for_once_by_several_workers(
@@ -170,7 +197,7 @@ def test_rate_limits_and_failures_that_pass_cost_nothing_twice(
 
 @pytest.mark.parametrize("n_workers", [1, 4])
 @pytest.mark.parametrize("answered", [0, 1, 7, 15])
-def test_second_run_after_a_refusal_pays_only_for_the_rest(
+def test_second_run_after_a_refusal_pays_for_the_rest_and_one_text_of_each_kind_kept(
     provider: Provider, dataset: Dataset, tmp_path: Path, n_workers: int, answered: int
 ) -> None:
     provider.refuses_after = answered
@@ -182,8 +209,100 @@ def test_second_run_after_a_refusal_pays_only_for_the_rest(
     provider.refuses_after = None
     again = EndpointEncoder(provider.settings(), batch_size=3, n_workers=n_workers)
     embed_dataset(dataset, again, tmp_path / "emb")
-    assert provider.paid == EACH_ONCE
+    paid_again = provider.paid - EACH_ONCE
+    kinds = [text.split()[0] for text in paid_again.elements()]
+    assert sorted(kinds) == ["document"] * (answered > 0) + ["query"] * (answered > 14)
     check_rows(tmp_path / "emb")
+
+
+@pytest.mark.parametrize("answered", [1, 7, 15])
+@pytest.mark.parametrize("other", [{"model": "another"}, {"dim": 5}], ids=["model", "width"])
+def test_vectors_of_another_model_under_the_same_name_are_not_mixed(
+    provider: Provider, dataset: Dataset, tmp_path: Path, answered: int, other: dict[str, Any]
+) -> None:
+    break_off(provider, dataset, tmp_path / "emb", answered)
+    vars(provider).update(other)
+    told = embed(provider, dataset, tmp_path / "emb")
+    check_rows(tmp_path / "emb", **other)
+    n_documents, n_queries = min(3 * answered, 40), max(answered - 14, 0) * 3
+    counts = [f"{n_documents} documents"] + [f"{n_queries} queries"] * (n_queries > 0)
+    assert [text.split(", but toy")[0] for text in told] == [
+        f"an earlier run kept the vectors of {count}" for count in counts
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "emb"}
+
+
+def test_vectors_that_differ_by_rounding_are_kept_without_a_word(
+    provider: Provider, dataset: Dataset, tmp_path: Path
+) -> None:
+    break_off(provider, dataset, tmp_path / "emb", answered=7)
+    provider.scale = 1.001
+    assert embed(provider, dataset, tmp_path / "emb") == []
+    assert provider.paid.total() == EACH_ONCE.total() + 1
+
+
+def test_a_run_against_a_wrong_endpoint_costs_nothing_that_the_right_one_gave(
+    provider: Provider, dataset: Dataset, tmp_path: Path
+) -> None:
+    break_off(provider, dataset, tmp_path / "emb", answered=10)
+    provider.model = "wrong"
+    break_off(provider, dataset, tmp_path / "emb", answered=4)  # one of them tells it
+    provider.model = ""
+    provider.paid.clear()
+    assert embed(provider, dataset, tmp_path / "emb") == []
+    check_rows(tmp_path / "emb")
+    assert provider.paid.total() == EACH_ONCE.total() - 10 * 3 + 2  # one for each of the two
+
+
+def test_what_was_kept_of_another_corpus_is_not_mixed_with_anothers_vectors(
+    provider: Provider, dataset: Dataset, tmp_path: Path
+) -> None:
+    fresh = {f"e{n}": f"fresh {n}" for n in range(9)}
+    other = Dataset.load(write_dataset(tmp_path / "set2", documents=fresh, queries=QUESTIONS))
+    break_off(provider, other, tmp_path / "emb", answered=2)
+    provider.model = "another"
+    break_off(provider, dataset, tmp_path / "emb", answered=2)
+    both = Dataset.load(
+        write_dataset(tmp_path / "set3", documents=TEXTS | fresh, queries=QUESTIONS)
+    )
+    embed(provider, both, tmp_path / "emb")
+    found = Embeddings.open(tmp_path / "emb").documents.matrix
+    wanted = [vector_of("another" + text) for text in (TEXTS | fresh).values()]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_queries_beside_stored_documents_are_paid_for_once(
+    provider: Provider, dataset: Dataset, tmp_path: Path
+) -> None:
+    index = faiss.IndexFlatIP(4)
+    index.add(np.stack([vector_of(text) for text in TEXTS.values()]))
+    faiss.write_index(index, str(tmp_path / "stored.faiss"))
+    (tmp_path / "stored.ids").write_text("".join(f"{name}\n" for name in TEXTS))
+    source = f"faiss:{tmp_path / 'stored.faiss'}?ids={tmp_path / 'stored.ids'}"
+    embed(provider, dataset, tmp_path / "emb", documents=source)
+    assert provider.paid == Counter(QUESTIONS.values())
+    check_rows(tmp_path / "emb")
+
+
+def test_a_round_trip_takes_no_query_vectors_of_another_model(
+    provider: Provider, tmp_path: Path
+) -> None:
+    corpus = Corpus.open(write_corpus(tmp_path / "corpus.jsonl", list(TEXTS.values())))
+    candidates = [
+        Candidate(f"q{n}", f"{text}?", f"d{n}", "question", "toy")
+        for n, text in enumerate(TEXTS.values())
+    ]
+    told: list[str] = []
+    for model in ("", "another"):
+        provider.model = model
+        rows = np.stack([vector_of(f"{model}{one.text}") for one in candidates])
+        documents = VectorTable(list(TEXTS), rows, "documents")
+        trip = RoundTrip(documents, EndpointEncoder(provider.settings()), 3, "cosine")
+        trips = trip.send(candidates, corpus, tmp_path / "kept", tell=told.append)
+        assert [one.rank for one in trips] == [1] * len(TEXTS)
+    assert [text.split(", but toy")[0] for text in told] == [
+        "an earlier run kept the vectors of 40 queries"
+    ]
 
 
 def test_failure_that_lasts_is_reported_after_the_last_try(provider: Provider) -> None:

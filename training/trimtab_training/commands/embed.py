@@ -57,7 +57,8 @@ if TYPE_CHECKING:
 def embed(dataset: Path, output: Path, **options: Any) -> None:
     """Embed the queries and documents of DATASET.
 
-    Interrupted, it continues when the same command is run again; nothing is embedded twice.
+    Interrupted, it continues when the same command is run again; nothing is embedded twice but
+    one text of each kind, by which an endpoint shows that the same model answers.
     """
     _check_options(options)
     from trimtab_training.commands.screen import results, talk, tell_next

@@ -108,14 +108,14 @@ def _write(
     plan: "Plan", settings: "LlmSettings | None", round_trip: "RoundTrip | None"
 ) -> dict[str, Any]:
     """Ask for what is missing, unless nothing may be asked, and make the dataset."""
-    from trimtab_training.commands.screen import progress_bar
+    from trimtab_training.commands.screen import progress_bar, talk
     from trimtab_training.synthesis.run import ask_missing, build_dataset
 
     if plan.n_missing and settings is not None:
         with progress_bar(rate=True) as show:
             ask_missing(plan, settings, progress=show, on_interrupt=_say_interrupted)
     with progress_bar() as show:
-        return build_dataset(plan, round_trip=round_trip, progress=show)
+        return build_dataset(plan, round_trip=round_trip, progress=show, tell=talk.print)
 
 
 def _job(corpus: Path, options: dict[str, Any]) -> "Job":

@@ -12,7 +12,12 @@ from typing import NamedTuple
 
 from trimtab.array_files import open_array
 from trimtab_training.data.dataset import Dataset
-from trimtab_training.embeddings.embed_texts import Progress, embed_texts
+from trimtab_training.embeddings.embed_texts import (
+    Progress,
+    Tell,
+    embed_texts,
+    open_journal,
+)
 from trimtab_training.embeddings.encoders import Encoder, describe_encoder
 from trimtab_training.embeddings.partial_read import forget_read
 from trimtab_training.embeddings.place import ENCODER, OWN, check_place
@@ -21,7 +26,6 @@ from trimtab_training.embeddings.query_vectors import NamedQueries
 from trimtab_training.embeddings.store import EncoderInfo, check_unique, check_vectors, write_ids
 from trimtab_training.embeddings.stored_documents import (
     Stored,
-    Tell,
     as_stored,
     check_documents,
     checked_by_labels,
@@ -55,7 +59,8 @@ def embed_dataset(  # noqa: PLR0913 - texts in, folder out, and two ways to watc
             of the documents' own encoder.
         qdrant: Key and path for a Qdrant source.
         progress: Called after every batch.
-        tell: Told how many labelled documents are not among the stored ones.
+        tell: Told how many labelled documents are not among the stored ones, and where what an
+            endpoint gave an earlier run is of no use.
 
     Returns:
         What ``encoder.json`` says.
@@ -87,20 +92,23 @@ def _embed(
     more: dict[str, object] = {}
     if documents is None:
         document_ids, texts = _gather(dataset.iter_documents(), "documents")
-        embed_texts(encoder, "document", texts, new / "documents.npy", kept, progress)
+        journal = open_journal(encoder, "document", texts, kept, tell)
+        embed_texts(encoder, "document", texts, new / "documents.npy", journal, progress)
+        journal = open_journal(encoder, "query", query_texts, kept, tell)
     else:
         stored = as_stored(documents)
         source = open_source(stored.source, qdrant)
         stored_dim = dim_of(source)
+        journal = open_journal(encoder, "query", query_texts, kept, tell)
         target = new / "queries.npy"
-        _, dim = embed_texts(encoder, "query", query_texts[:1], target, kept, _say_nothing)
+        _, dim = embed_texts(encoder, "query", query_texts[:1], target, journal, _say_nothing)
         stored.check_dim(stored_dim, dim, f"encoder {encoder.name}")
         known = checked_by_labels(dataset, stored.source, tell)
         document_ids, facts = copy_source(source, kept, new / "documents.npy", progress, known)
         more = {"documents": facts, "use": stored.use}
     normalised = check_documents(new / "documents.npy", document_ids, kept)
     write_ids(new / "document_ids.txt", document_ids)
-    _, dim = embed_texts(encoder, "query", query_texts, new / "queries.npy", kept, progress)
+    _, dim = embed_texts(encoder, "query", query_texts, new / "queries.npy", journal, progress)
     write_ids(new / "query_ids.txt", query_ids)
     queries = open_array(new / "queries.npy")
     normalised = check_vectors(queries, query_ids, "queries") and normalised

@@ -1,15 +1,16 @@
 """Texts to a matrix of vectors, resumable: every batch is kept in a journal as it comes."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.model.encoder_probe import PROBE_TEXTS, unpack_probe, vectors_agree
-from trimtab_training.embeddings.encoders import Encoder, Role, with_prefix
+from trimtab_training.embeddings.encoders import Encoder, EndpointEncoder, Role, with_prefix
 from trimtab_training.embeddings.journal import Journal
 from trimtab_training.errors import EncoderError
 from trimtab_training.files import new_matrix
@@ -17,6 +18,10 @@ from trimtab_training.files import new_matrix
 Progress = Callable[[str, int, int], None]
 """Called with what is embedded, how many texts are done, and how many there are."""
 
+Tell = Callable[[str], None]
+"""Called with one sentence for the user."""
+
+_NAMES: dict[Role, str] = {"query": "queries", "document": "documents"}
 _AHEAD = 2  # batches a worker that may wait for the disk
 
 
@@ -25,7 +30,7 @@ def embed_texts(
     role: Role,
     texts: Sequence[str],
     target: Path,
-    kept: Path,
+    journal: Journal,
     progress: Progress,
 ) -> tuple[int, int]:
     """Embed texts into a matrix, by way of a journal.
@@ -35,7 +40,7 @@ def embed_texts(
         role: ``query`` or ``document``: which prefix is put before the texts.
         texts: Any number of them; equal ones are embedded once.
         target: The ``.npy`` file, float32.
-        kept: Folder of the journal.
+        journal: As :func:`open_journal` gives it.
         progress: Called after every batch.
 
     Returns:
@@ -45,13 +50,11 @@ def embed_texts(
         EncoderError: The encoder fails; what it gave so far is in the journal.
     """
     prefixed = with_prefix(encoder, role, texts)
-    keys = [hashlib.sha256(text.encode()).digest() for text in prefixed]
-    salt = hashlib.sha256(f"{encoder.fingerprint} {encoder.max_tokens}".encode()).hexdigest()[:16]
-    journal = _open_journal(kept / f"{role}-{salt}.journal", encoder)
+    keys = [_key_of(text) for text in prefixed]
     missing = list(dict.fromkeys(key for key in keys if key not in journal.places))
     place_of = {key: place for place, key in enumerate(keys)}
     wanted = [prefixed[place_of[key]] for key in missing]
-    what = "queries" if role == "query" else "documents"
+    what = _NAMES[role]
     n_unique = len(set(keys))
     done = n_unique - len(missing)
     progress(what, done, n_unique)
@@ -66,7 +69,60 @@ def embed_texts(
     return len(texts), journal.dim
 
 
-def _open_journal(path: Path, encoder: Encoder) -> Journal:
+def open_journal(
+    encoder: Encoder, role: Role, texts: Sequence[str], kept: Path, tell: Tell
+) -> Journal:
+    """Open the journal of an earlier run with the same encoder, or begin one; once in a run.
+
+    A fingerprint does not tell all: not what stands around the weights, nor which model answers
+    behind an endpoint. A probe tells the one; for the other, an endpoint is asked for one text
+    again that the journal holds.
+
+    Args:
+        encoder: Gives the vectors.
+        role: ``query`` or ``document``.
+        texts: All that the run embeds in this role.
+        kept: Folder of the journals.
+        tell: Told where an endpoint gives other vectors than it gave.
+
+    Raises:
+        EncoderError: The endpoint fails.
+    """
+    salt = hashlib.sha256(f"{encoder.fingerprint} {encoder.max_tokens}".encode()).hexdigest()[:16]
+    stem = kept / f"{role}-{salt}"
+    if not isinstance(encoder, EndpointEncoder):
+        return _open_probed(stem.with_suffix(".journal"), encoder)
+    prefixed = {_key_of(text): text for text in with_prefix(encoder, role, texts)}
+    others: set[bytes] = set()
+    for path in sorted(kept.glob(f"{stem.name}*.journal"), reverse=True):
+        journal = Journal(path)
+        shared = journal.places.keys() & prefixed.keys()
+        if shared and _gives_again(encoder, journal, prefixed, shared):
+            return journal
+        others |= shared
+    if others:
+        tell(
+            f"an earlier run kept the vectors of {len(others)} {_NAMES[role]}, but {encoder.name} "
+            "gives others now (another endpoint, or another model under the name): these texts are "
+            "embedded again"
+        )
+    names = (stem.with_name(f"{stem.name}-{number:04}.journal") for number in count(1))
+    return Journal(next(path for path in names if not path.exists()))
+
+
+def _gives_again(
+    encoder: Encoder, journal: Journal, texts: Mapping[bytes, str], shared: Collection[bytes]
+) -> bool:
+    """Ask again for the first of the texts in a journal: is it the same but for rounding?"""
+    key = min(shared, key=journal.places.__getitem__)
+    given = encoder.encode([texts[key]])
+    _check_batch(given, [texts[key]], encoder.name)
+    kept = np.empty((1, journal.dim), dtype=np.float32)
+    journal.fill(kept, [key])
+    return vectors_agree(kept, given)
+
+
+def _open_probed(path: Path, encoder: Encoder) -> Journal:
     """Open the journal; one that was begun with another pooling or tokenizer is begun anew.
 
     The encoder's probe is among its records.
@@ -84,7 +140,12 @@ def _open_journal(path: Path, encoder: Encoder) -> Journal:
     if vectors_agree(kept, probe):
         return journal
     path.unlink()
-    return _open_journal(path, encoder)
+    return _open_probed(path, encoder)
+
+
+def _key_of(text: str) -> bytes:
+    """Give the digest under which a journal keeps a text's vector."""
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _check_batch(vectors: NDArray[np.float32], texts: Sequence[str], name: str) -> None:

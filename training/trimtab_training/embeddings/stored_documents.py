@@ -9,7 +9,7 @@ from trimtab.array_files import open_array
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.label_lines import explain_unlike
 from trimtab_training.data.qrels import name_some
-from trimtab_training.embeddings.embed_texts import Progress
+from trimtab_training.embeddings.embed_texts import Progress, Tell
 from trimtab_training.embeddings.faiss_source import SCHEME, FaissSource
 from trimtab_training.embeddings.partial_read import forget_read
 from trimtab_training.embeddings.qdrant_source import SCHEMES, QdrantAccess, QdrantSource
@@ -19,9 +19,6 @@ from trimtab_training.files import new_matrix
 
 Use = Literal["relevance", "migration"]
 """Whether queries come from the documents' own encoder, or from another one on purpose."""
-
-Tell = Callable[[str], None]
-"""Called with one sentence for the user."""
 
 _CheckIds = Callable[[Sequence[str]], None]
 

@@ -12,7 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.array_files import open_array
-from trimtab_training.embeddings.embed_texts import Progress, embed_texts
+from trimtab_training.embeddings.embed_texts import (
+    Progress,
+    Tell,
+    embed_texts,
+    open_journal,
+)
 from trimtab_training.embeddings.encoders import Encoder
 from trimtab_training.embeddings.store import VectorTable, check_vectors
 from trimtab_training.errors import DataError
@@ -58,6 +63,7 @@ class RoundTrip:
         corpus: Corpus,
         folder: Path,
         progress: Progress = lambda _what, _done, _all: None,
+        tell: Tell = lambda _text: None,
     ) -> list[Trip]:
         """Search with every query, exactly.
 
@@ -66,6 +72,7 @@ class RoundTrip:
             corpus: Knows which documents have the same text: any of them will do.
             folder: Where query vectors are kept, so that none is embedded twice.
             progress: Called after every batch.
+            tell: Told where query vectors of an earlier run are of no use.
 
         Returns:
             A trip for each query.
@@ -79,7 +86,8 @@ class RoundTrip:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / "queries.npy"
         texts = [candidate.text for candidate in candidates]
-        _, dim = embed_texts(self.encoder, "query", texts, target, folder, progress)
+        journal = open_journal(self.encoder, "query", texts, folder, tell)
+        _, dim = embed_texts(self.encoder, "query", texts, target, journal, progress)
         if dim != self.documents.dim:
             raise DataError(
                 f"the encoder {self.encoder.name} gives {dim} values, the stored document vectors "

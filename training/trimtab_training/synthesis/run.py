@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trimtab_training.embeddings.embed_texts import Tell
 from trimtab_training.embeddings.store import VectorTable
 from trimtab_training.errors import DataError
 from trimtab_training.synthesis.candidates import Candidate, read_candidates
@@ -232,6 +233,7 @@ def build_dataset(
     *,
     round_trip: RoundTrip | None,
     progress: Progress = lambda _what, _done, _all: None,
+    tell: Tell = lambda _text: None,
 ) -> dict[str, Any]:
     """Make the dataset out of the answers that are kept.
 
@@ -239,6 +241,7 @@ def build_dataset(
         plan: What was asked.
         round_trip: The frozen index, or None to do without this filter.
         progress: Called while candidates are filtered and embedded.
+        tell: Told where query vectors of an earlier run are of no use.
 
     Returns:
         The summary, as ``synthesis/summary.json`` says it.
@@ -250,7 +253,7 @@ def build_dataset(
     failures: list[Answer] = []
     answered = _answered(plan, failures)
     candidates, counts = read_candidates(answered, writing.api, writing.model)
-    filtered = _apply_filters(plan, candidates, round_trip, progress)
+    filtered = _apply_filters(plan, candidates, round_trip, progress, tell)
     if not filtered.kept:
         raise DataError(
             f"no query is left of {len(candidates)}: {_main_reason(filtered, failures)}; "
@@ -311,13 +314,23 @@ def _answered(plan: Plan, failures: list[Answer]) -> Iterator[tuple[Request, Ans
 
 
 def _apply_filters(
-    plan: Plan, candidates: list[Candidate], round_trip: RoundTrip | None, progress: Progress
+    plan: Plan,
+    candidates: list[Candidate],
+    round_trip: RoundTrip | None,
+    progress: Progress,
+    tell: Tell,
 ) -> Filtered:
     """Apply the filters."""
     sample = (plan.corpus.read(doc_id).text for doc_id in plan.doc_ids[:_LANGUAGE_SAMPLE])
     send: Callable[[Sequence[Candidate]], list[Trip]] | None = None
     if round_trip is not None:
-        send = partial(round_trip.send, corpus=plan.corpus, folder=plan.job.kept, progress=progress)
+        send = partial(
+            round_trip.send,
+            corpus=plan.corpus,
+            folder=plan.job.kept,
+            progress=progress,
+            tell=tell,
+        )
     return apply_filters(
         candidates,
         plan.corpus,
