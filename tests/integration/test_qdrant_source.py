@@ -1,7 +1,6 @@
 """Stored vectors out of a Qdrant collection, over the real engine behind its REST protocol."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
+from tests.support.faults import fail_to_rename
 from tests.support.qdrant.fixtures import connect, unique_name
 from tests.support.qdrant.process import Server, running_server
 from tests.support.sets import vector_of, write_dataset
@@ -241,9 +241,8 @@ def test_a_read_that_breaks_off_is_continued_not_restarted(
     assert np.allclose(Embeddings.open(out).documents.matrix, vectors(), atol=ROUNDING)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a named pipe")
 def test_a_read_is_not_repeated_where_the_last_step_failed(
-    dataset: Dataset, tmp_path: Path
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = QdrantClient(path=str(tmp_path / "local"))
     fill(client, "docs")
@@ -262,10 +261,10 @@ def test_a_read_is_not_repeated_where_the_last_step_failed(
         )
 
     run()
-    os.mkfifo(tmp_path / "emb" / "pipe")  # which can't be carried over
-    with pytest.raises(OSError, match="pipe"):
-        run()
-    (tmp_path / "emb" / "pipe").unlink()
+    with monkeypatch.context() as patched:
+        fail_to_rename(patched, tmp_path / "emb")
+        with pytest.raises(OSError, match="busy"):
+            run()
     assert "documents" in seen
     seen.clear()
     run()

@@ -1,7 +1,6 @@
 """Embedding a dataset: every text once, whatever happens on the way, and nothing half done."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ import faiss
 import numpy as np
 import pytest
 
+from tests.support.faults import fail_to_rename
 from tests.support.sets import (
     CountingEncoder,
     vector_of,
@@ -182,22 +182,19 @@ def test_what_another_encoder_gave_is_not_used(tmp_path: Path, options: dict[str
     assert len(counting.asked) == len(DOCUMENTS) + len(QUERIES)
 
 
-def spoil_the_last_step(folder: Path) -> None:
-    """Keep something in a folder that can't be copied, behind what can be."""
-    (folder / "mine").mkdir()
-    (folder / "mine" / "notes.md").write_text("mine")
-    os.mkfifo(folder / "mine" / "pipe")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a named pipe")
 def test_run_that_fails_at_its_last_step_goes_on_and_asks_for_no_text_twice(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Others' files are carried over by then; the last step is two renames."""
     old = embed(tmp_path, CountingEncoder(dim=5))
-    spoil_the_last_step(old.folder)
+    (old.folder / "mine").mkdir()
+    (old.folder / "mine" / "notes.md").write_text("mine")
     counting = CountingEncoder()
-    with pytest.raises(OSError, match="pipe"):
-        embed(tmp_path, counting)
+    with monkeypatch.context() as patched:
+        fail_to_rename(patched, old.folder)
+        with pytest.raises(OSError, match="busy"):
+            embed(tmp_path, counting)
+    assert (old.folder / "mine" / "notes.md").read_text() == "mine"
     assert Embeddings.open(old.folder).documents.dim == 5
     shutil.rmtree(old.folder / "mine")
     embeddings = embed(tmp_path, counting)
