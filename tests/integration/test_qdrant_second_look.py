@@ -71,6 +71,11 @@ def by_hand(
     return [(int(rows[best[at]]), pytest.approx(scores[at], abs=1e-5)) for at in order]
 
 
+def close(answer: list[tuple[int, float]]) -> list[tuple[int, Any]]:
+    """Expect an answer again: local mode sums in another order from call to call."""
+    return [(point, pytest.approx(score, abs=1e-5)) for point, score in answer]
+
+
 def found(response: Any) -> list[tuple[int, float]]:
     return [(point.id, point.score) for point in response.points]
 
@@ -136,9 +141,8 @@ def test_what_is_not_looked_at_twice_is_answered_as_ever_and_counted(
         {"query": query(), "prefetch": models.Prefetch(query=query(1).tolist(), limit=9)},
         {"query": query(), "using": "title"},
     ):
-        assert found(adapted.query_points(DOCS, **asked)) == found(
-            plain.query_points(DOCS, **asked)
-        )
+        wanted = close(found(plain.query_points(DOCS, **asked)))
+        assert found(adapted.query_points(DOCS, **asked)) == wanted
     assert adapted.second_looks == {"other_query": 4, "score_threshold": 1}
 
 
@@ -189,7 +193,7 @@ def test_arguments_that_are_none_are_the_official_clients_to_judge(
             told.append(found(answer))
         except Exception as error:
             told.append(type(error))
-    assert told[0] == told[1]
+    assert told[1] == (told[0] if isinstance(told[0], type) else close(told[0]))
 
 
 def test_numbers_of_numpys_are_numbers(client: QdrantClient, model: Adapter) -> None:
