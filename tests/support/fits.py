@@ -22,6 +22,11 @@ QUICK = Recipe(
 PLAIN = replace(QUICK, unlabelled_weights=(0.0,), anchors=(0.3,))
 TINY = replace(PLAIN, epochs=2, folds=2)
 AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16)
+LOOKING = replace(
+    AUTO, rescore=40, anchors=(0.3,), unlabelled_weights=(0.0,), min_steps=60, max_steps=60
+)
+"""With a second look."""
+
 RECIPES = {
     "auto": AUTO,
     "narrow": replace(AUTO, ranks=(2, 8), hidden=4),

@@ -96,14 +96,19 @@ class _Adapted:
         return self._query_adapter.adapt_bare(collection, query, using)
 
     def _ask_deeper(
-        self, query: BareQuery | None, values: Sequence[Any], named: Mapping[str, Any]
+        self,
+        collection: str,
+        query: BareQuery | None,
+        values: Sequence[Any],
+        named: Mapping[str, Any],
     ) -> DeeperQuery | None:
         """Prepare a second look, or count why there is none."""
         if not self._looks_twice:
             return None
         deeper: DeeperQuery | Outcome = "other_query"
         if query is not None:
-            deeper = DeeperQuery.of(query, values, named)
+            distance = self._query_adapter.distance_of(collection, query.using)
+            deeper = DeeperQuery.of(query, distance, values, named)
         if isinstance(deeper, DeeperQuery):
             return deeper
         self._second_looks[deeper] += 1
@@ -211,7 +216,7 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
         if self._looks_twice:
             self._client.learn(collection_name)
         found = self._adapt_bare(collection_name, query, using, prefetch)
-        deeper = self._ask_deeper(found, more, options)
+        deeper = self._ask_deeper(collection_name, found, more, options)
         if found is None:
             return super().query_points(collection_name, query, using, prefetch, *more, **options)
         with headers({MARK_HEADER: found.adapter.mark}):
@@ -271,7 +276,7 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
         if self._looks_twice:
             await self._client.learn(collection_name)
         found = self._adapt_bare(collection_name, query, using, prefetch)
-        deeper = self._ask_deeper(found, more, options)
+        deeper = self._ask_deeper(collection_name, found, more, options)
         if found is None:
             return await super().query_points(
                 collection_name, query, using, prefetch, *more, **options

@@ -154,9 +154,14 @@ class QueryAdapter:
             return None
         with self._lock:
             self.decisions[Reason.ADAPTED] += 1
-        vectors = self._facts.vectors_of(route.collection) or {}
-        searched = vectors.get(using or "")
-        return BareQuery(raw, adapted, adapter, using or "", searched.distance if searched else "")
+        return BareQuery(raw, adapted, adapter, using or "")
+
+    def distance_of(self, collection: str, using: str) -> str:
+        """Tell how a vector that has a route is compared; empty where Qdrant did not say."""
+        route = (self.known_routes(collection) or {}).get(using)
+        vectors = self._facts.vectors_of(route.collection) if route else None
+        searched = (vectors or {}).get(using)
+        return searched.distance if searched else ""
 
     def pass_marked(self, mark: str) -> None:
         """Count a call that was adapted before it came here, or is not to be."""

@@ -50,14 +50,12 @@ class BareQuery:
         vector: The adapted one.
         adapter: What adapted it.
         using: Name of the vector that is searched.
-        distance: How the collection compares.
     """
 
     raw: NDArray[np.float32]
     vector: NDArray[np.float32]
     adapter: Adapter
     using: str
-    distance: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,7 @@ class DeeperQuery:
 
     arguments: Mapping[str, Any]
     _query: BareQuery
+    _distance: str
     _look: SecondLook
     _first: int
     _limit: int
@@ -77,19 +76,20 @@ class DeeperQuery:
 
     @classmethod
     def of(
-        cls, query: BareQuery, values: Sequence[Any], named: Mapping[str, Any]
+        cls, query: BareQuery, distance: str, values: Sequence[Any], named: Mapping[str, Any]
     ) -> "DeeperQuery | Outcome":
         """Ask for more, or say why not.
 
         Args:
             query: The query.
+            distance: How the collection compares.
             values: Arguments of ``query_points`` by position, from ``query_filter`` on.
             named: Those by name.
         """
         look = query.adapter.second_look
         if look is None:
             return "no_second_look"
-        if query.distance not in _SCORES:
+        if distance not in _SCORES:
             return "other_distance"
         by_place = dict(zip(_NAMES, values, strict=False))
         given = {**by_place, **named}
@@ -106,7 +106,7 @@ class DeeperQuery:
             "limit": max(look.depth, first + limit),
             "with_vectors": _with(wanted, query.using),
         }
-        return cls(deeper, query, look, first, limit, wanted)
+        return cls(deeper, query, distance, look, first, limit, wanted)
 
     def cut(self, response: Any) -> tuple[Any, Outcome]:
         """Look again at what was found; give as much of it as the caller wants."""
@@ -130,7 +130,7 @@ class DeeperQuery:
         query = self._query
         scores = self._look.rescore(query.raw, query.vector, np.stack(vectors))
         order = np.argsort(-scores, kind="stable").tolist()
-        as_qdrant = _SCORES[query.distance]
+        as_qdrant = _SCORES[self._distance]
         return [
             points[row].model_copy(update={"score": as_qdrant(float(scores[row]))}) for row in order
         ]

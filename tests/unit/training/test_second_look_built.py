@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.support.fits import AUTO
+from tests.support.fits import LOOKING
 from tests.support.second_looks import look_bytes
 from tests.support.worlds import World, make_world
 from trimtab.commands.group import main
@@ -20,15 +20,7 @@ from trimtab_training.evaluation.record import Evaluation, decode_record, encode
 from trimtab_training.pipeline import BuiltModel, build_model
 from trimtab_training.retrieval.metrics import measure
 
-LOOKING = replace(
-    AUTO,
-    rescore=40,
-    anchors=(0.3,),
-    unlabelled_weights=(0.0,),
-    min_steps=60,
-    max_steps=60,
-    learning_rate=0.01,
-)
+SLOW = replace(LOOKING, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> BuiltModel:
     folder = tmp_path_factory.mktemp("built") / "docs"
     options = BuildOptions(size_curve=True)
-    return build_model(world.dataset, world.embeddings, folder, LOOKING, options)
+    return build_model(world.dataset, world.embeddings, folder, SLOW, options)
 
 
 def by_hand(world: World, model: Adapter) -> dict[str, np.ndarray]:
@@ -156,7 +148,7 @@ def test_one_that_does_not_help_is_told_and_not_shipped(
 ) -> None:
     assert built.fit.second_look is not None
     gain = built.fit.second_look.validation["expected_gain"]
-    recipe = replace(LOOKING, min_gain=gain + 0.01)
+    recipe = replace(SLOW, min_gain=gain + 0.01)
     plain = build_model(world.dataset, world.embeddings, tmp_path / "docs", recipe)
     assert Adapter.load(plain.folder).second_look is None
     assert plain.evaluation.second_look is None

@@ -122,12 +122,12 @@ class Searcher:
         if key not in self._found:
             assert adapter.second_look is not None  # noqa: S101 - callers have looked
             look, adapted = adapter.second_look, adapter.transform(self.vectors)
-            rows, scores = search(
-                adapted,
-                self._documents,
-                depth=max(DEPTH, look.depth),
-                similarity=adapter.manifest.similarity,
-            )
+            similarity = adapter.manifest.similarity
+            if look.depth <= DEPTH:
+                ranking = self.search(adapter, similarity).ranking
+            else:
+                ranking = search(adapted, self._documents, depth=look.depth, similarity=similarity)
+            rows, scores = ranking[0].copy(), ranking[1].copy()
             depth = min(look.depth, rows.shape[1])
             step = max(1, _DOCUMENTS_AT_ONCE // depth)
             for at in np.split(np.arange(len(rows)), range(step, len(rows), step)):

@@ -7,7 +7,7 @@ by other queries.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -161,17 +161,14 @@ def nested_gain(candidates: Sequence[HeldOut]) -> float:
     n_queries = len(candidates[0].base)
     if n_queries < 2:
         return max(map(objective, candidates))
-    rng = np.random.default_rng(0)
     gains = np.empty((_HALVINGS, n_queries))
-    for row in gains:
-        is_first = rng.permutation(n_queries) < n_queries // 2
-        for deciding in (is_first, ~is_first):
-            halves = [each.only(deciding) for each in candidates]
-            blends = [best_blend(half) for half in halves]
-            best = int(
-                np.argmax([half.gain(blend) for half, blend in zip(halves, blends, strict=True)])
-            )
-            row[~deciding] = candidates[best].gains(blends[best])[~deciding]
+    for row, deciding in _halvings(gains):
+        halves = [each.only(deciding) for each in candidates]
+        blends = [best_blend(half) for half in halves]
+        best = int(
+            np.argmax([half.gain(blend) for half, blend in zip(halves, blends, strict=True)])
+        )
+        row[~deciding] = candidates[best].gains(blends[best])[~deciding]
     return float(gains.mean())
 
 
@@ -188,14 +185,20 @@ def expect_chosen_gain(gains: Sequence[Scores]) -> float:
     n_queries = table.shape[1]
     if n_queries < 2:
         return float(table.mean(axis=1).max())
-    rng = np.random.default_rng(0)
     found = np.empty((_HALVINGS, n_queries))
-    for row in found:
-        is_first = rng.permutation(n_queries) < n_queries // 2
-        for deciding in (is_first, ~is_first):
-            best = int(table[:, deciding].mean(axis=1).argmax())
-            row[~deciding] = table[best, ~deciding]
+    for row, deciding in _halvings(found):
+        best = int(table[:, deciding].mean(axis=1).argmax())
+        row[~deciding] = table[best, ~deciding]
     return float(found.mean())
+
+
+def _halvings(rows: Scores) -> Iterator[tuple[Scores, NDArray[np.bool_]]]:
+    """Halve the queries by chance, once a row; give each row with either half, which decides."""
+    rng = np.random.default_rng(0)
+    for row in rows:
+        is_first = rng.permutation(len(row)) < len(row) // 2
+        yield row, is_first
+        yield row, ~is_first
 
 
 def choose(rated: Mapping[Choice, HeldOut]) -> Choice:

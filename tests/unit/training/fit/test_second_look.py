@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.fits import AUTO, TINY, state_of
+from tests.support.fits import LOOKING, TINY, state_of
 from tests.support.onnx_models import MANIFEST
 from tests.support.worlds import World, make_world
 from trimtab.model.adapter import Adapter as ServedAdapter
@@ -24,10 +24,6 @@ from trimtab_training.fit.second_look.choose import MIXES, SecondLookFit
 from trimtab_training.fit.second_look.two_sided import TwoSided
 from trimtab_training.fit.trainer import Trainer
 from trimtab_training.fit.trial_runner import TrialRunner
-
-LOOKING = replace(
-    AUTO, rescore=40, anchors=(0.3,), unlabelled_weights=(0.0,), min_steps=60, max_steps=60
-)
 
 
 @pytest.fixture(scope="module")
