@@ -362,7 +362,7 @@ def test_load_refuses_a_width_that_fits_no_memory(dim: int) -> None:
 
 
 def test_hostile_file_costs_little_more_memory_than_its_own_bytes() -> None:
-    content = b"\x72\x00" * 50_000  # as many empty fields as go into 100 kB
+    content = b"\x72\x00" * 500_000  # as many empty fields as go into 1 MB
     tracemalloc.start()
     try:
         with pytest.raises(ModelError):
