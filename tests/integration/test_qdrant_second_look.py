@@ -81,7 +81,7 @@ def found(response: Any) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("using", ["", "title"])
-@pytest.mark.parametrize("kind", [np.ndarray.tolist, np.asarray])
+@pytest.mark.parametrize("kind", [np.ndarray.tolist, np.asarray, list])
 def test_the_best_come_in_the_order_of_the_second_look(
     client: QdrantClient, model: Adapter, using: str, kind: Any
 ) -> None:

@@ -33,7 +33,7 @@ from trimtab.vectors import to_float32
 
 logger = logging.getLogger(__name__)
 
-_NUMBERS = frozenset({float, int})
+_NUMBERS = frozenset({float, int, np.float16, np.float32, np.float64})
 
 
 class QueryAdapter:
