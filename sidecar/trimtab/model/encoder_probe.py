@@ -5,10 +5,10 @@ is told by what comes out instead: these vectors travel beside the fingerprint, 
 the same where both agree. Files of older versions have none; they are taken by fingerprint alone.
 """
 
-import base64
-
 import numpy as np
 from numpy.typing import NDArray
+
+from trimtab.model.packed_matrix import pack_matrix, unpack_matrix
 
 PROBE_TEXTS = ("How do I cancel?", "Café GROẞ, 20 °C", "東京 weather")
 """Short, so that all of them is read; capitals, accents and scripts that tokenizers treat apart."""
@@ -21,10 +21,10 @@ def pack_probe(vectors: NDArray[np.float32]) -> str:
     """Write down what an encoder gives for :data:`PROBE_TEXTS`, without prefixes.
 
     Args:
-        vectors: Shape ``(n, dim)``; stored as little-endian float16 in base64.
+        vectors: Shape ``(n, dim)``; stored as float16.
     """
     limit = np.finfo(np.float16).max
-    return base64.b64encode(np.clip(vectors, -limit, limit).astype("<f2").tobytes()).decode("ascii")
+    return pack_matrix(np.clip(vectors, -limit, limit))
 
 
 def unpack_probe(probe: str) -> NDArray[np.float32]:
@@ -36,8 +36,7 @@ def unpack_probe(probe: str) -> NDArray[np.float32]:
     Raises:
         ValueError: It is damaged.
     """
-    values = np.frombuffer(base64.b64decode(probe, validate=True), "<f2")
-    return values.reshape(len(PROBE_TEXTS), -1).astype(np.float32)
+    return unpack_matrix(probe, (len(PROBE_TEXTS), -1))
 
 
 def probes_agree(one: str, other: str) -> bool:

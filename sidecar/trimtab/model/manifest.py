@@ -4,7 +4,6 @@
 contract between the two packages.
 """
 
-import base64
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import ManifestError
+from trimtab.model.packed_matrix import pack_matrix, unpack_matrix
 
 SCHEMA_VERSION = 1
 MAX_DIM = 65536
@@ -52,7 +52,7 @@ class QueryRegion:
     Attributes:
         n_centroids: Number of centroids, 1 to 32.
         dim: Values in a centroid; those of a query vector.
-        centroids: Unit vectors, row by row: little-endian float16 in base64.
+        centroids: Unit vectors, packed (``model.packed_matrix``).
         threshold: Least cosine similarity with the best centroid that still counts as near.
         share: Share of queries like the training queries that fall below the threshold.
     """
@@ -77,9 +77,8 @@ class QueryRegion:
         Raises:
             ManifestError: A value is out of its range.
         """
-        text = base64.b64encode(centroids.astype("<f2").tobytes()).decode("ascii")
         n_centroids, dim = centroids.shape
-        region = cls(n_centroids, dim, text, threshold, share)
+        region = cls(n_centroids, dim, pack_matrix(centroids), threshold, share)
         region.unpack()
         return region
 
@@ -94,14 +93,9 @@ class QueryRegion:
         """
         self._check_numbers()
         try:
-            content = base64.b64decode(self.centroids, validate=True)
+            rows = unpack_matrix(self.centroids, (self.n_centroids, self.dim))
         except ValueError as error:
-            raise _damaged(f"is not base64 ({error})") from error
-        expected = 2 * self.n_centroids * self.dim
-        if len(content) != expected:
-            raise _damaged(f"holds {len(content)} bytes, expected {expected}")
-        with np.errstate(invalid="ignore"):  # a signalling NaN is refused below, like any other
-            rows = np.frombuffer(content, "<f2").reshape(self.n_centroids, -1).astype(np.float32)
+            raise _damaged(str(error)) from error
         lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
         if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):
             raise _damaged("holds rows that are not of unit length")

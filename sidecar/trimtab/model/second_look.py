@@ -13,7 +13,6 @@ own: who knows nothing of it serves the first adapter as ever.
 """
 
 import base64
-import binascii
 import json
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -25,12 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 from trimtab.errors import DimensionError, ManifestError, QueryError
 from trimtab.model.adapter import Adapter
 from trimtab.model.manifest import MAX_DIM
+from trimtab.model.packed_matrix import pack_matrix, unpack_matrix
 from trimtab.parsing import MisfitError, parse, read_json
 from trimtab.vectors import as_floats, check_finite, to_float32
 
 MAX_DEPTH = 10_000
 _SHORTEST = 1e-12
-_KIND = np.dtype("<f2")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class SecondLookRecord:
         depth: Documents that are looked at again.
         mix: Share of the second score.
         rank: Rank of the map of documents.
-        reduce: Its first matrix, ``(dim_out, rank)``, row by row: little-endian float16 in base64.
+        reduce: Its first matrix, ``(dim_out, rank)``, packed (``model.packed_matrix``).
         expand: Its second one, ``(rank, dim_out)``, likewise.
         model: The second adapter's file in base64.
     """
@@ -72,8 +71,9 @@ class SecondLookRecord:
             depth: Documents to look at again.
             mix: Share of the second score, above 0, to 1.
         """
-        first, second = (_encode(each.astype(_KIND).tobytes()) for each in (reduce, expand))
-        return cls(depth, mix, len(expand), first, second, _encode(model))
+        second_adapter = base64.b64encode(model).decode("ascii")
+        maps = pack_matrix(reduce), pack_matrix(expand)
+        return cls(depth, mix, len(expand), *maps, second_adapter)
 
     def to_json(self) -> str:
         """Write it as JSON with sorted keys."""
@@ -200,34 +200,26 @@ def _products(unit: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArra
     return products
 
 
-def _encode(content: bytes) -> str:
-    """Write bytes in base64."""
-    return base64.b64encode(content).decode("ascii")
+def _unpack(text: str, shape: tuple[int, int], name: str) -> NDArray[np.float32]:
+    """Read a matrix."""
+    try:
+        values = unpack_matrix(text, shape)
+    except ValueError as error:
+        raise _damaged(name, str(error)) from error
+    if not np.isfinite(values).all():
+        raise _damaged(name, "holds what is no finite number")
+    return values
 
 
 def _decode(text: str, name: str) -> bytes:
-    """Read base64."""
+    """Read a file that stands within the record."""
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ManifestError(
-            f"the model's second look has no base64 in '{name}'; copy or export it again"
-        ) from error
+    except ValueError as error:
+        raise _damaged(name, f"is not base64 ({error})") from error
 
 
-def _unpack(text: str, shape: tuple[int, int], name: str) -> NDArray[np.float32]:
-    """Read a matrix."""
-    content = _decode(text, name)
-    expected = shape[0] * shape[1] * _KIND.itemsize
-    if len(content) != expected:
-        raise ManifestError(
-            f"the model's second look has {len(content)} bytes in '{name}', expected {expected}; "
-            "copy or export it again"
-        )
-    with np.errstate(invalid="ignore"):  # a signalling NaN is refused below, like any other
-        values = np.frombuffer(content, _KIND).reshape(shape).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ManifestError(
-            f"the model's second look holds what is no finite number in '{name}'; export it again"
-        )
-    return values
+def _damaged(name: str, problem: str) -> ManifestError:
+    return ManifestError(
+        f"the model's second look has a field '{name}' that {problem}; copy or export it again"
+    )
