@@ -10,7 +10,8 @@
 #
 # Exit status: 0 the newer model is in force (or, with "rollback", the older one again); 3 the newer
 # one must not replace the older, or no adapter helps; 4 the test queries can't tell; else a failure.
-# But for 0, the model that was in force still is.
+# But for 0, the model that was in force still is. What else you keep in MODEL (an encoder, a recipe)
+# stays there.
 set -euo pipefail
 
 MODEL=${MODEL:?the model folder that the sidecar serves, such as models/docs}
@@ -33,6 +34,9 @@ REQUIRE=${REQUIRE:-no-worse}                          # or better
 MARGIN=${MARGIN:-0.005}                               # loss of nDCG@10 that does not matter
 ADMIN=${ADMIN:-}                                      # the sidecar's admin address; empty: it watches its files
 TRIMTAB=${TRIMTAB:-trimtab}
+
+# What a fit writes into a model's folder; all else there is yours.
+OF_A_FIT="adapter.onnx checkpoint evaluation.json report.html README.md runs trained_on.npz query.onnx tuning.json"
 
 say() { printf 'retrain: %s\n' "$*" >&2; }
 fail() {
@@ -67,6 +71,18 @@ recover() {
     fi
 }
 
+# keep_yours FROM TO: what is yours in FROM is in TO, too, in place of anything of that name.
+keep_yours() {
+    local file name
+    for file in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+        name=${file##*/}
+        [ -e "$file" ] || [ -L "$file" ] || continue # a pattern that nothing matched
+        case " $OF_A_FIT " in *" $name "*) continue ;; esac
+        rm -rf "${2:?}/$name"
+        cp -RPp "$file" "$2/"
+    done
+}
+
 # put NEW: NEW becomes MODEL, and what was there becomes PREVIOUS.
 put() {
     mkdir -p "$(dirname "$PREVIOUS")"
@@ -97,6 +113,7 @@ recover
 if [ "${1:-}" = rollback ]; then
     [ $# -eq 1 ] || fail "rollback takes no options"
     has_model "$PREVIOUS" || fail "there is no older model in $PREVIOUS"
+    keep_yours "$MODEL" "$PREVIOUS"
     take_back
     reload || fail "the sidecar did not take the older model; see its log"
     say "$MODEL is the older model again; the newer one is in $CANDIDATE"
@@ -106,6 +123,8 @@ case ${1:-} in
 '' | -*) ;;
 *) fail "unknown argument '$1'; there are: rollback, and options of trimtab import" ;;
 esac
+! [ -e "$MODEL/query.onnx" ] ||
+    fail "$MODEL holds a tuned encoder, query.onnx, which a retraining would not make again; keep it in a folder of its own"
 [ -n "$DATASET" ] || fail "DATASET is not set: the BEIR folder to train on"
 [ $# -eq 0 ] || [ -n "$LABELS" ] || fail "'$1' is for an import, and LABELS is not set"
 
@@ -150,9 +169,11 @@ if [ "$status" -ne 0 ]; then
     exit "$status"
 fi
 
+! [ -d "$MODEL" ] || keep_yours "$MODEL" "$CANDIDATE"
 put "$CANDIDATE"
 if ! reload; then
     take_back
     fail "the sidecar did not take the newer model; $MODEL is as it was, see the sidecar's log"
 fi
+[ -n "$ADMIN" ] || say "ADMIN is not set: whether a sidecar that watches the file has taken it, its log says"
 say "$MODEL is the newer model; to go back: MODEL=$MODEL ADMIN=$ADMIN $0 rollback"

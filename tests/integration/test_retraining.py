@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from tests.support.worlds import World, make_world, unit
 from trimtab.model.adapter import Adapter
 from trimtab.model.manifest import EncoderCard
 from trimtab_training.adapters import LinearAdapter, save_adapter
+from trimtab_training.model_files import OURS
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "retrain.sh"
@@ -188,6 +190,48 @@ def test_sidecar_that_does_not_take_it_leaves_all_as_it_was(loop: Loop) -> None:
     assert done.returncode == 1
     assert "models/docs is as it was" in done.stderr
     assert Adapter.load(loop.model).mark == before
+
+
+def test_what_else_is_kept_in_the_folder_stays_there(loop: Loop) -> None:
+    loop.put(np.eye(DIM))
+    yours = {"encoder.onnx": "encoder", "recipe.toml": RECIPE, ".env": "A=1", "notes/why.txt": "so"}
+    for name, text in yours.items():
+        (loop.model / name).parent.mkdir(exist_ok=True)
+        (loop.model / name).write_text(text)
+    (loop.model / "report.html").write_text("of the older model")
+    older = loop.folder / "models" / "candidate" / "docs" / "encoder.onnx"
+    shutil.rmtree(older.parent, ignore_errors=True)
+    older.parent.mkdir(parents=True)
+    older.write_text("an older encoder, from a model that was taken back")
+
+    def kept() -> dict[str, str]:
+        return {name: (loop.model / name).read_text() for name in yours}
+
+    fits = prepared(loop, best_weight(loop.world))
+    for _ in range(2):  # the second removes what the first has put aside
+        done = loop.run(TRIMTAB=fits)
+        assert done.returncode == 0, done.stderr
+        assert kept() == yours
+        assert not (loop.model / "report.html").exists()
+    (loop.model / "recipe.toml").write_text("changed since")
+    assert loop.run("rollback").returncode == 0
+    assert kept() == {**yours, "recipe.toml": "changed since"}
+    shutil.rmtree(loop.model / "notes")
+
+
+def test_the_script_knows_what_a_fit_writes() -> None:
+    (line,) = re.findall(r'^OF_A_FIT="(.*)"$', SCRIPT.read_text(), re.MULTILINE)
+    assert set(line.split()) == OURS
+
+
+def test_a_tuned_encoder_that_would_be_gone_is_refused_before_the_work(loop: Loop) -> None:
+    before = loop.put(np.eye(DIM))
+    (loop.model / "query.onnx").write_text("tuned")
+    refused = loop.run(TRIMTAB=prepared(loop, best_weight(loop.world)))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "models/docs holds a tuned encoder, query.onnx" in one_line(refused.stderr)
+    (loop.model / "query.onnx").unlink()
+    assert loop.mark() == before
 
 
 @pytest.mark.parametrize("words", [(), ("rollback",)])
