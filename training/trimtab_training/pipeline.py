@@ -55,7 +55,7 @@ from trimtab_training.lock import locked
 from trimtab_training.model_files import CARD, EVALUATION, MODEL, OURS, REPORT, RUNS, TRAINED_ON
 from trimtab_training.report import require_packages, write_report
 from trimtab_training.report.model_card import write_card
-from trimtab_training.size_frontier import measure_sizes, settle_size
+from trimtab_training.size_frontier import measure_sizes, settle_size, tell_precision
 
 Stage = Callable[[str], None]
 """Called with what is about to be done."""
@@ -294,6 +294,7 @@ class _Build:
         )
         queries = self._test_queries(_PROVED_QUERIES)
         content = export_adapter(adapter, manifest, queries=queries)
+        tell_precision(adapter, content, self.options.tell)
         content, look = add_second_look(content, fit.second_look, manifest, queries)
         return _Exported(adapter, content, manifest, look)
 

@@ -13,7 +13,7 @@ from trimtab_training.adapters import Adapter, ComposedAdapter
 from trimtab_training.embeddings.store import EncoderInfo
 from trimtab_training.evaluation.latency import measure_latency
 from trimtab_training.evaluation.origin import SizePoint
-from trimtab_training.export.onnx_export import describe_adapter, export_adapter
+from trimtab_training.export.onnx_export import ROUNDING, describe_adapter, export_adapter
 from trimtab_training.export.quantised_graph import can_quantise
 from trimtab_training.fit.checkpoint import Tell
 from trimtab_training.fit.fit import FitResult
@@ -39,12 +39,14 @@ def settle_size(
         return fit
     similarity = fit.recipe.compares_by
     manifest = describe_adapter(fit.adapter, encoder, name="size", similarity=similarity)
-    is_rounded = {fit.rank: _is_rounded(fit.adapter, manifest, queries)}
+    chosen = export_adapter(fit.adapter, manifest, queries=queries)
+    is_rounded = {fit.rank: _is_rounded(fit.adapter, chosen)}
     if is_rounded[fit.rank]:
         return fit
     for size in fit.sizes:
         if size.rank != fit.rank:
-            is_rounded[size.rank] = _is_rounded(size.adapter, manifest, queries)
+            content = export_adapter(size.adapter, manifest, queries=queries)
+            is_rounded[size.rank] = _is_rounded(size.adapter, content)
     n_bytes = {
         size.rank: weight_bytes(size.adapter, size.rank, may_round=is_rounded[size.rank])
         for size in fit.sizes
@@ -63,9 +65,23 @@ def settle_size(
     return replace(fit, adapter=best.adapter, rank=best.rank)
 
 
-def _is_rounded(adapter: Adapter, manifest: Manifest, queries: NDArray[np.float32]) -> bool:
+def tell_precision(adapter: Adapter, content: bytes, tell: Tell) -> None:
+    """Say where a model's file has float32 weights though a fit counts on 8-bit ones.
+
+    Args:
+        adapter: The adapter.
+        content: Its file.
+        tell: Told of it.
+    """
+    if not _is_rounded(adapter, content):
+        tell(
+            f"8-bit products would move a real query by more than {ROUNDING:g} of its length: the "
+            "file has float32 weights, four times the bytes"
+        )
+
+
+def _is_rounded(adapter: Adapter, content: bytes) -> bool:
     """Tell whether an adapter's file has 8-bit weights, or could never have."""
-    content = export_adapter(adapter, manifest, queries=queries)
     can_be = isinstance(adapter, ComposedAdapter) and can_quantise(adapter)
     return not can_be or "MatMulInteger" in check_model(content).operators
 

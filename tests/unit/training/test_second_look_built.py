@@ -9,11 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.fits import LOOKING
+from tests.support.onnx_models import linear_bytes
 from tests.support.second_looks import look_bytes
 from tests.support.worlds import World, make_world
 from trimtab.commands.group import main
 from trimtab.model.adapter import Adapter
 from trimtab_training.build_options import BuildOptions
+from trimtab_training.evaluation.compare import compare_models
 from trimtab_training.evaluation.evaluate import evaluate_model
 from trimtab_training.evaluation.per_query import HEADLINE
 from trimtab_training.evaluation.record import Evaluation, decode_record, encode_record
@@ -157,3 +159,37 @@ def test_one_that_does_not_help_is_told_and_not_shipped(
         for reason in plain.verdict.reasons
     )
     assert "does not help" in plain.report.read_text(encoding="utf-8")
+
+
+def test_a_comparison_says_that_it_leaves_second_looks_out(
+    world: World, built: BuiltModel, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.onnx"
+    plain.write_bytes(linear_bytes(dim_in=16, dim_out=16, normalised=True, use="relevance"))
+
+    def notes(*models: object) -> str:
+        names = [str(model) for model in models]
+        return " ".join(compare_models(names, world.dataset, world.embeddings)[0].notes)
+
+    assert "A has a second look; adapters alone are compared. B has none: where it takes" in notes(
+        built.folder, plain
+    )
+    assert "B has a second look; adapters alone are compared" in notes(plain, built.folder)
+    assert "B has none" not in notes(plain, built.folder) + notes(built.folder, "none")
+    assert "A and B have a second look" in notes(built.folder, built.folder)
+    assert "second look" not in notes(plain, "none")
+
+
+@pytest.mark.parametrize("rescore", [0, 40])
+def test_a_fit_that_goes_on_without_the_second_look_of_its_start_says_so(
+    world: World, built: BuiltModel, tmp_path: Path, rescore: int
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"epochs = 1\nmin_steps = 1\nfolds = 2\nrescore = {rescore}\n")
+    place = [str(world.folder), "--embeddings", str(world.vectors), "-o", str(tmp_path / "on")]
+    start = ["--from", str(built.folder), "--from-unseen", "--recipe", str(recipe)]
+    done = CliRunner().invoke(main, ["fit", *place, *start])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert ("the new model will have none" in said) == (rescore == 0)
+    assert rescore or "where the recipe says 'rescore = 40'" in said

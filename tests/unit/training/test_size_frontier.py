@@ -1,5 +1,6 @@
 """Sizes by the files that they really make: rounding to 8 bits is too much for some adapters."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import torch
 from tests.support.fits import RECIPES
 from tests.support.worlds import World, make_world
 from trimtab.model.onnx_file import check_model
-from trimtab_training.adapters import Adapter, ComposedAdapter
+from trimtab_training.adapters import Adapter, ComposedAdapter, IdentityAdapter
 from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.fit.fit import FitResult, fit_adapter
 from trimtab_training.fit.ranks import Size
-from trimtab_training.size_frontier import settle_size
+from trimtab_training.size_frontier import settle_size, tell_precision
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,15 @@ def settled(world: World, fitted: FitResult) -> tuple[FitResult, list[str]]:
     return settle_size(fitted, world.embeddings.encoder, queries, told.append), told
 
 
-def has_bytes(world: World, adapter: Adapter | None) -> bool:
-    assert adapter is not None
+def exported(world: World, adapter: Adapter) -> bytes:
     manifest = describe_adapter(adapter, world.embeddings.encoder, name="docs", similarity="cosine")
     queries = world.embeddings.queries.take_ids(list(world.dataset.split("test")))
-    content = export_adapter(adapter, manifest, queries=queries)
-    return "MatMulInteger" in check_model(content).operators
+    return export_adapter(adapter, manifest, queries=queries)
+
+
+def has_bytes(world: World, adapter: Adapter | None) -> bool:
+    assert adapter is not None
+    return "MatMulInteger" in check_model(exported(world, adapter)).operators
 
 
 def test_a_size_that_8_bits_do_for_stays(world: World, fitted: FitResult) -> None:
@@ -89,3 +93,19 @@ def test_where_no_file_is_within_the_budget_that_is_said(world: World, fitted: F
     result, told = settled(world, tight)
     assert result.rank == chosen.rank  # the smallest still
     assert told[-1].startswith("no size is within max_megabytes of 0.0004, since 8 bits are too")
+
+
+def test_a_file_of_float32_weights_is_told_where_8_bits_were_expected(
+    world: World, fitted: FitResult
+) -> None:
+    told: list[str] = []
+    adapter = copy.deepcopy(fitted.sizes[0].adapter)
+    tell_precision(adapter, exported(world, adapter), told.append)
+    tell_precision(
+        IdentityAdapter(adapter.dim_in), exported(world, IdentityAdapter(16)), told.append
+    )
+    assert told == []
+    coarse(replace(fitted.sizes[0], adapter=adapter))
+    tell_precision(adapter, exported(world, adapter), told.append)
+    (line,) = told
+    assert "the file has float32 weights" in line

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trimtab_training.embeddings.local_encoder import LocalEncoder
     from trimtab_training.embeddings.store import Embeddings
     from trimtab_training.fit.checkpoint import Resume
+    from trimtab_training.fit.recipe import Recipe
     from trimtab_training.pipeline import BuiltModel
 
 
@@ -119,6 +120,7 @@ def fit(
     if start_from:
         started, manifest = load_checkpoint(start_from)
         trained_before = TrainedOn.find(start_from, manifest.training, data)
+        _tell_of_lost_look(start_from, knobs)
         if knobs.use == "auto":
             knobs = replace(knobs, use=manifest.use)  # type: ignore[arg-type]  # it is one of them
     if use:
@@ -148,6 +150,19 @@ def fit(
         settings = {"method": tune_encoder, "corpus_queries": corpus_queries, "resume": resume}
         settings |= {"seed": options["seed"], "device": options["device"]}
         _tune(data, vectors, built, opened, settings)
+
+
+def _tell_of_lost_look(start_from: Path, recipe: "Recipe") -> None:
+    """Say that the start has a second look, where none is asked for."""
+    from trimtab.model.second_look import SecondLookRecord
+    from trimtab_training.commands.screen import talk
+    from trimtab_training.export.model_folder import load_second_look
+
+    if (look := load_second_look(start_from)) is not None and not recipe.rescore:
+        talk.print(
+            f"{start_from} has a second look, and the new model will have none: it is trained anew "
+            f"where the recipe says 'rescore = {SecondLookRecord.from_json(look).depth}'"
+        )
 
 
 def _tell_unread(dataset: Path) -> None:

@@ -162,6 +162,7 @@ class _Queries:
             left_out=left_out,
             notes=[
                 *_notes(*pair, self.embeddings, letters),
+                *_look_notes(pair, letters),
                 *_raw_notes(pair, letters, self.embeddings, has_raw=found["raw"].has_ranking),
                 *_use_notes(pair, left_out, letters),
                 *slice_notes,
@@ -300,6 +301,21 @@ def _notes(a: Side, b: Side, embeddings: Embeddings, letters: str) -> list[str]:
                 f"{embeddings.encoder.name} is taken on trust"
             )
     return notes
+
+
+def _look_notes(sides: Sequence[Side], letters: str) -> list[str]:
+    """Say that second looks are not compared, and where B lacks what A has."""
+    looks = [side.adapter is not None and side.adapter.second_look is not None for side in sides]
+    if not any(looks):
+        return []
+    who = " and ".join(letter for letter, has in zip(letters, looks, strict=True) if has)
+    note = f"{who} {'have' if all(looks) else 'has'} a second look; adapters alone are compared"
+    if looks == [True, False] and sides[1].adapter is not None:
+        note += (
+            f". {letters[1]} has none: where it takes A's place, a client that asks for one goes "
+            "without, and is refused once it starts anew"
+        )
+    return [note]
 
 
 def _raw_notes(

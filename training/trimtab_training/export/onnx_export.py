@@ -1,7 +1,6 @@
 """Adapter to ONNX: one self-contained file that says what it is, or nothing at all."""
 
 import copy
-import logging
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +19,6 @@ from trimtab_training.errors import ExportError
 from trimtab_training.export.float_graph import float_graph
 from trimtab_training.export.quantised_graph import can_quantise, quantised_answers, quantised_graph
 from trimtab_training.export.tracing import trace
-
-logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-5
 """Largest difference between torch and ONNX Runtime, absolute for outputs up to length 1 and
@@ -69,14 +66,8 @@ def export_adapter(
         content = stamp_manifest(quantised_graph(adapter, INPUT_NAME, OUTPUT_NAME), manifest)
         served = _load(content)
         _prove_rounded(adapter, served, queries)
-        error = rounding_error(adapter, served, queries)
-        if error <= ROUNDING:
+        if rounding_error(adapter, served, queries) <= ROUNDING:
             return content
-        logger.warning(
-            "8-bit products would move queries too far: the file has float32 weights, four times "
-            "the bytes, whatever max_megabytes says",
-            extra={"moved_by": round(error, 3), "allowed": ROUNDING},
-        )
     graph = float_graph(adapter, INPUT_NAME, OUTPUT_NAME) or _trace(adapter)
     content = stamp_manifest(graph, manifest)
     _prove(adapter, _load(content), queries)
