@@ -209,6 +209,29 @@ def test_conditions_agree(pair: Pair, kind: str) -> None:
     pair.agree(query(query=QUERY, limit=N_POINTS, query_filter=must(condition)))
 
 
+PARTS: dict[str, tuple[Any, ...]] = {
+    "match": (
+        models.MatchValue(value="15"),
+        models.MatchValue(value=40),
+        models.MatchExcept(**{"except": [10]}),
+    ),
+    "range": (models.Range(gte=60), models.Range(lt=2)),
+    "values_count": (models.ValuesCount(gte=3), models.ValuesCount(lt=1)),
+    "is_empty": (True, False),
+    "is_null": (True, False),
+}
+
+
+@pytest.mark.parametrize(
+    "names", [*itertools.combinations(PARTS, 2), *itertools.combinations(PARTS, 3)], ids="+".join
+)
+def test_parts_of_one_field_condition_agree(pair: Pair, names: tuple[str, ...]) -> None:
+    for values in itertools.product(*(PARTS[name] for name in names)):
+        parts = dict(zip(names, values, strict=True))
+        for key in ("mixed", "mixed[]", "note", "none", "absent", "parts[].size"):
+            pair.agree(scroll(must(field(key, **parts))))
+
+
 def test_clauses_agree(pair: Pair) -> None:
     chosen = [CONDITIONS[kind] for kind in ("text value", "range", "in an array", "words", "ids")]
     for first, second, third in itertools.permutations(chosen, 3):

@@ -24,6 +24,8 @@ _CLAUSES = ("must", "should", "must_not", "min_should")
 _BOUNDS: dict[str, Callable[[Any, Any], Any]] = {
     "gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt,
 }  # fmt: skip
+_LONE = ("values_count", "is_empty", "is_null")
+"""Parts of a field condition beside which no other part counts, the strongest first."""
 _GEO = ("geo_bounding_box", "geo_radius", "geo_polygon")
 _TOKENS = re.compile(r"[^\W_]+")  # the server's word tokenizer: lib/segment, tokenizers/mod.rs
 _NO_CONDITION = (
@@ -93,16 +95,29 @@ class Filter:
         raise bad_format(_NO_CONDITION)
 
     def _field(self, data: Json) -> Mask:
-        """Mark where what a payload has under a path meets a condition."""
+        """Mark where what a payload has under a path meets a condition.
+
+        Of several parts in one condition, the first of ``_LONE`` stands alone; without these, one
+        that holds is enough. So the server reads a field without an index: lib/segment,
+        condition_checker.rs.
+        """
         for name in _GEO:
             if data.get(name) is not None:
                 raise not_served(f"`{name}`", "compare latitude and longitude by range instead")
         if not isinstance(data["key"], str):
             raise bad_format("invalid type: expected a string for `key`")
-        for name, read in _FIELDS.items():
-            if data.get(name) is not None:
-                return read(self._table.column(data["key"]), data[name])
-        raise bad_format(_NO_CONDITION)
+        parts = {
+            name: read(self._table.column(data["key"]), data[name])
+            for name, read in _FIELDS.items()
+            if data.get(name) is not None
+        }
+        if not parts:
+            raise bad_format(_NO_CONDITION)
+        for name in _LONE:
+            if name in parts:
+                return parts[name]
+        mask: Mask = np.logical_or.reduce(list(parts.values()))
+        return mask
 
     def _has_id(self, values: Any) -> Mask:
         """Mark the points of some ids; parts of points have none."""
