@@ -365,6 +365,9 @@ REFUSED: dict[str, Ask] = {
     "clause": legacy("scroll", filter={"musty": []}),
     "unknown query": legacy("query", query={"nearby": 1}),
     "limit": query(query=QUERY, limit=0),
+    "too many candidates": query(
+        query=models.NearestQuery(nearest=QUERY, mmr=models.Mmr(candidates_limit=16_385))
+    ),
 }
 
 

@@ -136,6 +136,17 @@ def test_a_point_finds_its_neighbours_and_not_itself(load: Load, kind: str) -> N
     assert correlation > (0.9999 if kind in EXACT_KINDS else 0.6)
 
 
+def test_a_diverse_query_chooses_among_so_many_at_most(tmp_path: Path) -> None:
+    n_rows, most = 16_500, 16_384
+    index = build_index("Flat", vectors_of(n_rows, 2))
+    collections = Collections.load([write_collection(tmp_path, index)])
+    query = {"nearest": [1.0, 2.0], "mmr": {}}
+    nearest = search(collections, query=query["nearest"], limit=most)
+    diverse = search(collections, query=query, limit=n_rows)
+    assert len(diverse) == most
+    assert set(ids(diverse)) == set(ids(nearest))
+
+
 @pytest.mark.parametrize("kind", [*EXACT_KINDS, *LOSSY_KINDS, *BLIND_KINDS])
 def test_information_says_what_the_index_is(load: Load, kind: str) -> None:
     collections = load(kind)

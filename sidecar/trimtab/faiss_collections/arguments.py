@@ -31,7 +31,7 @@ def read_number(data: Any, name: str, default: float) -> float:
     return number
 
 
-def read_count(data: Any, name: str, default: int, least: int = 1) -> int:
+def read_count(data: Any, name: str, default: int, least: int = 1, most: int | None = None) -> int:
     """Read a whole number that may be left out."""
     value = read_fields(data).get(name)
     if value is None:
@@ -40,6 +40,8 @@ def read_count(data: Any, name: str, default: int, least: int = 1) -> int:
         raise bad_format(f"invalid type: expected a whole number for `{name}`")
     if value < least:
         raise invalid(f"{name}: value {value} invalid, must be {least} or larger")
+    if most is not None and value > most:
+        raise invalid(f"{name}: value {value} invalid, must be {most} or smaller")
     return value
 
 

@@ -23,6 +23,8 @@ from trimtab.faiss_collections.points import Points
 from trimtab.faiss_collections.replies import Json, bad_format, invalid, not_found, wrong_input
 
 _DEFAULT_DIVERSITY = 0.5
+_MOST_CANDIDATES = 16_384
+"""Of MMR, whose cost is candidates times points chosen; as in Qdrant's lib/api, also implied."""
 
 
 class Query:
@@ -134,21 +136,25 @@ class Query:
         diversity = read_number(mmr, "diversity", _DEFAULT_DIVERSITY)
         if not 0 <= diversity <= 1:
             raise invalid(f"diversity: value {diversity} invalid, must be from 0.0 to 1.0")
-        n_candidates = read_count(mmr, "candidates_limit", limit, least=0)
+        implied = min(limit, _MOST_CANDIDATES)
+        n_candidates = read_count(mmr, "candidates_limit", implied, 0, _MOST_CANDIDATES)
         found = self._search(vector, max(n_candidates, 1), allowed, data)
         self._index.require_vectors("MMR")
         block = self._index.stored.read_core(found.rows)
         worth = relevance = self._index.compare(vector, block)
-        pending, chosen = list(range(len(block))), list[int]()
-        nearest = np.full(len(block), -np.inf, np.float32)
-        while pending and len(chosen) < limit:
+        nearest: NDArray[np.float32] = np.full(len(block), -np.inf, np.float32)
+        pending: NDArray[np.int64] = np.arange(len(block))
+        chosen: list[int] = []
+        while len(pending) and len(chosen) < limit:
             # The last of the best, and its place taken by the last one: as in the server's loop.
-            place = max(range(len(pending)), key=lambda at: (worth[pending[at]], at))
-            best = pending[place]
-            pending[place] = pending[-1]
-            pending.pop()
-            chosen.append(best)
-            nearest = np.maximum(nearest, self._index.compare(block[best], block))
+            best = len(pending) - 1 - int(np.argmax(worth[::-1]))
+            chosen.append(int(pending[best]))
+            picked = block[best].copy()
+            for values in (pending, block, relevance, nearest):
+                values[best] = values[-1]
+            pending, block = pending[:-1], block[:-1]
+            relevance, nearest = relevance[:-1], nearest[:-1]
+            nearest = np.maximum(nearest, self._index.compare(picked, block))
             worth = (1 - diversity) * relevance - diversity * nearest
         return Found(found.rows[chosen], found.scores[chosen])
 

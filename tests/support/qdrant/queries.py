@@ -25,6 +25,7 @@ Lookup = Callable[[Any, str], Any]  # id, vector name -> stored vector
 DEFAULT_LIMIT = 10
 _RRF_K = 2
 _DEFAULT_DIVERSITY = 0.5
+_MOST_CANDIDATES = 16_384
 _STRATEGIES = {
     "best_score": edge.Query.RecommendBestScore,
     "sum_scores": edge.Query.RecommendSumScores,
@@ -90,11 +91,15 @@ def _nearest(data: Json, level: Level) -> Any:
     mmr = data.get("mmr")
     if mmr is None:
         return edge.Query.Nearest(vector, level.using)
-    diversity = mmr.get("diversity")
+    diversity, n_candidates = mmr.get("diversity"), mmr.get("candidates_limit") or 0
+    if n_candidates > _MOST_CANDIDATES:
+        raise invalid(
+            f"candidates_limit: value {n_candidates} invalid, must be {_MOST_CANDIDATES} or smaller"
+        )
     return edge.Mmr(
         vector,
         1.0 - (_DEFAULT_DIVERSITY if diversity is None else diversity),
-        mmr.get("candidates_limit") or level.limit,
+        n_candidates or level.limit,
         level.using,
     )
 

@@ -154,6 +154,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("query", {"query": 1.5}, 400, "untagged enum VectorInput"),
     ("query", {"query": {"text": "a", "model": "b"}}, 400, "send its vector instead"),
     ("query", {"query": {"nearest": [0, 0, 0, 0], "mmr": {"diversity": 2}}}, 422, "diversity"),
+    ("query", {"query": {"nearest": 3, "mmr": {"candidates_limit": 16385}}}, 422, "or smaller"),
     ("query", {"query": 3, "lookup_from": {"collection": "x"}}, 404, "`x` is not a FAISS index"),
     ("query", {"prefetch": [5], "query": 3}, 400, "expected a map"),
     ("query", QUERY | {"limit": 0}, 422, "limit: value 0 invalid"),
