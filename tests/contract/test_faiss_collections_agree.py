@@ -248,6 +248,9 @@ def test_clauses_agree(pair: Pair) -> None:
 
 def test_empty_clauses_say_nothing(pair: Pair) -> None:
     pair.agree(scroll(models.Filter(must=[], should=[], must_not=[])))
+    empty = models.Filter()
+    for clauses in (must(empty), models.Filter(should=[empty]), models.Filter(must_not=[empty])):
+        pair.agree(scroll(clauses))
 
 
 @pytest.mark.parametrize("condition", [None, RED, CHEAP])

@@ -133,6 +133,7 @@ FILTERS = {kind: must(condition) for kind, condition in CONDITIONS.items()} | {
         min_should=models.MinShould(conditions=[ONE, TWO, THREE], min_count=2)
     ),
     "filter in a filter": must(models.Filter(should=[ONE, TWO]), THREE),
+    "empty filter in a filter": must(models.Filter(), THREE),
 }
 
 

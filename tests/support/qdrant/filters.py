@@ -81,7 +81,7 @@ def read_condition(data: Json) -> Any:
     for name, read in _CONDITIONS.items():
         if data.get(name) is not None:
             return read(data[name])
-    if any(name in data for name in _CLAUSES):
+    if data.keys() <= set(_CLAUSES):  # an empty object is a filter that says nothing
         return read_filter(data)
     raise bad_format(_ASKS_FOR_CONDITION)
 

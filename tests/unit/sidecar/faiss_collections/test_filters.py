@@ -76,12 +76,19 @@ def test_nested_objects_have_no_ids_or_vectors() -> None:
     assert rows(nested({"is_empty": {"key": "v"}})) == [2]
 
 
+def test_an_empty_filter_within_another_lets_all_pass() -> None:
+    assert rows({"must": [{}]}) == rows({"should": {}}) == [0, 1, 2, 3]
+    assert rows({"must_not": [{}]}) == []
+
+
 @pytest.mark.parametrize(
     ("data", "status", "message"),
     [
         ([], 400, "expected struct Filter"),
         ({"mist": []}, 400, "unknown field `mist`"),
         ({"must": [5]}, 400, "some form of condition"),
+        ({"must": [{"mist": []}]}, 400, "some form of condition"),
+        ({"must": [{"must": [], "mist": []}]}, 400, "some form of condition"),
         ({"must": [{"key": "n"}]}, 400, "some form of condition"),
         ({"must": [{"key": 5, "match": {"value": 1}}]}, 400, "expected a string"),
         ({"must": [{"key": "n", "match": {"like": 1}}]}, 400, "some form of condition"),
