@@ -125,6 +125,14 @@ CALLS: dict[str, tuple[str, Callable[[QdrantClient], Any]]] = {
         "`discover`",
         post("/points/discover/batch", searches=[{"target": V, "limit": 2}]),
     ),
+    "matrix by pairs": (
+        "a distance matrix",
+        lambda client: client.search_matrix_pairs(NAME, sample=5, limit=2),
+    ),
+    "matrix by offsets": (
+        "a distance matrix",
+        lambda client: client.search_matrix_offsets(NAME, sample=5, limit=2),
+    ),
     "words": ("a BM25 text query", post("/points/query", query={"text": "words"}, using="text")),
 }
 

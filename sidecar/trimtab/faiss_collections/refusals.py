@@ -18,6 +18,8 @@ _ENDPOINTS = {
     ("POST", ("points", "recommend", "groups")): "`recommend`",
     ("POST", ("points", "discover")): "`discover`",
     ("POST", ("points", "discover", "batch")): "`discover`",
+    ("POST", ("points", "search", "matrix", "pairs")): "a distance matrix",
+    ("POST", ("points", "search", "matrix", "offsets")): "a distance matrix",
 }
 _QUERIES = {
     "recommend": "`recommend`",

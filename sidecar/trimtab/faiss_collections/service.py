@@ -19,6 +19,7 @@ from trimtab.faiss_collections.replies import (
     RequestError,
     bad_format,
     not_found,
+    not_served,
     read_body,
     write_error,
     write_json,
@@ -151,6 +152,12 @@ class Collections:
         endpoint = find_endpoint(method, call)
         data = read_body(body) if endpoint is not None and method == "POST" else {}
         check_served(method, call, data)
+        if endpoint is None and method == "GET":
+            raise not_served(
+                f"`GET {'/'.join(call)}`",
+                f"what is known of it stands in `GET /collections/{name}`, and a copy of its files "
+                "is its snapshot",
+            )
         if endpoint is None:
             raise RequestError(
                 403,
