@@ -363,6 +363,8 @@ REFUSED: dict[str, Ask] = {
     "no such point": lambda client, name: client.http.points_api.get_point(name, 1000),
     "no point": lambda client, name: client.http.points_api.get_point(name, "abc"),
     "vector name": query(query=QUERY, with_vectors=["image"]),
+    "vectors by a word": legacy("query", query=QUERY, with_vector="x"),
+    "payload by a number": legacy("query", query=QUERY, with_payload=1),
     "a field without a condition": legacy("scroll", filter={"must": [{"key": "colour"}]}),
     "date": legacy("scroll", filter={"must": {"key": "date", "range": {"gt": "no date"}}}),
     "clause": legacy("scroll", filter={"musty": []}),

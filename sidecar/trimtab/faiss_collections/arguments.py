@@ -54,13 +54,30 @@ def read_options(data: Any) -> SearchOptions:
     """Read ``params``: ``nprobe`` is ours; quantisation says nothing here."""
     fields = {} if data is None else read_fields(data)
     exact = fields.get("exact")
-    if exact is not None and type(exact) is not bool:
-        raise bad_format("invalid type: expected a boolean for `exact`")
     return SearchOptions(
-        exact=bool(exact),
+        exact=exact is not None and read_flag(exact, "exact"),
         hnsw_ef=read_count(fields, "hnsw_ef", 0) or None,
         nprobe=read_count(fields, "nprobe", 0) or None,
     )
+
+
+def read_flag(value: Any, name: str) -> bool:
+    """Read a boolean."""
+    if type(value) is not bool:
+        raise bad_format(f"invalid type: expected a boolean for `{name}`")
+    return value
+
+
+def read_vector_selector(data: Json) -> bool | list[str]:
+    """Read ``with_vector``, which is a boolean or a list of names; false where it is left out."""
+    value = data.get("with_vector", data.get("with_vectors"))
+    if value is None:
+        return False
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise bad_format("data did not match any variant of untagged enum WithVector")
+    return value
 
 
 def read_list(data: Json, name: str) -> list[Any]:

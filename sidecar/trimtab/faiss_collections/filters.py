@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.faiss_collections.arguments import as_list
+from trimtab.faiss_collections.arguments import as_list, read_flag
 from trimtab.faiss_collections.columns import Column, Mask, Table
 from trimtab.faiss_collections.datetimes import read_moment
 from trimtab.faiss_collections.replies import Json, bad_format, invalid, not_served
@@ -212,14 +212,14 @@ def _is_empty(column: Column, value: Any) -> Mask:
     So a field is asked, as of any other condition. The condition of that name alone is of all
     values together.
     """
-    if not value:
+    if not read_flag(value, "is_empty"):
         return column.has_filled
     return column.has_empty | ~column.has_filled
 
 
 def _is_null(column: Column, value: Any) -> Mask:
     """Mark where some value is null, or is not; a path that selects nothing is not."""
-    if value:
+    if read_flag(value, "is_null"):
         return column.has_null
     return column.has_whole | ~column.has_null
 

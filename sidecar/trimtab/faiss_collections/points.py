@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.faiss_collections.arguments import read_vector_selector
 from trimtab.faiss_collections.columns import Mask, Table
 from trimtab.faiss_collections.filters import Filter
 from trimtab.faiss_collections.ids import PointIds
@@ -140,7 +141,7 @@ class Points:
             payload: Whether payloads are given where the request does not say.
         """
         selector = PayloadSelector(data.get("with_payload"), default=payload)
-        wanted = data.get("with_vector", data.get("with_vectors"))
+        wanted = read_vector_selector(data)
         for name in wanted if isinstance(wanted, list) else ():
             self.check_name(name)
         vectors = self.index.vectors(rows) if wanted and len(rows) else None

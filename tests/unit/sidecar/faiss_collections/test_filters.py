@@ -93,6 +93,8 @@ def test_an_empty_filter_within_another_lets_all_pass() -> None:
         ({"must": [{"key": 5, "match": {"value": 1}}]}, 400, "expected a string"),
         ({"must": [{"key": "n", "match": {"like": 1}}]}, 400, "some form of condition"),
         ({"must": [{"key": "n", "match": {"text": 1}}]}, 400, "expected a string"),
+        ({"must": [{"key": "n", "is_empty": "no"}]}, 400, "expected a boolean for `is_empty`"),
+        ({"must": [{"key": "n", "is_null": 0}]}, 400, "expected a boolean for `is_null`"),
         ({"must": [{"key": "n[", "match": {"value": 1}}]}, 400, "not a valid path"),
         ({"must": [{"key": "n", "range": {"gt": "soon"}}]}, 400, "failed to parse date-time: soon"),
         ({"must": [{"key": "n", "range": {"gt": True}}]}, 400, "expected a number"),

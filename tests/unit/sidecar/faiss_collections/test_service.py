@@ -182,6 +182,14 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("search", {"vector": {"name": "x", "vector": [0, 0, 0, 0]}, "limit": 1}, 400, "name error: x"),
     ("scroll", {"offset": "x"}, 400, "not a valid point ID"),
     ("", {"ids": [3], "with_vector": ["image"]}, 400, "Not existing vector name error: image"),
+    *(
+        (call, request | {name: wrong}, 400, "untagged enum WithVector")
+        for call, request in (("", {"ids": [3]}), ("query", QUERY), ("scroll", {}))
+        for name in ("with_vector", "with_vectors")
+        for wrong in ("x", 1, {}, [None], [True])
+    ),
+    ("scroll", {"with_payload": 1}, 400, "WithPayloadInterface"),
+    ("scroll", {"with_payload": {"exclude": "n"}}, 400, "WithPayloadInterface"),
     ("", {"ids": 5}, 400, "missing field `ids`"),
     ("", {"ids": ["x"]}, 400, "not a valid point ID"),
 ]
