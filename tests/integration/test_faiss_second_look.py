@@ -135,6 +135,25 @@ def test_an_index_that_keeps_no_vectors_by_row_is_refused(model: Adapter) -> Non
     AdaptedIndex(mapped, model, second_look=True).search(QUERIES, K)
 
 
+@pytest.mark.parametrize("k", [K, DEPTH + 10])
+def test_an_index_that_was_empty_is_refused_by_its_first_search(model: Adapter, k: int) -> None:
+    inner = faiss.IndexIDMap(faiss.IndexFlatIP(DIM_OUT))
+    index = AdaptedIndex(inner, model, second_look=True)
+    assert (index.search(QUERIES, k)[1] == -1).all()
+    index.add_with_ids(DOCUMENTS, np.arange(N_DOCUMENTS))
+    for search in (index.search, index.search_and_reconstruct):
+        with pytest.raises(ConfigError, match="of an IndexIDMap, make an IndexIDMap2"):
+            search(QUERIES, k)
+
+
+def test_an_index_of_ids_below_zero_alone_is_refused(model: Adapter) -> None:
+    """FAISS brings no vector of such an id with a search, and so tells of none that it lacks."""
+    inner = faiss.IndexIDMap(faiss.IndexFlatIP(DIM_OUT))
+    inner.add_with_ids(DOCUMENTS, np.arange(-N_DOCUMENTS - 1, -1))
+    with pytest.raises(ConfigError, match="of an IndexIDMap, make an IndexIDMap2"):
+        AdaptedIndex(inner, model, second_look=True)
+
+
 @pytest.mark.parametrize("description", ["IVF4,Flat", "IDMap2,Flat"])
 def test_ids_may_be_any_numbers(model: Adapter, description: str) -> None:
     """Hashed ids are negative half of the time; FAISS brings no vectors of some of these."""

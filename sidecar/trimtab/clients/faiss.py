@@ -74,7 +74,8 @@ class AdaptedIndex:
         Raises:
             ConfigError: It is no index of float vectors, is adapted already, or holds vectors of
                 another width than the adapter gives; or a second look is asked for and the model
-                has none, or the index can't give its vectors.
+                has none, or the index can't give its vectors (told by the first search of one
+                that is empty yet).
         """
         _check_fit(inner, adapter, second_look=second_look)
         object.__setattr__(self, "_looks_twice", second_look)
@@ -134,11 +135,26 @@ class AdaptedIndex:
         adapted, look = adapter.transform(queries), adapter.second_look
         if look is None:  # a newer model than the one that the index was made with
             self._tell_of_none(adapter)
-            return self.inner.search_and_reconstruct(adapted, k, **options)  # type: ignore[no-any-return]
-        found = self.inner.search_and_reconstruct(adapted, max(k, look.depth), **options)
+            return self._find(adapted, k, 0, options)
+        found = self._find(adapted, max(k, look.depth), look.depth, options)
         is_distance = self.inner.metric_type == _METRIC_L2
-        _fill_in(self.inner, found, look.depth)
         return _look_again(look, queries, adapted, found, k, is_distance=is_distance)
+
+    def _find(
+        self, adapted: NDArray[np.float32], k: int, depth: int, options: dict[str, Any]
+    ) -> Found:
+        """Search by adapted queries, and have the stored vectors of the best ``depth`` for sure.
+
+        Raises:
+            ConfigError: The index, empty when it was handed over, can't give vectors.
+        """
+        try:
+            found: Found = self.inner.search_and_reconstruct(adapted, k, **options)
+            _fill_in(self.inner, found, depth)
+        except Exception:  # FAISS raises RuntimeError, its Python part others
+            _check_vectors(self.inner)
+            raise
+        return found
 
     def _tell_of_none(self, adapter: Adapter) -> None:
         """Say in the log, once for a model, that it has no second look."""
@@ -261,10 +277,15 @@ def _check_look(inner: Any, adapter: Adapter) -> None:
             f"the index compares by FAISS's metric {inner.metric_type}; a second look wants inner "
             "products or L2"
         )
+    _check_vectors(inner)
+
+
+def _check_vectors(inner: Any) -> None:
+    """Refuse a second look where the index can't give stored vectors; an empty one may yet."""
     if not inner.ntotal:
         return
     try:
-        inner.search_and_reconstruct(np.zeros((1, inner.d), dtype=np.float32), 1)
+        _fill_in(inner, inner.search_and_reconstruct(np.zeros((1, inner.d), np.float32), 1), 1)
     except Exception as error:  # FAISS raises RuntimeError, its Python part others
         raise ConfigError(
             f"a second look wants stored vectors, which this {type(inner).__name__} can't give "
