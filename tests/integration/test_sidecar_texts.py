@@ -1,6 +1,7 @@
 """Texts through the sidecar: official clients get the hits of encoding and adapting by hand."""
 
 import gzip
+import itertools
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import httpx
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from qdrant_client import QdrantClient, models
 
 from tests.support.onnx_models import linear_bytes, weight_of
@@ -31,7 +33,7 @@ from tests.support.sidecar_world import (
     samples,
     write_model,
 )
-from tests.support.tiny_encoder import embed, words_bytes
+from tests.support.tiny_encoder import WORDS, embed, words_bytes, words_model
 from trimtab import Adapter
 from trimtab.routing.routes import MARK_HEADER
 from trimtab_training.export.fused_encoder import fuse_adapter
@@ -384,6 +386,58 @@ def refused(call: Callable[[], object]) -> tuple[str, str | int]:
     if hasattr(error, "details"):
         return str(error.details()), str(error.code().name)
     return str(error), getattr(error, "status_code", 0)
+
+
+def nudged_encoder() -> bytes:
+    """Make the encoder again, of other last bits: as one that embeds other texts beside."""
+    told = {"fingerprint": FINGERPRINT, "query_prefix": PREFIX, "document_prefix": "passage "}
+    model = words_model(dim=DIM, **told)
+    (table,) = [each for each in model.graph.initializer if each.name == "table"]
+    noise = 1 + 1e-6 * np.random.default_rng(0).standard_normal(DIM)
+    values = numpy_helper.to_array(table) * noise.astype(np.float32)
+    table.CopyFrom(numpy_helper.from_array(values, "table"))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+def test_a_canary_draws_a_text_always_alike(world: World, tmp_path: Path, *, grpc: bool) -> None:
+    write_model(tmp_path / "adapter.onnx", seed=5)
+    config = tmp_path / "sidecar.toml"
+    config.write_text(
+        f"""
+listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
+[upstream]
+rest = "{world.server.rest_url}"
+grpc = "http://{world.server.host}:{world.server.grpc_port}"
+[[route]]
+collection = "{world.name}"
+adapter = "adapter.onnx"
+mode = "canary"
+share = 0.5
+[[encoder]]
+model = "{MODEL}"
+file = "words.onnx"
+"""
+    )
+    texts = [" ".join(pair) for pair in itertools.combinations(WORDS[:8], 2)]
+    drawn = []
+    for content, in_batch in ((encoder_bytes(), False), (nudged_encoder(), True)):
+        (tmp_path / "words.onnx").write_bytes(content)
+        with running_sidecar(config=config) as sidecar:
+            client = replace(world, sidecar=sidecar).client(grpc=grpc)
+            searches = [models.QueryRequest(query=asked(text), limit=DEPTH) for text in texts]
+            if in_batch:
+                answers = client.query_batch_points(world.name, searches)
+            else:
+                answers = [
+                    client.query_points(world.name, each.query, limit=DEPTH) for each in searches
+                ]
+            client.close()
+        hits = [found(answer.points) for answer in answers]
+        ways = [(exact(raw(text)), exact(world.adapted(text))) for text in texts]
+        drawn.append([way.index(hit) for way, hit in zip(ways, hits, strict=True)])
+    assert drawn[0] == drawn[1]
+    assert set(drawn[0]) == {0, 1}
 
 
 def test_models_that_are_not_known_go_on_to_qdrant(client: QdrantClient, world: World) -> None:

@@ -7,6 +7,8 @@ queries, and in points that are written.
 from dataclasses import dataclass
 from typing import Any
 
+from trimtab.rewrite.places import Path
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -20,6 +22,7 @@ class Text:
         has_options: True where the request says more about how to embed it.
         holder: What the vector takes the place of: a ``JsonObject``, or the protobuf message that
             holds the text.
+        path: The way to that vector from the root of a query; empty in a write.
     """
 
     model: str
@@ -28,3 +31,4 @@ class Text:
     is_example: bool
     has_options: bool
     holder: Any
+    path: Path = ()

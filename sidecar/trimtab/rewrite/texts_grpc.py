@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.rewrite.places import Kind, Role
+from trimtab.rewrite.places import Kind, Path, Role
 from trimtab.rewrite.qdrant_grpc import GrpcMethod, find_in_message
 from trimtab.rewrite.texts import Text
+
+_VECTOR = ("dense", "data")
+"""Where a vector stands in what holds a text."""
 
 
 def find_texts(method: GrpcMethod, message: Any) -> list[Text]:
@@ -25,7 +28,7 @@ def find_texts(method: GrpcMethod, message: Any) -> list[Text]:
         texts = [_read(holder, name, is_example=False) for holder, name in _in_write(message)]
     else:
         texts = [
-            _read(place.value, place.vector_name, is_example=place.role is Role.EXAMPLE)
+            _read(place.value, place.vector_name, place.path, is_example=place.role is Role.EXAMPLE)
             for place in find_in_message(method, message)
             if place.kind is Kind.INFERENCE
         ]
@@ -40,12 +43,13 @@ def put_embeddings(embedded: Sequence[tuple[Text, NDArray[np.float32]]]) -> None
         dense.data.extend(vector)
 
 
-def _read(holder: Any, name: str, *, is_example: bool) -> Text | None:
+def _read(holder: Any, name: str, path: Path = (), *, is_example: bool) -> Text | None:
     """Read a ``VectorInput`` or ``Vector`` that holds a document; None for another object."""
     if not holder.HasField("document"):
         return None
-    document = holder.document
-    return Text(document.model, document.text, name, is_example, bool(document.options), holder)
+    document, where = holder.document, (*path, *_VECTOR) if path else ()
+    options = bool(document.options)
+    return Text(document.model, document.text, name, is_example, options, holder, where)
 
 
 def _in_write(message: Any) -> Iterator[tuple[Any, str]]:

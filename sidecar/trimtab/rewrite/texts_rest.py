@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.rewrite.json_spans import JsonObject, read_json, write_floats
-from trimtab.rewrite.places import Kind, Role
+from trimtab.rewrite.places import Kind, Path, Role
 from trimtab.rewrite.qdrant_rest import JsonFinder, RestEndpoint, find_in_body
 from trimtab.rewrite.texts import Text
 
@@ -40,7 +40,7 @@ def find_texts(endpoint: RestEndpoint, body: bytes) -> list[Text]:
         texts = [_read(value, name, is_example=False) for value, name in written]
     else:
         texts = [
-            _read(place.value, place.vector_name, is_example=place.role is Role.EXAMPLE)
+            _read(place.value, place.vector_name, place.path, is_example=place.role is Role.EXAMPLE)
             for place in find_in_body(endpoint, body)
             if place.kind is Kind.INFERENCE
         ]
@@ -57,12 +57,12 @@ def put_embeddings(body: bytes, embedded: Sequence[tuple[Text, NDArray[np.float3
     return write_floats(body, [(text.holder, vector) for text, vector in embedded])
 
 
-def _read(value: Any, name: str, *, is_example: bool) -> Text | None:
+def _read(value: Any, name: str, path: Path = (), *, is_example: bool) -> Text | None:
     """Read an object that holds a text and a model; None for an image or another object."""
     text, model = (_FINDER.text(_FINDER.get(value, key)) for key in ("text", "model"))
     if text is None or model is None:
         return None
-    return Text(model, text, name, is_example, bool(value.get("options")), value)
+    return Text(model, text, name, is_example, bool(value.get("options")), value, path)
 
 
 def _in_write(endpoint: RestEndpoint, root: Any) -> Iterator[tuple[JsonObject, str]]:

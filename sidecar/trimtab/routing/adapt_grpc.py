@@ -5,14 +5,16 @@ Apart from REST, since Qdrant's messages are those of qdrant_client, which takes
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from trimtab.errors import MalformedError
 from trimtab.rewrite import qdrant_grpc
+from trimtab.rewrite.places import Path
 from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.outcome import Outcome, RoutesOf, guard, outcome_of, unread
 from trimtab.routing.routes import Route
-from trimtab.routing.transform import adapt_bare, adapt_places
+from trimtab.routing.transform import Origin, adapt_bare, adapt_places
 
 
 def adapt_grpc(method: str, content: bytes, routes_of: RoutesOf, policies: Policies) -> Outcome:
@@ -40,7 +42,7 @@ def adapt_grpc(method: str, content: bytes, routes_of: RoutesOf, policies: Polic
     return adapt_message(known, message, content, routes_of(message.collection_name), policies)
 
 
-def adapt_message(
+def adapt_message(  # noqa: PLR0913 - a message, and what is known of it
     method: qdrant_grpc.GrpcMethod,
     message: Any,
     content: bytes,
@@ -48,6 +50,7 @@ def adapt_message(
     policies: Policies,
     *,
     shadow: bool = False,
+    origins: Mapping[Path, Origin] = MappingProxyType({}),
 ) -> Outcome:
     """Adapt the query vectors of a gRPC request that is decoded.
 
@@ -58,6 +61,7 @@ def adapt_message(
         routes: Of its collection, by vector name.
         policies: The user's settings.
         shadow: True for a shadow request, which takes shadow routes for ``on``.
+        origins: What the vectors at some places were embedded of.
 
     Raises:
         RefusedError: A policy, or a route whose adapter failed, forbids the request.
@@ -73,7 +77,7 @@ def adapt_message(
     except MalformedError:
         return Outcome(content, Counter({Reason.MALFORMED: 1}))
     bare = adapt_bare(places[0], routes) if len(places) == 1 else None
-    adapted = bare or adapt_places(places, routes, policies, shadow=shadow)
+    adapted = bare or adapt_places(places, routes, policies, shadow=shadow, origins=origins)
     if not adapted.changes:
         return Outcome(content, adapted.decisions)
     for place, vector in adapted.changes:

@@ -6,9 +6,11 @@ here, and whatever is not adapted comes back as the very bytes that came.
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from trimtab.errors import MalformedError
 from trimtab.rewrite import qdrant_rest
+from trimtab.rewrite.places import Path
 from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.outcome import (
     Outcome,
@@ -19,7 +21,7 @@ from trimtab.routing.outcome import (
     unread,
 )
 from trimtab.routing.routes import Route
-from trimtab.routing.transform import adapt_bare, adapt_places
+from trimtab.routing.transform import Origin, adapt_bare, adapt_places
 
 
 def adapt_rest(
@@ -53,6 +55,7 @@ def adapt_body(
     policies: Policies,
     *,
     shadow: bool = False,
+    origins: Mapping[Path, Origin] = MappingProxyType({}),
 ) -> Outcome:
     """Adapt the query vectors of a REST request whose endpoint is known.
 
@@ -62,6 +65,7 @@ def adapt_body(
         routes: Of its collection, by vector name.
         policies: The user's settings.
         shadow: True for a shadow request, which takes shadow routes for ``on``.
+        origins: What the vectors at some places were embedded of.
 
     Raises:
         RefusedError: A policy, or a route whose adapter failed, forbids the request.
@@ -81,7 +85,7 @@ def adapt_body(
         places = qdrant_rest.find_in_body(endpoint, body)
     except MalformedError:
         return Outcome(body, Counter({Reason.MALFORMED: 1}))
-    adapted = adapt_places(places, routes, policies, shadow=shadow)
+    adapted = adapt_places(places, routes, policies, shadow=shadow, origins=origins)
     if not adapted.changes:
         return Outcome(body, adapted.decisions)
     content = qdrant_rest.replace_in_body(body, adapted.changes)

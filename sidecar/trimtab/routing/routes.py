@@ -71,7 +71,8 @@ class Route:
             (``passthrough``) or ``refuse`` it.
         mode: ``on``; ``off``; ``shadow``, which answers the raw query and asks the adapted one
             beside it; ``canary``, which adapts a share of the queries.
-        share: That share, 0 to 1; which queries are in it depends on their values alone.
+        share: That share, 0 to 1; which queries are in it depends on their values alone, or on the
+            text that the sidecar has embedded.
     """
 
     collection: str

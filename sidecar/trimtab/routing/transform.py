@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import QueryError, RefusedError, TooLargeError
 from trimtab.model.adapter import Adapter
-from trimtab.rewrite.places import Kind, Place, Role
+from trimtab.rewrite.places import Kind, Path, Place, Role
 from trimtab.rewrite.policies import Policies, Reason, decide, name_path
 from trimtab.routing.routes import Route
 from trimtab.unforeseen import describe_error
@@ -26,6 +27,23 @@ MAX_PLACES = 20_000
 
 _BATCHES = {"searches", "query_points", "search_points", "recommend_points", "discover_points"}
 """Fields that hold the searches of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The text that a vector of a request was embedded of.
+
+    Attributes:
+        model: The encoder.
+        text: The text.
+    """
+
+    model: str
+    text: str
+
+    def to_bytes(self) -> bytes:
+        """Write it down."""
+        return f"{self.model}\0{self.text}".encode(errors="surrogatepass")
 
 
 @dataclass(slots=True)
@@ -62,6 +80,7 @@ def adapt_places(
     policies: Policies,
     *,
     shadow: bool = False,
+    origins: Mapping[Path, Origin] = MappingProxyType({}),
 ) -> Adapted:
     """Decide about every place of a request, and adapt those that are to be.
 
@@ -70,6 +89,7 @@ def adapt_places(
         routes: The collection's routes by vector name.
         policies: The user's settings.
         shadow: True to take routes in shadow mode for ``on``, as a shadow request does.
+        origins: What the vectors at some places were embedded of.
 
     Returns:
         The new vectors, and what was decided about every place.
@@ -92,7 +112,11 @@ def adapt_places(
         reason = decide(place, None if in_use is None else in_use.dims, policies)
         if reason is Reason.NO_ROUTE and route is not None:
             reason = Reason.OFF if route.mode == "off" else Reason.SHADOW
-        if reason is Reason.ADAPTED and in_use is not None and _is_drawn(in_use, place, drawn):
+        if (
+            reason is Reason.ADAPTED
+            and in_use is not None
+            and _is_drawn(in_use, place, origins.get(place.path), drawn)
+        ):
             groups.setdefault(id(in_use.adapter), []).append((in_use, place))
         else:
             result.decisions[Reason.CANARY if reason is Reason.ADAPTED else reason] += 1
@@ -145,17 +169,19 @@ def _position_of(place: Place) -> int:
     return int(place.path[1]) if place.path and place.path[0] in _BATCHES else 0
 
 
-def _is_drawn(route: Route, place: Place, drawn: dict[int, int]) -> bool:
+def _is_drawn(route: Route, place: Place, origin: Origin | None, drawn: dict[int, int]) -> bool:
     """Draw for a canary: the same query always alike, and all vectors of one search together.
 
     One number is drawn for a search, from 0 to 2^64, and each route holds its own share against it.
+    The last bits of a text's vector depend on what it was embedded beside: it is drawn by the text.
     """
     if route.mode != "canary":
         return True
     search = _position_of(place)
     if search not in drawn:
-        values = np.asarray(place.value, dtype=np.float32).tobytes()
-        drawn[search] = int.from_bytes(hashlib.blake2b(values, digest_size=8).digest(), "big")
+        values = np.asarray(place.value, dtype=np.float32)
+        query = values.tobytes() if origin is None else origin.to_bytes()
+        drawn[search] = int.from_bytes(hashlib.blake2b(query, digest_size=8).digest(), "big")
     return drawn[search] < route.share * 2.0**64
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from trimtab import metrics as t
 from trimtab.errors import RefusedError
+from trimtab.rewrite.places import Path
 from trimtab.rewrite.policies import Policies
 from trimtab.rewrite.texts import Text
 from trimtab.routing.routes import Route
+from trimtab.routing.transform import Origin
 from trimtab.server.encoders import Credentials, ServedEncoder
 from trimtab.server.route_table import RouteTable
 from trimtab.server.worker_state import WorkerState
@@ -52,11 +54,13 @@ class EmbeddedTexts:
         vectors: Each text with its vector, float32, shape ``(dim,)``.
         mark: ``NAME@VERSION`` of the encoders whose own adapters had a part, joined by commas.
         n_adapted: Texts that these have adapted.
+        origins: What stands for each text where its vector does, by the way to it; not of a write.
     """
 
     vectors: Sequence[tuple[Text, NDArray[np.float32]]] = ()
     mark: str = ""
     n_adapted: int = 0
+    origins: Mapping[Path, Origin] = field(default_factory=dict)
 
 
 async def embed_texts(
@@ -111,6 +115,11 @@ async def embed_texts(
         ],
         ",".join(served.encoder.mark for served, is_adapted in groups if is_adapted),
         sum(len(group) for (_, is_adapted), group in groups.items() if is_adapted),
+        {
+            text.path: Origin(served.settings.model, text.text)
+            for (served, _), group in groups.items()
+            for text in group
+        },
     )
 
 

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -83,7 +84,8 @@ class _Query:
         """Adapt it."""
         given = self.vectors, message, self.content, self.routes, self.table.policies
         is_long = len(self.content) > BESIDE_BYTES
-        return await beside(lambda: adapt_message(*given, shadow=shadow), is_long=is_long)
+        adapt = partial(adapt_message, *given, shadow=shadow, origins=self.embedded.origins)
+        return await beside(adapt, is_long=is_long)
 
 
 class GrpcServer:

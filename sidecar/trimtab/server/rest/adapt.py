@@ -4,11 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
 
 import orjson
 
 from trimtab.errors import ConfigError, MalformedError, TooLargeError
 from trimtab.faiss_collections.replies import Reply
+from trimtab.rewrite.places import Path
 from trimtab.rewrite.policies import Reason, reason_of_mark
 from trimtab.rewrite.qdrant_rest import RestEndpoint
 from trimtab.rewrite.texts import Text
@@ -16,6 +20,7 @@ from trimtab.rewrite.texts_rest import find_texts, may_hold_texts, put_embedding
 from trimtab.routing.adapt_rest import adapt_body
 from trimtab.routing.outcome import Outcome
 from trimtab.routing.route_book import CollectionRoutes
+from trimtab.routing.transform import Origin
 from trimtab.server.bypass import NOTHING_FOUND, Bypass, holds_vector
 from trimtab.server.credentials import caller_of, credentials_of
 from trimtab.server.dispatch import Plan, Way
@@ -58,6 +63,20 @@ class Prepared:
         return encode(length) + self.body
 
 
+class _Given(NamedTuple):
+    """A request's body, and what is known of it.
+
+    Attributes:
+        routes: Of its collection, by vector name.
+        body: The body, texts embedded.
+        origins: What vectors in it were embedded of.
+    """
+
+    routes: CollectionRoutes
+    body: bytes
+    origins: Mapping[Path, Origin] = MappingProxyType({})
+
+
 def prepare_at_once(
     state: WorkerState, table: RouteTable, plan: Plan, head: RequestHead, body: bytes
 ) -> Prepared | None:
@@ -90,7 +109,7 @@ def prepare_at_once(
     routes = _known_routes(state, table, plan.endpoint, head)
     if routes is None:
         return None
-    given = routes, body
+    given = _Given(routes, body)
     return _prepared(state, table, plan, head, given, _decide(table, plan, head, given))
 
 
@@ -116,7 +135,7 @@ async def prepare(
     if mark is not None and not endpoint.is_write:
         prepared = _left(content, mark)
     else:
-        given = routes, content
+        given = _Given(routes, content, embedded.origins)
         is_long = bool(routes) and _may_take_long(head, content)
         decided = await beside(lambda: _decide(table, plan, head, given), is_long=is_long)
         prepared = _prepared(state, table, plan, head, given, decided)
@@ -238,10 +257,10 @@ def _may_take_long(head: RequestHead, body: bytes) -> bool:
 
 
 def _decide(
-    table: RouteTable, plan: Plan, head: RequestHead, given: tuple[CollectionRoutes, bytes]
+    table: RouteTable, plan: Plan, head: RequestHead, given: _Given
 ) -> tuple[bytes, Outcome]:
     """Adapt a body by routes that are known, in whatever thread; give it unpacked, too."""
-    routes, body = given
+    routes, body, origins = given
     assert plan.endpoint is not None  # noqa: S101  # narrowing
     content = body
     if b"content-encoding" in head.values and routes and plan.way is not Way.SERVE:
@@ -249,7 +268,7 @@ def _decide(
         if unpacked is None:
             return body, Outcome(body, Counter({Reason.ENCODED: 1}))
         content = unpacked
-    return content, adapt_body(plan.endpoint, content, routes, table.policies)
+    return content, adapt_body(plan.endpoint, content, routes, table.policies, origins=origins)
 
 
 def _prepared(
@@ -257,11 +276,11 @@ def _prepared(
     table: RouteTable,
     plan: Plan,
     head: RequestHead,
-    given: tuple[CollectionRoutes, bytes],
+    given: _Given,
     decided: tuple[bytes, Outcome],
 ) -> Prepared:
     """Count and watch what was decided, and give what is sent."""
-    (routes, body), (content, outcome), endpoint = given, decided, plan.endpoint
+    (routes, body, origins), (content, outcome), endpoint = given, decided, plan.endpoint
     assert endpoint is not None  # noqa: S101  # narrowing
     if plan.way is Way.SERVE and Reason.MALFORMED in outcome.decisions:
         state.count_outcome(endpoint.collection, outcome, "rest")
@@ -275,7 +294,8 @@ def _prepared(
     capture = None
     if Reason.SHADOW in outcome.decisions and state.shadow.is_wanted():
         is_served = plan.way is Way.SERVE
-        shadow_request = _ShadowRequest(state, table, plan, head, (routes, content, is_served))
+        asked = _Given(routes, content, origins)
+        shadow_request = _ShadowRequest(state, table, plan, head, asked, is_served=is_served)
         capture = Capture(state.shadow, endpoint.collection, shadow_request.ask)
     if outcome.mark:
         return Prepared(outcome.content, outcome.mark.encode(), capture, outcome)
@@ -312,23 +332,27 @@ class _ShadowRequest:
         table: RouteTable,
         plan: Plan,
         head: RequestHead,
-        given: tuple[CollectionRoutes, bytes, bool],
+        given: _Given,
+        *,
+        is_served: bool,
     ) -> None:
         """Keep what is needed to ask it later."""
         self._state = state
         self._table = table
         self._plan = plan
         self._head = head
-        self._routes, self._content, self._is_served = given
+        self._given, self._is_served = given, is_served
 
     async def ask(self) -> Mapping[int, Ranking]:
         """Ask it; give the rankings of the searches that were changed, by position."""
         endpoint = self._plan.endpoint
         if endpoint is None:
             return {}
-        given = endpoint, self._content, self._routes, self._table.policies
-        is_long = len(self._content) > BESIDE_BYTES
-        outcome = await beside(lambda: adapt_body(*given, shadow=True), is_long=is_long)
+        routes, content, origins = self._given
+        given = endpoint, content, routes, self._table.policies
+        is_long = len(content) > BESIDE_BYTES
+        adapt = partial(adapt_body, *given, shadow=True, origins=origins)
+        outcome = await beside(adapt, is_long=is_long)
         if not outcome.shadowed:
             return {}
         if not self._is_served:

@@ -15,9 +15,10 @@ from trimtab.model.adapter import Adapter
 from trimtab.rewrite import Policies, Reason
 from trimtab.rewrite.qdrant_rest import match_endpoint
 from trimtab.routing.adapt_grpc import adapt_grpc
-from trimtab.routing.adapt_rest import adapt_rest
+from trimtab.routing.adapt_rest import adapt_body, adapt_rest
 from trimtab.routing.outcome import Outcome
 from trimtab.routing.routes import Route, Routes
+from trimtab.routing.transform import Origin
 
 VECTOR = [0.5, -1.25, 3.0, 0.1, 2e-3, 1.0]
 GAP = 1e-5
@@ -347,3 +348,26 @@ def test_each_canary_of_a_search_keeps_its_own_share(using: list[str | None]) ->
         kept[send(body, routes=routes).decisions[Reason.ADAPTED]] += 1
     # Of one number: both below .2, one of them between .2 and .7, none above.
     assert [round(kept[n] / 400, 1) for n in (2, 1, 0)] == [0.2, 0.5, 0.3]
+
+
+def test_the_twin_of_a_text_is_drawn_as_the_text_is() -> None:
+    """A search over a canary and a vector in shadow: only the latter may differ in its twin."""
+    docs = Route.make("docs", relevance_adapter(), mode="canary", share=0.5)
+    title = Route.make("docs", relevance_adapter(), vector_name="title", mode="shadow")
+    routes = Routes([docs, title]).of_collection("docs")
+    endpoint = match_endpoint("POST", QUERY)
+    assert endpoint is not None
+    seen = set()
+    for number in range(30):
+        vectors = [VECTOR, np.nextafter(np.float32(VECTOR), np.float32(9)).tolist()]
+        origins = {("query",): Origin("toy", f"text {number}")}
+        changed = set()
+        for shadow, vector in zip((False, True), vectors, strict=True):
+            prefetch = {"query": VECTOR, "using": "title"}
+            body = json.dumps({"prefetch": prefetch, "query": vector}).encode()
+            given = endpoint, body, routes, Policies()
+            outcome = adapt_body(*given, shadow=shadow, origins=origins)
+            changed.add(json.loads(outcome.content)["query"] != vector)
+        assert len(changed) == 1
+        seen |= changed
+    assert seen == {True, False}
