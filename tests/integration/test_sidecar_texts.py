@@ -388,6 +388,51 @@ def refused(call: Callable[[], object]) -> tuple[str, str | int]:
     return str(error), getattr(error, "status_code", 0)
 
 
+def test_a_text_that_its_encoders_file_adapts_is_counted_once_whatever_the_route(
+    world: World, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "adapter.onnx", seed=5)
+    shutil.copy(world.folder / "fused.onnx", tmp_path)
+    config = tmp_path / "sidecar.toml"
+    config.write_text(
+        f"""
+listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
+[upstream]
+rest = "{world.server.rest_url}"
+grpc = "http://{world.server.host}:{world.server.grpc_port}"
+[[route]]
+collection = "{world.name}"
+vector = "title"
+adapter = "adapter.onnx"
+mode = "off"
+[[encoder]]
+model = "toy/fused"
+file = "fused.onnx"
+adapts = ["{world.name}/title"]
+"""
+    )
+    text = models.QueryRequest(query=asked(model="toy/fused"), using="title", limit=DEPTH)
+    vectors = [models.QueryRequest(query=raw(OTHER).tolist(), using=name) for name in ("title", "")]
+    with running_sidecar(config=config) as sidecar:
+        for grpc in (False, True):
+            client = replace(world, sidecar=sidecar).client(grpc=grpc)
+            client.query_points(world.name, query=text.query, using="title")
+            answer, *_ = client.query_batch_points(world.name, [text, *vectors])
+            assert found(answer.points) == exact(
+                raw(TEXT) @ weight_of(DIM, DIM, seed=9), name="title"
+            )
+            client.close()
+        counted = eventually(
+            lambda: {
+                reason[-1]: n
+                for (name, *reason), n in samples(sidecar).items()
+                if name == "trimtab_query_vectors_total"
+            },
+            is_right=lambda counts: sum(counts.values()) >= 8,
+        )
+    assert counted == {"adapted": 4, "off": 2, "no_route": 2}
+
+
 def nudged_encoder() -> bytes:
     """Make the encoder again, of other last bits: as one that embeds other texts beside."""
     told = {"fingerprint": FINGERPRINT, "query_prefix": PREFIX, "document_prefix": "passage "}

@@ -66,7 +66,7 @@ def adapt_message(  # noqa: PLR0913 - a message, and what is known of it
     Raises:
         RefusedError: A policy, or a route whose adapter failed, forbids the request.
     """
-    why_unread = unread(routes, shadow=shadow)
+    why_unread = unread(routes, origins, shadow=shadow)
     if method.is_write:
         writes = qdrant_grpc.has_vectors_to_write(message)
         return guard(content, message.collection_name, routes, policies, writes=writes)

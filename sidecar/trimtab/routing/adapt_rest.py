@@ -74,7 +74,7 @@ def adapt_body(
     adapted = None if bare is None else adapt_bare(bare, routes)
     if adapted is not None:
         return outcome_of(qdrant_rest.replace_in_body(body, adapted.changes), adapted)
-    why_unread = unread(routes, shadow=shadow)
+    why_unread = unread(routes, origins, shadow=shadow)
     if why_unread is not None and not endpoint.is_write:
         return Outcome(body, Counter({why_unread: 1}))
     try:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from trimtab.errors import RefusedError
+from trimtab.rewrite.places import Path
 from trimtab.rewrite.policies import Policies, Reason
 from trimtab.routing.routes import Route
-from trimtab.routing.transform import Adapted, is_in_use
+from trimtab.routing.transform import Adapted, Origin, is_in_use
 
 logger = logging.getLogger(__name__)
 
@@ -40,17 +41,6 @@ class Outcome:
     n_far: int = 0
     shadowed: frozenset[int] = frozenset()
 
-    def add_adapted_texts(self, n_texts: int) -> None:
-        """Count texts that the adapter in their encoder's file has adapted.
-
-        Their vectors stand in the request as ones for which there is no route.
-        """
-        if not n_texts:
-            return
-        self.decisions[Reason.ADAPTED] += n_texts
-        self.decisions[Reason.NO_ROUTE] -= n_texts
-        self.decisions = +self.decisions
-
 
 def outcome_of(content: bytes, adapted: Adapted) -> Outcome:
     """Say what became of a request that has changed."""
@@ -65,9 +55,13 @@ def outcome_of(content: bytes, adapted: Adapted) -> Outcome:
     )
 
 
-def unread(routes: Mapping[str, Route], *, shadow: bool) -> Reason | None:
-    """Say why a request need not be read; None where it must be."""
+def unread(
+    routes: Mapping[str, Route], origins: Mapping[Path, Origin], *, shadow: bool
+) -> Reason | None:
+    """Say why a request need not be read; None where it must be, if only to count what it holds."""
     if any(is_in_use(route, shadow=shadow) for route in routes.values()):
+        return None
+    if any(origin.is_adapted for origin in origins.values()):
         return None
     modes = {route.mode for route in routes.values()}
     if "shadow" in modes:

@@ -36,10 +36,12 @@ class Origin:
     Attributes:
         model: The encoder.
         text: The text.
+        is_adapted: True where the adapter in the encoder's file has adapted it.
     """
 
     model: str
     text: str
+    is_adapted: bool = False
 
     def to_bytes(self) -> bytes:
         """Write it down."""
@@ -110,12 +112,16 @@ def adapt_places(
         route = routes.get(place.vector_name)
         in_use = None if route is None or not is_in_use(route, shadow=shadow) else route
         reason = decide(place, None if in_use is None else in_use.dims, policies)
+        origin = origins.get(place.path)
+        if reason is Reason.NO_ROUTE and origin is not None and origin.is_adapted:
+            result.decisions[Reason.ADAPTED] += 1
+            continue
         if reason is Reason.NO_ROUTE and route is not None:
             reason = Reason.OFF if route.mode == "off" else Reason.SHADOW
         if (
             reason is Reason.ADAPTED
             and in_use is not None
-            and _is_drawn(in_use, place, origins.get(place.path), drawn)
+            and _is_drawn(in_use, place, origin, drawn)
         ):
             groups.setdefault(id(in_use.adapter), []).append((in_use, place))
         else:

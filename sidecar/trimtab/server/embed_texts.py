@@ -53,13 +53,11 @@ class EmbeddedTexts:
     Attributes:
         vectors: Each text with its vector, float32, shape ``(dim,)``.
         mark: ``NAME@VERSION`` of the encoders whose own adapters had a part, joined by commas.
-        n_adapted: Texts that these have adapted.
         origins: What stands for each text where its vector does, by the way to it; not of a write.
     """
 
     vectors: Sequence[tuple[Text, NDArray[np.float32]]] = ()
     mark: str = ""
-    n_adapted: int = 0
     origins: Mapping[Path, Origin] = field(default_factory=dict)
 
 
@@ -114,10 +112,9 @@ async def embed_texts(
             for text, embedded in zip(group, embeddings, strict=True)
         ],
         ",".join(served.encoder.mark for served, is_adapted in groups if is_adapted),
-        sum(len(group) for (_, is_adapted), group in groups.items() if is_adapted),
         {
-            text.path: Origin(served.settings.model, text.text)
-            for (served, _), group in groups.items()
+            text.path: Origin(served.settings.model, text.text, is_adapted)
+            for (served, is_adapted), group in groups.items()
             for text in group
         },
     )

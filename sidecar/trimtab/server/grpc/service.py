@@ -255,7 +255,6 @@ class GrpcServer:
     async def _ask(self, query: _Query, message: Any, context: Any) -> bytes:
         """Adapt a query that is decoded, and pass it on."""
         outcome = await query.adapt(message)
-        outcome.add_adapted_texts(query.embedded.n_adapted)
         self._state.count_outcome(query.collection, outcome, "grpc")
         if outcome.decisions.keys() <= NOTHING_FOUND and message_holds_vector(query.content):
             self._state.count_bypass("grpc", Bypass.FIELD, query.method.path)

@@ -143,8 +143,6 @@ async def prepare(
     if embedded.mark:
         marks = (prepared.mark, embedded.mark.encode())
         prepared.mark = b",".join(filter(None, marks))
-        if prepared.outcome is not None:
-            prepared.outcome.add_adapted_texts(embedded.n_adapted)
     return prepared
 
 
