@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client.context_headers import headers
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from tests.support.onnx_models import linear_adapter
 from tests.support.qdrant.fixtures import connect
@@ -14,6 +18,8 @@ from tests.support.qdrant.process import Server
 from tests.support.second_looks import DEPTH, expected_scores, look_bytes
 from trimtab import AdaptedQdrantClient, Adapter, AsyncAdaptedQdrantClient
 from trimtab.errors import ConfigError
+from trimtab.rewrite import Reason
+from trimtab.routing.routes import MARK_HEADER, Route, Routes
 
 DIM, N_POINTS, LIMIT, DOCS = 16, 60, 5, "looked-at"
 VECTORS = np.random.default_rng(7).standard_normal((N_POINTS, 2, DIM)).astype(np.float32)
@@ -143,7 +149,98 @@ def test_what_is_not_looked_at_twice_is_answered_as_ever_and_counted(
     ):
         wanted = close(found(plain.query_points(DOCS, **asked)))
         assert found(adapted.query_points(DOCS, **asked)) == wanted
-    assert adapted.second_looks == {"other_query": 4, "score_threshold": 1}
+    assert adapted.second_looks == {"other_query": 3, "score_threshold": 1, "no_route": 1}
+
+
+def test_queries_of_other_methods_are_counted(client: QdrantClient, model: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    searches = [models.QueryRequest(query=query(seed).tolist(), limit=3) for seed in range(4)]
+    adapted.query_batch_points(DOCS, requests=searches)
+    adapted.query_points_groups(DOCS, "group", query=query())
+    assert adapted.second_looks == {"batch": 4, "groups": 1}
+    without = AdaptedQdrantClient(client, {DOCS: model})
+    without.query_batch_points(DOCS, searches)
+    without.query_points_groups(DOCS, group_by="group", query=query())
+    assert without.second_looks == {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "share", "outcome"),
+    [
+        ("off", None, "off"),
+        ("shadow", None, "shadow"),
+        ("canary", 0.0, "canary"),
+        ("canary", 1.0, "taken"),
+    ],
+)
+def test_a_query_is_looked_at_twice_where_its_route_adapts_it(
+    client: QdrantClient, model: Adapter, mode: Any, share: float | None, outcome: str
+) -> None:
+    relevance = Route.make(DOCS, model, mode=mode, share=share)
+    adapted = AdaptedQdrantClient(client, Routes([relevance]), second_look=True)
+    answer = found(adapted.query_points(DOCS, query(), limit=LIMIT))
+    if outcome == "taken":
+        assert answer == by_hand(model, query())[:LIMIT]
+    else:
+        assert answer == close(found(client.query_points(DOCS, query(), limit=LIMIT)))
+    assert adapted.second_looks == {outcome: 1}
+
+
+def test_a_canary_draws_a_bare_vector_as_any_other(client: QdrantClient, model: Adapter) -> None:
+    routes = Routes([Route.make(DOCS, model, mode="canary", share=0.5)])
+    twice = AdaptedQdrantClient(client, routes, second_look=True)
+    for seed in range(20):
+        adapted = AdaptedQdrantClient(client, routes)
+        adapted.query_batch_points(DOCS, [models.QueryRequest(query=query(seed).tolist())])
+        before = twice.second_looks.get("taken", 0)
+        twice.query_points(DOCS, query(seed).astype(np.float64))
+        is_taken = twice.second_looks.get("taken", 0) > before
+        assert adapted.decisions == {Reason.ADAPTED if is_taken else Reason.CANARY: 1}
+    assert set(twice.second_looks) == {"taken", "canary"}
+
+
+@pytest.mark.parametrize(("mark", "outcome"), [("none", "opted_out"), ("toy@1", "already_adapted")])
+def test_a_query_that_is_marked_is_counted_as_such(
+    client: QdrantClient, model: Adapter, mark: str, outcome: str
+) -> None:
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    with headers({MARK_HEADER: mark}):
+        adapted.query_points(DOCS, query())
+    assert adapted.second_looks == {outcome: 1}
+
+
+def test_a_collection_that_may_not_be_asked_about_has_no_known_distance(
+    client: QdrantClient, model: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a key that may search and nothing else."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UnexpectedResponse(403, "Forbidden", b"", httpx.Headers())
+
+    monkeypatch.setattr(client._client, "get_collection", refuse)
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    adapted.query_points(DOCS, query())
+    assert adapted.second_looks == {"unknown_distance": 1}
+
+
+def test_rows_of_a_file_and_no_prefetch_are_looked_at_twice(
+    client: QdrantClient, model: Adapter, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "queries.npy", query()[np.newaxis])
+    row = np.load(tmp_path / "queries.npy", mmap_mode="r")[0]
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    for asked in ({"query": row}, {"query": query(), "prefetch": []}):
+        assert found(adapted.query_points(DOCS, **asked)) == by_hand(model, query())[:10]
+    assert adapted.second_looks == {"taken": 2}
+
+
+def test_what_an_array_masks_is_not_uncovered(client: QdrantClient, model: Adapter) -> None:
+    adapted = AdaptedQdrantClient(client, {DOCS: model}, second_look=True)
+    masked = np.ma.masked_less(query(), 0)
+    with pytest.raises(Exception) as official:  # noqa: PT011  # whatever it says
+        client.query_points(DOCS, masked)
+    with pytest.raises(official.type):
+        adapted.query_points(DOCS, masked)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +321,12 @@ def test_the_asynchronous_client_looks_twice_from_its_first_query(model: Adapter
         await client.upsert("docs", points())
         adapted = AsyncAdaptedQdrantClient(client, {"docs": model}, second_look=True)
         answer = await adapted.query_points("docs", query().tolist(), limit=LIMIT)
+        asked = models.QueryRequest(query=query().tolist())
+        await adapted.query_batch_points("docs", [asked, asked])
+        await adapted.query_points_groups("docs", "group", query=query())
         await client.close()
         return answer, adapted.second_looks
 
     answer, counted = asyncio.run(look())
     assert found(answer) == by_hand(model, query())[:LIMIT]
-    assert counted == {"taken": 1}
+    assert counted == {"taken": 1, "batch": 2, "groups": 1}

@@ -30,12 +30,9 @@ from trimtab.clients.qdrant_queries import (
 from trimtab.clients.query_adapter import QueryAdapter
 from trimtab.clients.second_look import BareQuery, DeeperQuery, Outcome, check_any
 from trimtab.errors import ConfigError
-from trimtab.rewrite.policies import Policies, Reason
+from trimtab.rewrite.policies import Policies, Reason, reason_of_mark
 from trimtab.routing.route_book import Finding
 from trimtab.routing.routes import MARK_HEADER, Routes, RouteTable
-
-_BARE = {np.ndarray, list}
-
 
 ALIAS_TTL_S = 60.0
 """Seconds until an alias that leads to a collection with a route is looked up again."""
@@ -61,7 +58,10 @@ class _Adapted:
 
     @property
     def second_looks(self) -> dict[Outcome, int]:
-        """How many calls of ``query_points`` were looked at twice, and how many not, by reason."""
+        """How many queries were looked at twice, and how many not, by reason; empty without.
+
+        Every query of a batch counts.
+        """
         return dict(self._second_looks)
 
     def _take_over(
@@ -87,32 +87,41 @@ class _Adapted:
 
     def _adapt_bare(
         self, collection: str, query: Any, using: str | None, prefetch: Any
-    ) -> BareQuery | None:
-        """Adapt a query that is one vector and nothing else, or give None."""
-        if prefetch is not None or type(query) not in _BARE:
-            return None
-        if mark_of_context() is not None:
-            return None
+    ) -> BareQuery | Outcome:
+        """Adapt a query that is one vector and nothing else, or say why it can't be looked at."""
+        mark = mark_of_context()
+        if mark is not None:
+            return "opted_out" if reason_of_mark(mark) is Reason.OPTED_OUT else "already_adapted"
+        is_vector = isinstance(query, list | np.ndarray)
+        if prefetch or not is_vector or isinstance(query, np.ma.MaskedArray):
+            return "other_query"
         return self._query_adapter.adapt_bare(collection, query, using)
 
     def _ask_deeper(
         self,
         collection: str,
-        query: BareQuery | None,
+        query: BareQuery | Outcome,
         values: Sequence[Any],
         named: Mapping[str, Any],
     ) -> DeeperQuery | None:
         """Prepare a second look, or count why there is none."""
         if not self._looks_twice:
             return None
-        deeper: DeeperQuery | Outcome = "other_query"
-        if query is not None:
+        deeper: DeeperQuery | Outcome
+        if isinstance(query, BareQuery):
             distance = self._query_adapter.distance_of(collection, query.using)
             deeper = DeeperQuery.of(query, distance, values, named)
+        else:
+            deeper = query
         if isinstance(deeper, DeeperQuery):
             return deeper
         self._second_looks[deeper] += 1
         return None
+
+    def _count_unseen(self, outcome: Outcome, n_queries: int = 1) -> None:
+        """Count queries of a method that never looks twice."""
+        if self._looks_twice:
+            self._second_looks[outcome] += n_queries
 
     def _cut(self, deeper: DeeperQuery, response: Any) -> Any:
         """Look again, and count it."""
@@ -217,7 +226,7 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
             self._client.learn(collection_name)
         found = self._adapt_bare(collection_name, query, using, prefetch)
         deeper = self._ask_deeper(collection_name, found, more, options)
-        if found is None:
+        if not isinstance(found, BareQuery):
             return super().query_points(collection_name, query, using, prefetch, *more, **options)
         with headers({MARK_HEADER: found.adapter.mark}):
             if deeper is None:
@@ -228,6 +237,19 @@ class AdaptedQdrantClient(_Adapted, QdrantClient):
                 collection_name, found.vector, using, **deeper.arguments
             )
         return self._cut(deeper, answer)
+
+    def query_batch_points(
+        self, collection_name: str, requests: Sequence[Any], *more: Any, **options: Any
+    ) -> Any:
+        """Query as the official client does; no query of a batch is looked at twice."""
+        searches = list(requests)
+        self._count_unseen("batch", len(searches))
+        return super().query_batch_points(collection_name, searches, *more, **options)
+
+    def query_points_groups(self, *values: Any, **named: Any) -> Any:
+        """Query as the official client does; groups are not looked at twice."""
+        self._count_unseen("groups")
+        return super().query_points_groups(*values, **named)
 
 
 class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
@@ -277,7 +299,7 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
             await self._client.learn(collection_name)
         found = self._adapt_bare(collection_name, query, using, prefetch)
         deeper = self._ask_deeper(collection_name, found, more, options)
-        if found is None:
+        if not isinstance(found, BareQuery):
             return await super().query_points(
                 collection_name, query, using, prefetch, *more, **options
             )
@@ -290,3 +312,16 @@ class AsyncAdaptedQdrantClient(_Adapted, AsyncQdrantClient):
                 collection_name, found.vector, using, **deeper.arguments
             )
         return self._cut(deeper, answer)
+
+    async def query_batch_points(
+        self, collection_name: str, requests: Sequence[Any], *more: Any, **options: Any
+    ) -> Any:
+        """Query as the official client does; no query of a batch is looked at twice."""
+        searches = list(requests)
+        self._count_unseen("batch", len(searches))
+        return await super().query_batch_points(collection_name, searches, *more, **options)
+
+    async def query_points_groups(self, *values: Any, **named: Any) -> Any:
+        """Query as the official client does; groups are not looked at twice."""
+        self._count_unseen("groups")
+        return await super().query_points_groups(*values, **named)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.clients.second_look import BareQuery
+from trimtab.clients.second_look import BareQuery, Outcome
 from trimtab.errors import MalformedError, NoCollectionError, QueryError
 from trimtab.rewrite.policies import FEEDBACK_WARNING, Policies, Reason, reason_of_mark
 from trimtab.rewrite.qdrant_models import find_in_arguments, replace_in_arguments
@@ -27,7 +27,7 @@ from trimtab.routing.route_book import (
 )
 from trimtab.routing.routes import Routes
 from trimtab.routing.schema_cache import SchemaCache
-from trimtab.routing.transform import adapt_places
+from trimtab.routing.transform import adapt_places, draw, is_in_share, is_in_use
 from trimtab.routing.vector_schema import read_all_vectors
 from trimtab.vectors import to_float32
 
@@ -125,11 +125,11 @@ class QueryAdapter:
             return arguments, ""
         return replace_in_arguments(arguments, adapted.changes), adapted.mark
 
-    def adapt_bare(self, collection: str, query: Any, using: str | None) -> BareQuery | None:
+    def adapt_bare(self, collection: str, query: Any, using: str | None) -> BareQuery | Outcome:
         """Adapt a query that is nothing but a vector, before anything is made of it.
 
-        The common case, on the shortest way. It knows one outcome; whatever is not surely adapted
-        is left to :meth:`adapt`, which knows them all.
+        The common case, on the shortest way. Whatever is not surely adapted is left to
+        :meth:`adapt`, which decides and counts.
 
         Args:
             collection: The collection that is called.
@@ -137,21 +137,24 @@ class QueryAdapter:
             using: The vector's name.
 
         Returns:
-            The query, adapted; or None.
+            The query, adapted; or why it can't be looked at twice.
         """
         routes = self.known_routes(collection)
         route = routes.get(using or "") if routes else None
-        shape = query.shape if isinstance(query, np.ndarray) else (len(query),)
-        if route is None or route.mode != "on" or shape != (route.adapter.dim_in,):
-            return None
+        if route is None:
+            return "no_route"
+        if not is_in_use(route, shadow=False):
+            return "off" if route.mode == "off" else "shadow"
         adapter = route.adapter.current
         try:
-            raw = _as_vector(query)
+            raw = _as_vector(query, route.adapter.dim_in)
+            if route.mode == "canary" and not is_in_share(route, draw(to_float32(raw).tobytes())):
+                return "canary"
             adapted = adapter.transform(raw)
         except (QueryError, TypeError, ValueError, OverflowError):
-            return None
+            return "other_query"
         if not np.vdot(adapted, adapted) < np.inf:
-            return None
+            return "other_query"
         with self._lock:
             self.decisions[Reason.ADAPTED] += 1
         return BareQuery(raw, adapted, adapter, using or "")
@@ -186,8 +189,11 @@ class QueryAdapter:
                 self.decisions[reason] += n
 
 
-def _as_vector(query: Any) -> NDArray[np.float32]:
-    """Convert a list of numbers, or an array of one dimension."""
+def _as_vector(query: Any, dim: int) -> NDArray[np.float32]:
+    """Convert a list of so many numbers, or an array of one dimension."""
+    shape = query.shape if isinstance(query, np.ndarray) else (len(query),)
+    if shape != (dim,):
+        raise QueryError("not a vector of the adapter's width")
     if isinstance(query, np.ndarray):
         return query
     if not _NUMBERS.issuperset(map(type, query)):

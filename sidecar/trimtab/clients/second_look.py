@@ -22,11 +22,28 @@ from trimtab.routing.routes import Routes
 from trimtab.vectors import to_float32
 
 Outcome = Literal[
-    "taken", "no_second_look", "other_query", "other_distance", "score_threshold", "no_vectors"
+    "taken",
+    "no_second_look",
+    "other_query",
+    "batch",
+    "groups",
+    "no_route",
+    "off",
+    "shadow",
+    "canary",
+    "opted_out",
+    "already_adapted",
+    "other_distance",
+    "unknown_distance",
+    "score_threshold",
+    "no_vectors",
 ]
 """What became of a query: looked at twice, or why not. ``other_query``: it was no single dense
-vector, or had a prefetch; ``other_distance``: the collection compares by none that angles tell;
-``no_vectors``: Qdrant gave a document without its vector."""
+vector that the adapter takes, or had a prefetch; ``batch`` and ``groups``: it was asked by another
+method; ``no_route`` to ``already_adapted``: nothing was adapted, as
+:class:`~trimtab.rewrite.policies.Reason` has it; ``other_distance``: the collection compares by
+none that angles tell; ``unknown_distance``: Qdrant did not say by which; ``no_vectors``: it gave a
+document without its vector."""
 
 _SCORES: dict[str, Callable[[float], float]] = {
     "cosine": lambda score: score,
@@ -82,7 +99,7 @@ class DeeperQuery:
 
         Args:
             query: The query.
-            distance: How the collection compares.
+            distance: How the collection compares; empty where that is not known.
             values: Arguments of ``query_points`` by position, from ``query_filter`` on.
             named: Those by name.
         """
@@ -90,7 +107,7 @@ class DeeperQuery:
         if look is None:
             return "no_second_look"
         if distance not in _SCORES:
-            return "other_distance"
+            return "other_distance" if distance else "unknown_distance"
         by_place = dict(zip(_NAMES, values, strict=False))
         given = {**by_place, **named}
         if given.get("score_threshold") is not None:  # of which documents pass, no order tells

@@ -187,8 +187,18 @@ def _is_drawn(route: Route, place: Place, origin: Origin | None, drawn: dict[int
     if search not in drawn:
         values = np.asarray(place.value, dtype=np.float32)
         query = values.tobytes() if origin is None else origin.to_bytes()
-        drawn[search] = int.from_bytes(hashlib.blake2b(query, digest_size=8).digest(), "big")
-    return drawn[search] < route.share * 2.0**64
+        drawn[search] = draw(query)
+    return is_in_share(route, drawn[search])
+
+
+def draw(query: bytes) -> int:
+    """Draw a number for a query, from 0 to 2^64: the same bytes always alike."""
+    return int.from_bytes(hashlib.blake2b(query, digest_size=8).digest(), "big")
+
+
+def is_in_share(route: Route, drawn: int) -> bool:
+    """Tell whether a canary adapts the query that a number was drawn for."""
+    return drawn < route.share * 2.0**64
 
 
 def _adapt_group(group: Sequence[tuple[Route, Place]], result: Adapted) -> None:
