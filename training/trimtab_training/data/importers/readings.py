@@ -27,16 +27,13 @@ _OF_INFERENCE = {"premise", "hypothesis"}
 _CLASS_IDS = {-1.0, 0.0, 1.0, 2.0}  # natural language inference; -1: people did not agree
 _FEW_CLASSES = 8  # named in a message
 _MANY_FRACTIONS = 3  # different ones, from which scores may be similarities
-_GRADES_INSIDE = {
-    "label", "relevance", "grade", "is_relevant", "relevant", "is_selected", "is_positive",
-    "has_answer",
-}  # fmt: skip
 _OF_GRADES = re.compile(  # words in names of columns that grade, by number or by class
     r"(ir|non)?relevan\w*|rels?|labels?|grade[sd]?|judg\w*|scores?|ratings?|similarit\w*"
 )
 _OF_FLAGS = re.compile(  # and of such that grade only where they hold numbers, or yes and no
     r"select(ed|ion)?|duplicates?|positives?|(in)?correct(ness)?|targets?|gold|match(es|ed|ing)?"
 )
+_ANSWERS = re.compile(r"(has|contains|is)_answer")  # a flag, though "answer" alone is a text
 _TEXT_ROLES = ("query", "document", "negative")
 
 
@@ -194,12 +191,14 @@ def _refuse_unknown_grades(
 
 def may_grade(name: str, values: Sequence[Any]) -> bool:
     """Tell a column that seems to hold grades by the words of its name and some of its values."""
-    words = plain_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).split("_")
+    plain = plain_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
+    words = plain.split("_")
     if not values or words[-1] in {"id", "ids"} or any(isinstance(v, list | dict) for v in values):
         return False
     kinds = set(map(str, values))
     if all(_as_number(value) is not None or flag_of(value) is not None for value in values):
-        return any(_OF_GRADES.fullmatch(word) or _OF_FLAGS.fullmatch(word) for word in words)
+        are_named = any(_OF_GRADES.fullmatch(word) or _OF_FLAGS.fullmatch(word) for word in words)
+        return are_named or _ANSWERS.fullmatch(plain) is not None
     are_classes = 1 < len(kinds) <= _FEW_CLASSES and 2 * len(kinds) <= len(values)
     return are_classes and any(_OF_GRADES.fullmatch(word) for word in words)
 
@@ -211,9 +210,15 @@ def _refuse_graded_objects(
     if "score" in columns or "score" in settings.columns:
         return
     for document in columns.get("document", ()):
-        keys = {key for item in _objects(sample, document) for key in item}
-        graded = sorted(key for key in keys if plain_name(str(key)) in _GRADES_INSIDE)
-        if graded and plain_name(document) not in _OUTSPOKEN:
+        if plain_name(document) in _OUTSPOKEN:
+            continue
+        inside: dict[str, list[Any]] = {}
+        for item in _objects(sample, document):
+            for key, value in item.items():
+                if not is_missing(value):
+                    inside.setdefault(str(key), []).append(value)
+        graded = sorted(key for key, values in inside.items() if may_grade(key, values))
+        if graded:
             raise DataError(
                 f"{where}: the objects in {document!r} have {graded[0]!r}: say --column "
                 f"score={graded[0]} if it is their grade, --column score= if all are relevant"

@@ -320,6 +320,49 @@ def test_labels_inside_documents_are_asked_about(tmp_path: Path) -> None:
     assert set(grades(source, columns={"score": ()}).values()) == {1.0}
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("key", "yes", "no"),
+    [
+        ("isSelected", 1, 0), ("score", 0.9, 0.1), ("rating", 5, 1), ("judgement", 1, 0),
+        ("rel", 1, 0), ("isRelevant", True, False), ("gold", 1, 0), ("relevance_label", "E", "I"),
+        ("is_correct", "yes", "no"), ("similarity", 0.8, 0.2), ("has_answer", True, False),
+        ("containsAnswer", 1, 0),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_objects_that_seem_to_grade_themselves_are_asked_about(
+    tmp_path: Path, key: str, yes: Any, no: Any, kind: str
+) -> None:
+    rows = [
+        {"query": f"q{n}", "document": [{"text": f"a{n}", key: yes}, {"text": f"b{n}", key: no}]}
+        for n in N
+    ]
+    source = write_rows(tmp_path / f"rows.{kind}", rows)
+    with pytest.raises(DataError, match=f"have '{key}': say --column score={key} if it is their"):
+        grades(source)
+    worth = {class_key(yes): 1.0, class_key(no): 0.0}
+    assert grades(source, columns={"score": (key,)}, grades=worth) == {
+        f"{of}{n}": float(of == "a") for n in N for of in "ab"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "values"),
+    [
+        ("positive_ctxs", "score", [0.9, 0.8]), ("document", "label", ["France", "Spain"]),
+        ("document", "answer_start", [3, 0]), ("document", "label_id", [7, 9]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_objects_that_grade_nothing_are_passed_over(
+    tmp_path: Path, name: str, key: str, values: list[Any]
+) -> None:
+    documents = [{"text": f"d{n}", key: values[n]} for n in range(2)]
+    source = write_jsonl(tmp_path / "rows.jsonl", [{"query": "q", name: documents}])
+    assert grades(source) == {"d0": 1.0, "d1": 1.0}
+
+
 def test_scores_of_a_teacher_beside_positives_and_negatives_are_not_used(tmp_path: Path) -> None:
     rows = [{"query": "q", "pos": ["p"], "neg": ["n"], "pos_scores": [0.9], "neg_scores": [0.8]}]
     source = write_jsonl(tmp_path / "rows.jsonl", rows)
