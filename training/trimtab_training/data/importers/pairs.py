@@ -13,11 +13,11 @@ from trimtab_training.data.importers.columns import (
     require,
 )
 from trimtab_training.data.importers.corpora import add_corpus
+from trimtab_training.data.importers.judging import may_grade
 from trimtab_training.data.importers.pair_rows import Graded, PairFile, PairRows
 from trimtab_training.data.importers.readings import (
     find_lists,
     keys_inside,
-    may_grade,
     refuse_two_readings,
 )
 from trimtab_training.data.importers.settings import ImportSettings

@@ -8,32 +8,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from trimtab_training.data.importers.cells import is_of_texts, spelled_list
-from trimtab_training.data.importers.click_values import flag_of
 from trimtab_training.data.importers.columns import (
     PAIR_ROLES,
     Columns,
     is_missing,
     plain_name,
     usual_columns,
+    value_of,
 )
+from trimtab_training.data.importers.judging import FEW_CLASSES, may_grade, number_of
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample
-from trimtab_training.data.label_lines import read_number
+from trimtab_training.data.importers.texts import ID_NAMES
 from trimtab_training.errors import DataError
 
 _OUTSPOKEN = ("positive", "pos", "positives", "positive_passages", "positive_ctxs")
 _CLASS_NAMES = {"label", "labels", "gold_label", "class", "class_label"}
 _OF_INFERENCE = {"premise", "hypothesis"}
 _CLASS_IDS = {-1.0, 0.0, 1.0, 2.0}  # natural language inference; -1: people did not agree
-_FEW_CLASSES = 8  # named in a message
 _MANY_FRACTIONS = 3  # different ones, from which scores may be similarities
-_OF_GRADES = re.compile(  # words in names of columns that grade, by number or by class
-    r"(ir|non)?relevan\w*|rels?|labels?|grade[sd]?|judg\w*|scores?|ratings?|similarit\w*"
-)
-_OF_FLAGS = re.compile(  # and of such that grade only where they hold numbers, or yes and no
-    r"select(ed|ion)?|duplicates?|positives?|(in)?correct(ness)?|targets?|gold|match(es|ed|ing)?"
-)
-_ANSWERS = re.compile(r"(has|contains|is)_answer")  # a flag, though "answer" alone is a text
 _TEXT_ROLES = ("query", "document", "negative")
 
 
@@ -140,7 +133,7 @@ def _refuse_flags(sample: Sample, columns: Columns, settings: ImportSettings, wh
         for name in columns.get(role, ()) if role not in settings.columns else ():
             values = list(_flat(_values(sample, name)))
             is_outspoken = role == "negative" or plain_name(name) in _OUTSPOKEN
-            if not is_outspoken or not values or any(_as_number(one) is None for one in values):
+            if not is_outspoken or not values or any(number_of(one) is None for one in values):
                 continue
             others = usual_columns(sample.names, PAIR_ROLES, "document")
             text = next((one for one in others if one != name), "NAME")
@@ -175,32 +168,21 @@ def _refuse_unnamed_grades(
 def _refuse_unknown_grades(
     sample: Sample, columns: Columns, settings: ImportSettings, where: str
 ) -> None:
-    """Refuse a column that seems to grade the pairs, under a name that is not known."""
+    """Refuse a column that seems to grade the pairs, by its name or by its values."""
     if {"score", "negative"} & columns.keys() or "score" in settings.columns:
         return
     used = {name for names in columns.values() for name in names}
     for name in sample.names:
-        values = list(_values(sample, name))
-        if name not in used and may_grade(name, values):
+        if name in used:
+            continue
+        values, queries = _beside_queries(sample, columns, name)
+        named = [_class_name(sample, name, value) for value in values]
+        if may_grade(name, values, queries) or may_grade(name, named, queries):
             raise DataError(
                 f"{where}: {name!r} holds {', '.join(map(str, values[:3]))}, which may say whether "
-                f"a document is relevant: say --column score={name} if it does, --column score= if "
-                "it does not"
+                f"a document is relevant: say --column score={name} if it does (with --grades "
+                "where more is not better), --column score= if it does not"
             )
-
-
-def may_grade(name: str, values: Sequence[Any]) -> bool:
-    """Tell a column that seems to hold grades by the words of its name and some of its values."""
-    plain = plain_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
-    words = plain.split("_")
-    if not values or words[-1] in {"id", "ids"} or any(isinstance(v, list | dict) for v in values):
-        return False
-    kinds = set(map(str, values))
-    if all(_as_number(value) is not None or flag_of(value) is not None for value in values):
-        are_named = any(_OF_GRADES.fullmatch(word) or _OF_FLAGS.fullmatch(word) for word in words)
-        return are_named or _ANSWERS.fullmatch(plain) is not None
-    are_classes = 1 < len(kinds) <= _FEW_CLASSES and 2 * len(kinds) <= len(values)
-    return are_classes and any(_OF_GRADES.fullmatch(word) for word in words)
 
 
 def _refuse_graded_objects(
@@ -212,17 +194,36 @@ def _refuse_graded_objects(
     for document in columns.get("document", ()):
         if plain_name(document) in _OUTSPOKEN:
             continue
-        inside: dict[str, list[Any]] = {}
-        for item in _objects(sample, document):
-            for key, value in item.items():
-                if not is_missing(value):
-                    inside.setdefault(str(key), []).append(value)
-        graded = sorted(key for key, values in inside.items() if may_grade(key, values))
+        inside: dict[str, list[tuple[Any, Any]]] = {}
+        for value, query in zip(*_beside_queries(sample, columns, document), strict=True):
+            for item in _flat(iter([value])):
+                for key, of in item.items() if isinstance(item, dict) else ():
+                    if not is_missing(of):
+                        inside.setdefault(str(key), []).append((of, query))
+        graded = sorted(
+            key
+            for key, found in inside.items()
+            if key not in ID_NAMES and may_grade(key, *zip(*found, strict=True))
+        )
         if graded:
             raise DataError(
                 f"{where}: the objects in {document!r} have {graded[0]!r}: say --column "
                 f"score={graded[0]} if it is their grade, --column score= if all are relevant"
             )
+
+
+def _beside_queries(sample: Sample, columns: Columns, name: str) -> tuple[list[Any], list[Any]]:
+    """Give what a column holds in the sample, less what is missing, and the query of each."""
+    rows = [(record.get(name), value_of(record, columns, "query")) for _, record in sample.rows]
+    kept = [(value, query) for value, query in rows if not is_missing(value)]
+    return [value for value, _ in kept], [query for _, query in kept]
+
+
+def _class_name(sample: Sample, name: str, value: Any) -> Any:
+    """Give the name of a class that is a number, where the file has one; else the value."""
+    classes = sample.classes.get(name, [])
+    is_known = isinstance(value, int) and 0 <= value < len(classes)
+    return classes[value] if is_known else value
 
 
 def keys_inside(sample: Sample, names: Sequence[str]) -> set[str]:
@@ -259,7 +260,7 @@ def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, 
     values = list(_flat(_values(sample, name)))
     if not values:
         return
-    texts = [str(value).strip() for value in values if _as_number(value) is None]
+    texts = [str(value).strip() for value in values if number_of(value) is None]
     if any(re.fullmatch(r"-?\d+,\d+", text) for text in texts):
         raise DataError(f"{where}: {name!r} has decimal commas, such as {texts[0]}; write points")
     if 2 * len(texts) > len(values):
@@ -269,7 +270,7 @@ def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, 
     classes = sample.classes.get(name, [])
     if len(classes) > 2 or "entail" in "".join(classes[:1]).lower():
         _refuse_as_classes(where, name, [f"{n} ({of})" for n, of in enumerate(classes)])
-    numbers = {number for value in values if (number := _as_number(value)) is not None}
+    numbers = {number for value in values if (number := number_of(value)) is not None}
     used = {plain_name(one) for role in _TEXT_ROLES for one in columns.get(role, ())}
     looks_so = 2.0 in numbers or (bool(used & _OF_INFERENCE) and len(numbers) > 1)
     if looks_so and plain_name(name) in _CLASS_NAMES and numbers <= _CLASS_IDS:
@@ -278,7 +279,7 @@ def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, 
 
 def _refuse_as_classes(where: str, name: str, classes: Sequence[str]) -> NoReturn:
     """Refuse, naming the classes and how to grade them."""
-    shown = ", ".join(classes[:_FEW_CLASSES]) + (", ..." if len(classes) > _FEW_CLASSES else "")
+    shown = ", ".join(classes[:FEW_CLASSES]) + (", ..." if len(classes) > FEW_CLASSES else "")
     numbered = all(one.lstrip("-")[:1].isdigit() for one in classes)
     named = [one.split(" (")[0] if numbered else one for one in classes[:3]]
     example = ",".join(f"'{one}'=GRADE" if " " in one else f"{one}=GRADE" for one in named)
@@ -291,7 +292,7 @@ def _refuse_as_classes(where: str, name: str, classes: Sequence[str]) -> NoRetur
 
 def _refuse_similarities(sample: Sample, name: str, where: str) -> None:
     """Refuse fractions of many sizes: even a low similarity would count as relevant."""
-    numbers = [_as_number(value) for value in _flat(_values(sample, name))]
+    numbers = [number_of(value) for value in _flat(_values(sample, name))]
     fractions = [one for one in numbers if one is not None and not one.is_integer()]
     n_many = 1 if plain_name(name).startswith("similar") else _MANY_FRACTIONS
     if len(set(fractions)) < n_many or 2 * len(fractions) < len(numbers):
@@ -315,16 +316,6 @@ def _flat(values: Iterator[Any]) -> Iterator[Any]:
     """Take lists apart, also those that cells spell."""
     for value in values:
         yield from one if (one := _as_list(value)) is not None else [value]
-
-
-def _as_number(value: Any) -> float | None:
-    """Take a number, also one written as text; true is 1."""
-    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
-        return float(value.strip().lower() == "true")
-    try:
-        return read_number(value) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _differ(sample: Sample, one: str, other: str) -> bool:

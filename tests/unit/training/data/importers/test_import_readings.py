@@ -1,6 +1,7 @@
 """Files of pairs that can be read in two ways: refused with both, and read as the user decides."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,88 @@ def test_columns_that_grade_nothing_are_passed_over(
     assert len(grades(write_jsonl(tmp_path / "rows.jsonl", rows))) == 12
     triplets = [{**row, "negative": f"n{n}", "is_relevant": 1} for n, row in enumerate(rows)]
     assert len(grades(write_jsonl(tmp_path / "triplets.jsonl", triplets), "triplets")) == 24
+
+
+@pytest.mark.parametrize("where", ["beside", "inside"])
+@pytest.mark.parametrize(
+    ("name", "yes", "no"),
+    [
+        ("choice", "Relevant", "Irrelevant"), ("annotation", "relevant", "not_relevant"),
+        ("verdict", "yes", "no"), ("class", "entailment", "contradiction"), ("esci", "E", "I"),
+        ("type", "positive", "negative"), ("decision", "accept", "reject"),
+        ("assessment", "HRel", "NonRel"), ("annotation", "SUPPORTS", "REFUTES"),
+        ("result", "PASS", "FAIL"), ("feedback", "👍", "👎"), ("class", 1, 0), ("gain", 3, 0),
+        ("qrel", 1, 0), ("is_paraphrase", True, False), ("clicked", 1, 0), ("is_negative", 0, 1),
+        ("helpful", 1, 0), ("accepted", "true", "false"), ("ground_truth", 1, 0),
+        ("answerable", True, False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_verdicts_are_asked_about_whatever_they_are_called(
+    tmp_path: Path, name: str, yes: Any, no: Any, where: str
+) -> None:
+    """Each query has one document, so that only the name or the verdicts themselves tell."""
+    rows: list[dict[str, Any]] = []
+    for n in N:
+        judged = {name: no if n % 3 else yes}
+        if where == "beside":
+            rows.append({"query": f"q{n}", "document": f"d{n}", **judged})
+        else:
+            rows.append({"query": f"q{n}", "document": {"text": f"d{n}", **judged}})
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=f"--column score={name} if it .*--column score= if"):
+        grades(source)
+    assert grades(source, columns={"score": ()}) == {f"d{n}": 1.0 for n in N}
+    worth = {class_key(yes): 1.0, class_key(no): 0.0}
+    assert grades(source, columns={"score": (name,)}, grades=worth) == {
+        f"d{n}": float(n % 3 == 0) for n in N
+    }
+
+
+@pytest.mark.parametrize("values", [(1, 0), (True, False), ("yes", "no", "maybe"), (1, -1)])
+def test_flags_that_differ_among_the_documents_of_a_query_are_asked_about(
+    tmp_path: Path, values: tuple[Any, ...]
+) -> None:
+    marks = [values[n % len(values)] for n in N]
+    rows = [{"query": f"q{n // 4}", "document": f"d{n}", "on_topic": marks[n]} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"'on_topic' holds .*--column score=on_topic if it does"):
+        grades(source)
+    rows = [
+        {"query": f"q{n}", "document": [{"text": f"{n} {mark}", "fits": mark} for mark in values]}
+        for n in N
+    ]
+    with pytest.raises(DataError, match="'document' have 'fits': say --column score=fits if it"):
+        grades(write_jsonl(tmp_path / "objects.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("is_synthetic", lambda n: n // 4 % 2), ("has_image", lambda _: 1),
+        ("verified", lambda n: ["yes", "no"][n // 4 % 2]), ("chunk_idx", lambda n: n % 2),
+        ("lang", lambda n: ["en", "no"][n % 2]), ("split", lambda n: ["train", "dev"][n % 2]),
+        ("source", lambda n: ["wiki", "web"][n % 2]), ("year", lambda n: 2000 + n % 2),
+        ("checked", lambda _: "accepted"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_facts_that_judge_no_document_of_a_query_are_passed_over(
+    tmp_path: Path, name: str, value: Callable[[int], Any]
+) -> None:
+    rows = [{"query": f"q{n // 4}", "document": f"d{n}", name: value(n)} for n in N]
+    assert len(grades(write_jsonl(tmp_path / "rows.jsonl", rows))) == 12
+
+
+def test_verdicts_that_parquet_names_are_asked_about(tmp_path: Path) -> None:
+    features = {"choice": {"_type": "ClassLabel", "names": ["Relevant", "Partial", "Irrelevant"]}}
+    columns = {"query": list("abcdef"), "document": list("abcdef"), "choice": [0, 1, 2, 0, 1, 2]}
+    table = arrow.table(columns).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"'choice' holds 0, 1, 2, .*--column score=choice if it"):
+        grades(tmp_path / "rows.parquet")
 
 
 def test_column_that_seems_to_grade_and_comes_late_is_asked_about(tmp_path: Path) -> None:
