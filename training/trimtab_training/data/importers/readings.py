@@ -27,6 +27,11 @@ _CLASS_NAMES = {"label", "labels", "gold_label", "class", "class_label"}
 _OF_INFERENCE = {"premise", "hypothesis"}
 _CLASS_IDS = {-1.0, 0.0, 1.0, 2.0}  # natural language inference; -1: people did not agree
 _MANY_FRACTIONS = 3  # different ones, from which scores may be similarities
+_DENIALS = ("not", "no", "non", "un", "in", "ir", "dis")
+_NO_AND_YES = {
+    ("no", "yes"), ("false", "true"), ("negative", "positive"), ("neg", "pos"), ("bad", "good"),
+    ("wrong", "right"),
+}  # fmt: skip
 _TEXT_ROLES = ("query", "document", "negative")
 
 
@@ -265,16 +270,26 @@ def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, 
         raise DataError(f"{where}: {name!r} has decimal commas, such as {texts[0]}; write points")
     if 2 * len(texts) > len(values):
         _refuse_as_classes(where, name, sorted(set(texts)))
-    if "score" in settings.columns:
-        return
-    classes = sample.classes.get(name, [])
-    if len(classes) > 2 or "entail" in "".join(classes[:1]).lower():
+    classes, is_given = sample.classes.get(name, []), "score" in settings.columns
+    is_accepted = is_given and plain_name(name) in PAIR_ROLES["score"]  # classes were told before
+    is_rising = _is_rising(classes) and (is_given or len(classes) == 2)
+    if classes and not is_accepted and not is_rising:
         _refuse_as_classes(where, name, [f"{n} ({of})" for n, of in enumerate(classes)])
+    if is_given:
+        return
     numbers = {number for value in values if (number := number_of(value)) is not None}
     used = {plain_name(one) for role in _TEXT_ROLES for one in columns.get(role, ())}
     looks_so = 2.0 in numbers or (bool(used & _OF_INFERENCE) and len(numbers) > 1)
     if looks_so and plain_name(name) in _CLASS_NAMES and numbers <= _CLASS_IDS:
         _refuse_as_classes(where, name, [f"{number:g}" for number in sorted(numbers)])
+
+
+def _is_rising(classes: Sequence[str]) -> bool:
+    """Tell classes of which the first plainly denies what the last says, or that are numbered."""
+    plain = [re.sub(r"[\s_-]+", "", one.casefold()) for one in classes]
+    are_numbered = all(re.fullmatch(rf"\D*{n}", one) for n, one in enumerate(plain))
+    is_denied = any(plain[:1] == [prefix + last] for last in plain[-1:] for prefix in _DENIALS)
+    return are_numbered or is_denied or (*plain[:1], *plain[-1:]) in _NO_AND_YES
 
 
 def _refuse_as_classes(where: str, name: str, classes: Sequence[str]) -> NoReturn:
@@ -283,7 +298,8 @@ def _refuse_as_classes(where: str, name: str, classes: Sequence[str]) -> NoRetur
     numbered = all(one.lstrip("-")[:1].isdigit() for one in classes)
     named = [one.split(" (")[0] if numbered else one for one in classes[:3]]
     example = ",".join(f"'{one}'=GRADE" if " " in one else f"{one}=GRADE" for one in named)
-    is_grade = f", or --column score={name} if the numbers are grades" if numbered else ""
+    may_grade_so = numbered and plain_name(name) in PAIR_ROLES["score"]
+    is_grade = f", or --column score={name} if the numbers are grades" if may_grade_so else ""
     raise DataError(
         f"{where}: {name!r} holds {shown}, which may be classes, of which more is not better: say "
         f"what each is worth, such as --grades {example}{is_grade}"

@@ -109,6 +109,43 @@ def test_classes_that_parquet_names_are_no_grades(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("column", ["label", "rel"])
+@pytest.mark.parametrize(
+    ("names", "is_rising"),
+    [
+        (["relevant", "not_relevant"], False), (["positive", "negative"], False),
+        (["paraphrase", "not_paraphrase"], False), (["yes", "no"], False), (["E", "I"], False),
+        (["not_relevant", "relevant"], True), (["Irrelevant", "Relevant"], True),
+        (["no", "yes"], True), (["negative", "positive"], True), (["0", "1"], True),
+        (["non-duplicate", "duplicate"], True), (["False", "True"], True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_two_classes_that_parquet_names_grade_only_where_the_second_is_the_good_one(
+    tmp_path: Path, names: list[str], is_rising: bool, column: str
+) -> None:
+    features = {column: {"_type": "ClassLabel", "names": names}}
+    table = arrow.table({"query": ["q"] * 4, "document": list("abcd"), column: [0, 1, 0, 1]})
+    described = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(described), tmp_path / "rows.parquet")
+    given = {} if column == "label" else {"score": (column,)}
+    rising = {"a": 0.0, "b": 1.0, "c": 0.0, "d": 1.0}
+    if is_rising:
+        assert grades(tmp_path / "rows.parquet", columns=given) == rising
+        return
+    with pytest.raises(
+        DataError, match=rf"holds 0 \({names[0]}\), 1 .*such as --grades 0=GRADE"
+    ) as e:
+        grades(tmp_path / "rows.parquet", columns=given)
+    if column == "label":
+        assert "or --column score=label if the numbers are grades" in str(e.value)
+        assert grades(tmp_path / "rows.parquet", columns={"score": ("label",)}) == rising
+    worth = {"0": 1.0, "1": 0.0}
+    assert grades(tmp_path / "rows.parquet", columns=given, grades=worth) == {
+        document: 1.0 - grade for document, grade in rising.items()
+    }
+
+
 @pytest.mark.parametrize("start", [0.0, -1.0])
 def test_similarities_are_no_grades_unless_the_user_says_so(tmp_path: Path, start: float) -> None:
     scores = [round(start + n / 12 * (1 - start), 3) for n in N]
