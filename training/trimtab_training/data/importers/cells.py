@@ -1,4 +1,4 @@
-"""Lists that a cell holds as text: as JSON, Python and numpy spell them."""
+"""Lists and objects that a cell holds as text: as JSON, Python, numpy and Postgres spell them."""
 
 import ast
 import json
@@ -19,14 +19,17 @@ _ITEM = re.compile(
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 _MARKS = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
 _WORDS = {"True": True, "true": True, "False": False, "false": False}
+_POSTGRES = re.compile(
+    r"""\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"'{},\\]+))\s*(?:,|$)""", re.DOTALL
+)
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
 def spelled_list(cell: Any) -> list[Any] | None:
     """Take a list out of a text that is nothing but the spelling of one; None for other texts.
 
-    Known are JSON's, Python's lists, tuples and sets, and numpy's arrays, whose items stand
-    without commas. What stands for a missing value becomes None.
+    Known are JSON's, Python's lists, tuples and sets, numpy's arrays, whose items stand without
+    commas, and Postgres' arrays. What stands for a missing value becomes None.
     """
     if not may_be_list(cell):
         return None
@@ -35,7 +38,7 @@ def spelled_list(cell: Any) -> list[Any] | None:
         text = wrapped[1].strip()
     if len(text) < 2 or _BRACKETS.get(text[0]) != text[-1]:
         return None
-    readers: list[Callable[[str], Any]] = [json.loads, _plain_items, _objects]
+    readers: list[Callable[[str], Any]] = [json.loads, _plain_items, _objects, postgres_items]
     for read in readers:
         try:
             found = read(text)
@@ -44,6 +47,39 @@ def spelled_list(cell: Any) -> list[Any] | None:
         if isinstance(found, list):
             return found
     return None
+
+
+def spelled_object(cell: Any) -> dict[str, Any] | None:
+    """Take an object out of a text that is nothing but the spelling of one; None for others."""
+    text = cell.strip() if isinstance(cell, str) else ""
+    if not (text.startswith("{") and text.endswith("}")):
+        return None
+    found = spelled_list(f"[{text}]") or [None]
+    return found[0] if len(found) == 1 and isinstance(found[0], dict) else None
+
+
+def is_in_brackets(cell: str) -> bool:
+    """Tell a text that begins and ends like a list, spelled in whatever way, from [CLS] a [SEP]."""
+    text = re.sub(r"^(c|list|array)(?=\()", "", cell.strip())  # R's, and numpy's
+    is_closed = len(text) > 1 and _BRACKETS.get(text[0]) == text[-1]
+    return is_closed and re.match(r"([\[({])[^\[({\])}'\"]*[\])}]\s*\S", text) is None
+
+
+def postgres_items(text: str) -> list[str | None] | None:
+    """Read an array as Postgres writes it, {a,"b c",NULL}; None where it is none."""
+    if text[-1] != "}":
+        return None
+    inner, at = text[1:-1].strip(), 0
+    items: list[str | None] = []
+    while at < len(inner):
+        found = _POSTGRES.match(inner, at)
+        if found is None:
+            return None
+        at, word = found.end(), found["word"]
+        items.append(re.sub(r"\\(.)", r"\1", found["text"]) if word is None else word)
+        if word == "NULL":
+            items[-1] = None
+    return items
 
 
 def may_be_list(cell: Any) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trimtab_training.data.importers.cells import spelled_list
+from trimtab_training.data.importers.cells import postgres_items, spelled_list
 from trimtab_training.data.importers.columns import as_number
 from trimtab_training.data.importers.texts import (
     Unusable,
@@ -20,9 +20,6 @@ _FLAGS = {
 }
 _LIST = re.compile(r"(?:[A-Za-z_.]+\()?[\[({\"']")  # how a spelled list begins, array([ too
 _CLOSING = {"(": ")", "{": "}"}
-_POSTGRES = re.compile(
-    r"""\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"'{},\\]+))\s*(?:,|$)""", re.DOTALL
-)
 
 
 def as_list(value: Any, what: str) -> list[Any]:
@@ -132,25 +129,8 @@ def _spelled(text: str) -> list[Any] | None:
     """Read a list as JSON, Python, numpy or Postgres spell it, or items in quotes alone."""
     if text[0] in "\"'":
         return spelled_list(f"[{text}]")
-    if text[0] == "{" and (items := _postgres_items(text)) is not None:
+    if text[0] == "{" and (items := postgres_items(text)) is not None:
         return items
     if text[0] in "({" and text[-1] == _CLOSING[text[0]]:
         return spelled_list(f"[{text[1:-1].strip().removesuffix(',')}]")
     return spelled_list(text)
-
-
-def _postgres_items(text: str) -> list[str | None] | None:
-    """Read an array as Postgres writes it, {a,"b c",NULL}; None where it is none."""
-    if text[-1] != "}":
-        return None
-    inner, at = text[1:-1].strip(), 0
-    items: list[str | None] = []
-    while at < len(inner):
-        found = _POSTGRES.match(inner, at)
-        if found is None:
-            return None
-        at, word = found.end(), found["word"]
-        items.append(re.sub(r"\\(.)", r"\1", found["text"]) if word is None else word)
-        if word == "NULL":
-            items[-1] = None
-    return items

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trimtab_training.data.importers.cells import may_be_list, spelled_list
+from trimtab_training.data.importers.cells import (
+    is_in_brackets,
+    may_be_list,
+    spelled_list,
+)
 from trimtab_training.data.importers.columns import (
     Columns,
     as_number,
@@ -13,7 +17,7 @@ from trimtab_training.data.importers.columns import (
     value_of,
     values_of,
 )
-from trimtab_training.data.importers.readings import is_list_of
+from trimtab_training.data.importers.readings import list_of
 from trimtab_training.data.importers.settings import (
     JUDGED_OTHERWISE,
     ImportSettings,
@@ -87,12 +91,15 @@ class PairRows:
                 cell = record.get(name)
                 if not isinstance(cell, str) or not (name in file.lists or may_be_list(cell)):
                     continue
-                is_list = is_list_of(cell, role)
+                items = list_of(cell, role)
+                is_list = items is not None
                 if self._settings.lists is None and cell and is_list != (name in file.lists):
                     kind = "a list" if is_list else "no list"
                     raise Unusable(f"{role} is {kind}, unlike in the first rows")
+                if not is_list and self._settings.lists and is_in_brackets(cell):
+                    raise Unusable(f"{role} can't be read as the list that it seems to be")
                 if is_list and self._settings.lists is not False:
-                    changed[name] = spelled_list(cell)
+                    changed[name] = items
         texts, ids = file.columns.get("document", ()), file.columns.get("document_id", ())
         if changed.keys() & set(texts):
             changed |= {name: _spelled_ids(record.get(name)) for name in ids}

@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from trimtab_training.data.importers.cells import is_of_texts, spelled_list
+from trimtab_training.data.importers.cells import (
+    is_in_brackets,
+    is_of_texts,
+    spelled_list,
+    spelled_object,
+)
 from trimtab_training.data.importers.columns import (
     PAIR_ROLES,
     Columns,
@@ -19,7 +24,7 @@ from trimtab_training.data.importers.columns import (
 from trimtab_training.data.importers.judging import FEW_CLASSES, may_grade, number_of
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample
-from trimtab_training.data.importers.texts import ID_NAMES
+from trimtab_training.data.importers.texts import ID_NAMES, has_text
 from trimtab_training.errors import DataError
 
 _OUTSPOKEN = ("positive", "pos", "positives", "positive_passages", "positive_ctxs")
@@ -32,7 +37,8 @@ _NO_AND_YES = {
     ("no", "yes"), ("false", "true"), ("negative", "positive"), ("neg", "pos"), ("bad", "good"),
     ("wrong", "right"),
 }  # fmt: skip
-_TEXT_ROLES = ("query", "document", "negative")
+_OF_DOCUMENTS = ("document", "negative")
+_TEXT_ROLES = ("query", *_OF_DOCUMENTS)
 
 
 def refuse_two_readings(
@@ -64,17 +70,19 @@ def find_lists(sample: Sample, columns: Columns, given: bool | None, where: str)
         where: The file, for messages.
 
     Raises:
-        DataError: Some cells of a column are spelled as lists, and others are not.
+        DataError: Some cells of a column are spelled as lists, and others are not; or all cells of
+            documents stand in brackets, and can't be read.
     """
     if given is False:
         return frozenset()
     found = set()
     for role in (*_TEXT_ROLES, "score"):
         for name in columns.get(role, ()):
-            cells = [value for value in _values(sample, name) if isinstance(value, str)]
-            spelled = [is_list_of(cell, role) for cell in cells if cell.strip() != "[]"]
+            values = [value for value in _values(sample, name) if isinstance(value, str)]
+            cells = [value for value in values if value.strip() not in {"[]", "{}"}]
+            spelled = [list_of(cell, role) is not None for cell in cells]
             if any(spelled) and not all(spelled) and given is None:
-                cell = cells[[is_list_of(cell, role) for cell in cells].index(True)]
+                cell = cells[spelled.index(True)]
                 raise DataError(
                     f"{where}: some cells of {name!r} are spelled as lists, such as {cell[:60]!r}, "
                     "and others are not: say --lists if those are lists, --no-lists if they are "
@@ -82,13 +90,25 @@ def find_lists(sample: Sample, columns: Columns, given: bool | None, where: str)
                 )
             if any(spelled):
                 found.add(name)
+            elif cells and role in _OF_DOCUMENTS and all(map(is_in_brackets, cells)):
+                raise DataError(
+                    f"{where}: the cells of {name!r} stand in brackets, such as {cells[0][:60]!r}, "
+                    "as lists or objects do, and can't be read as such: write them as JSON if they "
+                    "are, or say --no-lists if they are texts"
+                )
     return frozenset(found)
 
 
-def is_list_of(cell: str, role: str) -> bool:
-    """Tell whether a cell is nothing but the spelling of a list that its role can have."""
+def list_of(cell: str, role: str) -> list[Any] | None:
+    """Take the list that a cell is nothing but the spelling of, if its role can have it.
+
+    A document that is spelled as an object with a text is a list of one.
+    """
     items = spelled_list(cell)
-    return items is not None and (is_of_texts(items) or role == "score" or not items)
+    if items is not None:
+        return items if is_of_texts(items) or role == "score" or not items else None
+    found = spelled_object(cell) if role in _OF_DOCUMENTS else None
+    return [found] if found is not None and has_text(found) else None
 
 
 def refuse_rivals(
@@ -201,7 +221,8 @@ def _refuse_graded_objects(
             continue
         inside: dict[str, list[tuple[Any, Any]]] = {}
         for value, query in zip(*_beside_queries(sample, columns, document), strict=True):
-            for item in _flat(iter([value])):
+            is_text = isinstance(value, str) and settings.lists is False
+            for item in [] if is_text else _documents(value):
                 for key, of in item.items() if isinstance(item, dict) else ():
                     if not is_missing(of):
                         inside.setdefault(str(key), []).append((of, query))
@@ -238,7 +259,14 @@ def keys_inside(sample: Sample, names: Sequence[str]) -> set[str]:
 
 def _objects(sample: Sample, name: str) -> Iterator[dict[str, Any]]:
     """Give the objects that a column holds, lists taken apart."""
-    return (item for item in _flat(_values(sample, name)) if isinstance(item, dict))
+    values = _values(sample, name)
+    return (item for value in values for item in _documents(value) if isinstance(item, dict))
+
+
+def _documents(value: Any) -> list[Any]:
+    """Take a list of documents apart, also one that a cell spells."""
+    items = list_of(value, "document") if isinstance(value, str) else value
+    return items if isinstance(items, list) else [value]
 
 
 def _is_parallel(sample: Sample, texts: str, numbers: str) -> bool:

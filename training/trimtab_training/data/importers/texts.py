@@ -152,6 +152,11 @@ def value_under(record: Mapping[str, Any], names: Iterable[str], what: str) -> A
     return next(iter(found.values()), None)
 
 
+def has_text(value: Mapping[str, Any]) -> bool:
+    """Tell an object that has a text under one of the usual names."""
+    return any(isinstance(value.get(name), str) for name in _TEXT_NAMES)
+
+
 def as_document(value: Any) -> Text:
     """Take a document: a text, or an object with text and perhaps title and id.
 

@@ -12,6 +12,7 @@ import pyarrow as arrow
 import pytest
 from pyarrow import parquet
 
+from tests.support.label_files import write_rows
 from tests.support.sets import write_jsonl
 from trimtab_training.data.dataset import Dataset
 from trimtab_training.data.importers import ImportSettings, import_labels
@@ -297,6 +298,8 @@ def test_delimiter_that_is_told_decides(tmp_path: Path) -> None:
         ("[nan 'a']", [None, "a"]),
         (r"['a\d' 'x\n']", [r"a\d", "x\n"]),
         ("[{'text': 'a', 'n': None}]", [{"text": "a", "n": None}]),
+        ('{a,"b c",NULL}', ["a", "b c", None]),
+        ('{"a"}', ["a"]),
         ("[1 0 0]", [1.0, 0.0, 0.0]),
         ("[1., 0.5]", [1.0, 0.5]),
         ("('a')", None),
@@ -318,6 +321,80 @@ def test_cells_that_are_all_spelled_as_lists_are_lists(tmp_path: Path, spelled: 
     lines = [f'q{n},"{cell}"\n' for n, cell in enumerate(cells)]
     (tmp_path / "rows.csv").write_text("query,positives\n" + "".join(lines), encoding="utf-8")
     assert imported(tmp_path / "rows.csv") == {f"q{n}": {f"a{n}": 1.0, f"b{n}": 1.0} for n in N}
+
+
+def of_cells(folder: Path, spelled: str) -> Path:
+    """Write a table whose documents are spelled alike."""
+    rows = [{"query": f"q{n}", "positives": spelled.replace("0", str(n))} for n in N]
+    return write_rows(folder / "rows.csv", rows)
+
+
+@pytest.mark.parametrize(("spelled", "second"), [('{a0,"b 0"}', "b {}"), ("{a0,b0}", "b{}")])
+def test_cells_that_are_all_arrays_of_postgres_are_lists(
+    tmp_path: Path, spelled: str, second: str
+) -> None:
+    assert imported(of_cells(tmp_path, spelled)) == {
+        f"q{n}": {f"a{n}": 1.0, second.format(n): 1.0} for n in N
+    }
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    ["{'text': 'a 0', 'id': 'i0'}", '{"text": "a 0", "id": "i0"}', '{"_id": "i0", "body": "a 0"}'],
+)
+def test_cells_that_are_all_spelled_as_objects_are_documents(tmp_path: Path, spelled: str) -> None:
+    source = of_cells(tmp_path, spelled)
+    assert imported(source) == {f"q{n}": {f"a {n}": 1.0} for n in N}
+    labels = load_splits(tmp_path / "out" / "qrels")["train"]
+    assert {document for of in labels.values() for document in of} == {f"i{n}" for n in N}
+    whole = {f"q{n}": {spelled.replace("0", str(n)): 1.0} for n in N}
+    assert imported(source, lists=False) == whole
+
+
+def test_grades_in_objects_that_cells_spell_are_asked_about(tmp_path: Path) -> None:
+    cells = [json.dumps({"text": f"a{n}", "score": n % 2}) for n in N]
+    rows = [{"query": f"q{n}", "passage": cells[n]} for n in N]
+    source = write_rows(tmp_path / "rows.csv", rows)
+    with pytest.raises(DataError, match="'passage' have 'score': say --column score=score if it"):
+        imported(source)
+    assert imported(source, columns={"score": ("score",)}) == {f"q{n}": {f"a{n}": n % 2} for n in N}
+    assert imported(source, lists=False) == {f"q{n}": {cells[n]: 1.0} for n in N}
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "[answer 0, other 0]", "['a0' 'b' ... 'c']", "[['a0', 'b']]", "(a 0, b)", "{a 0, b}",
+        "[array(['a0'], dtype=object)]", 'c("a 0", "b")', '{"name": "a 0", "colour": "red"}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("lists", [None, True])
+def test_cells_that_all_stand_in_brackets_and_cant_be_read_are_refused(
+    tmp_path: Path, spelled: str, lists: bool | None
+) -> None:
+    source = of_cells(tmp_path, spelled)
+    with pytest.raises(DataError, match=r"'positives' stand in brackets, such as .*--no-lists if"):
+        imported(source, lists=lists)
+    whole = {f"q{n}": {spelled.replace("0", str(n)): 1.0} for n in N}
+    assert imported(source, lists=False) == whole
+
+
+@pytest.mark.parametrize("spelled", ["[CLS] a 0 [SEP]", "(a 0) or (b)", "[1] a 0", "f(0)"])
+def test_texts_with_brackets_are_texts(tmp_path: Path, spelled: str) -> None:
+    whole = {f"q{n}": {spelled.replace("0", str(n)): 1.0} for n in N}
+    assert imported(of_cells(tmp_path, spelled)) == whole
+
+
+def test_list_that_cant_be_read_among_lists_is_dropped_and_counted(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "positives": f"['a{n}' 'b{n}']"} for n in N]
+    rows[5]["positives"] = "['a5' ... 'b5']"
+    source = write_rows(tmp_path / "rows.csv", rows)
+    with pytest.raises(DataError, match=r"say --lists if those are lists, --no-lists if they are"):
+        imported(source)
+    wanted = {f"q{n}": {f"a{n}": 1.0, f"b{n}": 1.0} for n in N if n != 5}
+    assert imported(source, lists=True) == wanted
+    (dropped,) = record_of(source)["dropped"]
+    assert dropped["reason"] == "document can't be read as the list that it seems to be"
 
 
 def test_cells_of_which_some_are_spelled_as_lists_are_asked_about(tmp_path: Path) -> None:
