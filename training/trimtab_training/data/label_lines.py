@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
 from trimtab_training.errors import DataError
 
@@ -13,43 +13,85 @@ _HEADERS = (  # names of the columns of labels: query, document, grade; _ and - 
      "passage-id", "product-id", "item-id"},
     {"score", "grade", "relevance", "rel", "label", "relevancy", "gain"},
 )  # fmt: skip
-_LIKE_DOCUMENT = re.compile("doc|corpus|passage|product|item|ur[il]")
-_LIKE_GRADE = re.compile("score|grade|rel|label|gain|rating|judg")
+_LIKE = (  # words in such names
+    re.compile("quer|topic|question|search"),
+    re.compile("doc|corpus|passage|product|item|sku|ur[il]"),
+    re.compile("score|grade|rel|label|gain|rating|judg"),
+)
 _LIKE_RANK = re.compile("rank|position")
+_ITERATION_NAMES = {"iteration", "iter", "q0", "0", "unused"}  # of TREC's second column
+_NOT_NAMES = {"true", "false", "nan", "inf", "infinity"}  # where a grade is expected
+
+LabelCells = tuple[str, str, str]
+"""Query, document and grade as they are written."""
 
 LabelPlaces = tuple[int, int, int, int]
 """Which columns of a file of labels hold query, document and grade, from 0, and how many it has."""
 
 
-def is_label_header(line: str, where: object) -> bool:
-    """Tell a first line that names the columns of labels.
+def label_rows(
+    lines: Iterable[tuple[int, str]], where: object
+) -> Iterator[tuple[int, LabelCells | None]]:
+    """Take the labels out of a file's lines, as its header says; skip empty lines and the header.
+
+    Args:
+        lines: Each with its place.
+        where: The file, for messages.
+
+    Yields:
+        A line's place, and its query, document and grade; None where it has other columns.
+
+    Raises:
+        DataError: The header can't be read whole, or a later line names other columns.
+    """
+    places: LabelPlaces | None = None
+    is_begun = False
+    for place, line in lines:
+        if not line.strip():
+            continue
+        if not is_begun and (places := header_places(line, where)) is not None:
+            is_begun = True
+            continue
+        cells = label_cells(line, places)
+        if cells is None or _is_word(cells[2]):
+            _refuse_other_header(line, cells, where)
+        is_begun = is_begun or cells is not None
+        yield place, cells
+
+
+def header_places(line: str, where: object) -> LabelPlaces | None:
+    """Read a first line that names the columns of labels; None where it is a label, or neither.
+
+    Of the columns of BEIR or TREC, in their order, one may have a name that is not known.
 
     Args:
         line: The line.
-        where: Its place, for the message.
+        where: Its file, for the message.
 
     Raises:
-        DataError: It begins with the query, and names the others in another order than they are
-            read in, or a rank.
+        DataError: Its names don't tell query, document and grade, or they name a rank.
     """
-    cells = _header_cells(line)
-    if label_places(line) is not None:
-        if any(map(_LIKE_RANK.search, cells)):
-            raise DataError(
-                f"{where}: its header names {', '.join(cells)}, as that of a run does, and the "
-                "scores of a run judge nothing; give labels, or take the rank out if these are"
-            )
-        return True
-    if cells[0] not in _HEADERS[0]:
-        return False
-    document, last = cells[-2:] if len(cells) > 2 else ("", "")
-    is_other = _LIKE_GRADE.search(document) or _LIKE_DOCUMENT.search(last)
-    if is_other or _LIKE_RANK.search(last):
+    names = _header_cells(line)
+    places = label_places(line)
+    if places is not None and any(map(_LIKE_RANK.search, names)):
         raise DataError(
-            f"{where}: its header names {', '.join(cells)}, which is no known order of labels; "
-            "call the columns query-id, corpus-id and score"
+            f"{where}: its header names {', '.join(names)}, as that of a run does, and the "
+            "scores of a run judge nothing; give labels, or take the rank out if these are"
         )
-    return True
+    cells = label_cells(line)
+    if places is not None or cells is None or not _is_word(cells[2]):
+        return places
+    if len(names) == _TREC_FIELDS and names[1] in _ITERATION_NAMES:
+        places = 0, 2, 3, _TREC_FIELDS
+    elif len(names) == _TREC_FIELDS - 1:
+        places = 0, 1, 2, len(names)
+    if places is None or not _are_in_order([names[place] for place in places[:-1]]):
+        raise DataError(
+            f"{where}: its header names {', '.join(names)}, which is no known order of labels; "
+            "call the columns query-id, corpus-id and score (if it is a label, its grade is no "
+            "number)"
+        )
+    return places
 
 
 def label_places(line: str) -> LabelPlaces | None:
@@ -62,23 +104,59 @@ def label_places(line: str) -> LabelPlaces | None:
     return query, document, grade, len(cells)
 
 
-def label_cells(line: str, places: LabelPlaces | None = None) -> tuple[str, str, str] | None:
+def label_cells(line: str, places: LabelPlaces | None = None) -> LabelCells | None:
     """Take query, document and grade from a line of BEIR's or TREC's labels; None if it is none.
 
     Ids may hold spaces where tabs part the columns.
 
     Args:
         line: The line.
-        places: What a header says about the columns.
+        places: What a header says about the columns; lines with another number of them are none.
     """
+    cells = _columns(line, places)
+    if cells is None:
+        return None
+    if places is None:
+        places = (0, 2, 3, 4) if len(cells) == _TREC_FIELDS else (0, 1, 2, 3)
+    query, document, grade = (cells[place] for place in places[:-1])
+    return query, document, grade
+
+
+def _columns(line: str, places: LabelPlaces | None) -> list[str] | None:
+    """Part a line by tabs, or TREC's four columns by blanks; None if it has another number."""
+    n_columns = (_TREC_FIELDS - 1, _TREC_FIELDS) if places is None else places[-1:]
     tabbed = [_unquoted(cell.strip()) for cell in line.split("\t")]
-    if places is not None and len(tabbed) == places[-1]:
-        query, document, grade = (tabbed[place] for place in places[:-1])
-        return query, document, grade
-    if len(tabbed) == _TREC_FIELDS - 1:
-        return tabbed[0], tabbed[1], tabbed[2]
+    if len(tabbed) in n_columns:
+        return tabbed
     spaced = line.split()
-    return (spaced[0], spaced[2], spaced[3]) if len(spaced) == _TREC_FIELDS else None
+    return spaced if len(spaced) == _TREC_FIELDS and _TREC_FIELDS in n_columns else None
+
+
+def _are_in_order(names: Sequence[str]) -> bool:
+    """Tell whether names may be those of query, document and grade, all but one of them surely."""
+    likes = [
+        {role for role in range(3) if name in _HEADERS[role] or _LIKE[role].search(name)}
+        for name in names
+    ]
+    is_any_rank = any(map(_LIKE_RANK.search, names))
+    are_theirs = all(role in like or not like for role, like in enumerate(likes))
+    return are_theirs and likes.count(set()) < 2 and not is_any_rank
+
+
+def _is_word(grade: str) -> bool:
+    """Tell what stands in a grade's place and is a name, or no grade at all."""
+    return grade[:1].isalpha() and grade.lower() not in _NOT_NAMES
+
+
+def _refuse_other_header(line: str, cells: LabelCells | None, where: object) -> None:
+    """Refuse a later line that names columns, unless those are the ones that are read so far."""
+    names = _header_cells(line)
+    n_known = sum(name in of for name in names for of in _HEADERS)
+    if n_known > 1 and (cells is None or not _are_in_order(list(map(_plain_name, cells)))):
+        raise DataError(
+            f"{where}: a line further down names other columns: {', '.join(names)}; give files of "
+            "one order each, or call the columns query-id, corpus-id and score in the first line"
+        )
 
 
 def _unquoted(cell: str) -> str:
@@ -101,7 +179,12 @@ def read_number(text: str) -> float:
 def _header_cells(line: str) -> list[str]:
     """Take the names of a header apart."""
     cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-    return [cell.strip().strip('"').lower().replace("_", "-") for cell in cells] or [""]
+    return list(map(_plain_name, cells)) or [""]
+
+
+def _plain_name(cell: str) -> str:
+    """Write a column's name in lower case with dashes."""
+    return re.sub("[_ ]", "-", cell.strip().strip('"').lower())
 
 
 def refuse_swapped(

@@ -5,13 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from trimtab_training.data.label_lines import (
-    LabelPlaces,
-    is_label_header,
-    label_cells,
-    label_places,
-    read_number,
-)
+from trimtab_training.data.label_lines import label_rows, read_number
 from trimtab_training.data.plain_text import explain_unreadable
 from trimtab_training.errors import DataError
 
@@ -75,8 +69,8 @@ def load_qrels(path: Path) -> Qrels:
     """Read labels: BEIR (header, then three tab-separated columns) or TREC (four columns).
 
     Raises:
-        DataError: A line has other columns, a grade is no number, or a pair stands twice with
-            different grades.
+        DataError: A line has other columns, the header can't be read whole, a grade is no number,
+            or a pair stands twice with different grades.
     """
     qrels: Qrels = {}
     try:
@@ -85,18 +79,11 @@ def load_qrels(path: Path) -> Qrels:
         raise DataError(
             f"can't read labels from {path}: {explain_unreadable(path, error)}"
         ) from error
-    places: LabelPlaces | None = None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if number == 1 and is_label_header(line, path):
-            places = label_places(line)
-            continue
-        cells = label_cells(line, places)
+    for number, cells in label_rows(enumerate(lines, start=1), path):
         if cells is None:
             raise DataError(
                 f"{path}:{number}: expected query-id, corpus-id, score separated by tabs, "
-                f"or the four columns of TREC; found {line[:80]!r}"
+                f"or the four columns of TREC; found {lines[number - 1][:80]!r}"
             )
         query_id, doc_id, text = cells
         grade = _grade(text, f"{path}:{number}")

@@ -67,18 +67,38 @@ def test_header_tells_which_column_is_which(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header",
     ["qid\trelevance\tdocument_uri", "query-id\tscore\tcorpus", "query_id\tesci_label\titem",
-     "query-id\tcorpus-id\trank", "topic iter passage_text_id position"],
+     "query-id\tcorpus-id\trank", "topic iter passage_text_id position",
+     "qid\turl\tlang\trating", "query_id\tdoc_id\tassessor\tjudgment", "query\turl\tlang\trel",
+     "product_id\tquery_id\tesci", "url\tsearch_term\trating", "search\tgrade\tsku", "a\tb\tc"],
 )  # fmt: skip
 def test_header_in_an_order_that_is_not_known_is_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(
         DataError, match=r"labels\.tsv: its header names .* call the columns query-"
     ):
-        labels_from(tmp_path, f"{header}\nq1\t1\t2\n")
+        labels_from(tmp_path, f"{header}\nq1\t1\t2\t1\n")
 
 
 def test_header_with_one_name_that_is_not_known_is_read_by_place(tmp_path: Path) -> None:
-    for header in ("query-id\tcorpus\tscore", "qid\tdocument\tvalue", "query\tx\tgrade"):
+    for header in ("query-id\tcorpus\tscore", "qid\tdocument\tvalue", "query\tx\tgrade",
+                   "asin\tdoc\tscore", "Query ID\tURL\tRating"):  # fmt: skip
         assert labels_from(tmp_path, BEIR.replace(HEADER, f"{header}\n")) == PAIRS
+    assert labels_from(tmp_path, "topic Q0 document judgment\nq1 0 d1 2\n") == {"q1": {"d1": 2.0}}
+
+
+@pytest.mark.parametrize(
+    "line", ["corpus-id\tquery-id\tscore", "product_id\tquery_id\tesci", "doc query iter rel"]
+)
+@pytest.mark.parametrize("first", ["q1\td1\t2\n", BEIR, "q1\t0\td1\t2\n"])
+def test_later_header_of_other_columns_is_refused(tmp_path: Path, first: str, line: str) -> None:
+    with pytest.raises(DataError, match=r"labels\.tsv: a line further down names other columns: "):
+        labels_from(tmp_path, f"{first}{line}\nd1\tq1\t2\n")
+
+
+def test_lines_have_the_columns_that_the_header_names(tmp_path: Path) -> None:
+    by_spaces = "query_id doc_id assessor rel\nq1 d1 a1 2\n"
+    assert labels_from(tmp_path, by_spaces) == {"q1": {"d1": 2.0}}
+    with pytest.raises(DataError, match=r"labels\.tsv:2: expected query-id"):  # R's names of rows
+        labels_from(tmp_path, HEADER + "1\tq1\td1\t2\n")
 
 
 @pytest.mark.parametrize(

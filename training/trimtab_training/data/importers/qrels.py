@@ -12,7 +12,7 @@ from trimtab_training.data.importers.tally import Tally
 from trimtab_training.data.importers.texts import Unusable, as_name
 from trimtab_training.data.importers.understood import SAMPLE_ROWS, Reading
 from trimtab_training.data.importers.writer import DatasetWriter
-from trimtab_training.data.label_lines import is_label_header, label_cells, label_places
+from trimtab_training.data.label_lines import header_places, label_cells, label_rows
 from trimtab_training.errors import DataError
 
 Label = tuple[int, str, str, float]
@@ -64,17 +64,12 @@ def add_labels(
 
 def read_qrels(path: Path, tally: Tally) -> Iterator[Label]:
     """Yield place, query id, document id and grade of every line; drop what is none."""
-    is_first, places = True, None
-    for place, raw in read_lines(path, tally):
-        line = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
-        if not line.strip():
-            continue
-        if is_first and is_label_header(line, path):
-            is_first, places = False, label_places(line)
-            continue
-        is_first = False
+    lines = (
+        (place, raw.decode("utf-8", "surrogateescape").rstrip("\r\n"))
+        for place, raw in read_lines(path, tally)
+    )
+    for place, cells in label_rows(lines, path):
         tally.row()
-        cells = label_cells(line, places)
         if cells is None:
             tally.drop("not a label: neither BEIR's three columns nor TREC's four", place)
             continue
@@ -149,14 +144,14 @@ def _columns_of(path: Path) -> dict[str, tuple[str]]:
     """Name the columns in use: as the header does, or by number."""
     for _, raw in read_lines(path, Tally()):
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
-        if not line.strip():
-            continue
-        places = label_places(line)
+        places = header_places(line, path)
         if places is not None:
             cells = line.split("\t") if "\t" in line else line.split()
             return {
                 role: (cells[place].strip(),) for role, place in zip(_ROLES, places, strict=False)
             }
+        if label_cells(line) is None:
+            continue
         numbers = "123" if len(line.split("\t")) == 3 else "134"
         return {role: (number,) for role, number in zip(_ROLES, numbers, strict=True)}
     return {}

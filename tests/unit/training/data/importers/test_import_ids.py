@@ -234,11 +234,26 @@ def lines(form: str) -> str:
         "corpus-id\tquery-id\tscore\n" + lines("c{0}\tq{0}\t1\n"),
         "\tquery-id\tcorpus-id\tscore\n" + lines("{0}\tq{0}\tc{0}\t1\n"),
         "query_id iteration doc_id relevance\n" + lines("q{0} 0 c{0} 1\n"),
+        "query_id doc_id assessor relevance\n" + lines("q{0} c{0} a{0} 1\n"),
+        "sep=\t\ncorpus-id\tquery-id\tscore\n" + lines("c{0}\tq{0}\t1\n"),
     ],
 )
 def test_header_of_labels_tells_which_column_is_which(tmp_path: Path, labels: str) -> None:
     source = beir(tmp_path / "in", labels)
     assert imported(source, "beir") == {f"query {n}": {f"document {n}": 1.0} for n in N}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "product_id\tquery_id\tesci\n" + lines("c{0}\tq{0}\t1\n"),
+        "sep=\t\nproduct_id\tquery_id\tesci\n" + lines("c{0}\tq{0}\t1\n"),
+        "qid\turl\tlang\trating\n" + lines("q{0}\tc{0}\ten\t1\n"),
+    ],
+)
+def test_header_of_labels_that_is_not_known_is_no_bad_row(tmp_path: Path, labels: str) -> None:
+    with pytest.raises(DataError, match=r"names .*(esci|rating), .* call the columns query-id"):
+        imported(beir(tmp_path / "in", labels), "beir", max_dropped=0.5)
 
 
 @pytest.mark.parametrize(
