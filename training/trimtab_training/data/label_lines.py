@@ -20,6 +20,7 @@ _LIKE = (  # words in such names
 )
 _LIKE_RANK = re.compile("rank|position")
 _ITERATION_NAMES = {"iteration", "iter", "q0", "0", "unused"}  # of TREC's second column
+_ITERATION = re.compile(r"-?\d+|[Qq]0")  # and what it holds, where it is not one word throughout
 _NOT_NAMES = {"true", "false", "nan", "inf", "infinity"}  # where a grade is expected
 
 LabelCells = tuple[str, str, str]
@@ -42,10 +43,11 @@ def label_rows(
         A line's place, and its query, document and grade; None where it has other columns.
 
     Raises:
-        DataError: The header can't be read whole, or a later line names other columns.
+        DataError: The header can't be read whole, or lines tell that the columns are others than
+            BEIR's or TREC's.
     """
     places: LabelPlaces | None = None
-    is_begun = False
+    iteration, is_begun = None, False
     for place, line in lines:
         if not line.strip():
             continue
@@ -56,6 +58,9 @@ def label_rows(
         if cells is None or _is_word(cells[2]):
             _refuse_other_header(line, cells, where)
         is_begun = is_begun or cells is not None
+        if cells is not None and places is None:
+            _refuse_letor(cells, where)
+            iteration = _check_iteration(line, iteration, where)
         yield place, cells
 
 
@@ -157,6 +162,41 @@ def _refuse_other_header(line: str, cells: LabelCells | None, where: object) -> 
             f"{where}: a line further down names other columns: {', '.join(names)}; give files of "
             "one order each, or call the columns query-id, corpus-id and score in the first line"
         )
+
+
+def _refuse_letor(cells: LabelCells, where: object) -> None:
+    """Refuse lines of learning to rank, which begin with the grade."""
+    if cells[1].startswith("qid:"):
+        raise DataError(
+            f"{where}: the second column holds {cells[1]!r}, as in LETOR's form (grade, qid:QUERY, "
+            "...); expected query-id, corpus-id, score, or TREC's query, 0, document, grade"
+        )
+
+
+def _check_iteration(line: str, word: str | None, where: object) -> str | None:
+    """Refuse four columns without names whose second is not TREC's, which says nothing.
+
+    Args:
+        line: The line of a label.
+        word: What stood there before, if it is neither a whole number nor Q0.
+        where: The file, for the message.
+
+    Returns:
+        What stands there, likewise.
+
+    Raises:
+        DataError: It is another word than before.
+    """
+    cells = _columns(line, None) or []
+    if len(cells) < _TREC_FIELDS or _ITERATION.fullmatch(cells[1]):
+        return word
+    if word not in {None, cells[1]}:
+        raise DataError(
+            f"{where}: the second of four columns holds {word!r} and {cells[1]!r}, where TREC's "
+            "query, 0, document, grade have a number or Q0; name the columns in a first line: "
+            "query-id, corpus-id and score"
+        )
+    return cells[1]
 
 
 def _unquoted(cell: str) -> str:

@@ -94,6 +94,27 @@ def test_later_header_of_other_columns_is_refused(tmp_path: Path, first: str, li
         labels_from(tmp_path, f"{first}{line}\nd1\tq1\t2\n")
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("q1\td0\ten\t0\nq1\td1\ten\t1\n", "second of four columns holds 'd0' and 'd1'"),
+        ("q1 d0 a 0\nq2 7 a 1\nq1 d1 b 1\n", "second of four columns holds 'd0' and 'd1'"),
+        ("0\tqid:7\t12\n1\tqid:7\t13\n", "second column holds 'qid:7', as in LETOR's form"),
+    ],
+)
+def test_columns_without_names_that_are_no_labels_are_refused(
+    tmp_path: Path, lines: str, told: str
+) -> None:
+    with pytest.raises(DataError, match=rf"labels\.tsv: the {told}"):
+        labels_from(tmp_path, lines)
+
+
+@pytest.mark.parametrize("second", ["0", "17", "q0", "-", "iteration"])
+def test_second_of_four_columns_says_nothing(tmp_path: Path, second: str) -> None:
+    lines = f"q1 {second} d1 2\nq1 0 d2 0\nq2 {second} d1 1\n"
+    assert labels_from(tmp_path, lines) == PAIRS
+
+
 def test_lines_have_the_columns_that_the_header_names(tmp_path: Path) -> None:
     by_spaces = "query_id doc_id assessor rel\nq1 d1 a1 2\n"
     assert labels_from(tmp_path, by_spaces) == {"q1": {"d1": 2.0}}

@@ -260,7 +260,8 @@ def test_header_of_labels_that_is_not_known_is_no_bad_row(tmp_path: Path, labels
     ("labels", "documents", "message"),
     [
         ("c{0}\tq{0}\t1\n", "c{}", "columns of queries and documents are swapped: 12 ids"),
-        ("q{0} c{0} 0 1\n", "c{}", "the columns look like query, document, 0, grade"),
+        ("q{0} {0} 0 1\n", "{}", "the columns look like query, document, 0, grade"),
+        ("q{0} c{0} x 1\n", "c{}", "second of four columns holds 'c0' and 'c1', where TREC"),
         ("q{0}\t{0}.0\t1\n", "{}", r"'0.0' against '0': pandas writes whole numbers"),
         ("q{0}\t{0}\t1\n", "{:03d}", "'0' against '000': zeros, blanks or capitals differ"),
         ("q{0}\té{0}\t1\n", "e\u0301{}", r"xe90' and 'e\\u03010' are two spellings of one text"),
