@@ -55,8 +55,8 @@ def read_table(
         delimiter: What parts them, where the user says so.
 
     Raises:
-        DataError: The file can't be read, two columns have one name, a quote is never closed, or
-            several delimiters are as likely.
+        DataError: The file can't be read, two columns have one name, a quote is never closed,
+            several delimiters are as likely, or the columns change their order on the way.
     """
     tally.n_tables += 1
     dialect = find_dialect(path, kind, delimiter)
@@ -71,6 +71,11 @@ def read_table(
         if header and cells[: len(names)] == names and not any(cells[len(names) :]):
             tally.note("the names of the columns again, where files were joined", place + line)
             continue
+        if header and set(cells[: len(names)]) == set(names) and not any(cells[len(names) :]):
+            raise DataError(
+                f"{path}:{line}: the names of the columns again, in another order: "
+                f"{', '.join(cells)}; give files of one order each"
+            )
         if header and _is_rule(cells):
             tally.note("a line that rules the table off, as in Markdown", place + line)
             continue

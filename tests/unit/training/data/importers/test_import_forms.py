@@ -207,6 +207,17 @@ def test_names_of_columns_that_come_again_are_no_row(
     assert [(one["count"], one["first"]) for one in record["noted"]] == [(1, f"{name}:14")]
 
 
+@pytest.mark.parametrize(("name", "by"), [("in.csv", ","), ("in.tsv", "\t")])
+@pytest.mark.parametrize("end", ["", ",,"])
+def test_joined_files_of_other_orders_are_refused(
+    tmp_path: Path, name: str, by: str, end: str
+) -> None:
+    second = f'document{by}query{end.replace(",", by)}\n"d, 12"{by}q12\n'
+    (tmp_path / name).write_text(table(by=by, quote='"') + second, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"{name}:14: the names of the columns again, in another"):
+        imported(tmp_path / name, max_dropped=0.5)
+
+
 MARKDOWN = "| query | document |\n|:---|---:|\n" + "".join(f"| q{n} | d, {n} |\n" for n in N)
 PSQL = " query | document \n-------+----------\n" + "".join(f" q{n} | d, {n}\n" for n in N)
 
