@@ -140,15 +140,19 @@ def add_corpus(
 
     Returns:
         The number of every text.
+
+    Raises:
+        DataError: More than may be dropped have an id that another text already has.
     """
-    by_text = TextNumbers()
+    by_text, n_read = TextNumbers(), 0
     given = settings.for_texts(what)
     with writer.tally.reading("documents"):
         for place, document in _texts(path, writer, "document", settings, given):
-            number = writer.add_document(document, place)
+            number, n_read = writer.add_document(document, place), n_read + 1
             by_text.add(document.joined, number)
             if document.title and document.text:
                 by_text.add(document.text, number)
+    writer.taken.check(path, n_read, "documents", has_option=False)
     return by_text
 
 
@@ -156,20 +160,23 @@ def add_queries(path: Path, writer: DatasetWriter, settings: ImportSettings) -> 
     """Copy the texts of the queries that have labels; count the others.
 
     Raises:
-        DataError: None of them has, though there are some.
+        DataError: None of them has, though there are some; or more than may be dropped have an id
+            that another text already has.
     """
-    names: set[str] = set()
+    names, n_labelled = set[str](), 0
     given = settings.for_texts("query")
     with writer.tally.reading("queries"):
         for place, query in _texts(path, writer, "query", settings, given):
             name = query.name or ""
             if writer.queries.find(name) is not None:
                 writer.add_query(query, place)
+                n_labelled += 1
                 continue
             writer.leave_query(name, place)
             if len(names) < SAMPLE_ROWS:
                 names.add(name)
         writer.tally.check()
+    writer.taken.check(path, n_labelled, "queries", has_option=False)
     if names and not writer.queries.n_texts:
         writer.refuse_foreign_labels()
         raise DataError(

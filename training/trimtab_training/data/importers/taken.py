@@ -13,7 +13,7 @@ class TakenIds:
     """Ids of queries and documents that had another text when they came again.
 
     A few are slips, and their rows are dropped. Many say that ids begin anew in each file, shard
-    or session, so that one id is several texts'.
+    or session, or are those of documents cut into chunks, so that one id is several texts'.
 
     Attributes:
         tally: Knows places, and the share that may be dropped.
@@ -35,10 +35,14 @@ class TakenIds:
         Raises:
             Unusable: Always.
         """
-        self._counts[what] = self._counts.get(what, 0) + 1
-        self._first.setdefault(what, (name, place))
+        self.count(what, name, place)
         option = f" (--column {what}_id= makes ids of the texts)" if has_option else ""
         raise Unusable(f"another text already has this {what} id{option}")
+
+    def count(self, what: str, name: str, place: int) -> None:
+        """Count one, as above, without refusing it: its text alone is left out."""
+        self._counts[what] = self._counts.get(what, 0) + 1
+        self._first.setdefault(what, (name, place))
 
     def check(self, path: Path, n_all: int, of: str = "rows", *, has_option: bool = True) -> None:
         """Refuse a file of which more than may be dropped has such ids; begin the next file.
@@ -56,10 +60,11 @@ class TakenIds:
             if count > self.tally.max_dropped * n_all:
                 name, place = self._first[what]
                 option = f"say --column {what}_id= (ids are then made of the texts)"
+                anew = "file or session" if has_option else "file, or texts are chunks of one"
                 raise DataError(
                     f"{path}: {count} of {n_all} {of} have a {what} id that another text already "
                     f"has, such as {name!r} ({self.tally.where(place)}): if ids begin anew in each "
-                    f"file or session, {option if has_option else 'make them differ'}; if not, "
+                    f"{anew}, {option if has_option else 'make them differ'}; if not, "
                     "keep one text of each id"
                 )
         self._counts.clear()

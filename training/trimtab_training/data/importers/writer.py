@@ -115,7 +115,7 @@ class DatasetWriter:
 
     def add_query(self, text: Text, place: int) -> int:
         """Keep a query; give its number."""
-        return self._add(self.queries, text, place)
+        return self._add("query", self.queries, text, place)
 
     def leave_query(self, name: str, place: int) -> None:
         """Leave out a query that no label is about; remember one that labels call a document."""
@@ -138,12 +138,13 @@ class DatasetWriter:
 
     def add_document(self, text: Text, place: int) -> int:
         """Keep a document; give its number."""
-        return self._add(self.documents, text, place)
+        return self._add("document", self.documents, text, place)
 
-    def _add(self, table: TextTable, text: Text, place: int) -> int:
+    def _add(self, what: str, table: TextTable, text: Text, place: int) -> int:
         """Keep a text; count one whose id is taken."""
         number, is_taken = table.add(text)
         if is_taken:
+            self.taken.count(what, text.name or "", place)
             self.tally.leave_out("another text under the same id; the first stays", place)
         return number
 

@@ -212,6 +212,32 @@ def test_query_ids_that_count_within_a_session_are_refused(tmp_path: Path) -> No
     assert record["written"]["splits"]["train"]["queries"] == 12
 
 
+@pytest.mark.parametrize("what", ["queries", "corpus"])
+def test_texts_of_which_several_have_one_id_are_refused(tmp_path: Path, what: str) -> None:
+    source = beir(tmp_path / "in", lines("q{0}\tc{0}\t1\n"))
+    ids = ("q{}", "c{}")[what == "corpus"]
+    chunks = [{"_id": ids.format(n), "text": f"chunk {part} of {n}"} for n in N for part in "abc"]
+    unlabelled = [{"_id": f"other {n}", "text": "x"} for n in range(300 * (what == "queries"))]
+    write_jsonl(source / f"{what}.jsonl", chunks + unlabelled)
+    told = rf"24 of 36 .* have a .* id .* such as '.0' \({what}.jsonl:2\): .* chunks of one, make"
+    with pytest.raises(DataError, match=told):
+        imported(source, "beir")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_few_texts_whose_id_is_taken_are_left_out(tmp_path: Path) -> None:
+    source = beir(tmp_path / "in", lines("q{0}\tc{0}\t1\n"))
+    for name, id_ in (("queries", "q3"), ("corpus", "c3")):
+        with (source / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"_id": id_, "text": "another"}) + "\n")
+    assert imported(source, "beir") == {f"query {n}": {f"document {n}": 1.0} for n in N}
+    (left,) = record_of(source)["left_out"]
+    assert (left["reason"], left["count"]) == (
+        "another text under the same id; the first stays",
+        2,
+    )
+
+
 # Labels and the texts that they are about
 
 
