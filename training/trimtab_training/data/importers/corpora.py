@@ -7,6 +7,8 @@ from itertools import chain, islice
 from pathlib import Path
 
 from trimtab_training.data.importers.columns import (
+    DOCUMENT_ROLES,
+    SUMMARIES,
     TEXT_RIVALS,
     TEXT_ROLES,
     Columns,
@@ -17,7 +19,7 @@ from trimtab_training.data.importers.columns import (
 )
 from trimtab_training.data.importers.json_rows import Row
 from trimtab_training.data.importers.lines import read_lines
-from trimtab_training.data.importers.readings import refuse_rivals
+from trimtab_training.data.importers.readings import refuse_rivals, refuse_title_for_text
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample, kind_of, read_rows, sample_rows
 from trimtab_training.data.importers.tagged import has_record, read_tagged
@@ -221,7 +223,7 @@ def _open_texts(
         return tags, [], read_tagged(path, tally, what, tags)
     header = _has_header(path, given, kind)
     sample = sample_rows(path, header=header, delimiter=delimiter, kind=kind)
-    columns = _text_columns(sample, given, path) if sample.rows else {}
+    columns = _text_columns(sample, given, path, what) if sample.rows else {}
     used = [name for of in columns.values() for name in of]
     used += [_METADATA] if used and what == "query" and _METADATA in sample.names else []
     rows = read_rows(
@@ -264,7 +266,9 @@ def _as_text_with_id(record: Mapping[str, object], columns: Columns, what: str) 
     return text
 
 
-def _text_columns(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Path) -> Columns:
+def _text_columns(
+    sample: Sample, given: Mapping[str, tuple[str, ...]], path: Path, what: str
+) -> Columns:
     """Find the columns of a file of texts; without names, by their number.
 
     A column that is given and that this file lacks may be meant for another one.
@@ -274,10 +278,14 @@ def _text_columns(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Pa
     if all(name.isdigit() for name in names):
         columns = _by_number(sample, here, path)
     else:
-        columns = find_columns(names, TEXT_ROLES, here)
+        columns = find_columns(names, TEXT_ROLES if what == "query" else DOCUMENT_ROLES, here)
         # Who names the id has looked at the columns: of several texts the usual one, as is shown.
         rivals = {role: of for role, of in TEXT_RIVALS.items() if role == "id" or "id" not in here}
+        if "text" in rivals and plain_name(columns.get("text", ("",))[0]) in SUMMARIES:
+            rivals["text"] = SUMMARIES
         refuse_rivals(sample, rivals, here, str(path), only_alike=True)
+        if what == "document" and "text" not in here:
+            refuse_title_for_text(sample, columns, str(path))
     if lacking := [role for role in ("id", "text") if role in given and role not in columns]:
         have = ", ".join(map(repr, names[:12]))
         raise ConfigError(

@@ -8,6 +8,7 @@ from typing import Any
 
 ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
 _TEXT_NAMES = ("text", "contents", "content", "body", "passage")
+_SUMMARY_NAMES = ("abstract", "description", "summary")  # where there is no text
 _OUTER_MARKS = " .,;:!?\"'"
 _MISSING = {  # as programs spell it, spreadsheets' errors among them
     "nan", "NaN", "NaT", "None", "null", "NULL", "<NA>", "\\N", "N/A", "n/a", "#N/A", "#REF!",
@@ -166,6 +167,8 @@ def as_document(value: Any) -> Text:
     if isinstance(value, dict):
         name = value_under(value, ID_NAMES, "document")
         body = value_under(value, _TEXT_NAMES, "document")
+        if body is None:
+            body = value_under(value, _SUMMARY_NAMES, "document")
         document = Text(
             as_text(body, "document"),
             as_text(value.get("title"), "title"),

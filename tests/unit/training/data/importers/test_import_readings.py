@@ -228,6 +228,49 @@ def test_two_names_in_a_file_of_texts_are_asked_about(
     assert len(list(read_texts(path, Tally(), "document", {role: (name,)}))) == 12
 
 
+@pytest.mark.parametrize("name", ["abstract", "Description", "summary"])
+def test_text_beside_a_title_may_be_an_abstract(tmp_path: Path, name: str) -> None:
+    rows = [{"doc_id": f"d{n}", "title": f"t{n}", name: f"about {n}", "url": "u"} for n in N]
+    found = read_texts(write_jsonl(tmp_path / "c.jsonl", rows), Tally(), "document")
+    assert [(one.title, one.text) for _, one in found] == [(f"t{n}", f"about {n}") for n in N]
+    beside = [{**row, "text": f"all of {n}"} for n, row in enumerate(rows)]
+    found = read_texts(write_jsonl(tmp_path / "c.jsonl", beside), Tally(), "document")
+    assert [one.joined for _, one in found] == [f"t{n} all of {n}" for n in N]
+
+
+def test_abstract_inside_a_document_is_its_text(tmp_path: Path) -> None:
+    rows = [{"query": "q", "positive": {"title": "t", "abstract": f"about {n}"}} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert grades(source) == {f"about {n}": 1.0 for n in N}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"abstract": "about {}", "summary": "on {}"}, "could each be the text; say which: "),
+        ({"plot": "a long story"}, r"'plot' could be the text, .*=plot or --column text=title"),
+    ],
+)
+def test_text_that_has_no_known_name_beside_a_title_is_asked_about(
+    tmp_path: Path, row: dict[str, str], told: str
+) -> None:
+    rows = [
+        {"_id": f"d{n}", "title": f"t{n}", **{k: of.format(n) for k, of in row.items()}} for n in N
+    ]
+    path = write_jsonl(tmp_path / "c.jsonl", rows)
+    with pytest.raises(DataError, match=told):
+        list(read_texts(path, Tally(), "document"))
+    for name in ("title", *row):
+        found = read_texts(path, Tally(), "document", {"text": (name,)})
+        assert {one.text for _, one in found} == {record[name] for record in rows}
+
+
+def test_titles_alone_are_texts(tmp_path: Path) -> None:
+    rows = [{"_id": f"d{n}", "title": f"a title {n}", "year": "2025", "by": "A B"} for n in N]
+    found = read_texts(write_jsonl(tmp_path / "c.jsonl", rows), Tally(), "document")
+    assert [one.joined for _, one in found] == [f"a title {n}" for n in N]
+
+
 @pytest.mark.parametrize(
     ("more", "choices"),
     [
