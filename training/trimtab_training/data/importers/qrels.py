@@ -20,7 +20,8 @@ Label = tuple[int, str, str, float]
 
 _SUFFIXES = (".tsv", ".qrels", ".qrel", ".trec", ".txt")
 _ITERATIONS = {"0", "Q0"}  # TREC's second column, which nobody uses
-_LIKE_A_RUN = 8  # steps from a grade to the next within queries, all of them by one, or down
+_LIKE_A_RUN = 8  # steps from a grade to the next within queries, all of them by one, or down;
+# and different grades, more than which are scores where they fall
 _MANY_GRADES = 5  # of a query, from which 0, 1, 2, ... are ranks
 _ROLES = ("query", "document", "score")
 
@@ -97,15 +98,26 @@ def _refuse_run(sample: Sequence[Label], path: Path) -> None:
     ranked = [of for of in by_query.values() if len(of) > 1]
     if sum(len(of) - 1 for of in ranked) < _LIKE_A_RUN:
         return
-    first = 0 if max(map(len, ranked)) >= _MANY_GRADES and ranked[0][0] == 0 else 1
-    if all(of == list(range(first, first + len(of))) for of in ranked):
+    n_most = max(map(len, ranked))
+    first = 0 if n_most >= _MANY_GRADES and min(map(min, ranked)) == 0 else 1
+    counted = [list(range(first, first + len(of))) for of in ranked]
+    if ranked == counted:
         raise DataError(
             f"{path}: grades count {first}, {first + 1}, {first + 2}, ... within each query, as "
             "the ranks of a run do; expected labels; if they are grades, say --relevant-from 1"
         )
-    n_fractions = sum(not grade.is_integer() for of in ranked for grade in of)
+    n_whole = len(ranked) - (len(sample) == SAMPLE_ROWS)  # the last query may go on
+    are_all = list(map(sorted, ranked[:n_whole])) == counted[:n_whole]
+    if n_most >= _MANY_GRADES and n_whole and are_all:
+        raise DataError(
+            f"{path}: each query has every grade from {first} on once, up to "
+            f"{first + n_most - 1}, as the ranks of a run are; expected labels; if they are "
+            "grades, say --relevant-from 1"
+        )
+    grades = [grade for of in ranked for grade in of]
+    has_fractions = 2 * sum(not grade.is_integer() for grade in grades) > len(grades)
     is_falling = all(one > other for of in ranked for one, other in pairwise(of))
-    if is_falling and 2 * n_fractions > sum(map(len, ranked)):
+    if is_falling and (has_fractions or len(set(grades)) > _LIKE_A_RUN):
         raise DataError(
             f"{path}: grades such as {', '.join(f'{grade:g}' for grade in ranked[0][:3])} fall "
             "from line to line within each query, as the scores of a run do; expected labels; if "

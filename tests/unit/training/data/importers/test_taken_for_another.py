@@ -90,6 +90,11 @@ def test_relevant_from_below_zero_keeps_what_it_calls_relevant(tmp_path: Path) -
         ("qid docno rank score\n" + "".join(f"q{n} d{n} {n} {9 - n}\n" for n in N), "names qid, "),
         ("".join(f"q\t0\td{n}\t{n}\n" for n in N), "count 0, 1, 2"),
         ("".join(f"q\td{n}\t{20 - n * 0.37}\n" for n in N), "20, 19.63, 19.26 fall"),
+        ("".join(f"q\td{n}\t{100 - n * 7}\n" for n in N), "100, 93, 86 fall"),
+        ("".join(f"q{n // 3}\td{n}\t{100 - n * 7}\n" for n in N), "100, 93, 86 fall"),
+        ("".join(f"q{q}\td{n}\t{n * 5 % 12 + 1}\n" for q in "ab" for n in N), "from 1 on once"),
+        ("".join(f"q{q}\td{n}\t{n * 5 % 12}\n" for n in N for q in "ab"), "from 0 on once"),
+        ("".join(f"q{q}\td{n}\t{n * 5 % 7 + 1}\n" for q in range(150) for n in range(7)), "once"),
     ],
 )
 def test_runs_are_no_judgements(tmp_path: Path, text: str, told: str) -> None:
@@ -99,9 +104,14 @@ def test_runs_are_no_judgements(tmp_path: Path, text: str, told: str) -> None:
         imported(source, "trec")
 
 
-def test_grades_in_the_order_of_their_size_are_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "grades", [(2.5, 2, 1, 1, 0), (3, 2, 1, 0), (2, 3, 1), (1, 0), (9, 7, 8, 9)]
+)
+def test_grades_in_the_order_of_their_size_are_labels(
+    tmp_path: Path, grades: tuple[float, ...]
+) -> None:
     source = tmp_path / "judged.qrels"
-    lines = [f"q{q}\td{q}{n}\t{grade}\n" for q in N for n, grade in enumerate((2.5, 2, 1, 1, 0))]
+    lines = [f"q{q}\td{q}{n}\t{grade}\n" for q in N for n, grade in enumerate(grades)]
     source.write_text("".join(lines), encoding="utf-8")
     assert len(imported(source, "trec")["train"]) == len(N)
 
