@@ -54,6 +54,8 @@ def refuse_two_readings(
     _refuse_graded_objects(sample, columns, settings, where)
     _refuse_unnamed_grades(sample, columns, settings, where)
     _refuse_unknown_grades(sample, columns, settings, where)
+    if "score" in columns:
+        _refuse_object_scores(sample, columns["score"][0], where)
     if "score" in columns and not settings.grades:
         _refuse_classes(sample, columns, settings, where)
         if "score" not in settings.columns and settings.relevant_from is None:
@@ -311,6 +313,18 @@ def _is_parallel(sample: Sample, texts: str, numbers: str) -> bool:
 def _as_list(value: Any) -> list[Any] | None:
     """Take a list, also one that a cell spells."""
     return value if isinstance(value, list) else spelled_list(value)
+
+
+def _refuse_object_scores(sample: Sample, name: str, where: str) -> None:
+    """Refuse objects where grades are expected, as databases and annotation tools write them."""
+    values = list(_flat(_values(sample, name)))
+    objects = [value for value in values if isinstance(value, dict)]
+    if 2 * len(objects) > len(values):
+        raise DataError(
+            f"{where}: {name!r} holds objects, such as {str(objects[0])[:60]}, and a score "
+            "is a number or the name of a class: write it alone, or say --column score=NAME for "
+            "another column"
+        )
 
 
 def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, where: str) -> None:

@@ -470,6 +470,19 @@ def test_what_is_said_of_scores_that_are_not_there_is_refused(
     assert len(grades(source, columns={"score": (name,)}, **chosen)) == 12
 
 
+@pytest.mark.parametrize("score", [{"$numberInt": "1"}, [{"user": "u", "value": 1}]])
+@pytest.mark.parametrize("chosen", [{}, {"grades": {"1": 1.0}}, {"columns": {"score": ("score",)}}])
+def test_objects_as_scores_are_refused_as_such(
+    tmp_path: Path, score: Any, chosen: dict[str, Any]
+) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", "score": score, "stars": 1} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    told = r"rows.jsonl: 'score' holds objects, such as \{'.*1.*\}, .* write it alone"
+    with pytest.raises(DataError, match=told):
+        grades(source, **chosen)
+    assert len(grades(source, columns={"score": ("stars",)})) == 12
+
+
 def test_labels_inside_documents_are_asked_about(tmp_path: Path) -> None:
     rows = [
         {"query": "q", "document": [{"text": f"{n} {of}", "is_selected": of} for of in (0, 1)]}
