@@ -27,12 +27,12 @@ PAIR_ROLES: dict[str, tuple[str, ...]] = {
         "score", "label", "relevance", "grade", "similarity", "similarity_score", "rating",
         "scores", "labels", "relevances", "grades", "similarities", "ratings",
     ),
-    "query_id": ("query_id", "qid", "question_id"),
-    "document_id": ("document_id", "doc_id", "docid", "corpus_id", "passage_id", "pid"),
+    "query_id": ("query_id", "qid", "q_id", "question_id"),
+    "document_id": ("document_id", "doc_id", "docid", "corpus_id", "passage_id", "pid", "p_id"),
 }  # fmt: skip
 CLICK_ROLES: dict[str, tuple[str, ...]] = {
     "query": ("query", "query_text", "search_query", "q", "question"),
-    "query_id": ("query_id", "qid"),
+    "query_id": ("query_id", "qid", "q_id"),
     "shown": ("shown", "shown_ids", "results", "result_ids", "impressions", "documents"),
     "ranks": ("ranks", "positions"),
     "clicked": ("clicked", "clicked_ids", "clicks", "click", "is_clicked"),
@@ -40,10 +40,12 @@ CLICK_ROLES: dict[str, tuple[str, ...]] = {
     "time": (
         "time",
         "timestamp",
+        "time_stamp",
         "_timestamp",
         "ts",
         "date",
         "datetime",
+        "date_time",
         "created_at",
         "event_time",
         "event_timestamp",
@@ -66,8 +68,9 @@ CLICK_ROLES: dict[str, tuple[str, ...]] = {
 }
 TEXT_ROLES: dict[str, tuple[str, ...]] = {
     "id": (
-        "_id", "id", "docid", "doc_id", "document_id", "query_id", "qid", "passage_id", "pid",
-        "number", "docno", "question_id", "topic_id", "corpus_id", "topicid", "topic",
+        "_id", "id", "docid", "doc_id", "document_id", "query_id", "qid", "q_id", "passage_id",
+        "pid", "p_id", "number", "docno", "doc_no", "question_id", "topic_id", "corpus_id",
+        "topicid", "topic",
     ),
     "title": ("title",),
     "text": (
@@ -184,8 +187,9 @@ def as_number(value: Any, what: str) -> float:
 
 
 def plain_name(name: str) -> str:
-    """Write a column's name in lower case with underscores."""
-    return re.sub(r"[^a-z0-9_]+", "_", name.strip().lower())
+    """Write a column's name in lower case with underscores; ``queryId`` is ``query_id``."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9_]+", "_", parted.lower())
 
 
 def _check_given(

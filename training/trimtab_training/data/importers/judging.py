@@ -40,7 +40,7 @@ def may_grade(name: str, values: Sequence[Any], queries: Sequence[Any] = ()) -> 
         values: Some of its values, none of them missing.
         queries: The query of each; without them, 0 and 1 do not judge.
     """
-    plain = plain_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
+    plain = plain_name(name)
     words = plain.split("_")
     if not values or words[-1] in {"id", "ids"} or any(isinstance(v, list | dict) for v in values):
         return False

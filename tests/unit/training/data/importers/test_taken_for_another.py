@@ -10,6 +10,12 @@ from tests.support.label_files import write_rows
 from tests.support.sets import write_jsonl
 from trimtab_training.data.importers import ClickSettings, ImportSettings, import_labels
 from trimtab_training.data.importers.click_log import ClickLog
+from trimtab_training.data.importers.columns import (
+    CLICK_ROLES,
+    PAIR_ROLES,
+    TEXT_ROLES,
+    find_columns,
+)
 from trimtab_training.data.importers.gather import Search
 from trimtab_training.data.importers.tally import Tally
 from trimtab_training.data.importers.texts import Unusable
@@ -175,6 +181,60 @@ def test_rows_of_one_search_are_gathered_from_all_files(tmp_path: Path) -> None:
     found = searches(tmp_path)
     assert len(found) == 30
     assert all(one.shown == {"a": 1, "b": 2, "c": 3} for one in found)
+
+
+def camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return "".join([first, *(word.capitalize() for word in others)])
+
+
+def test_names_in_camel_case_are_known(tmp_path: Path) -> None:
+    rows = [row for n in range(30) for row in rows_of(n, search_id=f"s{n}", created_at=1.7e9 + n)]
+    order = sorted(rows, key=lambda row: (int(row["search_id"][1:]) // 5, row["rank"]))
+    found = []
+    for name_of in (str, camel_case):
+        named = [{name_of(name): value for name, value in row.items()} for row in order]
+        found.append(searches(write_jsonl(tmp_path / "log.jsonl", named)))
+    assert found[0] == found[1]
+    assert len(found[1]) == 30
+    rows = [row for page in (1, 2) for row in rows_of(1, search_id="s", pageNumber=page)]
+    with pytest.raises(DataError, match="ranks begin anew on each page: page 2 has rank 1"):
+        searches(write_jsonl(tmp_path / "log.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "roles", "role"),
+    [
+        ("docNo", TEXT_ROLES, "id"), ("TimeStamp", CLICK_ROLES, "time"),
+        ("dateTime", CLICK_ROLES, "time"), ("qId", PAIR_ROLES, "query_id"),
+        ("pId", PAIR_ROLES, "document_id"), ("docID", CLICK_ROLES, "document"),
+        ("QID", PAIR_ROLES, "query_id"), ("sentence_A", PAIR_ROLES, "query"),
+    ],
+)  # fmt: skip
+def test_capital_within_a_name_that_is_one_word_hides_no_column(
+    name: str, roles: dict[str, tuple[str, ...]], role: str
+) -> None:
+    assert find_columns([name], roles, {}) == {role: (name,)}
+
+
+def test_ids_and_negatives_in_camel_case_are_used(tmp_path: Path) -> None:
+    rows = [
+        {"queryId": f"Q{n}", "query": f"q{n}", "documentId": f"D{n}", "positive": f"text {n}",
+         "hardNegatives": [f"no {n}"]}
+        for n in N
+    ]  # fmt: skip
+    source = write_jsonl(tmp_path / "pairs.jsonl", [{**row, "hardNegatives": None} for row in rows])
+    assert imported(source)["train"] == {f"Q{n}": {f"D{n}": 1.0} for n in N}
+    for row in rows:
+        del row["documentId"]
+    imported(write_jsonl(tmp_path / "pairs.jsonl", rows))
+    assert texts(tmp_path) == {f"{kind} {n}" for kind in ("text", "no") for n in N}
+    corpus = write_jsonl(
+        tmp_path / "c.jsonl",
+        [{"id": f"{n}", "documentId": f"D{n}", "text": f"text {n}"} for n in N],
+    )
+    with pytest.raises(DataError, match="'id' and 'documentId' could each be the id"):
+        imported(source, corpus=corpus)
 
 
 @pytest.mark.parametrize("missing", ["\\N", "NULL", "", "nan", None])
