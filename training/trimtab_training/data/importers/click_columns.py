@@ -26,6 +26,8 @@ _EVENTS = {  # what a column of kinds of events is called, less underscores
     "interactiontype", "type",
 }  # fmt: skip
 _SHOWINGS = {"shown", "impressions"}  # where they hold numbers, how often something was shown
+_STARTS = {"start", "offset"}  # where they count results, the page begins after so many
+_LEAST_PAGE = 5  # results
 _FEW_KINDS = 5  # named in a message
 
 
@@ -50,6 +52,8 @@ def find_click_columns(
     columns = find_columns(names, CLICK_ROLES, given)
     if chosen.search_id == "none":
         columns.pop("search", None)
+    if "page" not in given and not _counts_pages(sample, columns):
+        columns.pop("page", None)
     if "shown" in columns and "shown" not in given:
         columns, given = _settle_shown(sample, columns, given)
     _settle_sums(sample, columns, given, chosen, path)
@@ -73,6 +77,17 @@ def find_click_columns(
     else:
         require(columns, ("query", "document", "rank", "clicked"), names, str(path))
     return columns
+
+
+def _counts_pages(sample: Sample, columns: Columns) -> bool:
+    """Tell a page's number, or its first result's, from a start or an offset of something else."""
+    name = columns.get("page", ("",))[0]
+    if plain_name(name) not in _STARTS:
+        return True
+    first, *others = sorted(set(_numbers(sample, name) or [-1.0]))
+    steps = [other - first for other in others]
+    least = min(steps, default=_LEAST_PAGE)
+    return first in {0, 1} and least >= _LEAST_PAGE and all(step % least == 0 for step in steps)
 
 
 def _settle_shown(
@@ -124,11 +139,16 @@ def _settle_sums(
 
 def _largest(sample: Sample, name: str) -> float | None:
     """Give the largest number of a column that holds nothing else; None where it does."""
+    return max(_numbers(sample, name), default=None)
+
+
+def _numbers(sample: Sample, name: str) -> list[float]:
+    """Give the numbers of a column that holds nothing else; none where it does."""
     values = [value for _, record in sample.rows if not is_missing(value := record.get(name))]
     try:
-        return max((as_number(value, name) for value in values), default=None)
+        return [as_number(value, name) for value in values]
     except Unusable:
-        return None
+        return []
 
 
 def _refuse_events(sample: Sample, path: Path) -> None:

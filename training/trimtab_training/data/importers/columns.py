@@ -62,10 +62,13 @@ CLICK_ROLES: dict[str, tuple[str, ...]] = {
     ),
     "document": ("document_id", "doc_id", "docid", "document", "doc", "result_id", "item_id"),
     "rank": ("rank", "position"),
-    "page": ("page", "page_number", "page_no", "page_index", "result_page", "results_page"),
+    "page": (
+        "page", "page_number", "page_no", "page_index", "result_page", "results_page", "start",
+        "offset",
+    ),
     "search": ("search_id", "impression_id", "request_id", "serp_id"),
     "session": ("session_id", "session", "user_id", "user", "visitor_id", "client_id"),
-}
+}  # fmt: skip
 TEXT_ROLES: dict[str, tuple[str, ...]] = {
     "id": (
         "_id", "id", "docid", "doc_id", "document_id", "query_id", "qid", "q_id", "passage_id",

@@ -678,6 +678,20 @@ def test_ranks_that_begin_anew_on_each_page_are_refused(
     assert searches(log(3))
 
 
+@pytest.mark.parametrize("name", ["start", "offset"])
+def test_ranks_that_begin_anew_where_a_page_starts_are_refused(tmp_path: Path, name: str) -> None:
+    def log(starts: list[Any]) -> Path:
+        pages = [
+            page("ab", clicked="b", search_id=n, **{name: start}) for n, start in enumerate(starts)
+        ]
+        return write_rows(tmp_path / "log.csv", [row for one in pages for row in one])
+
+    with pytest.raises(DataError, match=r"page 10 has rank 1, as page 0; .*--column page="):
+        searches(log([0, 10, 0, 20]))
+    for starts in ([0, 0, 0], [1_700_000_000, 1_700_000_060], [0, 1, 2], [0, 7, 12], ["09:30"] * 2):
+        assert len(searches(log(starts))) == len(starts)
+
+
 def test_dwell_in_milliseconds_is_asked_about(tmp_path: Path) -> None:
     rows = [{**row, "dwell": 9_000} for n in range(5) for row in page("ab", search_id=n)]
     lists = [{"query": "q", "shown": ["a"], "clicked": ["a"], "dwell": [8_000]}]
