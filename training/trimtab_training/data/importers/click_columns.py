@@ -116,6 +116,8 @@ def _settle_sums(
 ) -> None:
     """Take no ranks from rows that are sums over searches: theirs are averages, or the last.
 
+    Where nothing says which rows are clicks, all are, and their ranks tell nothing either.
+
     Raises:
         DataError: Ranks are needed.
     """
@@ -125,7 +127,7 @@ def _settle_sums(
     showings = [name for name in usual if plain_name(name) in _SHOWINGS]
     if chosen.estimate == "counts":
         counts = (_largest(sample, name) or 0 for name in (*showings, *columns.get("clicked", ())))
-        if any(largest > 1 for largest in counts):
+        if "clicked" not in columns or any(largest > 1 for largest in counts):
             columns.pop("rank", None)
         return
     for name in showings:

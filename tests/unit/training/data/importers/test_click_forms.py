@@ -506,6 +506,18 @@ def test_clicks_without_ranks_keep_their_times_and_counts(tmp_path: Path, kind: 
     assert grades == {"a": 1.0, "b": 0.625}  # c was clicked once
 
 
+@pytest.mark.parametrize("more", [{}, {"search_id": "s"}, {"impressions": 1}], ids=str)
+def test_clicks_alone_need_no_ranks_but_may_have_them(tmp_path: Path, more: dict[str, Any]) -> None:
+    rows = [
+        {"query": "q", "doc_id": doc, "position": 1 + n % 4, **more}
+        for n, doc in enumerate("aaaaabbbbc")
+    ]
+    source = write_rows(tmp_path / "log.csv", rows)
+    splits, record = imported(tmp_path, source, estimate="counts")
+    assert splits["train"].popitem()[1] == {"a": 1.0, "b": 0.8}
+    assert "position" in record["understood"]["files"][0]["unused"]
+
+
 # What is told
 
 
