@@ -1,5 +1,6 @@
 """Which columns of a search log hold what: searches, or documents shown, or sums over searches."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _EVENTS = {  # what a column of kinds of events is called, less underscores
     "interactiontype", "type",
 }  # fmt: skip
 _SHOWINGS = {"shown", "impressions"}  # where they hold numbers, how often something was shown
+_LISTED = {"clicked", "clicked_ids"}  # where they hold numbers, these may be documents' ids
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})*")
 _STARTS = {"start", "offset"}  # where they count results, the page begins after so many
 _LEAST_PAGE = 5  # results
 _FEW_KINDS = 5  # named in a message
@@ -62,12 +65,8 @@ def find_click_columns(
     if "shown" in columns:
         require(columns, ("query", "shown"), names, str(path))
         return columns
-    if chosen.estimate == "counts" and not {"clicked"} & (columns.keys() | given.keys()):
-        _refuse_events(sample, path)
-    if chosen.estimate == "counts" and "document" not in columns:
-        require(columns, ("query", "clicked"), names, str(path))
-    elif chosen.estimate == "counts":
-        require(columns, ("query",), names, str(path))
+    if chosen.estimate == "counts":
+        _require_clicks(sample, columns, given, path)
     elif "document" in columns and "rank" not in columns:
         raise DataError(
             f"{path} has no column that looks like rank, so that nothing tells position bias from "
@@ -77,6 +76,22 @@ def find_click_columns(
     else:
         require(columns, ("query", "document", "rank", "clicked"), names, str(path))
     return columns
+
+
+def _require_clicks(
+    sample: Sample, columns: Columns, given: Mapping[str, tuple[str, ...]], path: Path
+) -> None:
+    """Refuse rows that do not say of which query they are, which document, and whether a click.
+
+    Raises:
+        DataError: They do not.
+    """
+    if not {"clicked"} & (columns.keys() | given.keys()):
+        _refuse_events(sample, path)
+    wanted = ("query",) if "document" in columns else ("query", "clicked")
+    require(columns, wanted, list(sample.names), str(path))
+    if "document" not in columns and "clicked" not in given:
+        _refuse_clicks_on_nothing(sample, columns["clicked"][0], path)
 
 
 def _counts_pages(sample: Sample, columns: Columns) -> bool:
@@ -95,6 +110,8 @@ def _settle_shown(
 ) -> tuple[Columns, Mapping[str, tuple[str, ...]]]:
     """Take what holds lists for what was shown; numbers beside a document count something.
 
+    Under impressions, they always do.
+
     Returns:
         The columns, and what is no longer to be asked about.
     """
@@ -102,7 +119,7 @@ def _settle_shown(
     lists = [name for name in names if _largest(sample, name) is None]
     if len(lists) == 1:
         return {**columns, "shown": tuple(lists)}, {**given, "shown": tuple(lists)}
-    if lists or "document" not in columns:
+    if lists or not ("document" in columns or _has_impressions(sample)):
         return columns, given
     return {role: of for role, of in columns.items() if role != "shown"}, given
 
@@ -147,10 +164,32 @@ def _largest(sample: Sample, name: str) -> float | None:
 def _numbers(sample: Sample, name: str) -> list[float]:
     """Give the numbers of a column that holds nothing else; none where it does."""
     values = [value for _, record in sample.rows if not is_missing(value := record.get(name))]
+    if all(_THOUSANDS.fullmatch(str(value)) for value in values):
+        heads = {len(str(value).partition(",")[0]) for value in values if "," in str(value)}
+        if heads - {3}:  # ids of three digits may be lists
+            values = [str(value).replace(",", "") for value in values]
     try:
         return [as_number(value, name) for value in values]
     except Unusable:
         return []
+
+
+def _has_impressions(sample: Sample) -> bool:
+    """Tell whether a column is called impressions."""
+    return any(plain_name(name) == "impressions" for name in sample.names)
+
+
+def _refuse_clicks_on_nothing(sample: Sample, name: str, path: Path) -> None:
+    """Refuse counts of clicks, or flags, where no column says on which document."""
+    numbers = _numbers(sample, name)
+    may_be_ids = plain_name(name) in _LISTED and not _has_impressions(sample)
+    if numbers and not (may_be_ids and set(numbers) - {0, 1}):
+        have = ", ".join(repr(one) for one in list(sample.names)[:12])
+        raise DataError(
+            f"{path}: {name!r} holds {', '.join(f'{one:g}' for one in numbers[:3])}, and no column "
+            f"looks like the document that was clicked; it has {have}; say which it is: --column "
+            f"document=NAME, or --column clicked={name} if these are documents' ids"
+        )
 
 
 def _refuse_events(sample: Sample, path: Path) -> None:

@@ -146,6 +146,47 @@ def test_how_often_a_document_was_shown_is_no_document(tmp_path: Path) -> None:
     assert {name for of in found["train"].values() for name in of} == {f"d{n}" for n in N if n % 2}
 
 
+@pytest.mark.parametrize("impressions", [100, "{},000"], ids=str)
+@pytest.mark.parametrize("clicks", ["Clicks", "clicked"])
+def test_sums_without_a_known_document_ask_for_it(
+    tmp_path: Path, clicks: str, impressions: Any
+) -> None:
+    rows = [
+        {"Query": f"q{n % 3}", "Page": f"https://x/{n}", clicks: n, "Impressions":
+         str(impressions).format(12 + n), "Position": 2.4}
+        for n in N
+    ]  # fmt: skip
+    source = write_rows(tmp_path / "log.csv", rows)
+    with pytest.raises(DataError, match=r"'Impressions' holds numbers .*--estimate counts"):
+        imported(source, "clicks")
+    counts = ClickSettings(estimate="counts")
+    with pytest.raises(DataError, match=f"'{clicks}' holds 0, 1, 2, and no column .*document=NAME"):
+        imported(source, "clicks", clicks=counts)
+    found = imported(source, "clicks", clicks=counts, columns={"document": ("Page",)})["train"]
+    assert sorted(one for of in found.values() for one in of) == sorted(
+        f"https://x/{n}" for n in N if n > 1
+    )
+
+
+@pytest.mark.parametrize("name", ["clicks", "is_clicked", "clicked", "clickedIds"])
+def test_numbers_of_clicks_without_a_document_may_be_ids(tmp_path: Path, name: str) -> None:
+    rows = [{"query": f"q{n % 2}", name: 7 + n % 2} for n in N]
+    source = write_rows(tmp_path / "log.csv", rows)
+    counts = ClickSettings(estimate="counts")
+    if name in {"clicks", "is_clicked"}:
+        with pytest.raises(DataError, match=f"--column clicked={name} if these are documents' ids"):
+            imported(source, "clicks", clicks=counts)
+    found = imported(source, "clicks", clicks=counts, columns={"clicked": (name,)})["train"]
+    assert sorted(one for of in found.values() for one in of) == ["7", "8"]
+
+
+def test_ids_of_three_digits_are_no_thousands(tmp_path: Path) -> None:
+    rows = [{"query": "q", "impressions": "123,456,789", "clicked": "456"}] * 3
+    assert [one.shown for one in searches(write_rows(tmp_path / "log.csv", rows))] == [
+        {"123": 1, "456": 2, "789": 3}
+    ] * 3
+
+
 def test_clicks_of_sums_are_counted_and_their_ranks_are_not(tmp_path: Path) -> None:
     rows = [
         {"query": "q", "doc_id": doc, "clicks": clicks, "position": rank}
