@@ -1,9 +1,11 @@
 """Which columns of a search log hold what: searches, or documents shown, or sums over searches."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from trimtab_training.data.importers.click_values import flag_of
 from trimtab_training.data.importers.columns import (
     CLICK_RIVALS,
     CLICK_ROLES,
@@ -15,6 +17,7 @@ from trimtab_training.data.importers.columns import (
     plain_name,
     require,
     usual_columns,
+    value_of,
 )
 from trimtab_training.data.importers.readings import refuse_rivals
 from trimtab_training.data.importers.settings import ClickSettings
@@ -31,6 +34,10 @@ _LISTED = {"clicked", "clicked_ids"}  # where they hold numbers, these may be do
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})*")
 _STARTS = {"start", "offset"}  # where they count results, the page begins after so many
 _LEAST_PAGE = 5  # results
+_COUNTING = {"clicks", "n", "num", "number", "nb", "total", "sum"}  # words in names of counts
+_CLICKS = {"click", "clicks", "clicked"}  # words in names of kinds of events
+_FEW_WORDS = 3  # of such a name
+_MANY_KINDS = 8  # of events, above which they are texts
 _FEW_KINDS = 5  # named in a message
 
 
@@ -87,7 +94,7 @@ def _require_clicks(
         DataError: They do not.
     """
     if not {"clicked"} & (columns.keys() | given.keys()):
-        _refuse_events(sample, path)
+        _refuse_events(sample, columns, path)
     wanted = ("query",) if "document" in columns else ("query", "clicked")
     require(columns, wanted, list(sample.names), str(path))
     if "document" not in columns and "clicked" not in given:
@@ -192,13 +199,51 @@ def _refuse_clicks_on_nothing(sample: Sample, name: str, path: Path) -> None:
         )
 
 
-def _refuse_events(sample: Sample, path: Path) -> None:
-    """Refuse rows of several kinds of events where no column says which of them are clicks."""
+def _refuse_events(sample: Sample, columns: Columns, path: Path) -> None:
+    """Refuse rows that are not all clicks, it seems, where no known column says which are."""
+    used = {name for names in columns.values() for name in names}
     for name in sample.names:
-        kinds = {str(record.get(name)) for _, record in sample.rows if record.get(name)}
-        if plain_name(name).replace("_", "") in _EVENTS and len(kinds) > 1:
+        values = [record.get(name) for _, record in sample.rows]
+        filled = [value for value in values if not is_missing(value)]
+        kinds = sorted(set(map(str, filled)))
+        is_event = plain_name(name).replace("_", "") in _EVENTS and len(kinds) > 1
+        is_click = "click" in plain_name(name) and _tells_clicks(sample, name, columns)
+        if name not in used and filled and (is_event or is_click or _are_kinds(values, kinds)):
+            is_told = all(flag_of(value) is not None for value in values) or _counts(name)
             raise DataError(
-                f"{path}: {name!r} holds {', '.join(sorted(kinds)[:_FEW_KINDS])}, and no column "
-                "says which rows are clicks: keep the clicks' rows alone, say --column "
-                "clicked=NAME, or --column clicked= if every row counts as a click"
+                f"{path}: {name!r} holds {', '.join(kinds[:_FEW_KINDS])}, and no column says which "
+                f"rows are clicks: keep the clicks' rows alone, say --column "
+                f"clicked={name if is_told else 'NAME'}, or --column clicked= if every row counts "
+                "as a click"
             )
+
+
+def _tells_clicks(sample: Sample, name: str, columns: Columns) -> bool:
+    """Tell a column of clicks, by its name, that holds more than a yes for every row.
+
+    What every row has, such as each click's id or time, says of none that it is no click; other
+    rows' documents do.
+    """
+    values = [record.get(name) for _, record in sample.rows]
+    if any(is_missing(value) or not value or flag_of(value) is False for value in values):
+        return True
+    documents = [str(value_of(record, columns, "document")) for _, record in sample.rows]
+    names = list(map(str, values))
+    if names != documents and set(names) <= set(documents):
+        return True
+    least, largest = min(_numbers(sample, name), default=1), _largest(sample, name) or 1
+    return least < 0 or (_counts(name) and largest > 1)
+
+
+def _counts(name: str) -> bool:
+    """Tell a name of a column that counts, such as ``click_count``."""
+    return "count" in plain_name(name) or bool(_COUNTING & set(plain_name(name).split("_")))
+
+
+def _are_kinds(values: Sequence[Any], kinds: Sequence[str]) -> bool:
+    """Tell a column of few kinds, one of which is a click, in rows of which not all are clicks."""
+    words = [[word for word in plain_name(kind).split("_") if word] for kind in kinds]
+    is_one = len(kinds) == 1 and not any(map(is_missing, values))
+    is_text = len(kinds) > _MANY_KINDS or 2 * len(kinds) > len(values)
+    of_clicks = any(len(of) <= _FEW_WORDS and _CLICKS & set(of) for of in words)
+    return of_clicks and not is_one and not is_text

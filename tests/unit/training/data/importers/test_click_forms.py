@@ -611,6 +611,52 @@ def test_rows_of_several_events_are_not_all_clicks(tmp_path: Path, name: str) ->
     assert set(*imported(tmp_path, clicks, estimate="counts")[0]["train"].values()) == {"b"}
 
 
+@pytest.mark.parametrize(
+    ("name", "click", "other", "option"),
+    [
+        ("isClick", 1, 0, "isClick"), ("was_clicked", True, False, "was_clicked"),
+        ("clickFlag", "yes", "no", "clickFlag"), ("click_count", 3, 0, "click_count"),
+        ("n_clicks", 4, 1, "n_clicks"), ("click_time", 1.7e9, None, "NAME"),
+        ("click_status", 1, -1, "NAME"), ("clicked_doc", "b", "b", "NAME"),
+        ("kind", "click", "view", "NAME"), ("activity", "Product Clicked", "Seen", "NAME"),
+        ("verb", "click", None, "NAME"), ("event", "open", "view", "NAME"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_unknown_columns_that_tell_clicks_are_asked_about(
+    tmp_path: Path, name: str, click: Any, other: Any, option: str, kind: str
+) -> None:
+    rows = [{"query": "q", "doc_id": doc, name: click if doc == "b" else other} for doc in "abc"]
+    source = write_rows(tmp_path / f"log.{kind}", rows * 4)
+    with pytest.raises(DataError, match=f"'{name}' holds .*--column clicked={option}, or .*ed= if"):
+        imported(source.parent, source, estimate="counts")
+    counts = ClickSettings(estimate="counts", relevant_share=0.5)
+    for column in (() if option == "NAME" else (name,), ()):
+        settings = ImportSettings(columns={"clicked": column}, clicks=counts)
+        import_labels("clicks", source, tmp_path / "out", settings)
+        (of,) = load_splits(tmp_path / "out" / "qrels")["train"].values()
+        assert set(of) == (set("b") if column else set("abc"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("click_id", list("xyz")), ("click_time", [1.7e9, 1.8e9]), ("clicked_url", list("ab")),
+        ("is_click", [1]), ("was_clicked", ["yes"]), ("click_position", [3, 1, 2]),
+        ("kind", ["click"]), ("device", ["phone", "desk"]), ("click_note", [None]),
+        ("clicked_title", ["one", "two"]), ("title", [f"click {n}" for n in range(12)]),
+    ],
+)  # fmt: skip
+def test_columns_that_every_click_has_are_passed_over(
+    tmp_path: Path, name: str, values: list[Any]
+) -> None:
+    rows: Rows = [
+        {"query": "q", "doc_id": f"d{n % 2}", name: values[n % len(values)]} for n in range(12)
+    ]
+    splits, _ = imported(tmp_path, write_rows(tmp_path / "log.jsonl", rows), estimate="counts")
+    assert splits["train"].popitem()[1] == {"d0": 1.0, "d1": 1.0}
+
+
 def test_times_in_some_files_only_are_asked_about(tmp_path: Path) -> None:
     rows = [{"query": "q", "shown": ["a", "b"], "clicked": ["b"]}] * 3
     write_rows(tmp_path / "in" / "train-1.jsonl", [{**row, "@timestamp": 1.7e9} for row in rows])
