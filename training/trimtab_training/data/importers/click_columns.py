@@ -15,6 +15,7 @@ from trimtab_training.data.importers.columns import (
     find_columns,
     is_missing,
     plain_name,
+    refuse_thousands,
     require,
     usual_columns,
     value_of,
@@ -72,6 +73,9 @@ def find_click_columns(
     if "shown" in columns:
         require(columns, ("query", "shown"), names, str(path))
         return columns
+    for name in columns.get("clicked", ()) if "clicked" not in given else ():
+        values = (record.get(name) for _, record in sample.rows)
+        refuse_thousands(values, name, "clicked", str(path))
     if chosen.estimate == "counts":
         _require_clicks(sample, columns, given, path)
     elif "document" in columns and "rank" not in columns:

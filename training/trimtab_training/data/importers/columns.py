@@ -189,6 +189,37 @@ def as_number(value: Any, what: str) -> float:
     return number
 
 
+def refuse_thousands(values: Iterable[Any], name: str, role: str, where: str) -> None:
+    """Refuse numbers with a mark that may part thousands, and may stand before a fraction.
+
+    A column that has any other fraction, or the same zeros behind all its points, has one reading.
+
+    Args:
+        values: What the column holds; only texts can have such marks.
+        name: The column.
+        role: Its role.
+        where: The file, for messages.
+
+    Raises:
+        DataError: With both readings.
+    """
+    texts = [value.strip() for value in values if isinstance(value, str)]
+    marks = [mark for mark in ".," if any(mark in text for text in texts)]
+    if len(marks) != 1:
+        return
+    mark = marks[0]
+    marked = [text for text in texts if mark in text]
+    may_part = re.compile(rf"[-+]?[1-9]\d{{0,2}}([{mark}]\d{{3}})+")
+    is_padded = mark == "." and all(text.endswith(".000") for text in texts)
+    if all(map(may_part.fullmatch, marked)) and not is_padded:
+        otherwise = f"say --column {role}={name}" if mark == "." else "write a point"
+        whole = marked[0].replace(mark, "")
+        raise DataError(
+            f"{where}: {name!r} holds {marked[0]}, which may be {whole}, or a fraction: write it "
+            f"without marks if it is whole, {otherwise} if it is a fraction"
+        )
+
+
 def plain_name(name: str) -> str:
     """Write a column's name in lower case with underscores; ``queryId`` is ``query_id``."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())

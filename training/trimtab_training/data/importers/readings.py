@@ -18,6 +18,7 @@ from trimtab_training.data.importers.columns import (
     Columns,
     is_missing,
     plain_name,
+    refuse_thousands,
     usual_columns,
     value_of,
 )
@@ -57,6 +58,9 @@ def refuse_two_readings(
     if "score" in columns:
         _refuse_object_scores(sample, columns["score"][0], where)
     if "score" in columns and not settings.grades:
+        if "score" not in settings.columns:
+            name = columns["score"][0]
+            refuse_thousands(_flat(_values(sample, name)), name, "score", where)
         _refuse_classes(sample, columns, settings, where)
         if "score" not in settings.columns and settings.relevant_from is None:
             _refuse_similarities(sample, columns["score"][0], where)

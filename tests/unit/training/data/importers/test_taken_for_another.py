@@ -168,6 +168,35 @@ def test_sums_without_a_known_document_ask_for_it(
     )
 
 
+@pytest.mark.parametrize("cells", [["1.200", "950"], ["1,200", "950"], ["1.200.000", "1.200"]])
+def test_marks_between_thousands_are_asked_about(tmp_path: Path, cells: list[str]) -> None:
+    rows = [
+        {"query": f"q{n}", "document": f"d{n}", "Page": f"d{n}", "score": cells[n % 2]} for n in N
+    ]
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    log = write_jsonl(tmp_path / "log.jsonl", [{**row, "clicks": row["score"]} for row in rows])
+    counts = ClickSettings(estimate="counts", min_clicks=1.0)
+    otherwise = "write a point" if "," in cells[0] else "say --column {role}="
+    told = f"holds {cells[0]}, which may be 1200.*, or a fr.*whole, {otherwise}"
+    with pytest.raises(DataError, match=told.format(role="score")):
+        imported(pairs)
+    with pytest.raises(DataError, match=told.format(role="clicked")):
+        imported(log, "clicks", clicks=counts)
+    if cells[1] == "950" and "." in cells[0]:
+        found = imported(pairs, columns={"score": ("score",)})["train"]
+        assert {grade for of in found.values() for grade in of.values()} == {1.2, 950.0}
+        imported(log, "clicks", clicks=counts, columns={"clicked": ("clicks",)})
+
+
+@pytest.mark.parametrize(
+    "cells", [["0.125", "1.200"], ["1.200", "1.5"], ["1.000", "2.000"], ["1200", "950"], [1.2, 3]]
+)
+def test_marks_before_fractions_are_read(tmp_path: Path, cells: list[Any]) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}", "score": cells[n % 2]} for n in N]
+    found = imported(write_jsonl(tmp_path / "pairs.jsonl", rows))["train"]
+    assert {grade for of in found.values() for grade in of.values()} == set(map(float, cells))
+
+
 @pytest.mark.parametrize("name", ["clicks", "is_clicked", "clicked", "clickedIds"])
 def test_numbers_of_clicks_without_a_document_may_be_ids(tmp_path: Path, name: str) -> None:
     rows = [{"query": f"q{n % 2}", name: 7 + n % 2} for n in N]
