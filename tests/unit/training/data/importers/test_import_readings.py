@@ -424,7 +424,6 @@ def test_flags_that_differ_among_the_documents_of_a_query_are_asked_about(
         ("source", lambda n: ["wiki", "web"][n % 2]), ("year", lambda n: 2000 + n % 2),
         ("checked", lambda _: "accepted"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_facts_that_judge_no_document_of_a_query_are_passed_over(
     tmp_path: Path, name: str, value: Callable[[int], Any]
