@@ -7,6 +7,8 @@ import signal
 import ssl
 from pathlib import Path
 
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when it is imported, by whatever is first
+
 import faiss
 import httpx._transports.default as httpx_transport
 import pytest

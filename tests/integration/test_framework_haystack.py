@@ -2,12 +2,9 @@
 
 import asyncio
 import copy
-import os
 import pickle
 from pathlib import Path
 from typing import Any
-
-os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when haystack is imported
 
 import numpy as np
 import pytest
