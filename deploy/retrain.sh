@@ -15,7 +15,6 @@
 set -euo pipefail
 
 MODEL=${MODEL:?the model folder that the sidecar serves, such as models/docs}
-MODEL=${MODEL%"${MODEL##*[!/]}"}                      # less slashes at its end: what stands beside it has its name
 DATASET=${DATASET:-}                                  # the BEIR folder to train on
 EMBEDDINGS=${EMBEDDINGS:-$DATASET/embeddings}
 CANDIDATE=${CANDIDATE:-$(dirname "$MODEL")/candidate/$(basename "$MODEL")}
@@ -35,6 +34,17 @@ MARGIN=${MARGIN:-0.005}                               # loss of nDCG@10 that doe
 ADMIN=${ADMIN:-}                                      # the sidecar's admin address; empty: it watches its files
 TRIMTAB=${TRIMTAB:-trimtab}
 
+MODEL=${MODEL%"${MODEL##*[!/]}"} # less slashes at their ends: what stands beside them has their names
+CANDIDATE=${CANDIDATE%"${CANDIDATE##*[!/]}"}
+PREVIOUS=${PREVIOUS%"${PREVIOUS##*[!/]}"}
+
+# Beside MODEL and on its file system, so that a swap is two renames. After a kill they tell how far it was.
+beside() { printf '%s/.%s.%s' "$(dirname "$1")" "$(basename "$1")" "$2"; }
+NEW=$(beside "$MODEL" new)           # what is to become MODEL
+OLD=$(beside "$MODEL" old)           # what MODEL was, while nobody knows whether the newer one is taken
+REPLACED=$(beside "$MODEL" replaced) # what MODEL was once it is: becomes PREVIOUS
+REJECTED=$(beside "$MODEL" rejected) # the same after a rollback: becomes CANDIDATE
+
 # What a fit writes into a model's folder; all else there is yours.
 OF_A_FIT="adapter.onnx checkpoint evaluation.json report.html README.md runs trained_on.npz query.onnx tuning.json"
 
@@ -50,7 +60,7 @@ trimtab() { command "$TRIMTAB" "$@" 9>&-; }
 has_model() { [ -f "$1/adapter.onnx" ]; }
 
 ! [ -e "$MODEL" ] || [ -d "$MODEL" ] || fail "MODEL=$MODEL is a file; expected its folder, such as models/docs"
-for place in "MODEL=$MODEL" "CANDIDATE=${CANDIDATE%/}"; do # moved, a relative link leads nowhere
+for place in "MODEL=$MODEL" "CANDIDATE=$CANDIDATE"; do # moved, a relative link leads nowhere
     ! [ -L "${place#*=}" ] || fail "$place is a link, and would be moved itself; name the folder that it leads to"
 done
 
@@ -63,40 +73,103 @@ reload() {
         ${headers[@]+"${headers[@]}"} "$ADMIN/trimtab/reload" >&2 && echo >&2
 }
 
-# recover: undo a "put" that was killed half-way; MODEL is missing at no other time.
-recover() {
-    if ! [ -e "$MODEL" ] && has_model "$PREVIOUS"; then
-        mv "$PREVIOUS" "$MODEL"
-        say "$MODEL was missing; it is what $PREVIOUS was"
+# real PATH: as it is without links, with a slash behind it.
+real() {
+    local parent
+    parent=$(dirname "$1")
+    if [ -d "$parent" ]; then
+        parent=$(cd "$parent" && pwd -P)
+    elif [ "${parent#/}" = "$parent" ]; then
+        parent=$(pwd -P)/$parent
     fi
+    printf '%s/%s/' "${parent%/}" "$(basename "$1")"
 }
 
-# keep_yours FROM TO: what is yours in FROM is in TO, too, in place of anything of that name.
-keep_yours() {
+# check_apart NAME NAME: neither place is, or lies in, the other.
+check_apart() {
+    local one other
+    one=$(real "${!1}") other=$(real "${!2}")
+    case $one in "$other"*) fail "$1=${!1} lies in $2=${!2}; give places of their own" ;; esac
+    case $other in "$one"*) fail "$2=${!2} lies in $1=${!1}; give places of their own" ;; esac
+}
+check_apart MODEL CANDIDATE
+check_apart MODEL PREVIOUS
+check_apart CANDIDATE PREVIOUS
+
+# remove PATH: with folders in it that may not be written to.
+remove() {
+    [ -e "$1" ] || [ -L "$1" ] || return 0
+    [ -L "$1" ] || chmod -R u+w "$1" 2>/dev/null || :
+    rm -rf "$1"
+}
+
+# move FROM TO: what TO was stays until all of FROM is there, which another file system may have no room for.
+move() {
+    local part
+    part=$(beside "$2" part)
+    mkdir -p "$(dirname "$2")" && remove "$part" && mv "$1" "$part" && remove "$2" && mv "$part" "$2"
+}
+
+# make_new FROM: NEW is the model in FROM, with what is yours in MODEL.
+make_new() {
     local file name
-    for file in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+    remove "$NEW"
+    mkdir "$NEW"
+    for name in $OF_A_FIT; do
+        ! [ -e "$1/$name" ] || cp -RPp "$1/$name" "$NEW/" || fail "can't copy $1/$name beside $MODEL"
+    done
+    for file in "$MODEL"/* "$MODEL"/.[!.]* "$MODEL"/..?*; do
         name=${file##*/}
         [ -e "$file" ] || [ -L "$file" ] || continue # a pattern that nothing matched
         case " $OF_A_FIT " in *" $name "*) continue ;; esac
-        rm -rf "${2:?}/$name"
-        cp -RPp "$file" "$2/"
+        cp -RPp "$file" "$NEW/" || fail "can't copy $file beside $MODEL"
     done
 }
 
-# put NEW: NEW becomes MODEL, and what was there becomes PREVIOUS.
-put() {
-    mkdir -p "$(dirname "$PREVIOUS")"
-    rm -rf "$PREVIOUS"
-    ! [ -e "$MODEL" ] || mv "$MODEL" "$PREVIOUS"
-    mv "$1" "$MODEL" || { recover && fail "can't move $1 to $MODEL"; }
+# swap DONE: NEW becomes MODEL, and what was there DONE; or nothing does, where the sidecar does not take it.
+swap() {
+    ! [ -e "$MODEL" ] || mv "$MODEL" "$OLD" || fail "can't move $MODEL"
+    if mv "$NEW" "$MODEL" && reload; then
+        ! [ -e "$OLD" ] || mv "$OLD" "$1"
+    else
+        remove "$MODEL"
+        ! [ -e "$OLD" ] || mv "$OLD" "$MODEL"
+        return 1
+    fi
 }
 
-# take_back: PREVIOUS becomes MODEL again, and what was there becomes CANDIDATE.
-take_back() {
-    mkdir -p "$(dirname "$CANDIDATE")"
-    rm -rf "$CANDIDATE"
-    mv "$MODEL" "$CANDIDATE"
-    ! [ -e "$PREVIOUS" ] || mv "$PREVIOUS" "$MODEL"
+# settle: what a swap has replaced goes to its place.
+settle() {
+    ! [ -e "$REPLACED" ] || move "$REPLACED" "$PREVIOUS"
+    ! [ -e "$REJECTED" ] || { move "$REJECTED" "$CANDIDATE" && remove "$PREVIOUS"; }
+}
+
+# finish FROM TO: what is left of a killed "move".
+finish() {
+    local part
+    part=$(beside "$2" part)
+    if [ -e "$part" ] && ! [ -e "$1" ]; then # all of it had come
+        remove "$2"
+        mv "$part" "$2"
+    fi
+    remove "$part"
+}
+
+# recover: end what a killed run has begun, or undo it.
+recover() {
+    finish "$REPLACED" "$PREVIOUS"
+    finish "$REJECTED" "$CANDIDATE"
+    finish "$PREVIOUS" "$MODEL"
+    if [ -e "$OLD" ]; then
+        remove "$MODEL"
+        mv "$OLD" "$MODEL"
+        say "a run was killed while it changed $MODEL, which is as it was"
+    elif ! [ -e "$MODEL" ] && has_model "$PREVIOUS"; then
+        move "$PREVIOUS" "$MODEL"
+        say "$MODEL was missing; it is what $PREVIOUS was"
+    fi
+    settle
+    remove "$NEW"
 }
 
 mkdir -p "$(dirname "$MODEL")"
@@ -113,9 +186,9 @@ recover
 if [ "${1:-}" = rollback ]; then
     [ $# -eq 1 ] || fail "rollback takes no options"
     has_model "$PREVIOUS" || fail "there is no older model in $PREVIOUS"
-    keep_yours "$MODEL" "$PREVIOUS"
-    take_back
-    reload || fail "the sidecar did not take the older model; see its log"
+    make_new "$PREVIOUS"
+    swap "$REJECTED" || fail "the sidecar did not take the older model; $MODEL is as it was, see the sidecar's log"
+    settle
     say "$MODEL is the older model again; the newer one is in $CANDIDATE"
     exit 0
 fi
@@ -169,11 +242,12 @@ if [ "$status" -ne 0 ]; then
     exit "$status"
 fi
 
-! [ -d "$MODEL" ] || keep_yours "$MODEL" "$CANDIDATE"
-put "$CANDIDATE"
-if ! reload; then
-    take_back
-    fail "the sidecar did not take the newer model; $MODEL is as it was, see the sidecar's log"
-fi
+make_new "$CANDIDATE"
+swap "$REPLACED" || fail "the sidecar did not take the newer model; $MODEL is as it was, see the sidecar's log"
+settle
+for name in $OF_A_FIT; do
+    remove "${CANDIDATE:?}/$name"
+done
+rmdir "$CANDIDATE" 2>/dev/null || : # what is yours in there stays
 [ -n "$ADMIN" ] || say "ADMIN is not set: whether a sidecar that watches the file has taken it, its log says"
 say "$MODEL is the newer model; to go back: MODEL=$MODEL ADMIN=$ADMIN $0 rollback"

@@ -185,11 +185,26 @@ def test_model_that_is_worse_stays_outside(loop: Loop) -> None:
 
 def test_sidecar_that_does_not_take_it_leaves_all_as_it_was(loop: Loop) -> None:
     before = loop.put(np.eye(DIM))
+    older = loop.folder / "models" / "previous" / "docs"
+    shutil.rmtree(older, ignore_errors=True)
+    older.mkdir(parents=True)
+    content = matrix_bytes(np.eye(DIM) * 2, encoder=CARD, name="older")
+    (older / "adapter.onnx").write_bytes(content)
     nobody = "http://127.0.0.1:9"  # the port of discard
-    done = loop.run(ADMIN=nobody, TRIMTAB=prepared(loop, best_weight(loop.world)))
-    assert done.returncode == 1
-    assert "models/docs is as it was" in done.stderr
-    assert Adapter.load(loop.model).mark == before
+    for words in ((), ("rollback",)):
+        fits = prepared(loop, best_weight(loop.world))
+        done = loop.run(*words, ADMIN=nobody, TRIMTAB=fits)
+        assert done.returncode == 1
+        assert "models/docs is as it was" in done.stderr
+        assert Adapter.load(loop.model).mark == before
+        assert (older / "adapter.onnx").read_bytes() == content  # a rollback still has its model
+        assert (loop.folder / "models/candidate/docs/adapter.onnx").exists()
+        assert hidden(loop) == []
+
+
+def hidden(loop: Loop) -> list[str]:
+    """Names of what a run has put beside the model for a while."""
+    return sorted(path.name for path in (loop.folder / "models").glob("**/.docs*"))
 
 
 def test_what_else_is_kept_in_the_folder_stays_there(loop: Loop) -> None:
@@ -214,8 +229,15 @@ def test_what_else_is_kept_in_the_folder_stays_there(loop: Loop) -> None:
         assert kept() == yours
         assert not (loop.model / "report.html").exists()
     (loop.model / "recipe.toml").write_text("changed since")
+    (loop.model / "notes").chmod(0o555)  # which no rm takes away from others than root
     assert loop.run("rollback").returncode == 0
     assert kept() == {**yours, "recipe.toml": "changed since"}
+    (loop.model / "encoder.onnx").unlink()
+    done = loop.run(TRIMTAB=fits)
+    assert done.returncode == 0, done.stderr
+    assert not (loop.model / "encoder.onnx").exists()  # though the model taken back had one
+    assert (loop.model / "notes").stat().st_mode & 0o777 == 0o555
+    (loop.model / "notes").chmod(0o755)
     shutil.rmtree(loop.model / "notes")
 
 
@@ -255,6 +277,79 @@ def test_link_in_the_place_of_a_folder_is_refused_and_stays(
     assert (link.readlink(), (link / "adapter.onnx").read_bytes()) == (Path("v1"), content)
     candidate = loop.run(*words, MODEL=str(tmp_path / "v1"), CANDIDATE=f"{link}/")
     assert f"CANDIDATE={link} is a link" in candidate.stderr
+
+
+@pytest.mark.parametrize(
+    ("left", "model", "previous", "candidate"),
+    [
+        ({".docs.new": "part"}, "now", "older", "next"),
+        ({".docs.old": "now", "docs": None, ".docs.new": "next"}, "now", "older", "next"),
+        ({".docs.old": "now", "docs": "next"}, "now", "older", "next"),  # nobody has said it is in
+        ({".docs.replaced": "now", "docs": "next"}, "next", "now", "next"),
+        (
+            {".docs.replaced": "now", "docs": "next", "previous/.docs.part": "n"},
+            *("next", "now", "next"),
+        ),
+        (
+            {"previous/.docs.part": "now", "docs": "next", "previous/docs": None},
+            *("next", "now", "next"),
+        ),
+        ({".docs.rejected": "now", "docs": "older"}, "older", None, "now"),
+        ({"docs": None}, "older", None, "next"),  # as a script of 0.1 left it
+    ],
+)
+def test_swap_that_was_killed_anywhere_is_ended_or_undone(
+    loop: Loop,
+    tmp_path: Path,
+    left: dict[str, str | None],
+    model: str,
+    previous: str | None,
+    candidate: str,
+) -> None:
+    models = {"docs": "now", "previous/docs": "older", "candidate/docs": "next", **left}
+    for place, content in models.items():
+        if content is not None:
+            (tmp_path / place).mkdir(parents=True)
+            (tmp_path / place / "adapter.onnx").write_text(content)
+    assert loop.run(MODEL=str(tmp_path / "docs"), DATASET="").returncode == 1
+    found = {
+        str(file.parent.relative_to(tmp_path)): file.read_text()
+        for file in tmp_path.rglob("adapter.onnx")
+    }
+    wanted = {"docs": model, "previous/docs": previous, "candidate/docs": candidate}
+    assert found == {place: content for place, content in wanted.items() if content}
+
+
+def test_what_can_not_be_copied_beside_the_model_leaves_all_as_it_was(
+    loop: Loop, tmp_path: Path
+) -> None:
+    before = loop.put(np.eye(DIM))
+    full = tmp_path / "cp"
+    full.write_text('#!/bin/sh\nfor to in "$@"; do :; done\n: >"$to/adapter.onnx"\nexit 1\n')
+    full.chmod(0o755)
+    place = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    fits = prepared(loop, best_weight(loop.world))
+    script = Path(fits)
+    script.write_text(script.read_text().replace("cp made", "/bin/cp made"))
+    done = loop.run(TRIMTAB=fits, PATH=place)
+    assert done.returncode == 1
+    assert "can't copy models/candidate/docs/adapter.onnx beside models/docs" in done.stderr
+    assert loop.mark() == before == Adapter.load(loop.model).mark
+    assert "DATASET is not set" in loop.run(DATASET="").stderr  # the next run tidies up
+    assert hidden(loop) == []
+
+
+def test_places_within_each_other_are_refused_before_the_work(loop: Loop) -> None:
+    for name in ("CANDIDATE", "PREVIOUS"):
+        done = loop.run(**{name: "models/docs/inside/"}, TRIMTAB="false")
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"retrain: {name}=models/docs/inside lies in MODEL=models/docs; give places of their "
+            "own\n",
+        )
+    assert "lies in" in loop.run(CANDIDATE="models/docs", TRIMTAB="false").stderr
+    assert "lies in" in loop.run(PREVIOUS="models/candidate/docs/x", TRIMTAB="false").stderr
+    assert not (loop.model / "inside").exists()
 
 
 def test_swap_that_was_killed_half_way_is_undone(loop: Loop) -> None:
