@@ -265,6 +265,24 @@ def test_build_names_a_model_as_its_recipe_does(world: World, tmp_path: Path) ->
     assert "is up to date" in trimtab("build", cwd=tmp_path).stderr
 
 
+def test_build_goes_on_behind_a_recipe_that_fails(world: World, tmp_path: Path) -> None:
+    folder = recipe_of(world, tmp_path)
+    for name in ("bad", "before"):  # both come first
+        (tmp_path / "models" / name).mkdir()
+    (tmp_path / "models" / "bad" / "recipe.toml").write_text("epochs = none\n")
+    text = (folder / "recipe.toml").read_text()
+    assert "docs" in text
+    gone = text.replace(text.split('dataset = "')[1].split('"')[0], "../../nowhere")
+    (tmp_path / "models" / "before" / "recipe.toml").write_text(gone)
+    done = trimtab("build", cwd=tmp_path, check=1)
+    assert "models/docs: nDCG@10" in done.stdout
+    told = one_line(done.stderr)
+    assert "models/before/recipe.toml: no dataset folder at" in told
+    assert "models/bad/recipe.toml: " in told
+    assert "Error: 2 of 3 models could not be built: models/bad/recipe.toml" in told
+    assert "Traceback" not in told
+
+
 def test_build_is_done_where_no_adapter_helps(tmp_path: Path) -> None:
     folder = recipe_of(make_world(tmp_path / "docs", useful=False, seed=1), tmp_path)
     assert "no adapter helps" in trimtab("build", cwd=tmp_path).stdout
