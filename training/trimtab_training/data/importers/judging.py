@@ -24,7 +24,8 @@ _VERDICTS = re.compile(  # values that judge whatever their column is called, le
     r"\w*relevant|(h|n|non)?rel|(not|non)?entail\w*|contradict\w*|support(s|ed)|refute[sd]"
     r"|(true|false)?(pos|neg)(itive|ative)?|accept(ed)?|reject(ed)?|pass(ed)?|fail(ed)?|good|bad"
     r"|(in)?correct|wrong|(not?|non|mis)?match|(not?|non)?(duplicate|paraphrase)|(not|un)related"
-    r"|(not|un)?(help|use)ful|(thumbs?|vote)?(up|down)|(up|down)vote|[👍👎].?"
+    r"|(not|un)?(help|use)ful|(thumbs?|vote)?(up|down)|(up|down)vote|[👍👎].?|(dis)?like[sd]?"
+    r"|(not|un|dis)?satisf\w*|(not|un)(re)?solved|(on|off)topic"  # resolved: as a ticket may be
 )
 _COUNTERS = {"id", "ids", "idx", "index"}  # last words of names that tell one from another
 

@@ -373,7 +373,10 @@ def test_columns_that_grade_nothing_are_passed_over(
         ("result", "PASS", "FAIL"), ("feedback", "👍", "👎"), ("class", 1, 0), ("gain", 3, 0),
         ("qrel", 1, 0), ("is_paraphrase", True, False), ("clicked", 1, 0), ("is_negative", 0, 1),
         ("helpful", 1, 0), ("accepted", "true", "false"), ("ground_truth", 1, 0),
-        ("answerable", True, False),
+        ("answerable", True, False), ("reaction", "like", "dislike"), ("chat", "Liked", "Disliked"),
+        ("outcome", "resolved", "unresolved"), ("survey", "satisfied", "dissatisfied"),
+        ("outcome", "Solved", "not solved"), ("survey", "Satisfactory", "Unsatisfactory"),
+        ("remark", "on-topic", "off-topic"),
     ],
     ids=str,
 )  # fmt: skip
@@ -422,7 +425,7 @@ def test_flags_that_differ_among_the_documents_of_a_query_are_asked_about(
         ("verified", lambda n: ["yes", "no"][n // 4 % 2]), ("chunk_idx", lambda n: n % 2),
         ("lang", lambda n: ["en", "no"][n % 2]), ("split", lambda n: ["train", "dev"][n % 2]),
         ("source", lambda n: ["wiki", "web"][n % 2]), ("year", lambda n: 2000 + n % 2),
-        ("checked", lambda _: "accepted"),
+        ("checked", lambda _: "accepted"), ("status", lambda n: ["open", "resolved"][n % 2]),
     ],
 )  # fmt: skip
 def test_facts_that_judge_no_document_of_a_query_are_passed_over(
