@@ -27,14 +27,17 @@ _VERDICTS = re.compile(  # values that judge whatever their column is called, le
     r"|(not|un)?(help|use)ful|(thumbs?|vote)?(up|down)|(up|down)vote|[👍👎].?|(dis)?like[sd]?"
     r"|(not|un|dis)?satisf\w*|(not|un)(re)?solved|(on|off)topic"  # resolved: as a ticket may be
 )
-_COUNTERS = {"id", "ids", "idx", "index"}  # last words of names that tell one from another
+_COUNTERS = {  # last words of names that tell one from another
+    "id", "ids", "idx", "index", "number", "page", "turn", "fold",
+}  # fmt: skip
+_OF_FACTS = {"is", "has", "contains"}  # first words of names that no counter has
 
 
 def may_grade(name: str, values: Sequence[Any], queries: Sequence[Any] = ()) -> bool:
     """Tell what seems to grade documents by the words of its name, or by what it holds.
 
     Values that judge are few different ones, some of them verdicts such as ``irrelevant``; or yes
-    and no, 0 and 1, where they differ among the documents of one query.
+    and no, 0 and 1, where they differ among the documents of one query and do not count them.
 
     Args:
         name: What the column is called, or the key.
@@ -49,6 +52,7 @@ def may_grade(name: str, values: Sequence[Any], queries: Sequence[Any] = ()) -> 
         are_named = any(_OF_GRADES.fullmatch(word) or _OF_FLAGS.fullmatch(word) for word in words)
         are_named = are_named or _ANSWERS.fullmatch(plain) is not None
         is_counter = words[-1] in _COUNTERS or words[-1].endswith("id")
+        is_counter = is_counter or (words[0] not in _OF_FACTS and _count_within(queries, values))
         are_yes_or_no = not is_counter and all(map(_is_yes_or_no, values))
         return are_named or (are_yes_or_no and _differ_within(queries, values))
     kinds = {str(value).strip().casefold() for value in values}
@@ -83,3 +87,11 @@ def _differ_within(queries: Sequence[Any], values: Sequence[Any]) -> bool:
     """Tell whether one query has several values."""
     pairs = {(str(query), str(value)) for query, value in zip(queries, values, strict=False)}
     return len({query for query, _ in pairs}) < len(pairs)
+
+
+def _count_within(queries: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Tell numbers that count the documents of every query from 0, in the order of the rows."""
+    by_query: dict[str, list[str]] = {}
+    for query, value in zip(queries, values, strict=False):
+        by_query.setdefault(str(query), []).append(str(value).strip().removesuffix(".0"))
+    return all(found == [str(n) for n in range(len(found))] for found in by_query.values())

@@ -435,6 +435,52 @@ def test_facts_that_judge_no_document_of_a_query_are_passed_over(
     assert len(grades(write_jsonl(tmp_path / "rows.jsonl", rows))) == 12
 
 
+@pytest.mark.parametrize("where", ["beside", "inside"])
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("answer_no", (0, 1)), ("variant", ("0", "1")), ("hop", (0.0, 1.0)), ("turn", (1, 0)),
+        ("page", (0, 0, 1)), ("fold", ("1", "0", "1")), ("answer_number", (1, 0)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_that_count_the_documents_of_a_query_are_passed_over(
+    tmp_path: Path, name: str, numbers: tuple[Any, ...], where: str
+) -> None:
+    documents = [[{"text": f"{q} {n}", name: of} for n, of in enumerate(numbers)] for q in N]
+    rows: list[dict[str, Any]] = [
+        {"query": f"q{q}", "document": of} for q, of in enumerate(documents)
+    ]
+    if where == "beside":
+        rows = [
+            {"query": row["query"], "document": one["text"], name: one[name]}
+            for row in rows
+            for one in row["document"]
+        ]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert grades(source) == {one["text"]: 1.0 for of in documents for one in of}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("relevant", [0, 1]), ("is_apt", [0, 1]), ("fits", [False, True]), ("fits", ["no", "yes"]),
+        ("fits", [1, 0]), ("fits", [0, 0, 1]), ("fits", [0, 1, 1]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_flags_that_count_no_documents_are_asked_about_in_any_order(
+    tmp_path: Path, name: str, flags: list[Any]
+) -> None:
+    rows = [
+        {"query": f"q{q}", "document": f"{q} {n}", name: flag}
+        for q in N
+        for n, flag in enumerate(flags)
+    ]
+    with pytest.raises(DataError, match=f"'{name}' holds .*--column score={name} if it does"):
+        grades(write_jsonl(tmp_path / "rows.jsonl", rows))
+
+
 def test_verdicts_that_parquet_names_are_asked_about(tmp_path: Path) -> None:
     features = {"choice": {"_type": "ClassLabel", "names": ["Relevant", "Partial", "Irrelevant"]}}
     columns = {"query": list("abcdef"), "document": list("abcdef"), "choice": [0, 1, 2, 0, 1, 2]}
