@@ -19,7 +19,7 @@ from trimtab_training.data.importers.columns import (
 )
 from trimtab_training.data.importers.json_rows import Row
 from trimtab_training.data.importers.lines import read_lines
-from trimtab_training.data.importers.readings import refuse_rivals, refuse_title_for_text
+from trimtab_training.data.importers.readings import refuse_rivals
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample, kind_of, read_rows, sample_rows
 from trimtab_training.data.importers.tagged import has_record, read_tagged
@@ -32,6 +32,7 @@ from trimtab_training.data.importers.texts import (
     refuse_missing,
     text_key,
 )
+from trimtab_training.data.importers.titles import refuse_title_for_text
 from trimtab_training.data.importers.understood import N_EXAMPLES, SAMPLE_ROWS, Reading, Understood
 from trimtab_training.data.importers.writer import DatasetWriter
 from trimtab_training.data.json_lines import is_synthetic

@@ -158,32 +158,6 @@ def refuse_rivals(
             )
 
 
-def refuse_title_for_text(sample: Sample, columns: Columns, where: str) -> None:
-    """Refuse a corpus of whose texts only titles are known, where another column says more.
-
-    Raises:
-        DataError: With the columns that could be the text.
-    """
-    name = columns.get("text", ("",))[0]
-    if plain_name(name) != "title":
-        return
-    used, n_words = {one for of in columns.values() for one in of}, _count_words(sample, name)
-    others = [
-        one for one in sample.names if one not in used and _count_words(sample, one) > n_words
-    ]
-    if others:
-        choices = " or ".join(f"--column text={one}" for one in [*others, name])
-        raise DataError(
-            f"{where}: {' and '.join(map(repr, others))} could be the text, which has no name that "
-            f"is known, or {name!r} is all of it; say which: {choices}"
-        )
-
-
-def _count_words(sample: Sample, name: str) -> int:
-    """Count the words of the texts in a column."""
-    return sum(len(value.split()) for value in _values(sample, name) if isinstance(value, str))
-
-
 def _refuse_flags(sample: Sample, columns: Columns, settings: ImportSettings, where: str) -> None:
     """Refuse columns called positive or negative that hold numbers, or yes and no: of the pair."""
     for role in ("document", "negative"):

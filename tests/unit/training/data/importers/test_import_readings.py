@@ -248,7 +248,7 @@ def test_abstract_inside_a_document_is_its_text(tmp_path: Path) -> None:
     ("row", "told"),
     [
         ({"abstract": "about {}", "summary": "on {}"}, "could each be the text; say which: "),
-        ({"plot": "a long story"}, r"'plot' could be the text, .*=plot or --column text=title"),
+        ({"plot": "the story of {}"}, r"'plot' could be the text, .*=plot or --column text=title"),
     ],
 )
 def test_text_that_has_no_known_name_beside_a_title_is_asked_about(
@@ -263,6 +263,45 @@ def test_text_that_has_no_known_name_beside_a_title_is_asked_about(
     for name in ("title", *row):
         found = read_texts(path, Tally(), "document", {"text": (name,)})
         assert {one.text for _, one in found} == {record[name] for record in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("created", [f"Mon Jan {n + 10} 2024 00:00:00 GMT+0000" for n in N]),
+        ("published", [f"{n + 1} March 2024 10:30 PM" for n in N]),
+        ("seen", [f"2024-01-{n + 10} 10:30:00 UTC" for n in N]),
+        ("closed", [f"2024-01-{n + 10} 10:30 Z" if n % 3 else f"not yet, {n} days" for n in N]),
+        ("shelf", [f"Home and Garden > Tools {n % 3}" for n in N]),
+        ("licence", ["free for everybody to use"] * len(N)),
+        ("authors", [f"A. Uthor {n}, B. Riter, C. Other" for n in N]),
+        ("search_keywords", [f"one, two, three, {n}" for n in N]),
+    ],
+    ids=["javascript", "words", "iso", "mostly", "few", "one", "authors", "keywords"],
+)
+def test_column_of_many_words_that_is_no_text_leaves_titles_alone(
+    tmp_path: Path, name: str, cells: list[str]
+) -> None:
+    rows = [{"_id": f"d{n}", "title": f"t{n}", name: cells[n]} for n in N]
+    found = read_texts(write_jsonl(tmp_path / "c.jsonl", rows), Tally(), "document")
+    assert [one.joined for _, one in found] == [f"t{n}" for n in N]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{n + 1} March 2024 10:30 we set out, and " + "walked on and on " * 4 for n in N],
+        [f"the story of {n // 4}" if n < 6 else f"another story, number {n}" for n in N],
+        [f"the story of number {n}" if n % 3 else f"2024-01-{n + 10} 10:30" for n in N],
+    ],
+    ids=["diary", "repeated", "dated"],
+)
+def test_texts_that_begin_with_dates_or_come_again_may_be_the_text(
+    tmp_path: Path, cells: list[str]
+) -> None:
+    rows = [{"_id": f"d{n}", "title": f"t{n}", "plot": cell} for n, cell in enumerate(cells)]
+    with pytest.raises(DataError, match="'plot' could be the text"):
+        list(read_texts(write_jsonl(tmp_path / "c.jsonl", rows), Tally(), "document"))
 
 
 def test_titles_alone_are_texts(tmp_path: Path) -> None:
