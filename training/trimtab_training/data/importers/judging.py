@@ -31,6 +31,11 @@ _COUNTERS = {  # last words of names that tell one from another
     "id", "ids", "idx", "index", "number", "page", "turn", "fold",
 }  # fmt: skip
 _OF_FACTS = {"is", "has", "contains"}  # first words of names that no counter has
+_DENIALS = ("not", "no", "non", "un", "in", "ir", "dis")
+_NO_AND_YES = {
+    ("no", "yes"), ("false", "true"), ("negative", "positive"), ("neg", "pos"), ("bad", "good"),
+    ("wrong", "right"),
+}  # fmt: skip
 
 
 def may_grade(name: str, values: Sequence[Any], queries: Sequence[Any] = ()) -> bool:
@@ -61,6 +66,14 @@ def may_grade(name: str, values: Sequence[Any], queries: Sequence[Any] = ()) -> 
     if any(_OF_GRADES.fullmatch(word) for word in words) or any(map(_is_verdict, kinds)):
         return True
     return kinds >= {"yes", "no"} and _differ_within(queries, values)
+
+
+def is_rising(classes: Sequence[str]) -> bool:
+    """Tell classes of which the first plainly denies what the last says, or that are numbered."""
+    plain = [re.sub(r"[\s_-]+", "", one.casefold()) for one in classes]
+    are_numbered = all(re.fullmatch(rf"\D*{n}", one) for n, one in enumerate(plain))
+    is_denied = any(plain[:1] == [prefix + last] for last in plain[-1:] for prefix in _DENIALS)
+    return are_numbered or is_denied or (*plain[:1], *plain[-1:]) in _NO_AND_YES
 
 
 def number_of(value: Any) -> float | None:

@@ -22,7 +22,7 @@ from trimtab_training.data.importers.columns import (
     usual_columns,
     value_of,
 )
-from trimtab_training.data.importers.judging import FEW_CLASSES, may_grade, number_of
+from trimtab_training.data.importers.judging import FEW_CLASSES, is_rising, may_grade, number_of
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample
 from trimtab_training.data.importers.texts import ID_NAMES, has_text
@@ -33,11 +33,6 @@ _CLASS_NAMES = {"label", "labels", "gold_label", "class", "class_label"}
 _OF_INFERENCE = {"premise", "hypothesis"}
 _CLASS_IDS = {-1.0, 0.0, 1.0, 2.0}  # natural language inference; -1: people did not agree
 _MANY_FRACTIONS = 3  # different ones, from which scores may be similarities
-_DENIALS = ("not", "no", "non", "un", "in", "ir", "dis")
-_NO_AND_YES = {
-    ("no", "yes"), ("false", "true"), ("negative", "positive"), ("neg", "pos"), ("bad", "good"),
-    ("wrong", "right"),
-}  # fmt: skip
 _OF_DOCUMENTS = ("document", "negative")
 _TEXT_ROLES = ("query", *_OF_DOCUMENTS)
 
@@ -56,7 +51,7 @@ def refuse_two_readings(
     _refuse_unnamed_grades(sample, columns, settings, where)
     _refuse_unknown_grades(sample, columns, settings, where)
     if "score" in columns:
-        _refuse_object_scores(sample, columns["score"][0], where)
+        _refuse_object_scores(_scores(sample, columns), columns["score"][0], where)
     if "score" in columns and not settings.grades:
         if "score" not in settings.columns:
             name = columns["score"][0]
@@ -240,7 +235,8 @@ def _refuse_graded_objects(
         if graded:
             raise DataError(
                 f"{where}: the objects in {document!r} have {graded[0]!r}: say --column "
-                f"score={graded[0]} if it is their grade, --column score= if all are relevant"
+                f"score={graded[0]} if it is their grade (with --grades where more is not "
+                "better), --column score= if all are relevant"
             )
 
 
@@ -293,9 +289,20 @@ def _as_list(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) else spelled_list(value)
 
 
-def _refuse_object_scores(sample: Sample, name: str, where: str) -> None:
+def _scores(sample: Sample, columns: Columns) -> list[Any]:
+    """Give what grades the documents: what the score's column holds, or the documents themselves.
+
+    What is missing is left out, and lists are taken apart.
+    """
+    name = columns["score"][0]
+    if name in sample.names:
+        return list(_flat(_values(sample, name)))
+    inside = (item.get(name) for of in columns.get("document", ()) for item in _objects(sample, of))
+    return [value for value in inside if not is_missing(value)]
+
+
+def _refuse_object_scores(values: Sequence[Any], name: str, where: str) -> None:
     """Refuse objects where grades are expected, as databases and annotation tools write them."""
-    values = list(_flat(_values(sample, name)))
     objects = [value for value in values if isinstance(value, dict)]
     if 2 * len(objects) > len(values):
         raise DataError(
@@ -307,8 +314,7 @@ def _refuse_object_scores(sample: Sample, name: str, where: str) -> None:
 
 def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, where: str) -> None:
     """Refuse classes where grades are expected: of them, more is not better."""
-    name = columns["score"][0]
-    values = list(_flat(_values(sample, name)))
+    name, values = columns["score"][0], _scores(sample, columns)
     if not values:
         return
     texts = [str(value).strip() for value in values if number_of(value) is None]
@@ -318,8 +324,8 @@ def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, 
         _refuse_as_classes(where, name, sorted(set(texts)))
     classes, is_given = sample.classes.get(name, []), "score" in settings.columns
     is_accepted = is_given and plain_name(name) in PAIR_ROLES["score"]  # classes were told before
-    is_rising = _is_rising(classes) and (is_given or len(classes) == 2)
-    if classes and not is_accepted and not is_rising:
+    are_grades = is_rising(classes) and (is_given or len(classes) == 2)
+    if classes and not is_accepted and not are_grades:
         _refuse_as_classes(where, name, [f"{n} ({of})" for n, of in enumerate(classes)])
     if is_given:
         return
@@ -328,14 +334,6 @@ def _refuse_classes(sample: Sample, columns: Columns, settings: ImportSettings, 
     looks_so = 2.0 in numbers or (bool(used & _OF_INFERENCE) and len(numbers) > 1)
     if looks_so and plain_name(name) in _CLASS_NAMES and numbers <= _CLASS_IDS:
         _refuse_as_classes(where, name, [f"{number:g}" for number in sorted(numbers)])
-
-
-def _is_rising(classes: Sequence[str]) -> bool:
-    """Tell classes of which the first plainly denies what the last says, or that are numbered."""
-    plain = [re.sub(r"[\s_-]+", "", one.casefold()) for one in classes]
-    are_numbered = all(re.fullmatch(rf"\D*{n}", one) for n, one in enumerate(plain))
-    is_denied = any(plain[:1] == [prefix + last] for last in plain[-1:] for prefix in _DENIALS)
-    return are_numbered or is_denied or (*plain[:1], *plain[-1:]) in _NO_AND_YES
 
 
 def _refuse_as_classes(where: str, name: str, classes: Sequence[str]) -> NoReturn:

@@ -576,7 +576,9 @@ def test_labels_inside_documents_are_asked_about(tmp_path: Path) -> None:
         for n in N
     ]
     source = write_jsonl(tmp_path / "rows.jsonl", rows)
-    with pytest.raises(DataError, match=r"score=is_selected if it is their grade, --column score="):
+    with pytest.raises(
+        DataError, match=r"score=is_selected if it is their grade .*--column score="
+    ):
         grades(source)
     found = grades(source, columns={"score": ("is_selected",)})
     assert found == {f"{n} {of}": of for n in N for of in (0, 1)}
@@ -608,6 +610,38 @@ def test_objects_that_seem_to_grade_themselves_are_asked_about(
     assert grades(source, columns={"score": (key,)}, grades=worth) == {
         f"{of}{n}": float(of == "a") for n in N for of in "ab"
     }
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("key", "yes", "no"),
+    [("verdict", "Relevant", "not relevant"), ("isRelevant", "yes", "no"), ("esci", "E", "I")],
+)
+def test_classes_inside_documents_are_no_grades(
+    tmp_path: Path, key: str, yes: str, no: str, kind: str
+) -> None:
+    """Each refusal names what leads on to the next one, and the last to the labels."""
+    rows = [
+        {"query": f"q{n}", "document": [{"text": f"a{n}", key: yes}, {"text": f"b{n}", key: no}]}
+        for n in N
+    ]
+    source = write_rows(tmp_path / f"rows.{kind}", rows)
+    with pytest.raises(DataError, match=f"--column score={key} if it is .*with --grades where"):
+        grades(source)
+    given = {"score": (key,)}
+    with pytest.raises(DataError, match=f"'{key}' holds .*which may be classes.*--grades .*=GRADE"):
+        grades(source, columns=given)
+    worth = {class_key(yes): 1.0, class_key(no): 0.0}
+    assert grades(source, columns=given, grades=worth) == {
+        f"{of}{n}": float(of == "a") for n in N for of in "ab"
+    }
+
+
+def test_objects_as_scores_inside_documents_are_refused_as_such(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "document": {"text": f"d{n}", "rel": {"value": 1}}} for n in N]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"'rel' holds objects, such as .* write it alone"):
+        grades(source, columns={"score": ("rel",)})
 
 
 @pytest.mark.parametrize(
