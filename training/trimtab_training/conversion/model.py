@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from trimtab.model.manifest import SIMILARITIES, Manifest
 from trimtab_training.conversion.source import Source
@@ -26,6 +28,8 @@ from trimtab_training.model_files import CARD, CHECKPOINT, MODEL, OURS
 
 UNKNOWN = "unknown"
 _PROVED_QUERIES = 33
+_SHORTEST, _LONGEST = 1e-18, 1e18
+"""Lengths of adapted queries: float32 holds their squares, and sums of them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def convert_adapter(source: Source, target: Target) -> ConvertedModel:
 
     Raises:
         ConfigError: The target contradicts itself.
-        DataError: The adapter's widths are not those of the embeddings.
+        DataError: The adapter's widths are not those of the embeddings, or it gives queries of a
+            length that float32 can't square.
         ExportError: torch and ONNX Runtime differ.
     """
     if target.similarity not in SIMILARITIES:
@@ -96,11 +101,12 @@ def convert_adapter(source: Source, target: Target) -> ConvertedModel:
     if target.encoder and target.embeddings:
         raise ConfigError("--encoder and --embeddings both name the encoder; give one of them")
     adapter, queries = source.adapter, None
-    adapter.normalised = target.normalised
     if target.embeddings:
         _check_widths(source, target.embeddings)
         rows = np.arange(min(_PROVED_QUERIES, len(target.embeddings.queries)))
         queries = target.embeddings.queries.take(rows)
+    _check_lengths(source, queries)
+    adapter.normalised = target.normalised
     manifest = describe_adapter(
         adapter,
         _encoder_of(target, adapter.dim_in),
@@ -140,6 +146,23 @@ def _check_widths(source: Source, embeddings: Embeddings) -> None:
         f"{wanted[0]} and documents of {wanted[1]}; "
         + ("turn the matrix with --transpose" if is_turned else "use the vectors it was made for")
     )
+
+
+def _check_lengths(source: Source, queries: NDArray[np.float32] | None) -> None:
+    """Refuse an adapter whose queries nobody can compare: lengths are squared in float32."""
+    dim = source.adapter.dim_in
+    if queries is None:
+        queries = np.random.default_rng(0).standard_normal((_PROVED_QUERIES, dim), np.float32)
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    source.adapter.normalised = False
+    with torch.no_grad():
+        adapted = source.adapter(torch.from_numpy(queries)).double()
+    longest = float(torch.linalg.vector_norm(adapted, dim=1).max())
+    if not _SHORTEST < longest < _LONGEST:
+        raise DataError(
+            f"{source.file} gives queries of length {longest:.1e}, which float32 can't compare; "
+            "scale it (where an index compares by cosine, that changes no order)"
+        )
 
 
 def _encoder_of(target: Target, dim: int) -> EncoderInfo:

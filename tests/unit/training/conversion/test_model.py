@@ -139,3 +139,13 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
         made(tmp_path, Target(tmp_path / "m.onnx", encoder="ada", embeddings=vectors))
     with pytest.raises(ConfigError, match="similarity"):
         made(tmp_path, Target(tmp_path / "m.onnx", similarity="manhattan"))
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-42])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_lengths_that_float32_can_not_square_are_refused(
+    tmp_path: Path, scale: float, *, normalised: bool
+) -> None:
+    target = Target(tmp_path / "m", normalised=normalised)
+    with pytest.raises(DataError, match=r"w\.npy gives queries of length .*, which float32 can't"):
+        convert_adapter(source(tmp_path, W * scale), target)
