@@ -73,7 +73,8 @@ def find_click_columns(
     if "shown" in columns:
         require(columns, ("query", "shown"), names, str(path))
         return columns
-    for name in columns.get("clicked", ()) if "clicked" not in given else ():
+    is_count = "document" in columns and "clicked" not in given  # else ids, parted by commas
+    for name in columns.get("clicked", ()) if is_count else ():
         values = (record.get(name) for _, record in sample.rows)
         refuse_thousands(values, name, "clicked", str(path))
     if chosen.estimate == "counts":

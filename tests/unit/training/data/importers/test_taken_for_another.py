@@ -216,6 +216,16 @@ def test_ids_of_three_digits_are_no_thousands(tmp_path: Path) -> None:
     ] * 3
 
 
+@pytest.mark.parametrize("name", ["clicked", "clicked_ids"])
+@pytest.mark.parametrize("cell", ["101,201", "11,201"])
+def test_ids_parted_by_commas_are_no_thousands_where_no_column_is_a_document(
+    tmp_path: Path, name: str, cell: str
+) -> None:
+    source = write_rows(tmp_path / "log.csv", [{"query": f"q{n % 2}", name: cell} for n in N])
+    found = imported(source, "clicks", clicks=ClickSettings(estimate="counts"))["train"]
+    assert all(of.keys() == set(cell.split(",")) for of in found.values())
+
+
 def test_clicks_of_sums_are_counted_and_their_ranks_are_not(tmp_path: Path) -> None:
     rows = [
         {"query": "q", "doc_id": doc, "clicks": clicks, "position": rank}
