@@ -37,6 +37,9 @@ _STARTS = {"start", "offset"}  # where they count results, the page begins after
 _LEAST_PAGE = 5  # results
 _COUNTING = {"clicks", "n", "num", "number", "nb", "total", "sum"}  # words in names of counts
 _CLICKS = {"click", "clicks", "clicked"}  # words in names of kinds of events
+_PLACES = {"position", "rank", "index"}  # last words of names of what may be 0 for a click
+_ORIGINS = {"source", "session", "x", "y"}  # and of what says nothing of whether it was one
+_MOMENT = 1e6  # from which numbers are times, and 0 is none
 _FEW_WORDS = 3  # of such a name
 _MANY_KINDS = 8  # of events, above which they are texts
 _FEW_KINDS = 5  # named in a message
@@ -208,36 +211,58 @@ def _refuse_events(sample: Sample, columns: Columns, path: Path) -> None:
     """Refuse rows that are not all clicks, it seems, where no known column says which are."""
     used = {name for names in columns.values() for name in names}
     for name in sample.names:
-        values = [record.get(name) for _, record in sample.rows]
-        filled = [value for value in values if not is_missing(value)]
-        kinds = sorted(set(map(str, filled)))
-        is_event = plain_name(name).replace("_", "") in _EVENTS and len(kinds) > 1
-        is_click = "click" in plain_name(name) and _tells_clicks(sample, name, columns)
-        if name not in used and filled and (is_event or is_click or _are_kinds(values, kinds)):
+        if name not in used and _tells_rows_apart(sample, name, columns):
+            values = [record.get(name) for _, record in sample.rows]
             is_told = all(flag_of(value) is not None for value in values) or _counts(name)
             raise DataError(
-                f"{path}: {name!r} holds {', '.join(kinds[:_FEW_KINDS])}, and no column says which "
-                f"rows are clicks: keep the clicks' rows alone, say --column "
+                f"{path}: {name!r} holds {', '.join(_kinds(values)[:_FEW_KINDS])}, and no column "
+                "says which rows are clicks: keep the clicks' rows alone, say --column "
                 f"clicked={name if is_told else 'NAME'}, or --column clicked= if every row counts "
                 "as a click"
             )
+
+
+def _tells_rows_apart(sample: Sample, name: str, columns: Columns) -> bool:
+    """Tell a column that seems to say which rows are clicks: of kinds of events, or of clicks."""
+    values = [record.get(name) for _, record in sample.rows]
+    kinds = _kinds(values)
+    is_event = plain_name(name).replace("_", "") in _EVENTS and len(kinds) > 1
+    is_click = "click" in plain_name(name) and _tells_clicks(sample, name, columns)
+    return bool(kinds) and (is_event or is_click or _are_kinds(name, values, kinds))
+
+
+def _kinds(values: Sequence[Any]) -> list[str]:
+    """Give the different values that there are, as text."""
+    return sorted({str(value) for value in values if not is_missing(value)})
 
 
 def _tells_clicks(sample: Sample, name: str, columns: Columns) -> bool:
     """Tell a column of clicks, by its name, that holds more than a yes for every row.
 
     What every row has, such as each click's id or time, says of none that it is no click; other
-    rows' documents do.
+    rows' documents do. So does a 0, but for one of a rank or a measure.
     """
+    if _last_word(name) in _ORIGINS:
+        return False
     values = [record.get(name) for _, record in sample.rows]
-    if any(is_missing(value) or not value or flag_of(value) is False for value in values):
+    if any(map(is_missing, values)):
+        return True
+    numbers = _numbers(sample, name)
+    least, largest = min(numbers, default=1), max(numbers, default=1)
+    if least < 0 or (_counts(name) and largest > 1):
+        return True
+    is_measure = set(numbers) - {0, 1} and min(filter(None, numbers)) < _MOMENT
+    has_zeros = any(not value or flag_of(value) is False for value in values)
+    if has_zeros and not is_measure and _last_word(name) not in _PLACES:
         return True
     documents = [str(value_of(record, columns, "document")) for _, record in sample.rows]
     names = list(map(str, values))
-    if names != documents and set(names) <= set(documents):
-        return True
-    least, largest = min(_numbers(sample, name), default=1), _largest(sample, name) or 1
-    return least < 0 or (_counts(name) and largest > 1)
+    return names != documents and set(names) <= set(documents)
+
+
+def _last_word(name: str) -> str:
+    """Give the last word of a column's name, which says what it holds."""
+    return plain_name(name).rpartition("_")[2]
 
 
 def _counts(name: str) -> bool:
@@ -245,10 +270,23 @@ def _counts(name: str) -> bool:
     return "count" in plain_name(name) or bool(_COUNTING & set(plain_name(name).split("_")))
 
 
-def _are_kinds(values: Sequence[Any], kinds: Sequence[str]) -> bool:
-    """Tell a column of few kinds, one of which is a click, in rows of which not all are clicks."""
-    words = [[word for word in plain_name(kind).split("_") if word] for kind in kinds]
+def _are_kinds(name: str, values: Sequence[Any], kinds: Sequence[str]) -> bool:
+    """Tell a column of few kinds, one of which is a click, in rows of which not all are clicks.
+
+    A name of a kind ends in the click, or is one word of a program's: a button says Click here.
+    """
     is_one = len(kinds) == 1 and not any(map(is_missing, values))
     is_text = len(kinds) > _MANY_KINDS or 2 * len(kinds) > len(values)
-    of_clicks = any(len(of) <= _FEW_WORDS and _CLICKS & set(of) for of in words)
-    return of_clicks and not is_one and not is_text
+    if is_one or is_text or _last_word(name) in _ORIGINS:
+        return False
+    for kind in kinds:
+        words = _words(kind)
+        said = words[-1:] if " " in kind.strip() else words
+        if len(words) <= _FEW_WORDS and _CLICKS & set(said):
+            return True
+    return False
+
+
+def _words(kind: str) -> list[str]:
+    """Take the name of a kind apart."""
+    return [word for word in plain_name(kind).split("_") if word]

@@ -620,6 +620,8 @@ def test_rows_of_several_events_are_not_all_clicks(tmp_path: Path, name: str) ->
         ("click_status", 1, -1, "NAME"), ("clicked_doc", "b", "b", "NAME"),
         ("kind", "click", "view", "NAME"), ("activity", "Product Clicked", "Seen", "NAME"),
         ("verb", "click", None, "NAME"), ("event", "open", "view", "NAME"),
+        ("kind", "clickResult", "hover", "NAME"), ("clicked_at", 1.7e9, 0, "NAME"),
+        ("click_position", 3, None, "NAME"), ("click_rank", 0, -1, "NAME"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -644,6 +646,10 @@ def test_unknown_columns_that_tell_clicks_are_asked_about(
         ("click_id", list("xyz")), ("click_time", [1.7e9, 1.8e9]), ("clicked_url", list("ab")),
         ("is_click", [1]), ("was_clicked", ["yes"]), ("click_position", [3, 1, 2]),
         ("kind", ["click"]), ("device", ["phone", "desk"]), ("click_note", [None]),
+        ("click_position", [0, 1]), ("clickRank", ["0", "1", "2"]), ("click_index", [0]),
+        ("click_x", [0, 310, 12, -4]), ("click_depth", [0, 4, 7]), ("click_source", ["nav", None]),
+        ("clickstream_session", ["s", "t", ""]), ("utm_source", ["double click", "google"]),
+        ("link_text", ["Click here", "Read more"]),
         ("clicked_title", ["one", "two"]), ("title", [f"click {n}" for n in range(12)]),
     ],
 )  # fmt: skip
