@@ -30,6 +30,18 @@ _EVENTS = {  # what a column of kinds of events is called, less underscores
     "event", "eventtype", "eventname", "action", "actionname", "actiontype", "interaction",
     "interactiontype", "type",
 }  # fmt: skip
+_DOINGS = {  # last words of its other names
+    "event", "action", "interaction", "behavior", "behaviour", "activity", "signal", "verb",
+}  # fmt: skip
+_SORTS = {"name", "type", "kind", "category"}  # the same, behind one of those or a hit
+_EXPOSURES = {  # words in names of kinds of events that are no clicks
+    "view", "views", "viewed", "pageview", "pageviews", "impression", "impressions", "shown",
+    "seen",
+}  # fmt: skip
+_ACTIONS = {  # and in those of kinds that may be
+    "click", "clicks", "clicked", "select", "selected", "purchase", "purchased", "buy", "cart",
+    "open", "opened",
+}  # fmt: skip
 _SHOWINGS = {"shown", "impressions"}  # where they hold numbers, how often something was shown
 _LISTED = {"clicked", "clicked_ids"}  # where they hold numbers, these may be documents' ids
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})*")
@@ -226,9 +238,18 @@ def _tells_rows_apart(sample: Sample, name: str, columns: Columns) -> bool:
     """Tell a column that seems to say which rows are clicks: of kinds of events, or of clicks."""
     values = [record.get(name) for _, record in sample.rows]
     kinds = _kinds(values)
-    is_event = plain_name(name).replace("_", "") in _EVENTS and len(kinds) > 1
+    is_event = len(kinds) > 1 and _names_events(name, len(kinds))
     is_click = "click" in plain_name(name) and _tells_clicks(sample, name, columns)
     return bool(kinds) and (is_event or is_click or _are_kinds(name, values, kinds))
+
+
+def _names_events(name: str, n_kinds: int) -> bool:
+    """Tell the name of a column of kinds of events; one that only ends like it holds few."""
+    if plain_name(name).replace("_", "") in _EVENTS:
+        return True
+    *others, last = plain_name(name).split("_")
+    is_sort = last in _SORTS and not (_DOINGS | {"hit"}).isdisjoint(others)
+    return (last in _DOINGS or is_sort) and n_kinds <= _MANY_KINDS
 
 
 def _kinds(values: Sequence[Any]) -> list[str]:
@@ -274,15 +295,19 @@ def _are_kinds(name: str, values: Sequence[Any], kinds: Sequence[str]) -> bool:
     """Tell a column of few kinds, one of which is a click, in rows of which not all are clicks.
 
     A name of a kind ends in the click, or is one word of a program's: a button says Click here.
+    Beside a kind that says what was shown, any action may be one.
     """
     is_one = len(kinds) == 1 and not any(map(is_missing, values))
     is_text = len(kinds) > _MANY_KINDS or 2 * len(kinds) > len(values)
     if is_one or is_text or _last_word(name) in _ORIGINS:
         return False
-    for kind in kinds:
-        words = _words(kind)
-        said = words[-1:] if " " in kind.strip() else words
-        if len(words) <= _FEW_WORDS and _CLICKS & set(said):
+    named = {kind: words for kind in kinds if len(words := _words(kind)) <= _FEW_WORDS}
+    for kind, words in named.items():
+        if _CLICKS & set(words[-1:] if " " in kind.strip() else words):
+            return True
+        if _EXPOSURES & set(words) and any(
+            _ACTIONS & set(others) for other, others in named.items() if other != kind
+        ):
             return True
     return False
 

@@ -596,6 +596,28 @@ def test_ids_that_are_new_in_each_search_are_no_queries(tmp_path: Path, estimate
         assert len(load_splits(tmp_path / "out" / "qrels")["train"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("user_action", ["select", "scan"]), ("eventAction", ["a", "b"]),
+        ("se_action", ["a", "b"]), ("interactionName", ["a", "b"]), ("event_category", ["a", "b"]),
+        ("event_kind", ["1", "2"]), ("behavior", ["a", "b"]), ("activity", ["a", "b"]),
+        ("signal_type", ["a", "b"]), ("verb", ["a", "b"]), ("hit_type", ["a", "b"]),
+        ("message_type", ["purchase", "impression"]), ("op", ["openResult", "pageView"]),
+        ("kind", ["Add to cart", "Results shown"]), ("what", ["view_cart", "add_to_cart"]),
+    ],
+)  # fmt: skip
+def test_kinds_of_events_are_asked_about_under_other_names(
+    tmp_path: Path, name: str, kinds: list[str]
+) -> None:
+    rows = [{"query": "q", "doc_id": f"d{n % 2}", name: kinds[n % 5 > 0]} for n in range(30)]
+    source = write_rows(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match=f"'{name}' holds .*, and no column says which rows are c"):
+        imported(tmp_path, source, estimate="counts")
+    settings = ImportSettings(columns={"clicked": ()}, clicks=ClickSettings(estimate="counts"))
+    assert import_labels("clicks", source, tmp_path / "out", settings)["clicks"]["clicks"] == 30
+
+
 @pytest.mark.parametrize("name", ["event", "eventType", "action_name"])
 def test_rows_of_several_events_are_not_all_clicks(tmp_path: Path, name: str) -> None:
     kinds = ["impression", "click", "impression"]
@@ -649,7 +671,10 @@ def test_unknown_columns_that_tell_clicks_are_asked_about(
         ("click_position", [0, 1]), ("clickRank", ["0", "1", "2"]), ("click_index", [0]),
         ("click_x", [0, 310, 12, -4]), ("click_depth", [0, 4, 7]), ("click_source", ["nav", None]),
         ("clickstream_session", ["s", "t", ""]), ("utm_source", ["double click", "google"]),
-        ("link_text", ["Click here", "Read more"]),
+        ("link_text", ["Click here", "Read more"]), ("event_date", ["1 May", "2 May"]),
+        ("eventVersion", [1, 2]), ("cache_hit", [True, False]), ("user_action", ["select"]),
+        ("event_action", [f"button {n}" for n in range(12)]), ("view", ["list", "cart"]),
+        ("page_type", ["product_view", "home"]), ("status", ["open", "closed"]),
         ("clicked_title", ["one", "two"]), ("title", [f"click {n}" for n in range(12)]),
     ],
 )  # fmt: skip
