@@ -42,6 +42,7 @@ _ACTIONS = {  # and in those of kinds that may be
     "click", "clicks", "clicked", "select", "selected", "purchase", "purchased", "buy", "cart",
     "open", "opened",
 }  # fmt: skip
+_RANKED = ("query", "document", "rank", "clicked")  # what a document shown a row needs
 _SHOWINGS = {"shown", "impressions"}  # where they hold numbers, how often something was shown
 _LISTED = {"clicked", "clicked_ids"}  # where they hold numbers, these may be documents' ids
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})*")
@@ -101,7 +102,9 @@ def find_click_columns(
             "--estimate counts"
         )
     else:
-        require(columns, ("query", "document", "rank", "clicked"), names, str(path))
+        if {role for role in _RANKED if role not in columns} == {"clicked"}:
+            _refuse_events(sample, columns, path, ranked=True)
+        require(columns, _RANKED, names, str(path))
     return columns
 
 
@@ -219,18 +222,25 @@ def _refuse_clicks_on_nothing(sample: Sample, name: str, path: Path) -> None:
         )
 
 
-def _refuse_events(sample: Sample, columns: Columns, path: Path) -> None:
-    """Refuse rows that are not all clicks, it seems, where no known column says which are."""
+def _refuse_events(sample: Sample, columns: Columns, path: Path, *, ranked: bool = False) -> None:
+    """Refuse rows that are not all clicks, it seems, where no known column says which are.
+
+    Raises:
+        DataError: With the way out, which for ``ranked`` rows keeps those of what was passed over.
+    """
     used = {name for names in columns.values() for name in names}
     for name in sample.names:
         if name not in used and _tells_rows_apart(sample, name, columns):
             values = [record.get(name) for _, record in sample.rows]
             is_told = all(flag_of(value) is not None for value in values) or _counts(name)
+            say = f"say --column clicked={name if is_told else 'NAME'}"
+            ways = f"keep the clicks' rows alone, {say}, or --column clicked= if every row counts "
+            ways += "as a click"
+            if ranked:
+                ways = say if is_told else f"write 1 for a click and 0 for all else, and {say}"
             raise DataError(
                 f"{path}: {name!r} holds {', '.join(_kinds(values)[:_FEW_KINDS])}, and no column "
-                "says which rows are clicks: keep the clicks' rows alone, say --column "
-                f"clicked={name if is_told else 'NAME'}, or --column clicked= if every row counts "
-                "as a click"
+                f"says which rows are clicks: {ways}"
             )
 
 

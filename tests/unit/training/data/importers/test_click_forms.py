@@ -618,6 +618,31 @@ def test_kinds_of_events_are_asked_about_under_other_names(
     assert import_labels("clicks", source, tmp_path / "out", settings)["clicks"]["clicks"] == 30
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "way", "flag"),
+    [
+        ("action_name", ["item_click", "impression"], "write 1 for a click and 0 .*=NAME", "new"),
+        ("was_clicked", [1, 0], "clicks: say --column clicked=was_clicked", "was_clicked"),
+    ],
+)
+def test_events_with_ranks_are_asked_which_are_clicks(
+    tmp_path: Path, name: str, values: list[Any], way: str, flag: str
+) -> None:
+    rows = [
+        {"query": "q", "doc_id": doc, "rank": rank, "session_id": n, name: values[doc != "b"]}
+        for n in range(9)
+        for rank, doc in enumerate("abc", start=1)
+    ]
+    source = write_rows(tmp_path / "log.csv", rows)
+    with pytest.raises(DataError, match=f"'{name}' holds .*{way}"):
+        searches(source)
+    flagged = [{**row, flag: int(row["doc_id"] == "b")} for row in rows]
+    log = ClickLog(write_rows(source, flagged), {"clicked": (flag,)})
+    assert [(one.shown, [*one.clicked]) for _, one in log.searches(Tally())] == [
+        (ranked("abc"), ["b"])
+    ] * 9
+
+
 @pytest.mark.parametrize("name", ["event", "eventType", "action_name"])
 def test_rows_of_several_events_are_not_all_clicks(tmp_path: Path, name: str) -> None:
     kinds = ["impression", "click", "impression"]
