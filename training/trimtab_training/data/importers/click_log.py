@@ -18,8 +18,10 @@ from trimtab_training.data.importers.click_values import (
     as_identity,
     as_list,
     as_rank,
+    dwell_in,
     dwell_of,
     flag_of,
+    is_clicked,
     rank_of,
 )
 from trimtab_training.data.importers.columns import Columns, value_of
@@ -36,8 +38,6 @@ from trimtab_training.data.importers.tally import Progress, Tally
 from trimtab_training.data.importers.texts import Text, Unusable, as_filled_text, as_name
 from trimtab_training.data.importers.understood import SAMPLE_ROWS
 from trimtab_training.errors import ConfigError, DataError
-
-_FLAG_KEYS = ("clicked", "is_clicked", "click", "clicks")
 
 
 class ClickLog:
@@ -243,7 +243,7 @@ def _read_clicks(search: Search, record: Mapping[str, Any], columns: Columns, _:
         names = as_list(clicked, "clicked")
         for value, seconds in zip(names, dwell_of(dwell, names), strict=True):
             name, of = as_entry(value)
-            search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s", seconds)))
+            search.clicked[name] = dwell_in(of, seconds)
     else:
         name = as_name(value_of(record, columns, "document"), "document id")
         search.weight = as_count(clicked) if "clicked" in columns else 1.0
@@ -273,8 +273,8 @@ def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, for
         rank = rank_of(of) if ranks is None else ranks[place]
         names.append(name)
         search.shown.setdefault(name, place + 1 if rank is None else as_rank(rank, form.first_rank))
-        if any(as_count(of[key]) > 0 for key in _FLAG_KEYS if key in of):
-            search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s")))
+        if is_clicked(of):
+            search.clicked[name] = dwell_in(of)
     if len(set(search.shown.values())) < len(search.shown):
         raise Unusable("two documents of a search have one rank")
     clicked = as_list(value_of(record, columns, "clicked"), "clicked")
@@ -283,7 +283,7 @@ def _read_lists(search: Search, record: Mapping[str, Any], columns: Columns, for
         clicked, dwell = _unmasked(clicked, dwell, names)
     for value, seconds in zip(clicked, dwell, strict=True):
         name, of = as_entry(value)
-        search.clicked[name] = as_dwell(of.get("dwell", of.get("dwell_s", seconds)))
+        search.clicked[name] = dwell_in(of, seconds)
     return len(names) - len(search.shown)
 
 

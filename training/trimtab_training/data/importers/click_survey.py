@@ -11,7 +11,10 @@ from trimtab_training.data.importers.click_values import (
     as_entry,
     as_list,
     flag_of,
+    keys_of,
     rank_of,
+    speaks_of_clicks,
+    unread_rank,
 )
 from trimtab_training.data.importers.columns import Columns, as_number, value_of
 from trimtab_training.data.importers.dates import as_zone
@@ -63,6 +66,9 @@ class LogSurvey:
         self._n_clicked, self._clicks = 0, 0.0
         self._least_ranks: dict[float, float] = {}  # by page
         self._dwell = array("d")
+        self._unread_rank: str | None = None  # a key of documents shown
+        self._clicks_are_said = False  # by a column, or by a key of theirs
+        self._keys: dict[str, None] = {}  # theirs, where clicks are not said
 
     def add(self, record: Mapping[str, Any], columns: Columns) -> None:
         """Look at a row."""
@@ -86,6 +92,7 @@ class LogSurvey:
         Raises:
             DataError: Something in it can be read in two ways.
         """
+        self._refuse_unread()
         self._refuse_counts()
         self._refuse_pages()
         self._refuse_milliseconds()
@@ -136,11 +143,35 @@ class LogSurvey:
             if entry and rank_of(entry) is not None:
                 self._add_rank(rank_of(entry))
         if shown:
+            self._add_keys([entry for _, entry in shown], columns)
             ranks = as_list(value_of(record, columns, "ranks"), "ranks") or [rank_of(shown[0][1])]
             self._add_page(value_of(record, columns, "page"), 1 if ranks[0] is None else ranks[0])
         if "clicked" in columns and shown:
             clicked = as_list(value_of(record, columns, "clicked"), "clicked")
             self._forms[_form_of(clicked, {name for name, _ in shown}, len(shown))] += 1
+
+    def _add_keys(self, entries: list[Mapping[str, Any]], columns: Columns) -> None:
+        """Look at what documents shown have beside their ids."""
+        if not self._clicks_are_said:
+            self._clicks_are_said = "clicked" in columns or any(map(speaks_of_clicks, entries))
+            self._keys.update((key, None) for entry in entries for key in entry)
+        is_ranked = "ranks" in columns or any(rank_of(entry) is not None for entry in entries)
+        if not is_ranked and self._unread_rank is None:
+            self._unread_rank = unread_rank(entries)
+
+    def _refuse_unread(self) -> None:
+        """Refuse documents shown whose ranks or clicks have a name that is not known."""
+        if self._unread_rank is not None and self._chosen.estimate != "counts":
+            raise DataError(
+                f"documents shown have {self._unread_rank!r}, and are not in its order: call it "
+                "rank if it is their rank; take it away if they are in the order of ranks"
+            )
+        if self._keys and not self._clicks_are_said:
+            raise DataError(
+                "no column looks like clicked, and no key of the documents shown, which have "
+                f"{keys_of(self._keys)}; call the key clicked, or say which column it is: --column "
+                "clicked=NAME"
+            )
 
     def _refuse_counts(self) -> None:
         """Refuse rows that are sums: no rank is that of all their searches."""

@@ -1,19 +1,26 @@
-"""Values of a click log: lists in cells, ids, ranks, flags and seconds, each checked."""
+"""Values of a click log: lists in cells, ids, ranks, flags and seconds, each checked.
+
+Objects in lists have their keys by the names that columns are known by.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from trimtab_training.data.importers.cells import postgres_items, spelled_list
-from trimtab_training.data.importers.columns import as_number
-from trimtab_training.data.importers.texts import (
-    Unusable,
-    as_name,
-    spells_missing,
-    value_under,
+from trimtab_training.data.importers.columns import (
+    CLICK_ROLES,
+    as_number,
+    is_missing,
+    plain_name,
 )
+from trimtab_training.data.importers.texts import Unusable, as_name, spells_missing
 
-_IDS = ("id", "_id", "doc_id", "docid", "document_id")
+_BODIES = {"document", "doc"}  # an id only where there is no other: it may be the text
+_IDS = {"id", "_id", *CLICK_ROLES["document"]} - _BODIES
+_RANK_WORDS = {"rank", "position", "pos"}
+_MANY_KEYS = 12  # named in a message
 _FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), True),
     **dict.fromkeys(("0", "0.0", "false", "no", "n", "f", ""), False),
@@ -39,11 +46,23 @@ def as_list(value: Any, what: str) -> list[Any]:
 
 
 def as_entry(value: Any) -> tuple[str, Mapping[str, Any]]:
-    """Take an entry of a list: an id, or an object with one."""
-    if isinstance(value, dict):
-        name = value_under(value, _IDS, "document shown")
-        return as_name(value.get("document") if name is None else name, "document id"), value
-    return as_name(value, "document id"), {}
+    """Take an entry of a list: an id, or an object with one.
+
+    Raises:
+        Unusable: It has no id, or two.
+    """
+    if not isinstance(value, dict):
+        return as_name(value, "document id"), {}
+    name = _value_under(value, _IDS)
+    name = _value_under(value, _BODIES) if name is None else name
+    if name is None:
+        raise Unusable(f"document shown has no id under a name that is known, but {keys_of(value)}")
+    return as_name(name, "document id"), value
+
+
+def keys_of(entry: Iterable[str]) -> str:
+    """Write an object's keys for a message."""
+    return ", ".join(map(repr, list(entry)[:_MANY_KEYS])) or "no keys"
 
 
 def as_identity(value: Any, what: str) -> str | None:
@@ -58,8 +77,35 @@ def as_identity(value: Any, what: str) -> str | None:
 
 
 def rank_of(entry: Mapping[str, Any]) -> Any:
-    """Give the rank that an object has, or None."""
-    return value_under(entry, ("rank", "position"), "document shown")
+    """Give the rank that an object has, or None.
+
+    Raises:
+        Unusable: It has two.
+    """
+    return _value_under(entry, CLICK_ROLES["rank"])
+
+
+def unread_rank(entries: Sequence[Mapping[str, Any]]) -> str | None:
+    """Give a key under which objects shown may have their ranks, if it orders them otherwise.
+
+    Args:
+        entries: All objects of a list, none with a rank under a name that is known.
+    """
+    for key in entries[0]:
+        numbers = [entry.get(key) for entry in entries]
+        if _RANK_WORDS.isdisjoint(_plain(key).split("_")) or any(
+            isinstance(one, bool) for one in numbers
+        ):
+            continue
+        try:
+            ranks = [as_number(number, key) for number in numbers]
+        except Unusable:
+            continue
+        is_rank = min(ranks) >= 0 and len(set(ranks)) == len(ranks)
+        in_order = [list(range(first, first + len(ranks))) for first in (0, 1)]
+        if is_rank and all(map(float.is_integer, ranks)) and ranks not in in_order:
+            return key
+    return None
 
 
 def as_rank(value: Any, first: int) -> int:
@@ -98,6 +144,34 @@ def as_count(value: Any) -> float:
     return count
 
 
+def is_clicked(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an object says that it was clicked.
+
+    Raises:
+        Unusable: What it says is no flag or count, or says both.
+    """
+    found = _under(entry, CLICK_ROLES["clicked"])
+    flags = {as_count(value) > 0 for value in found.values()}
+    if len(flags) > 1:
+        raise _two(found)
+    return True in flags
+
+
+def speaks_of_clicks(entry: Mapping[str, Any]) -> bool:
+    """Tell an object that has a key, under a name that is known, for whether it was clicked."""
+    return any(_plain(key) in CLICK_ROLES["clicked"] for key in entry)
+
+
+def dwell_in(entry: Mapping[str, Any], otherwise: Any = None) -> float | None:
+    """Give the seconds that an object has, or those beside its list.
+
+    Raises:
+        Unusable: They are no number, or it has two.
+    """
+    seconds = _value_under(entry, CLICK_ROLES["dwell"])
+    return as_dwell(otherwise if seconds is None else seconds)
+
+
 def as_dwell(value: Any) -> float | None:
     """Take seconds, or None where the log does not say."""
     return None if value is None or value == "" else as_number(value, "dwell")
@@ -134,3 +208,33 @@ def _spelled(text: str) -> list[Any] | None:
     if text[0] in "({" and text[-1] == _CLOSING[text[0]]:
         return spelled_list(f"[{text[1:-1].strip().removesuffix(',')}]")
     return spelled_list(text)
+
+
+@lru_cache(maxsize=1024)
+def _plain(key: Any) -> str:
+    """Write a key as names of columns are compared; a log has few, in millions of objects."""
+    return plain_name(str(key))
+
+
+def _under(entry: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Give what an object has under names that are known, missing values left out."""
+    return {
+        key: value for key, value in entry.items() if _plain(key) in names and not is_missing(value)
+    }
+
+
+def _value_under(entry: Mapping[str, Any], names: Container[str]) -> Any:
+    """Give the one value that an object has under names that are known, or None."""
+    found = _under(entry, names)
+    if len(set(map(str, found.values()))) > 1:
+        raise _two(found)
+    return next(iter(found.values()), None)
+
+
+def _two(found: Mapping[str, Any]) -> Unusable:
+    """Say that an object has two values for one thing."""
+    first, second = list(found)[:2]
+    return Unusable(
+        f"document shown has {first!r} and {second!r} with different values, and either could be "
+        "its own; keep one"
+    )

@@ -737,7 +737,10 @@ def test_rows_that_are_dropped_are_named_before_what_they_leave_undone(tmp_path:
 
 @pytest.mark.parametrize(
     ("entry", "names"),
-    [({"id": 1, "doc_id": "a"}, "'id' and 'doc_id'"),
+    [({"id": 1, "doc_id": "a"}, "'id' and 'doc_id'"), ({"id": 0, "docId": "a"}, "'id' and 'docId'"),
+     ({"id": "a", "Position": 2, "rank": 1}, "'Position' and 'rank'"),
+     ({"id": "a", "clicked": False, "clicks": 1}, "'clicked' and 'clicks'"),
+     ({"id": "a", "click": 1, "dwell": 9, "dwellTime": 8}, "'dwell' and 'dwellTime'"),
      ({"id": "a", "rank": 2, "position": 1}, "'rank' and 'position'")],
 )  # fmt: skip
 def test_objects_shown_with_two_names_for_one_thing_are_refused(
@@ -751,6 +754,59 @@ def test_objects_shown_with_two_names_for_one_thing_are_refused(
 def test_clicks_are_counted_in_objects_shown(tmp_path: Path) -> None:
     rows = [{"query": "q", "shown": [{"id": "a", "clicks": 0}, {"id": "b", "clicks": 2}]}]
     assert searches(write_rows(tmp_path / "log.jsonl", rows)) == [({"a": 1, "b": 2}, ["b"])]
+
+
+def test_keys_of_objects_shown_are_known_like_columns(tmp_path: Path) -> None:
+    entries = [
+        {"docId": "b", "Position": 2, "isClicked": True, "dwellTime": 41},
+        {"doc_id": "a", "rank": 1, "clicked": True, "clicks": 3, "dwell": 40},
+        {"itemId": "c", "POSITION": 3, "Clicked": "no"},
+    ]
+    rows = [{"query": "q", "shown": entries, "clicked": [{"docID": "c", "dwell_s": 7}]}] * 3
+    log = ClickLog(write_jsonl(tmp_path / "log.jsonl", rows), {}, chosen=ClickSettings())
+    found = [one for _, one in log.searches(Tally())]
+    assert [one.shown for one in found] == [{"b": 2, "a": 1, "c": 3}] * 3
+    assert [one.clicked for one in found] == [{"b": 41.0, "a": 40.0, "c": 7.0}] * 3
+
+
+def objects(key: str, values: list[Any], **more: Any) -> Rows:
+    """Searches whose documents, a, b and so on, have a key with these values."""
+    entries = [{"id": doc, key: value} for doc, value in zip("abcd", values, strict=False)]
+    return [{"query": "q", "shown": entries, **more}] * 9
+
+
+@pytest.mark.parametrize("key", ["resultRank", "pos", "position_in_list"])
+def test_ranks_under_an_unknown_key_are_asked_about_unless_the_list_is_in_their_order(
+    tmp_path: Path, key: str
+) -> None:
+    def log(values: list[Any], **more: Any) -> Path:
+        return write_jsonl(tmp_path / "log.jsonl", objects(key, values, clicked=["b"], **more))
+
+    for values in ([3, 1, 2], ["2", "0", "1"], [11, 12, 13]):
+        with pytest.raises(DataError, match=f"documents shown have '{key}', and are not in its o"):
+            searches(log(values))
+        assert searches(log(values), estimate="counts")
+        assert searches(log(values, ranks=[3, 1, 2])) == [({"a": 3, "b": 1, "c": 2}, ["b"])] * 9
+    for values in ([0, 1, 2], [1, 2, 3], [0.5, 0.1, 0.2], [2, 2, 1], [True, False], [3, None, 1]):
+        assert searches(log(values)) == [(ranked("abc"[: len(values)]), ["b"])] * 9
+
+
+@pytest.mark.parametrize("key", ["was_clicked", "selected", "clickCount"])
+def test_clicks_under_an_unknown_key_are_told_with_the_keys(tmp_path: Path, key: str) -> None:
+    rows = [
+        {"query": "q", "shown": [{"id": "a"}, {"id": "b", key: 1}]}, *objects(key, [0, 1])
+    ]  # fmt: skip
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match=f"the documents shown, which have 'id', '{key}'; call the"):
+        imported(tmp_path, source, estimate="pairwise")
+    assert len(searches(write_jsonl(source, objects(key, [0, 1], clicked=["b"])))) == 9
+
+
+def test_objects_without_a_known_id_are_told_with_their_keys(tmp_path: Path) -> None:
+    rows = [{"query": "q", "shown": [{"sku": "a", "clicked": 1}, {"sku": "b", "clicked": 0}]}] * 9
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataError, match="no id under a name that is known, but 'sku', 'clicked'"):
+        imported(tmp_path, source, estimate="pairwise")
 
 
 def test_types_of_databases_are_read_from_parquet(tmp_path: Path) -> None:
