@@ -20,7 +20,7 @@ _LIKE = (  # words in such names
 )
 _LIKE_RANK = re.compile("rank|position")
 _ITERATION_NAMES = {"iteration", "iter", "q0", "0", "unused"}  # of TREC's second column
-_ITERATION = re.compile(r"-?\d+|[Qq]0")  # and what it holds, where it is not one word throughout
+_ITERATION = re.compile(r"-?\d+(\.\d+)?|[Qq]0")  # what it holds if not one word; rounds are 0.5
 _NOT_NAMES = {"true", "false", "nan", "inf", "infinity"}  # where a grade is expected
 
 LabelCells = tuple[str, str, str]
@@ -178,7 +178,7 @@ def _check_iteration(line: str, word: str | None, where: object) -> str | None:
 
     Args:
         line: The line of a label.
-        word: What stood there before, if it is neither a whole number nor Q0.
+        word: What stood there before, if it is neither a number nor Q0.
         where: The file, for the message.
 
     Returns:
@@ -193,8 +193,8 @@ def _check_iteration(line: str, word: str | None, where: object) -> str | None:
     if word not in {None, cells[1]}:
         raise DataError(
             f"{where}: the second of four columns holds {word!r} and {cells[1]!r}, where TREC's "
-            "query, 0, document, grade have a number or Q0; name the columns in a first line: "
-            "query-id, corpus-id and score"
+            "query, 0, document, grade have a number or Q0; name all four in a first line, as in "
+            "query-id iteration corpus-id score if these are assessors or the like"
         )
     return cells[1]
 

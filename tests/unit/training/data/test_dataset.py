@@ -109,10 +109,23 @@ def test_columns_without_names_that_are_no_labels_are_refused(
         labels_from(tmp_path, lines)
 
 
-@pytest.mark.parametrize("second", ["0", "17", "q0", "-", "iteration"])
-def test_second_of_four_columns_says_nothing(tmp_path: Path, second: str) -> None:
-    lines = f"q1 {second} d1 2\nq1 0 d2 0\nq2 {second} d1 1\n"
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0", "0"), ("17", "17"), ("q0", "q0"), ("-", "-"), ("iteration", "iteration"),
+     ("0.5", "4.5"), ("1.5", "-1")],
+)  # fmt: skip
+def test_second_of_four_columns_says_nothing(tmp_path: Path, one: str, other: str) -> None:
+    lines = f"q1 {one} d1 2\nq1 0 d2 0\nq2 {other} d1 1\n"
     assert labels_from(tmp_path, lines) == PAIRS
+
+
+@pytest.mark.parametrize("mark", [" ", "\t"])
+def test_header_that_is_asked_for_over_four_columns_decides(tmp_path: Path, mark: str) -> None:
+    lines = "q1 A d1 2\nq1 B d2 0\nq2 B d1 1\n".replace(" ", mark)
+    header = "query-id iteration corpus-id score"
+    with pytest.raises(DataError, match=f"holds 'A' and 'B'.* in a first line, as in {header}"):
+        labels_from(tmp_path, lines)
+    assert labels_from(tmp_path, f"{header}\n{lines}") == PAIRS
 
 
 def test_lines_have_the_columns_that_the_header_names(tmp_path: Path) -> None:
