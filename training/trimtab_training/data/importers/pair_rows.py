@@ -1,6 +1,6 @@
 """One row of pairs or triplets: its query, and its documents with their grades."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from trimtab_training.data.importers.columns import (
     value_of,
     values_of,
 )
+from trimtab_training.data.importers.objects import as_document, is_id
 from trimtab_training.data.importers.readings import list_of
 from trimtab_training.data.importers.settings import (
     JUDGED_OTHERWISE,
@@ -25,10 +26,8 @@ from trimtab_training.data.importers.settings import (
     grade_from,
 )
 from trimtab_training.data.importers.texts import (
-    ID_NAMES,
     Text,
     Unusable,
-    as_document,
     as_filled_text,
     as_name,
 )
@@ -80,6 +79,21 @@ class PairRows:
         if not positives and not negatives:
             raise Unusable("empty document")
         return query, [*positives, *((document, JUDGED_OTHERWISE) for document in negatives)]
+
+    def objects(
+        self, record: Mapping[str, Any], file: PairFile
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the documents of one row that are objects, each with its column.
+
+        Raises:
+            Unusable: Its cells are unlike those of the first rows.
+        """
+        record = self._unfold(record, file)
+        for role in ("document", "negative"):
+            for name in file.columns.get(role, ()):
+                for value in values_of(record, {role: (name,)}, role):
+                    if isinstance(value, dict):
+                        yield name, value
 
     def _unfold(self, record: Mapping[str, Any], file: PairFile) -> Mapping[str, Any]:
         """Take apart the lists that cells hold as text; drop what is unlike the first rows."""
@@ -164,7 +178,7 @@ class PairRows:
     def _document(self, value: Any) -> Text:
         """Take a document, without the id that it has in itself where ids are said to be none."""
         if isinstance(value, dict) and self._given.get("document_id") == ():
-            value = {key: of for key, of in value.items() if key not in ID_NAMES}
+            value = {key: of for key, of in value.items() if not is_id(key)}
         return as_document(value)
 
 

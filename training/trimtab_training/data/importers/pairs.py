@@ -14,6 +14,7 @@ from trimtab_training.data.importers.columns import (
 )
 from trimtab_training.data.importers.corpora import add_corpus
 from trimtab_training.data.importers.judging import may_grade
+from trimtab_training.data.importers.objects import refuse_unknown_texts, unused_keys
 from trimtab_training.data.importers.pair_rows import Graded, PairFile, PairRows
 from trimtab_training.data.importers.readings import (
     find_lists,
@@ -74,6 +75,9 @@ class _PairReader:
         sample = sample_rows(path, header=self._settings.header, delimiter=self._settings.delimiter)
         file = self._understand(path, sample) if sample.rows else None
         if file is not None:
+            if self._by_text is None:
+                for name, objects in self._objects(file, sample).items():
+                    refuse_unknown_texts(objects, name, str(path))
             self._show(file, sample, notes)
             self._has_scores |= "score" in file.columns or file.score_key is not None
         n_used, tally = 0, self._writer.tally
@@ -219,6 +223,9 @@ class _PairReader:
                 examples.append(self._example(query, labels))
         lists = [f"cells of {name!r} are lists" for name in sorted(file.lists)]
         unused = [name for name in sample.names if name not in file.used]
+        for name, objects in self._objects(file, sample).items():
+            keys = [key for key in unused_keys(objects) if key != file.score_key]
+            unused += [f"{name}.{key}" for key in keys]
         self._writer.understood.file(
             Reading(
                 file.path.name,
@@ -231,6 +238,17 @@ class _PairReader:
                 notes=[*notes, *lists],
             )
         )
+
+    def _objects(self, file: PairFile, sample: Sample) -> dict[str, list[dict[str, Any]]]:
+        """Give the documents of the first rows that are objects, by column."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for _, record in sample.rows:
+            try:
+                for name, one in self._rows.objects(record, file):
+                    found.setdefault(name, []).append(one)
+            except Unusable:
+                continue
+        return found
 
     def _example(self, query: Text, labels: Sequence[Graded]) -> dict[str, Any]:
         """Write a row as it will be stored."""

@@ -23,9 +23,9 @@ from trimtab_training.data.importers.columns import (
     value_of,
 )
 from trimtab_training.data.importers.judging import FEW_CLASSES, is_rising, may_grade, number_of
+from trimtab_training.data.importers.objects import has_text, is_id
 from trimtab_training.data.importers.settings import ImportSettings
 from trimtab_training.data.importers.sources import Sample
-from trimtab_training.data.importers.texts import ID_NAMES, has_text
 from trimtab_training.errors import DataError
 
 _OUTSPOKEN = ("positive", "pos", "positives", "positive_passages", "positive_ctxs")
@@ -230,7 +230,7 @@ def _refuse_graded_objects(
         graded = sorted(
             key
             for key, found in inside.items()
-            if key not in ID_NAMES and may_grade(key, *zip(*found, strict=True))
+            if not is_id(key) and may_grade(key, *zip(*found, strict=True))
         )
         if graded:
             raise DataError(

@@ -2,13 +2,9 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
-_TEXT_NAMES = ("text", "contents", "content", "body", "passage")
-_SUMMARY_NAMES = ("abstract", "description", "summary")  # where there is no text
 _OUTER_MARKS = " .,;:!?\"'"
 _MISSING = {  # as programs spell it, spreadsheets' errors among them
     "nan", "NaN", "NaT", "None", "null", "NULL", "<NA>", "\\N", "N/A", "n/a", "#N/A", "#REF!",
@@ -135,49 +131,3 @@ def as_name(value: Any, what: str) -> str:
     if not name.isprintable() and any(mark in name for mark in "\t\n\r"):
         raise Unusable(f"{what} holds a tab or a line break")
     return name
-
-
-def value_under(record: Mapping[str, Any], names: Iterable[str], what: str) -> Any:
-    """Give what an object has under one of several usual names, or None.
-
-    Raises:
-        Unusable: It has different values under two of them.
-    """
-    found = {name: record[name] for name in names if record.get(name) is not None}
-    if len(set(map(str, found.values()))) > 1:
-        first, second = list(found)[:2]
-        raise Unusable(
-            f"{what} has {first!r} and {second!r} with different values, and either could be its "
-            "own; keep one"
-        )
-    return next(iter(found.values()), None)
-
-
-def has_text(value: Mapping[str, Any]) -> bool:
-    """Tell an object that has a text under one of the usual names."""
-    return any(isinstance(value.get(name), str) for name in _TEXT_NAMES)
-
-
-def as_document(value: Any) -> Text:
-    """Take a document: a text, or an object with text and perhaps title and id.
-
-    Raises:
-        Unusable: It is neither, or has no text at all.
-    """
-    if isinstance(value, dict):
-        name = value_under(value, ID_NAMES, "document")
-        body = value_under(value, _TEXT_NAMES, "document")
-        if body is None:
-            body = value_under(value, _SUMMARY_NAMES, "document")
-        document = Text(
-            as_text(body, "document"),
-            as_text(value.get("title"), "title"),
-            None if name is None else as_name(name, "document id"),
-        )
-    else:
-        document = Text(as_text(value, "document"))
-    if not document.joined and document.name is None:
-        raise Unusable("empty document")
-    if not document.title:
-        refuse_missing(document.text, "document")
-    return document

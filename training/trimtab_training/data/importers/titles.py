@@ -37,7 +37,7 @@ def refuse_title_for_text(sample: Sample, columns: Columns, where: str) -> None:
         for one in sample.names
         if one not in used
         and _count_words(texts := _texts(sample, one)) > n_words
-        and _may_be_text(one, texts)
+        and may_be_text(one, texts)
     ]
     if others:
         choices = " or ".join(f"--column text={one}" for one in [*others, name])
@@ -45,6 +45,12 @@ def refuse_title_for_text(sample: Sample, columns: Columns, where: str) -> None:
             f"{where}: {' and '.join(map(repr, others))} could be the text, which has no name that "
             f"is known, or {name!r} is all of it; say which: {choices}"
         )
+
+
+def may_be_text(name: str, texts: list[str]) -> bool:
+    """Tell what can be the text of documents: mostly different ones that are no dates."""
+    is_beside = plain_name(name).split("_")[-1] in _NO_TEXTS
+    return not is_beside and 2 * sum(not _is_date(text) for text in set(texts)) > len(texts)
 
 
 def _texts(sample: Sample, name: str) -> list[str]:
@@ -56,12 +62,6 @@ def _texts(sample: Sample, name: str) -> list[str]:
 def _count_words(texts: list[str]) -> int:
     """Count the words of texts."""
     return sum(len(text.split()) for text in texts)
-
-
-def _may_be_text(name: str, texts: list[str]) -> bool:
-    """Tell what can be the text of documents: mostly different ones that are no dates."""
-    is_beside = plain_name(name).split("_")[-1] in _NO_TEXTS
-    return not is_beside and 2 * sum(not _is_date(text) for text in set(texts)) > len(texts)
 
 
 def _is_date(text: str) -> bool:
