@@ -81,7 +81,11 @@ TEXT_ROLES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 SUMMARIES = ("abstract", "description", "summary")  # a document's text where it has no other
-DOCUMENT_ROLES = {**TEXT_ROLES, "text": (*TEXT_ROLES["text"][:-1], *SUMMARIES, "title")}
+DOCUMENT_ROLES = {
+    **TEXT_ROLES,
+    "text": (*TEXT_ROLES["text"][:-1], *SUMMARIES, "title"),
+    "summary": SUMMARIES,
+}
 TEXT_RIVALS = {  # names of which a file of texts has one; a number or a title can stand beside it
     "id": tuple(name for name in TEXT_ROLES["id"] if name not in {"number", "topic", "topicid"}),
     "text": tuple(name for name in TEXT_ROLES["text"] if name != "title"),

@@ -32,7 +32,7 @@ from trimtab_training.data.importers.texts import (
     refuse_missing,
     text_key,
 )
-from trimtab_training.data.importers.titles import refuse_title_for_text
+from trimtab_training.data.importers.titles import refuse_longer_summary, refuse_title_for_text
 from trimtab_training.data.importers.understood import N_EXAMPLES, SAMPLE_ROWS, Reading, Understood
 from trimtab_training.data.importers.writer import DatasetWriter
 from trimtab_training.data.json_lines import is_synthetic
@@ -254,6 +254,7 @@ def _example(text: Text, what: str) -> dict[str, str | None]:
 def _as_text_with_id(record: Mapping[str, object], columns: Columns, what: str) -> Text:
     """Take id, title and text of a row."""
     body = as_text(value_of(record, columns, "text"), what)
+    body = body or as_text(value_of(record, columns, "summary"), what)
     refuse_missing(body, what)
     text = Text(
         body,
@@ -279,7 +280,8 @@ def _text_columns(
     if all(name.isdigit() for name in names):
         columns = _by_number(sample, here, path)
     else:
-        columns = find_columns(names, TEXT_ROLES if what == "query" else DOCUMENT_ROLES, here)
+        roles = TEXT_ROLES if what == "query" else DOCUMENT_ROLES
+        columns = _filled_columns(sample, roles, here)
         # Who names the id has looked at the columns: of several texts the usual one, as is shown.
         rivals = {role: of for role, of in TEXT_RIVALS.items() if role == "id" or "id" not in here}
         if "text" in rivals and plain_name(columns.get("text", ("",))[0]) in SUMMARIES:
@@ -287,6 +289,9 @@ def _text_columns(
         refuse_rivals(sample, rivals, here, str(path), only_alike=True)
         if what == "document" and "text" not in here:
             refuse_title_for_text(sample, columns, str(path))
+            refuse_longer_summary(sample, columns, str(path))
+        if columns.get("title") == columns.get("text", ()):
+            columns |= {"text": find_columns(names, roles, here)["text"]}  # empty beside titles
     if lacking := [role for role in ("id", "text") if role in given and role not in columns]:
         have = ", ".join(map(repr, names[:12]))
         raise ConfigError(
@@ -295,7 +300,20 @@ def _text_columns(
     require(columns, ("id", "text"), names, str(path))
     if columns.get("title") == columns["text"]:
         del columns["title"]
+    if "text" in here or columns.get("summary") == columns["text"]:
+        columns.pop("summary", None)
     return columns
+
+
+def _filled_columns(
+    sample: Sample, roles: Mapping[str, tuple[str, ...]], given: Mapping[str, tuple[str, ...]]
+) -> Columns:
+    """Find the columns of every role among those that hold something, or else among all."""
+    filled = [name for name in sample.names if sample.has_values(name)]
+    filled += [name for of in given.values() for name in of]
+    return find_columns(sample.names, roles, given) | find_columns(
+        dict.fromkeys(filled), roles, given
+    )
 
 
 def _by_number(sample: Sample, given: Mapping[str, tuple[str, ...]], path: Path) -> Columns:

@@ -1,4 +1,4 @@
-"""Is a corpus of which only titles are known all titles, or is its text under another name?"""
+"""Is the text of a corpus where its name says, or are titles alone known, or file names?"""
 
 from trimtab_training.data.importers.columns import Columns, is_missing, plain_name
 from trimtab_training.data.importers.dates import as_datetime
@@ -10,6 +10,7 @@ _NO_TEXTS = {  # last words of names under which many words stand that are no te
     "author", "authors", "creator", "creators", "contributor", "contributors", "editor", "editors",
     "category", "categories", "keyword", "keywords", "tag", "tags",
 }  # fmt: skip
+_UNSURE_TEXTS = {"query", "question", "document"}  # names that texts have, and other things, too
 _DATE_CHARS = 70  # no date is longer: JavaScript's, with the zone's whole name, has 65 or so
 
 
@@ -44,6 +45,26 @@ def refuse_title_for_text(sample: Sample, columns: Columns, where: str) -> None:
         raise DataError(
             f"{where}: {' and '.join(map(repr, others))} could be the text, which has no name that "
             f"is known, or {name!r} is all of it; say which: {choices}"
+        )
+
+
+def refuse_longer_summary(sample: Sample, columns: Columns, where: str) -> None:
+    """Refuse a corpus whose text is called like a query or a file, where its summary says more.
+
+    Args:
+        sample: The file's first rows.
+        columns: Its columns by role.
+        where: The file, for messages.
+
+    Raises:
+        DataError: With both columns.
+    """
+    (text,), (summary,) = columns.get("text", ("",)), columns.get("summary", ("",))
+    n_words = _count_words(_texts(sample, text))
+    if plain_name(text) in _UNSURE_TEXTS and _count_words(_texts(sample, summary)) > n_words:
+        raise DataError(
+            f"{where}: {summary!r} has more words than {text!r}, and either could be the text; say "
+            f"which: --column text={summary} or --column text={text}"
         )
 
 

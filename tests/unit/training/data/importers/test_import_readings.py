@@ -238,6 +238,56 @@ def test_text_beside_a_title_may_be_an_abstract(tmp_path: Path, name: str) -> No
     assert [one.joined for _, one in found] == [f"t{n} all of {n}" for n in N]
 
 
+@pytest.mark.parametrize(
+    ("row", "stored"),
+    [
+        ({"title": "t{}", "abstract": "about {}", "body": ""}, ("t{}", "about {}")),
+        ({"_id": None, "docid": "d{}", "text": "", "contents": "all of {}"}, ("", "all of {}")),
+        ({"title": "t{}", "text": ""}, ("t{}", "")),
+        ({"title": "t{}", "description": "on {}", "question": ""}, ("t{}", "on {}")),
+        ({"document": "all there is of {}", "summary": "on {}"}, ("", "all there is of {}")),
+    ],
+)
+def test_text_of_a_document_is_looked_for_where_columns_hold_something(
+    tmp_path: Path, row: dict[str, str], stored: tuple[str, str]
+) -> None:
+    form = {"_id": "d{}"} | row
+    rows = [{name: of and of.format(n) for name, of in form.items()} for n in N]
+    found = read_texts(write_jsonl(tmp_path / "c.jsonl", rows), Tally(), "document")
+    wanted = [(f"d{n}", *(of.format(n) for of in stored)) for n in N]
+    assert [(one.name, one.title, one.text) for _, one in found] == wanted
+
+
+def test_document_without_a_text_has_its_abstract(tmp_path: Path) -> None:
+    rows = [
+        {"_id": f"d{n}", "title": "t", "abstract": f"about {n}", "body": "" if n % 3 else f"b {n}"}
+        for n in N
+    ]
+    path, told = write_jsonl(tmp_path / "c.jsonl", rows), Understood()
+    found = read_texts(path, Tally(), "document", understood=told)
+    wanted = [f"about {n}" if n % 3 else f"b {n}" for n in N]
+    assert [one.text for _, one in found] == wanted
+    (file,) = told.as_dict()["files"]
+    assert (file["columns"]["text"], file["columns"]["summary"]) == (["body"], ["abstract"])
+    found = read_texts(path, Tally(), "document", {"text": ("body",)})
+    assert [one.text for _, one in found] == ["" if n % 3 else f"b {n}" for n in N]
+
+
+@pytest.mark.parametrize("row", [{"document": "file{}.pdf"}, {"question": "what of {}?"}])
+def test_summary_that_says_more_than_a_question_or_a_file_is_asked_about(
+    tmp_path: Path, row: dict[str, str]
+) -> None:
+    form = {"_id": "d{}", "title": "t", "description": "all that there is of {}", **row}
+    rows = [{name: of.format(n) for name, of in form.items()} for n in N]
+    path, (name,) = write_jsonl(tmp_path / "c.jsonl", rows), row
+    choices = f"--column text=description or --column text={name}"
+    with pytest.raises(DataError, match=f"could be the text; say which: {choices}"):
+        list(read_texts(path, Tally(), "document"))
+    for one in ("description", name):
+        found = read_texts(path, Tally(), "document", {"text": (one,)})
+        assert [text.text for _, text in found] == [record[one] for record in rows]
+
+
 def test_abstract_inside_a_document_is_its_text(tmp_path: Path) -> None:
     rows = [{"query": "q", "positive": {"title": "t", "abstract": f"about {n}"}} for n in N]
     source = write_jsonl(tmp_path / "rows.jsonl", rows)
