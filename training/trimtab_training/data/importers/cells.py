@@ -22,14 +22,16 @@ _WORDS = {"True": True, "true": True, "False": False, "false": False}
 _POSTGRES = re.compile(
     r"""\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"'{},\\]+))\s*(?:,|$)""", re.DOTALL
 )
+_WORD_IN_BRACES = re.compile(r"""\{[^\s"'{},\\]+\}""")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
-def spelled_list(cell: Any) -> list[Any] | None:
+def spelled_list(cell: Any, *, as_postgres: bool = True) -> list[Any] | None:
     """Take a list out of a text that is nothing but the spelling of one; None for other texts.
 
     Known are JSON's, Python's lists, tuples and sets, numpy's arrays, whose items stand without
-    commas, and Postgres' arrays. What stands for a missing value becomes None.
+    commas, and, unless told otherwise, Postgres' arrays. What stands for a missing value becomes
+    None.
     """
     if not may_be_list(cell):
         return None
@@ -39,7 +41,7 @@ def spelled_list(cell: Any) -> list[Any] | None:
     if len(text) < 2 or _BRACKETS.get(text[0]) != text[-1]:
         return None
     readers: list[Callable[[str], Any]] = [json.loads, _plain_items, _objects, postgres_items]
-    for read in readers:
+    for read in readers if as_postgres else readers[:-1]:
         try:
             found = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -80,6 +82,11 @@ def postgres_items(text: str) -> list[str | None] | None:
         if word == "NULL":
             items[-1] = None
     return items
+
+
+def is_word_in_braces(cell: str) -> bool:
+    """Tell {word}, a list only in a column that has others: a template's field looks the same."""
+    return _WORD_IN_BRACES.fullmatch(cell.strip()) is not None
 
 
 def may_be_list(cell: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from trimtab_training.data.importers.cells import (
     is_in_brackets,
+    is_word_in_braces,
     may_be_list,
     spelled_list,
 )
@@ -103,7 +104,7 @@ class PairRows:
                 continue
             for name in names:
                 cell = record.get(name)
-                if not isinstance(cell, str) or not (name in file.lists or may_be_list(cell)):
+                if not isinstance(cell, str) or not self._may_be_list(cell, name, file):
                     continue
                 items = list_of(cell, role)
                 is_list = items is not None
@@ -120,6 +121,11 @@ class PairRows:
         elif not texts and self._settings.lists is not False:
             changed |= {name: of for name in ids if (of := spelled_list(record.get(name)))}
         return {**record, **changed} if changed else record
+
+    def _may_be_list(self, cell: str, name: str, file: PairFile) -> bool:
+        """Tell a cell that is to be looked at: one of a column of lists, or spelled like one."""
+        is_text = self._settings.lists is None and is_word_in_braces(cell)
+        return name in file.lists or (may_be_list(cell) and not is_text)
 
     def _graded(self, record: Mapping[str, Any], file: PairFile) -> list[Graded]:
         """Take a row's documents with their grades: 1 where the file has no scores."""

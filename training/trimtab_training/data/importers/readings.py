@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from trimtab_training.data.importers.cells import (
     is_in_brackets,
     is_of_texts,
+    is_word_in_braces,
     spelled_list,
     spelled_object,
 )
@@ -81,6 +82,8 @@ def find_lists(sample: Sample, columns: Columns, given: bool | None, where: str)
         for name in columns.get(role, ()):
             values = [value for value in _values(sample, name) if isinstance(value, str)]
             cells = [value for value in values if value.strip() not in {"[]", "{}"}]
+            if role in _OF_DOCUMENTS:
+                cells = [cell for cell in cells if not is_word_in_braces(cell)]
             spelled = [list_of(cell, role) is not None for cell in cells]
             if any(spelled) and not all(spelled) and given is None:
                 cell = cells[spelled.index(True)]
@@ -103,9 +106,10 @@ def find_lists(sample: Sample, columns: Columns, given: bool | None, where: str)
 def list_of(cell: str, role: str) -> list[Any] | None:
     """Take the list that a cell is nothing but the spelling of, if its role can have it.
 
-    A document that is spelled as an object with a text is a list of one.
+    A document that is spelled as an object with a text is a list of one. No query is an array of
+    Postgres.
     """
-    items = spelled_list(cell)
+    items = spelled_list(cell, as_postgres=role != "query")
     if items is not None:
         return items if is_of_texts(items) or role == "score" or not items else None
     found = spelled_object(cell) if role in _OF_DOCUMENTS else None

@@ -349,6 +349,36 @@ def test_cells_that_are_all_arrays_of_postgres_are_lists(
     }
 
 
+@pytest.mark.parametrize("role", ["query", "answer"])
+@pytest.mark.parametrize("words", [[5], [*N]], ids=["one", "all"])
+def test_words_in_braces_are_texts(tmp_path: Path, role: str, words: list[int]) -> None:
+    rows = [{"query": f"q{n}", "answer": f"a{n}"} for n in N]
+    for n in words:
+        rows[n][role] = f"{{{n}}}"
+    source = write_rows(tmp_path / "rows.csv", rows)
+    assert imported(source) == {one["query"]: {one["answer"]: 1.0} for one in rows}
+
+
+def test_word_in_braces_that_comes_late_is_a_text(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "document": f"d{n}"} for n in range(1_001)]
+    rows[1_000]["document"] = "{user}"
+    assert imported(write_jsonl(tmp_path / "r.jsonl", rows))["q1000"] == {"{user}": 1.0}
+
+
+def test_word_in_braces_among_arrays_of_postgres_is_one(tmp_path: Path) -> None:
+    rows = [{"query": f"q{n}", "positives": f"{{a{n},b{n}}}"} for n in N]
+    rows[5]["positives"] = "{word}"
+    source = write_rows(tmp_path / "rows.csv", rows)
+    assert imported(source)["q5"] == {"word": 1.0}
+    assert imported(source, lists=False)["q5"] == {"{word}": 1.0}
+
+
+def test_queries_are_no_arrays_of_postgres(tmp_path: Path) -> None:
+    rows = [{"query": f"{{first,name{n}}}", "positives": f"a{n}"} for n in N]
+    source = write_rows(tmp_path / "rows.csv", rows)
+    assert imported(source) == {one["query"]: {one["positives"]: 1.0} for one in rows}
+
+
 @pytest.mark.parametrize(
     "spelled",
     ["{'text': 'a 0', 'id': 'i0'}", '{"text": "a 0", "id": "i0"}', '{"_id": "i0", "body": "a 0"}'],
