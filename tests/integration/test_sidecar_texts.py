@@ -91,6 +91,14 @@ class World:
         )
 
 
+def addresses(server: Server) -> str:
+    """Write the settings of a sidecar that listens to everything, in front of a server."""
+    return f"""
+listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
+upstream = {{ rest = "{server.rest_url}", grpc = "http://{server.host}:{server.grpc_port}" }}
+"""
+
+
 @pytest.fixture(scope="module")
 def world(qdrant: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder: Path = tmp_path_factory.mktemp("texts")
@@ -107,8 +115,7 @@ def world(qdrant: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     config = folder / "sidecar.toml"
     config.write_text(
         f"""
-listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
-upstream = {{ rest = "{qdrant.rest_url}", grpc = "http://{qdrant.host}:{qdrant.grpc_port}" }}
+{addresses(qdrant)}
 [[route]]
 collection = "{name}"
 adapter = "adapter.onnx"
@@ -396,10 +403,7 @@ def test_a_text_that_its_encoders_file_adapts_is_counted_once_whatever_the_route
     config = tmp_path / "sidecar.toml"
     config.write_text(
         f"""
-listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
-[upstream]
-rest = "{world.server.rest_url}"
-grpc = "http://{world.server.host}:{world.server.grpc_port}"
+{addresses(world.server)}
 [[route]]
 collection = "{world.name}"
 vector = "title"
@@ -450,10 +454,7 @@ def test_a_canary_draws_a_text_always_alike(world: World, tmp_path: Path, *, grp
     config = tmp_path / "sidecar.toml"
     config.write_text(
         f"""
-listen = {{ rest = "127.0.0.1:0", grpc = "127.0.0.1:0", admin = "127.0.0.1:0" }}
-[upstream]
-rest = "{world.server.rest_url}"
-grpc = "http://{world.server.host}:{world.server.grpc_port}"
+{addresses(world.server)}
 [[route]]
 collection = "{world.name}"
 adapter = "adapter.onnx"

@@ -5,7 +5,6 @@ Objects in lists have their keys by the names that columns are known by.
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from trimtab_training.data.importers.cells import postgres_items, spelled_list
@@ -13,7 +12,7 @@ from trimtab_training.data.importers.columns import (
     CLICK_ROLES,
     as_number,
     is_missing,
-    plain_name,
+    plain_key,
 )
 from trimtab_training.data.importers.texts import Unusable, as_name, spells_missing
 
@@ -93,7 +92,7 @@ def unread_rank(entries: Sequence[Mapping[str, Any]]) -> str | None:
     """
     for key in entries[0]:
         numbers = [entry.get(key) for entry in entries]
-        if _RANK_WORDS.isdisjoint(_plain(key).split("_")) or any(
+        if _RANK_WORDS.isdisjoint(plain_key(key).split("_")) or any(
             isinstance(one, bool) for one in numbers
         ):
             continue
@@ -159,7 +158,7 @@ def is_clicked(entry: Mapping[str, Any]) -> bool:
 
 def speaks_of_clicks(entry: Mapping[str, Any]) -> bool:
     """Tell an object that has a key, under a name that is known, for whether it was clicked."""
-    return any(_plain(key) in CLICK_ROLES["clicked"] for key in entry)
+    return any(plain_key(key) in CLICK_ROLES["clicked"] for key in entry)
 
 
 def dwell_in(entry: Mapping[str, Any], otherwise: Any = None) -> float | None:
@@ -210,16 +209,12 @@ def _spelled(text: str) -> list[Any] | None:
     return spelled_list(text)
 
 
-@lru_cache(maxsize=1024)
-def _plain(key: Any) -> str:
-    """Write a key as names of columns are compared; a log has few, in millions of objects."""
-    return plain_name(str(key))
-
-
 def _under(entry: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     """Give what an object has under names that are known, missing values left out."""
     return {
-        key: value for key, value in entry.items() if _plain(key) in names and not is_missing(value)
+        key: value
+        for key, value in entry.items()
+        if plain_key(key) in names and not is_missing(value)
     }
 
 

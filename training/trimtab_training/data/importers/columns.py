@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from trimtab_training.data.importers.texts import Unreadable, Unusable
@@ -228,6 +229,12 @@ def plain_name(name: str) -> str:
     """Write a column's name in lower case with underscores; ``queryId`` is ``query_id``."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
     return re.sub(r"[^a-z0-9_]+", "_", parted.lower())
+
+
+@lru_cache(maxsize=1024)
+def plain_key(key: Any) -> str:
+    """Write an object's key as names of columns are written; objects have the same ones again."""
+    return plain_name(str(key))
 
 
 def _check_given(

@@ -1,10 +1,9 @@
 """Documents that are objects: what they hold under the usual names, in any case of letters."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-from trimtab_training.data.importers.columns import SUMMARIES, is_missing, plain_name
+from trimtab_training.data.importers.columns import SUMMARIES, is_missing, plain_key
 from trimtab_training.data.importers.texts import (
     Text,
     Unusable,
@@ -12,7 +11,7 @@ from trimtab_training.data.importers.texts import (
     as_text,
     refuse_missing,
 )
-from trimtab_training.data.importers.titles import may_be_text
+from trimtab_training.data.importers.titles import count_words, may_be_text
 from trimtab_training.errors import DataError
 
 _ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "passage_id", "pid")
@@ -25,12 +24,12 @@ _TEXT_NAMES = (
 
 def is_id(key: str) -> bool:
     """Tell a key under which an object has its id."""
-    return _plain(key) in _ID_NAMES
+    return plain_key(key) in _ID_NAMES
 
 
 def has_text(value: Mapping[str, Any]) -> bool:
     """Tell an object that has a text under one of the usual names."""
-    return any(isinstance(of, str) and _plain(key) in _TEXT_NAMES for key, of in value.items())
+    return any(isinstance(of, str) and plain_key(key) in _TEXT_NAMES for key, of in value.items())
 
 
 def as_document(value: Any) -> Text:
@@ -84,17 +83,17 @@ def refuse_unknown_texts(objects: Sequence[Mapping[str, Any]], name: str, where:
     beside = {key for one in objects if _text_keys(one) for key, _ in _texts(one)}
     titles, others = list[str](), dict[str, list[str]]()
     for key, text in (found for one in textless for found in _texts(one)):
-        if _plain(key) in _TITLE_NAMES:
+        if plain_key(key) in _TITLE_NAMES:
             titles.append(text)
         elif key not in beside and not is_id(key):
             others.setdefault(key, []).append(text)
     n_words = {
-        key: _count_words(texts)
+        key: count_words(texts)
         for key, texts in others.items()
         if 2 * len(set(texts)) > len(set(titles)) and may_be_text(key, sorted(set(texts)))
     }
     key = max(n_words, key=n_words.__getitem__, default="")
-    if n_words.get(key, 0) > _count_words(titles):
+    if n_words.get(key, 0) > count_words(titles):
         raise DataError(
             f"{where}: {key!r} could be the text of objects in {name!r}, which have none under a "
             "name that is known: call it text in them if it is, take it out if it is not; or give "
@@ -123,12 +122,6 @@ def _value_under(record: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next(iter(found.values()), None)
 
 
-@lru_cache(maxsize=1024)
-def _plain(key: Any) -> str:
-    """Write a key as names of columns are compared; objects have the same ones again and again."""
-    return plain_name(str(key))
-
-
 def _text_keys(record: Mapping[str, Any]) -> list[str]:
     """Give the keys of a document's text: of its summary, where it has no other."""
     return _keys_under(record, _TEXT_NAMES) or _keys_under(record, SUMMARIES)
@@ -136,8 +129,8 @@ def _text_keys(record: Mapping[str, Any]) -> list[str]:
 
 def _keys_under(record: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """Give the keys that hold something and are usual names, the best name first."""
-    found = [key for key in record if _plain(key) in names and not _is_empty(record[key])]
-    return sorted(found, key=lambda key: names.index(_plain(key)))
+    found = [key for key in record if plain_key(key) in names and not _is_empty(record[key])]
+    return sorted(found, key=lambda key: names.index(plain_key(key)))
 
 
 def _is_empty(value: Any) -> bool:
@@ -155,8 +148,3 @@ def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(of, path)
     elif isinstance(value, str):
         yield path, value
-
-
-def _count_words(texts: Iterable[str]) -> int:
-    """Count the words of texts."""
-    return sum(len(text.split()) for text in texts)

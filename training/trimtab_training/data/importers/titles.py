@@ -1,5 +1,7 @@
 """Is the text of a corpus where its name says, or are titles alone known, or file names?"""
 
+from collections.abc import Iterable
+
 from trimtab_training.data.importers.columns import Columns, is_missing, plain_name
 from trimtab_training.data.importers.dates import as_datetime
 from trimtab_training.data.importers.sources import Sample
@@ -32,12 +34,12 @@ def refuse_title_for_text(sample: Sample, columns: Columns, where: str) -> None:
     if plain_name(name) != "title":
         return
     used = {one for of in columns.values() for one in of}
-    n_words = _count_words(_texts(sample, name))
+    n_words = count_words(_texts(sample, name))
     others = [
         one
         for one in sample.names
         if one not in used
-        and _count_words(texts := _texts(sample, one)) > n_words
+        and count_words(texts := _texts(sample, one)) > n_words
         and may_be_text(one, texts)
     ]
     if others:
@@ -60,8 +62,8 @@ def refuse_longer_summary(sample: Sample, columns: Columns, where: str) -> None:
         DataError: With both columns.
     """
     (text,), (summary,) = columns.get("text", ("",)), columns.get("summary", ("",))
-    n_words = _count_words(_texts(sample, text))
-    if plain_name(text) in _UNSURE_TEXTS and _count_words(_texts(sample, summary)) > n_words:
+    n_words = count_words(_texts(sample, text))
+    if plain_name(text) in _UNSURE_TEXTS and count_words(_texts(sample, summary)) > n_words:
         raise DataError(
             f"{where}: {summary!r} has more words than {text!r}, and either could be the text; say "
             f"which: --column text={summary} or --column text={text}"
@@ -80,7 +82,7 @@ def _texts(sample: Sample, name: str) -> list[str]:
     return [value for value in values if isinstance(value, str) and not is_missing(value)]
 
 
-def _count_words(texts: list[str]) -> int:
+def count_words(texts: Iterable[str]) -> int:
     """Count the words of texts."""
     return sum(len(text.split()) for text in texts)
 

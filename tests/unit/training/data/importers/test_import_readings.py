@@ -20,6 +20,8 @@ from trimtab_training.data.importers.understood import Understood
 from trimtab_training.errors import ConfigError, DataError
 
 N = range(12)
+JUDGED = {f"{of}{n}": float(of == "a") for n in N for of in "ab"}
+"""The labels of :func:`write_judged`."""
 INFERENCE = ("entailment", "neutral", "contradiction")
 
 
@@ -33,6 +35,20 @@ def grades(source: Path, format_: str = "pairs", **settings: Any) -> dict[str, f
         texts[document["_id"]] = document["text"]
     rows = (out / "qrels" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
     return {texts[row.split("\t")[1]]: float(row.split("\t")[2]) for row in rows}
+
+
+def write_judged(path: Path, key: str, yes: Any, no: Any) -> Path:
+    """Write queries with two documents each, of which the first says yes under a key."""
+    return write_rows(
+        path,
+        [
+            {
+                "query": f"q{n}",
+                "document": [{"text": f"a{n}", key: yes}, {"text": f"b{n}", key: no}],
+            }
+            for n in N
+        ],
+    )
 
 
 def inference(premise: str, hypothesis: str, label: str, *, as_text: bool) -> list[dict[str, Any]]:
@@ -649,17 +665,11 @@ def test_labels_inside_documents_are_asked_about(tmp_path: Path) -> None:
 def test_objects_that_seem_to_grade_themselves_are_asked_about(
     tmp_path: Path, key: str, yes: Any, no: Any, kind: str
 ) -> None:
-    rows = [
-        {"query": f"q{n}", "document": [{"text": f"a{n}", key: yes}, {"text": f"b{n}", key: no}]}
-        for n in N
-    ]
-    source = write_rows(tmp_path / f"rows.{kind}", rows)
+    source = write_judged(tmp_path / f"rows.{kind}", key, yes, no)
     with pytest.raises(DataError, match=f"have '{key}': say --column score={key} if it is their"):
         grades(source)
     worth = {class_key(yes): 1.0, class_key(no): 0.0}
-    assert grades(source, columns={"score": (key,)}, grades=worth) == {
-        f"{of}{n}": float(of == "a") for n in N for of in "ab"
-    }
+    assert grades(source, columns={"score": (key,)}, grades=worth) == JUDGED
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -671,20 +681,14 @@ def test_classes_inside_documents_are_no_grades(
     tmp_path: Path, key: str, yes: str, no: str, kind: str
 ) -> None:
     """Each refusal names what leads on to the next one, and the last to the labels."""
-    rows = [
-        {"query": f"q{n}", "document": [{"text": f"a{n}", key: yes}, {"text": f"b{n}", key: no}]}
-        for n in N
-    ]
-    source = write_rows(tmp_path / f"rows.{kind}", rows)
+    source = write_judged(tmp_path / f"rows.{kind}", key, yes, no)
     with pytest.raises(DataError, match=f"--column score={key} if it is .*with --grades where"):
         grades(source)
     given = {"score": (key,)}
     with pytest.raises(DataError, match=f"'{key}' holds .*which may be classes.*--grades .*=GRADE"):
         grades(source, columns=given)
     worth = {class_key(yes): 1.0, class_key(no): 0.0}
-    assert grades(source, columns=given, grades=worth) == {
-        f"{of}{n}": float(of == "a") for n in N for of in "ab"
-    }
+    assert grades(source, columns=given, grades=worth) == JUDGED
 
 
 def test_objects_as_scores_inside_documents_are_refused_as_such(tmp_path: Path) -> None:
