@@ -14,11 +14,18 @@ from trimtab_training.data.importers.columns import (
     is_missing,
     plain_key,
 )
-from trimtab_training.data.importers.texts import Unusable, as_name, spells_missing
+from trimtab_training.data.importers.texts import (
+    Unusable,
+    as_name,
+    one_value,
+    spells_missing,
+    two_values,
+)
 
 _BODIES = {"document", "doc"}  # an id only where there is no other: it may be the text
 _IDS = {"id", "_id", *CLICK_ROLES["document"]} - _BODIES
 _RANK_WORDS = {"rank", "position", "pos"}
+_SHOWN = "document shown"
 _MANY_KEYS = 12  # named in a message
 _FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), True),
@@ -152,7 +159,7 @@ def is_clicked(entry: Mapping[str, Any]) -> bool:
     found = _under(entry, CLICK_ROLES["clicked"])
     flags = {as_count(value) > 0 for value in found.values()}
     if len(flags) > 1:
-        raise _two(found)
+        raise two_values(found, _SHOWN)
     return True in flags
 
 
@@ -220,16 +227,4 @@ def _under(entry: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
 
 def _value_under(entry: Mapping[str, Any], names: Container[str]) -> Any:
     """Give the one value that an object has under names that are known, or None."""
-    found = _under(entry, names)
-    if len(set(map(str, found.values()))) > 1:
-        raise _two(found)
-    return next(iter(found.values()), None)
-
-
-def _two(found: Mapping[str, Any]) -> Unusable:
-    """Say that an object has two values for one thing."""
-    first, second = list(found)[:2]
-    return Unusable(
-        f"document shown has {first!r} and {second!r} with different values, and either could be "
-        "its own; keep one"
-    )
+    return one_value(_under(entry, names), _SHOWN)

@@ -9,6 +9,7 @@ from trimtab_training.data.importers.texts import (
     Unusable,
     as_name,
     as_text,
+    one_value,
     refuse_missing,
 )
 from trimtab_training.data.importers.titles import count_words, may_be_text
@@ -112,14 +113,7 @@ def _value_under(record: Mapping[str, Any], names: Sequence[str]) -> Any:
     Raises:
         Unusable: It has different values under two of them.
     """
-    found = {key: record[key] for key in _keys_under(record, names)}
-    if len(set(map(str, found.values()))) > 1:
-        first, second = list(found)[:2]
-        raise Unusable(
-            f"document has {first!r} and {second!r} with different values, and either could be its "
-            "own; keep one"
-        )
-    return next(iter(found.values()), None)
+    return one_value({key: record[key] for key in _keys_under(record, names)}, "document")
 
 
 def _text_keys(record: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,30 @@ def refuse_missing(text: str, what: str) -> None:
     """
     if spells_missing(text):
         raise Unusable(f"{what} is {text!r}, as programs spell a missing value")
+
+
+def one_value(found: Mapping[str, Any], what: str) -> Any:
+    """Give the one value that an object has under several names, or None.
+
+    Args:
+        found: What it has, by its own keys.
+        what: What the object is called in messages.
+
+    Raises:
+        Unusable: The values differ.
+    """
+    if len(set(map(str, found.values()))) > 1:
+        raise two_values(found, what)
+    return next(iter(found.values()), None)
+
+
+def two_values(found: Iterable[str], what: str) -> Unusable:
+    """Make the error of an object that has different values under keys of one meaning."""
+    first, second = list(found)[:2]
+    return Unusable(
+        f"{what} has {first!r} and {second!r} with different values, and either could be its own; "
+        "keep one"
+    )
 
 
 def as_name(value: Any, what: str) -> str:
