@@ -1,7 +1,7 @@
 """Where a fit computes, and under which seed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -39,16 +39,24 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def threads_for(n_operations: float) -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Run a block on one thread.
+
+    A factorisation of a small matrix is a chain of short steps: beside another busy process, the
+    threads that share one wait for each other hundreds of times as long as they work.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_for(n_operations: float) -> AbstractContextManager[None]:
     """Run a block of steps on one thread where a step is too small to be shared.
 
     Args:
         n_operations: Multiplications and additions of one step, forward.
     """
-    before = torch.get_num_threads()
-    if n_operations < _WORTH_SHARING:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return one_thread() if n_operations < _WORTH_SHARING else nullcontext()

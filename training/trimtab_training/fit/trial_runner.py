@@ -17,7 +17,7 @@ from trimtab_training.data.splits import unit_hash
 from trimtab_training.embeddings.store import Embeddings
 from trimtab_training.fit.checkpoint import State, Workspace
 from trimtab_training.fit.cross_validation import CrossValidation
-from trimtab_training.fit.device import seeded
+from trimtab_training.fit.device import one_thread, seeded
 from trimtab_training.fit.forecast import Forecast
 from trimtab_training.fit.initial import Initialisation
 from trimtab_training.fit.model_selection import HeldOut, Scores, objective
@@ -229,7 +229,8 @@ class TrialRunner:
         """Keep an adapter at the highest rank to try: the lower ones are parts of it."""
         if self.context.ranks and isinstance(adapter, ComposedAdapter):
             queries = self.sample_queries(weights, fold, MOST_QUERIES)
-            self._narrow[weights, fold] = adapter.of_rank(self.context.ranks[-1], queries)
+            with one_thread():
+                self._narrow[weights, fold] = adapter.of_rank(self.context.ranks[-1], queries)
 
     def _hold_out(self, name: str, weights: Weights, fold: int) -> HeldOut:
         """Do one trial, or take what is known of it; only its scores are kept."""

@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.support.fits import RECIPES
+from tests.support.worlds import World
 from trimtab_training.adapters import ComposedAdapter, LinearAdapter, load_adapter, save_adapter
 from trimtab_training.errors import ConfigError
+from trimtab_training.fit.fit import fit_adapter
 from trimtab_training.fit.ranks import (
     Size,
     check_budget,
@@ -129,3 +132,28 @@ def test_that_a_budget_below_the_smallest_size_is_refused_with_both_numbers() ->
 def test_that_a_budget_for_a_kind_of_one_size_is_refused() -> None:
     with pytest.raises(ConfigError, match="'max_megabytes' goes with adapter 'auto'"):
         replace(Recipe(), adapter="linear", max_megabytes=1.0)
+
+
+def test_narrowing_takes_one_thread_and_gives_the_others_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that share a small factorisation spin: a busy machine took 100 times as long."""
+    seen = []
+    of_rank = ComposedAdapter.of_rank
+
+    def watched(
+        self: ComposedAdapter, rank: int, queries: torch.Tensor | None = None
+    ) -> ComposedAdapter:
+        if queries is not None:
+            seen.append(torch.get_num_threads())
+        return of_rank(self, rank, queries)
+
+    monkeypatch.setattr(ComposedAdapter, "of_rank", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit_adapter(world.dataset, world.embeddings, replace(RECIPES["narrow"], epochs=2, folds=2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
