@@ -8,11 +8,10 @@ import ssl
 from pathlib import Path
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when it is imported, by whatever is first
+os.environ["OMP_NUM_THREADS"] = "1"  # on tiny arrays, threads would only wait for one another
 
-import faiss
 import httpx._transports.default as httpx_transport
 import pytest
-import torch
 
 from tests.support.qdrant.fixtures import qdrant, running_standin, standin
 
@@ -26,8 +25,6 @@ def pytest_configure() -> None:
         # So a shell starts a script's jobs in the background, and commands would inherit it: tests
         # interrupt them as a user does.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    torch.set_num_threads(1)  # tiny arrays: threads would only wait for one another
-    faiss.omp_set_num_threads(1)
     _read_authorities_once()
 
 

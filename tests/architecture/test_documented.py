@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -26,6 +27,13 @@ COMMANDS = sorted(point.name for point in entry_points(group="trimtab.commands")
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
+def public_docstrings(path: Path) -> tuple[tuple[str, str], ...]:
+    """Give the docstrings of a module and its public classes, functions and methods, by names."""
+    parts = public_parts(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple((name, ast.get_docstring(node) or "") for name, node in parts)
+
+
 def public_parts(tree: ast.Module) -> Iterator[tuple[str, Documented]]:
     """Give a module and its public classes, functions and methods, with their names."""
     yield "module", tree
@@ -44,15 +52,13 @@ def public_parts(tree: ast.Module) -> Iterator[tuple[str, Documented]]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_everything_public_has_a_docstring(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not [name for name, node in public_parts(tree) if not ast.get_docstring(node)]
+    assert not [name for name, docstring in public_docstrings(path) if not docstring]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstrings_begin_with_one_line_of_their_own(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for name, node in public_parts(tree):
-        first, *more = (ast.get_docstring(node) or "").splitlines()
+    for name, docstring in public_docstrings(path):
+        first, *more = docstring.splitlines()
         assert first.rstrip("`'\"").endswith((".", "?")), f"{name}: {first}"
         assert not more or not more[0], f"{name}: {first}"
 
