@@ -23,6 +23,7 @@ class TextTable:
         self._numbers: dict[str | int, int] = {}
         self._digests = array("Q")  # as ``_compared`` gives it; 0 while there is no text
         self._written = array("q")  # numbers in the order of the file
+        self._bare: dict[int, None] = {}  # ids that came without a text, which may yet come
 
     def number(self, key: str | int) -> int:
         """Give an id's number, whether or not its text has come."""
@@ -36,27 +37,46 @@ class TextTable:
         return self._numbers.get(name)
 
     def add(self, text: Text) -> tuple[int, bool]:
-        """Keep a text; the first under an id stays.
+        """Keep a text; the first under an id stays, and an id alone waits for one.
 
         Returns:
             Its number, and whether another text already has its id.
         """
         digest = text_key(text.joined)
         number = self.number(digest if text.name is None else text.name)
-        if self._digests[number]:
+        if self._digests[number] and number not in self._bare:
             return number, self.has_other(text)
         self._digests[number] = self._compared(text)
+        if text.name is not None and not text.joined:
+            self._bare[number] = None
+            return number, False
+        self._bare.pop(number, None)
+        self._write(self._record(text, digest), number)
+        return number, False
+
+    def _write(self, record: dict[str, Any], number: int) -> None:
+        """Write one line, which opens the file."""
         if self._file is None:
             self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(self._record(text, digest), ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._written.append(number)
-        return number, False
+
+    def write_bare(self) -> int:
+        """Write the ids whose text never came, with an empty one; say how many those are."""
+        name_of = self.namer()
+        for number in self._bare:
+            self._write(self._record(Text("", name=name_of(number)), 0), number)
+        n_bare = len(self._bare)
+        self._bare.clear()
+        return n_bare
 
     def has_other(self, text: Text) -> bool:
         """Tell whether a text's id already has another text; an id alone has none of its own."""
         number = None if text.name is None else self._numbers.get(text.name)
         if number is None or not self._digests[number] or not text.joined:
             return False
+        if number in self._bare:
+            return False  # the text that it waits for
         return self._digests[number] != self._compared(text)
 
     def _compared(self, text: Text) -> int:
@@ -78,8 +98,8 @@ class TextTable:
 
     @property
     def n_texts(self) -> int:
-        """Count the texts in the file."""
-        return len(self._written)
+        """Count the texts, ids that wait for theirs among them."""
+        return len(self._written) + len(self._bare)
 
     def count_different(self) -> int:
         """Count the texts that differ: queries by more than case and outer marks."""

@@ -169,8 +169,10 @@ class DatasetWriter:
         Raises:
             DataError: Too much was dropped, or nothing is left.
         """
-        self.queries.close()
-        self.documents.close()
+        for what, table in (("query", self.queries), ("document", self.documents)):
+            if n_bare := table.write_bare():
+                self.tally.note(f"a {what} of which there is an id alone, stored so", -1, n_bare)
+            table.close()
         splits = self._settle(split_by, merge_queries=merge_queries)
         self.understood.grades(splits.grade)
         counts = {

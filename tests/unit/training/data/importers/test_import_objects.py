@@ -107,6 +107,21 @@ def test_empty_document_among_others_keeps_its_row(tmp_path: Path) -> None:
     ]
     rows[3]["context"] += [{"id": "empty", "text": "", "source": "a b"}]
     assert imported(tmp_path, rows)["q3"] == {"text 3": 1.0, "": 1.0}
+    record = json.loads((tmp_path / "out" / "import.json").read_text(encoding="utf-8"))
+    (noted,) = record["noted"]
+    assert noted["count"] == 1
+    assert noted["reason"] == "a document of which there is an id alone, stored so"
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_text_of_an_id_counts_wherever_it_stands(tmp_path: Path, is_late: bool) -> None:
+    """Exports write a document out once, and name it by its id elsewhere, even before."""
+    rows = [{"query": f"q{n}", "context": {"id": f"c{n % 6}"}} for n in N]
+    for n in range(6):
+        rows[n + 6 * is_late]["context"]["text"] = f"text {n}"
+    assert imported(tmp_path, rows) == {f"q{n}": {f"text {n % 6}": 1.0} for n in N}
+    record = json.loads((tmp_path / "out" / "import.json").read_text(encoding="utf-8"))
+    assert (record["noted"], record["left_out"]) == ([], [])
 
 
 def test_judgements_inside_a_query_are_graded_by_the_ids_of_a_corpus(tmp_path: Path) -> None:
