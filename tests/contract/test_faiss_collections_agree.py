@@ -29,6 +29,7 @@ from tests.support.faiss_pairs import (
     must,
     query,
 )
+from tests.support.faiss_trials import forked_trials  # noqa: F401  # for every test here
 from tests.support.qdrant.agreement import Ask, Pair, plain
 from tests.support.qdrant.fixtures import qdrant  # noqa: F401
 

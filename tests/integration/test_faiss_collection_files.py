@@ -16,6 +16,7 @@ from tests.support.faiss_collections import (
     vectors_of,
     write_collection,
 )
+from tests.support.faiss_trials import forked_trials  # noqa: F401  # for every test here
 from trimtab.errors import ConfigError, MissingExtraError
 from trimtab.faiss_collections import Collections
 from trimtab.settings import CollectionSettings
@@ -44,7 +45,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
         Collections.load([settings])
 
 
-@pytest.mark.parametrize("kind", ["Flat", "IVF4,Flat", "IVF4,PQ4x4", "L2norm,IVF4,SQ8", "HNSW8"])
+@pytest.mark.parametrize("kind", ["Flat", "IVF4,Flat", "IVF4,PQ4x4np", "L2norm,IVF4,SQ8", "HNSW8"])
 def test_a_file_cut_short_by_a_few_bytes_is_refused(tmp_path: Path, kind: str) -> None:
     """Faiss takes a last number that lacks some bytes; behind the end there may be nothing."""
     settings = write_collection(tmp_path, build_index(kind, VECTORS))
@@ -77,9 +78,9 @@ def test_metrics_that_qdrant_has_not_are_refused(tmp_path: Path) -> None:
     [
         ("SQ8", "Manhattan"),
         ("PQ4x4np", "Manhattan"),
-        ("IVF4,PQ4x4", "Manhattan"),
+        ("IVF4,PQ4x4np", "Manhattan"),
         ("PCA8,SQ8", "Manhattan"),
-        ("PQ4x4,RFlat", "Manhattan"),
+        ("PQ4x4np,RFlat", "Manhattan"),
         ("LSH", "Euclid"),
     ],
 )

@@ -44,6 +44,8 @@ def build_index(
     if distance == "Cosine":
         vectors = normalise(vectors)
     index = faiss.index_factory(vectors.shape[1], kind, METRICS[distance])
+    if kind.startswith("OPQ"):  # one of the rotations that it might find serves as well as another
+        faiss.downcast_VectorTransform(index.chain.at(0)).niter = 1
     index.train(vectors)
     if numbers is not None or "IDMap" in kind:
         chosen = np.arange(len(vectors)) if numbers is None else np.array(numbers)

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 from tests.support.faiss_collections import build_index, serving, vectors_of, write_collection
 from tests.support.qdrant import world
 from tests.support.qdrant.agreement import Ask, Pair
-from tests.support.qdrant.fixtures import connect, unique_name
+from tests.support.qdrant.fixtures import KEPT_OPEN, connect, unique_name
 from tests.support.qdrant.process import Server
 from trimtab.faiss_collections import Collections
 
@@ -71,7 +71,8 @@ def making_pairs(server: Server, folders: pytest.TempPathFactory) -> Iterator[Ma
         index = build_index(kind, VECTORS, distance)
         settings = write_collection(folder, index, ids(), payloads(), name)
         front = serving(Collections.load([settings], alone=True))
-        client = QdrantClient(url=front.__enter__(), check_compatibility=False)
+        url = front.__enter__()
+        client = QdrantClient(url=url, check_compatibility=False, limits=KEPT_OPEN)
         fronts.append((client, front))
         return client
 

@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from qdrant_client import QdrantClient
 
 from tests.support.qdrant.process import Server, running_server
 
 _GRPC_PORT = 6334
+KEPT_OPEN = httpx.Limits(keepalive_expiry=1)
+"""Connections kept for the next request, as the client does elsewhere; not on the loopback.
+
+Given up long before a server does, which would close one that is just being used.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +78,7 @@ def client_options(server: Server, *, grpc: bool) -> dict[str, Any]:
         "prefer_grpc": grpc,
         "api_key": server.api_key,
         "timeout": 30,
+        "limits": KEPT_OPEN,
         "check_compatibility": False,
     }
 
