@@ -12,13 +12,17 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import uvicorn
+from pydantic import BaseModel
 
-from tests.support.qdrant.record import Recorder
-from tests.support.qdrant.registry import Registry
-from tests.support.qdrant.rest import RestApp
-from tests.support.qdrant.rpc import start_rpc
+sys.modules["fastembed"] = None  # type: ignore[assignment]  # the client takes it where it is
+with patch.object(BaseModel, "model_rebuild"):  # each of the client's models once it is used
+    from tests.support.qdrant.record import Recorder
+    from tests.support.qdrant.registry import Registry
+    from tests.support.qdrant.rest import RestApp
+    from tests.support.qdrant.rpc import start_rpc
 
 HOST = "127.0.0.1"
 _GRACE_S = 1.0
