@@ -60,6 +60,7 @@ class RequestReader:
         self._n_heads = 0  # requests of HEAD in what is kept
         self._n_fed = 0
         self._raw = b""  # what holds the head that is not whole yet, and perhaps more before it
+        self._has_blanks: bool | None = None  # at the ends of its lines; None: not looked for yet
         self._forget_head()
         self._parser = httptools.HttpRequestParser(self)
 
@@ -103,6 +104,7 @@ class RequestReader:
             self._raw += data
         else:
             self._raw, self._n_heads = data, 0
+        self._has_blanks = None
         self._n_begun = 0
         try:
             self._parser.feed_data(data)
@@ -191,7 +193,9 @@ class RequestReader:
         raw = self._raw
         if self._target + b" HTTP/1.1\r\n" not in raw:
             self._check_protocol(version)
-        if b" \r\n" in raw or b"\t\r\n" in raw:  # no part of a value: RFC 9110, 5.5
+        if self._has_blanks is None:  # once for all heads that came together
+            self._has_blanks = b" \r\n" in raw or b"\t\r\n" in raw
+        if self._has_blanks:  # no part of a value: RFC 9110, 5.5
             self._fields = [(name, value.rstrip(b" \t")) for name, value in self._fields]
         head = read_head(self._parser.get_method(), self._target, self._fields, version)
         head.keep_alive = head.keep_alive and self._parser.should_keep_alive()
