@@ -448,8 +448,8 @@ def nudged_encoder() -> bytes:
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize("grpc", [False, True])
-def test_a_canary_draws_a_text_always_alike(world: World, tmp_path: Path, *, grpc: bool) -> None:
+def test_a_canary_draws_a_text_always_alike(world: World, tmp_path: Path) -> None:
+    """Alone or in a batch, over either protocol, and by a file of other last bits."""
     write_model(tmp_path / "adapter.onnx", seed=5)
     config = tmp_path / "sidecar.toml"
     config.write_text(
@@ -466,23 +466,25 @@ file = "words.onnx"
 """
     )
     texts = [" ".join(pair) for pair in itertools.combinations(WORDS[:8], 2)]
+    ways = [(exact(raw(text)), exact(world.adapted(text))) for text in texts]
     drawn = []
     for content, in_batch in ((encoder_bytes(), False), (nudged_encoder(), True)):
         (tmp_path / "words.onnx").write_bytes(content)
+        searches = [models.QueryRequest(query=asked(text), limit=DEPTH) for text in texts]
         with running_sidecar(config=config) as sidecar:
-            client = replace(world, sidecar=sidecar).client(grpc=grpc)
-            searches = [models.QueryRequest(query=asked(text), limit=DEPTH) for text in texts]
-            if in_batch:
-                answers = client.query_batch_points(world.name, searches)
-            else:
-                answers = [
-                    client.query_points(world.name, each.query, limit=DEPTH) for each in searches
-                ]
-            client.close()
-        hits = [found(answer.points) for answer in answers]
-        ways = [(exact(raw(text)), exact(world.adapted(text))) for text in texts]
-        drawn.append([way.index(hit) for way, hit in zip(ways, hits, strict=True)])
-    assert drawn[0] == drawn[1]
+            for grpc in (False, True):
+                client = replace(world, sidecar=sidecar).client(grpc=grpc)
+                if in_batch:
+                    answers = client.query_batch_points(world.name, searches)
+                else:
+                    answers = [
+                        client.query_points(world.name, each.query, limit=DEPTH)
+                        for each in searches
+                    ]
+                client.close()
+                hits = [found(answer.points) for answer in answers]
+                drawn.append([way.index(hit) for way, hit in zip(ways, hits, strict=True)])
+    assert drawn == [drawn[0]] * 4
     assert set(drawn[0]) == {0, 1}
 
 
