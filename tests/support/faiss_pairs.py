@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,10 @@ def making_pairs(server: Server, folders: pytest.TempPathFactory) -> Iterator[Ma
         return client
 
     yield make
-    for client, front in fronts:
+    for client, _ in fronts:
         client.close()
-        front.__exit__(None, None, None)
+    with ThreadPoolExecutor(len(fronts) or 1) as pool:  # each looks up seldom whether it shall end
+        list(pool.map(lambda each: each[1].__exit__(None, None, None), fronts))
     for pair in made.values():
         engine.delete_collection(pair.name)
     engine.close()
