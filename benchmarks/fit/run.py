@@ -3,7 +3,8 @@
 Each set is fitted with ``trimtab fit``, no knobs, in a process of its own: by this checkout, and by
 ``--rival`` in turn with it, so that both meet the same machine. Widths that no data here has are
 made of real vectors: an orthogonal map from 384 values to more, and noise of a tenth of a vector's
-length. The command's own evaluation and report are part of what is measured.
+length. The command's own evaluation and report are part of what is measured. With ``--busy``,
+other processes keep cores busy meanwhile, as on a machine that does more than this.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,26 @@ from benchmarks.record import ROOT, commit_of, run_measured, write_results
 
 HERE = Path(__file__).resolve().parent
 NOISE = 0.1
-COMMAND = "from trimtab.commands.group import main; main()"
+COMMAND = """
+import sys, trimtab
+assert trimtab.__file__.startswith(sys.argv.pop(1)), trimtab.__file__
+from trimtab.commands.group import main
+main()
+"""
+
+
+@contextmanager
+def busy(n_processes: int) -> Iterator[None]:
+    """Keep cores busy."""
+    spinning = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n_processes)
+    ]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 def lifted(dataset: Path, dim: int, place: Path) -> Path:
@@ -55,9 +77,10 @@ def fit(dataset: Path, checkout: Path, seed: int, place: Path) -> dict[str, Any]
     arguments = ["fit", str(dataset), "--embeddings", str(dataset / "embeddings"), "-o", str(model)]
     arguments += ["--seed", str(seed), "--allow-identity"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    roots = os.pathsep.join(str(checkout / root) for root in ("sidecar", "training"))
     seconds, peak_gb = run_measured(
-        [sys.executable, "-c", COMMAND, *arguments],
-        env={**os.environ, "PYTHONPATH": str(checkout)},
+        [sys.executable, "-c", COMMAND, str(checkout), *arguments],
+        env={**os.environ, "PYTHONPATH": roots},
         cwd=place,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -82,6 +105,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of dataset folders")
     parser.add_argument("--rival", type=Path, help="another checkout, fitted in turn with this one")
     parser.add_argument("--only", action="append", help="SET or SET:DIM; may be repeated")
+    parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     names = [path.parent.name for path in sorted(options.data.glob("*/qrels"))]
@@ -95,10 +119,12 @@ def main() -> None:
             name, _, dim = cell.partition(":")
             dataset = (options.data / name).resolve()
             folder = lifted(dataset, int(dim), place) if dim else dataset
-            outcome = {
-                who: fit(folder, where, options.seed, place) for who, where in checkouts.items()
-            }
-            found[cell] = {"seed": options.seed, **outcome}
+            outcome = {}
+            for who, where in checkouts.items():
+                with busy(options.busy):
+                    outcome[who] = fit(folder, where, options.seed, place)
+            key = f"{cell}, beside {options.busy} busy" if options.busy else cell
+            found[key] = {"seed": options.seed, **outcome}
             if options.rival:
                 outcome["rival"]["commit"] = commit_of(options.rival)
             print(cell, json.dumps(outcome), flush=True)
