@@ -9,7 +9,7 @@ Source:
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,13 +72,12 @@ class AdamW:
         self,
     ) -> Iterator[tuple[list[Tensor], list[Tensor], list[dict[str, Tensor]]]]:
         """Group what has a gradient by its type and device, as the kernel wants it."""
-        found = [
-            (parameter, parameter.grad, state)
-            for parameter, state in zip(self._parameters, self._states, strict=True)
-            if parameter.grad is not None
-        ]
-        found.sort(key=lambda one: (str(one[0].dtype), str(one[0].device)))
-        for _, group in groupby(found, key=lambda one: (one[0].dtype, one[0].device)):
+        groups: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor, Any]]] = {}
+        for parameter, state in zip(self._parameters, self._states, strict=True):
+            if (gradient := parameter.grad) is not None:
+                group = groups.setdefault((parameter.dtype, parameter.device), [])
+                group.append((parameter, gradient, state))
+        for group in groups.values():
             parameters, gradients, states = map(list, zip(*group, strict=True))
             yield parameters, gradients, states
 

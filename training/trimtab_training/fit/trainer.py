@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -265,10 +266,17 @@ class Trainer:
             Polyak & Juditsky (1992), doi:10.1137/0330046, with exponential weights.
         """
         decay = min(self._recipe.averaging, self._n_steps / (self._n_steps + _WARM_UP_STEPS))
-        for mean, value in zip(self._mean.parameters(), self.adapter.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-        for kept, buffer in zip(self._mean.buffers(), self.adapter.buffers(), strict=True):
-            kept.copy_(buffer)
+        means, values, kept, buffers = self._averaged
+        torch._foreach_lerp_(means, values, 1 - decay)
+        torch._foreach_copy_(kept, buffers)
+
+    @cached_property
+    def _averaged(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """List the means, what they are of, and buffers likewise; first asked for in a step."""
+        both = self._mean, self.adapter
+        means, values = (list(each.parameters()) for each in both)
+        kept, buffers = (list(each.buffers()) for each in both)
+        return means, values, kept, buffers
 
     def _loss(self, chosen: Tensor, candidates: Tensor, addition: Tensor) -> Tensor:
         """Give the loss of one batch: softmax over candidates, and the document anchor."""
