@@ -23,7 +23,7 @@ PLAIN = replace(QUICK, unlabelled_weights=(0.0,), anchors=(0.3,))
 TINY = replace(PLAIN, epochs=2, folds=2)
 AUTO = replace(QUICK, adapter="auto", epochs=12, hidden=16)
 LOOKING = replace(
-    AUTO, rescore=40, anchors=(0.3,), unlabelled_weights=(0.0,), min_steps=60, max_steps=60
+    AUTO, rescore=40, folds=2, anchors=(0.3,), unlabelled_weights=(0.0,), min_steps=30, max_steps=30
 )
 """With a second look."""
 

@@ -1,6 +1,6 @@
 """A second look: chosen by held-out queries, resumed to the same bytes, refused where it lies."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,37 @@ from trimtab_training.fit.trainer import Trainer
 from trimtab_training.fit.trial_runner import TrialRunner
 
 
+@dataclass
+class Watched:
+    """A fit: what came out of it, what each of its trials trained on, and what it told."""
+
+    trained: dict[str, set[str]] = field(default_factory=dict)
+    told: list[tuple[int, int]] = field(default_factory=list)
+    result: FitResult = field(init=False)
+
+
 @pytest.fixture(scope="module")
-def fitted(world: World) -> FitResult:
-    return fit_adapter(world.dataset, world.embeddings, LOOKING)
+def watched(world: World) -> Watched:
+    watched, asked = Watched(), TrialRunner.make_trainer
+
+    def make(self: TrialRunner, name: str, *given: Any, **named: Any) -> Trainer:
+        watched.trained[name] = set(self.queries(given[1], given[2]))
+        return asked(self, name, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrialRunner, "make_trainer", make)
+        watched.result = fit_adapter(
+            world.dataset,
+            world.embeddings,
+            LOOKING,
+            progress=lambda *both: watched.told.append(both),
+        )
+    return watched
+
+
+@pytest.fixture(scope="module")
+def fitted(watched: Watched) -> FitResult:
+    return watched.result
 
 
 def look_of(result: FitResult) -> SecondLookFit:
@@ -73,18 +101,8 @@ def test_its_file_gives_what_was_trained(world: World, fitted: FitResult) -> Non
     assert (order[0] == order[1]).mean() > 0.9
 
 
-def test_what_a_fold_holds_out_trains_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained: dict[str, set[str]] = {}
-    asked = TrialRunner.make_trainer
-
-    def make(self: TrialRunner, name: str, *given: Any, **named: Any) -> Trainer:
-        trained[name] = set(self.queries(given[1], given[2]))
-        return asked(self, name, *given, **named)
-
-    monkeypatch.setattr(TrialRunner, "make_trainer", make)
-    fit_adapter(world.dataset, world.embeddings, LOOKING)
+def test_what_a_fold_holds_out_trains_nothing(world: World, watched: Watched) -> None:
+    trained = watched.trained
     both = {name: queries for name, queries in trained.items() if "two-sided" in name}
     assert len(both) >= 4
     for name, queries in both.items():
@@ -160,10 +178,8 @@ def test_an_interrupted_one_is_resumed_to_the_same_bytes(
     assert look.validation == wanted.validation
 
 
-def test_progress_reaches_its_end_only_when_it_is_there(world: World) -> None:
-    told: list[tuple[int, int]] = []
-    fit_adapter(world.dataset, world.embeddings, LOOKING, progress=lambda *both: told.append(both))
-    shares = [done / total for done, total in told]
+def test_progress_reaches_its_end_only_when_it_is_there(watched: Watched) -> None:
+    shares = [done / total for done, total in watched.told]
     assert shares[-1] == pytest.approx(1, abs=0.02)
     assert sum(share > 0.99 for share in shares) < len(shares) / 4
 
@@ -197,18 +213,9 @@ def test_a_budget_for_the_file_and_a_second_look_do_not_go_together() -> None:
         parse_recipe({"rescore": 100, "max_megabytes": 1.0}, "recipe.toml")
 
 
-def test_no_fold_is_trained_again_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    names: list[str] = []
-    asked = TrialRunner.make_trainer
-
-    def make(self: TrialRunner, name: str, *given: Any, **named: Any) -> Trainer:
-        names.append(name)
-        return asked(self, name, *given, **named)
-
-    monkeypatch.setattr(TrialRunner, "make_trainer", make)
-    fit_adapter(world.dataset, world.embeddings, LOOKING)
-    assert any("two-sided" in name for name in names)
-    assert not any(name.endswith("-again") for name in names)
+def test_no_fold_is_trained_again_for_it(watched: Watched) -> None:
+    assert any("two-sided" in name for name in watched.trained)
+    assert not any(name.endswith("-again") for name in watched.trained)
 
 
 @pytest.mark.parametrize("value", [-1, 10_001, 2.5, "100"])
