@@ -117,7 +117,7 @@ def _styled() -> Iterator[Any]:
         from matplotlib.figure import Figure
     finally:
         talk.setLevel(level)
-    with matplotlib.style.context(["default", _STYLE], after_reset=True):
+    with matplotlib.style.context(_STYLE, after_reset=True):
         yield Figure
 
 

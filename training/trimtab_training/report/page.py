@@ -1,8 +1,10 @@
 """The page: what each section shows, from the record of an evaluation."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,6 +26,10 @@ from trimtab_training.report.plots import (
 )
 from trimtab_training.report.reproduce import as_toml, check_command, one_option_a_line
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_FOLDER = files("trimtab_training.report")
 _N_LOSSES = 5
 _N_GAINS = 3
 _PACKAGES = ("jinja2", "matplotlib")
@@ -64,6 +70,16 @@ def write_report(record: Evaluation, manifest: Manifest | None) -> str:
     Returns:
         One HTML file without scripts, which loads nothing.
     """
+    page = _template().render(
+        style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
+        **_content(record, manifest),
+    )
+    return words.clean(page)
+
+
+@cache
+def _template() -> "Template":
+    """Compile the page's template, which takes longer than to fill it in."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -85,13 +101,7 @@ def write_report(record: Evaluation, manifest: Manifest | None) -> str:
         "size_name": words.size_name,
         "way_name": words.way_name,
     }
-    folder = files("trimtab_training.report")
-    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
-        style=(folder / "page.css").read_text(encoding="utf-8"),
-        **_content(record, manifest),
-    )
-    return words.clean(page)
+    return environment.from_string((_FOLDER / "page.html.j2").read_text(encoding="utf-8"))
 
 
 def _content(record: Evaluation, manifest: Manifest | None) -> dict[str, object]:

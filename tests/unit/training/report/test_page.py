@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from trimtab.model.manifest import Manifest
 from trimtab_training.evaluation.record import Evaluation
 from trimtab_training.report import page as report_page
 from trimtab_training.report import require_packages, write_report
+from trimtab_training.report.drawing import Plot
 from trimtab_training.report.model_card import write_card
 
 OPTIONAL = ("fit", "latency", "approximate", "size_curve", "model", "verdict")
@@ -33,6 +35,26 @@ PLOTS = {"differences", "changes", "frontier", "curves", "sizes", "recall"}
 CHANGED = {"wins": 102, "losses": 17, "ties": 181}
 BAD = ("\x00", "\x1b[31m", "\x85", "\ud800", "\uffff")
 HOSTILE = "<script>alert(1)</script>&lt;\"'><img src=x onerror=alert(2)></textarea>{{ 7 * 7 }}"
+DRAWN: dict[str, Plot] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _draw_once() -> Iterator[None]:
+    """Draw what stands on many pages once: a plot is a function of its numbers."""
+
+    def once(draw: Callable[[Any], Plot]) -> Callable[[Any], Plot]:
+        def drawn(numbers: Any) -> Plot:
+            key = f"{draw.__name__} {numbers!r}"
+            if key not in DRAWN:
+                DRAWN[key] = draw(numbers)
+            return DRAWN[key]
+
+        return drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PLOTS:
+            patch.setattr(report_page, f"plot_{name}", once(getattr(report_page, f"plot_{name}")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +97,7 @@ def test_page_is_sound_and_loads_nothing(html: str, page: HtmlPage) -> None:
 
 
 def test_page_is_a_pure_function_of_the_record(html: str) -> None:
+    DRAWN.clear()
     assert write_report(make_record(), make_manifest()) == html
 
 
@@ -340,6 +363,7 @@ def test_home_that_can_not_be_written_to_is_no_trouble(
 
 
 def test_loggers_of_the_plotting_package_are_left_as_they_were() -> None:
+    DRAWN.clear()
     before = logging.getLogger("matplotlib").level
     write_report(plain_record(), None)
     assert logging.getLogger("matplotlib").level == before
