@@ -29,6 +29,7 @@ class IndexFile:
         kind: Names of the index types, outermost first.
         owner: The index as it was read; faiss frees all parts with it.
         has_own_numbers: True where the caller who filled it chose the numbers.
+        flags: Those that its file was opened with; None where it is from no file.
     """
 
     core: Any
@@ -38,6 +39,7 @@ class IndexFile:
     kind: str
     owner: Any
     has_own_numbers: bool
+    flags: int | None = None
 
     def __len__(self) -> int:
         """Count the rows."""

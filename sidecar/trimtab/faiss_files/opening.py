@@ -1,6 +1,7 @@
 """The door: a FAISS file is tried, opened and taken apart."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from trimtab.faiss_files.index_file import IndexFile, take_apart
@@ -16,11 +17,15 @@ from trimtab.faiss_files.trial import choose_way
 logger = logging.getLogger(__name__)
 
 
-def open_index(path: Path) -> IndexFile:
+def open_index(path: Path, flags: int | None = None) -> IndexFile:
     """Open an index file, mapped into memory where that can be done.
 
     All but flat indexes (with or without an id map) are opened in a child process first, once an
     opening; it takes about as long as importing faiss.
+
+    Args:
+        path: The file.
+        flags: Those of an opening just before this one, which is not tried again.
 
     Raises:
         ConfigError: It is missing, no FAISS index, a binary one, damaged, or of a form whose
@@ -28,7 +33,8 @@ def open_index(path: Path) -> IndexFile:
         MissingExtraError: faiss is not installed.
     """
     faiss = import_faiss()
-    flags = list_ways(faiss)[0] if is_plain(path) else choose_way(path)
+    if flags is None:
+        flags = list_ways(faiss)[0] if is_plain(path) else choose_way(path)
     try:
         owner = read_file(path, flags)
     except MappingError:
@@ -36,4 +42,4 @@ def open_index(path: Path) -> IndexFile:
     file = take_apart(owner, path)
     if not flags:
         logger.warning("this index can't be mapped and is in memory", extra={"index": str(path)})
-    return file
+    return replace(file, flags=flags)

@@ -82,6 +82,11 @@ class FaissSource:
             )
         return cls(ids, stored.dim, stored.is_lossy, kind, _DISTANCES[metric], stored, file)
 
+    @property
+    def flags(self) -> int | None:
+        """Those that the file was opened with; see :func:`open_file`."""
+        return self._file.flags
+
     def copy_to(self, matrix: NDArray[Any]) -> None:
         """Write every stored vector into a matrix of shape ``(rows, dim)``, block by block.
 
@@ -97,15 +102,19 @@ class FaissSource:
             raise DataError(f"a {self.kind} can't give its vectors back: {line}") from error
 
 
-def open_file(path: Path) -> IndexFile:
+def open_file(path: Path, flags: int | None = None) -> IndexFile:
     """Open a FAISS index file.
+
+    Args:
+        path: The file.
+        flags: Those of an opening just before this one, which is not tried again.
 
     Raises:
         DataError: faiss is not installed, or the file is missing, no FAISS index, damaged, or
             holds no vectors.
     """
     with _speaking():
-        file = open_index(path)
+        file = open_index(path, flags)
     if not len(file):
         raise DataError(f"{path} is empty; expected at least one vector")
     return file

@@ -39,14 +39,18 @@ class ServedIndex:
     value: int
 
     @classmethod
-    def open(cls, path: Path) -> "ServedIndex":
+    def open(cls, path: Path, flags: int | None = None) -> "ServedIndex":
         """Read an index and reach through its id map, transforms and refinement.
+
+        Args:
+            path: Its file.
+            flags: Those of an opening just before this one; see :func:`open_file`.
 
         Raises:
             DataError: The file is no index, its numbers don't tell its rows apart, or it is
                 neither HNSW nor IVF.
         """
-        file = open_file(path)
+        file = open_file(path, flags)
         import faiss
 
         index, numbers = file.owner, require_numbers(path, file)

@@ -103,7 +103,8 @@ def sweep_index(
         raise DataError(f"{source!r} is no index; expected faiss:PATH or faiss:PATH?ids=FILE")
     _check_queries(queries_raw, queries_adapted, documents)
     with open_reference(source, documents, similarity) as reference:
-        served = ServedIndex.open(Path(source.removeprefix(SCHEME).partition("?")[0]))
+        path = Path(source.removeprefix(SCHEME).partition("?")[0])
+        served = ServedIndex.open(path, reference.flags)
         served.check_similarity(similarity, is_unit=reference.is_unit)
         own = similarity if reference.is_lossy else served.similarity
         raw, adapted = (

@@ -33,11 +33,13 @@ class Reference:
         vectors: One a row of the index, in its order.
         is_lossy: True where the index keeps them compressed; these are then the documents.
         is_unit: True where the vectors in the index have unit length.
+        flags: Those that its file was opened with; see :func:`open_file`.
     """
 
     vectors: VectorTable
     is_lossy: bool
     is_unit: bool
+    flags: int | None
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def open_reference(source: str, documents: VectorTable, similarity: str) -> Iter
     """
     stored = FaissSource.open(source)
     _check_ids(stored, documents, source)
-    shape = (len(stored.ids), stored.dim)
+    shape, flags = (len(stored.ids), stored.dim), stored.flags
     with tempfile.TemporaryFile() as file:
         take_space(file.fileno(), shape[0] * shape[1] * np.dtype(np.float32).itemsize)
         matrix = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
@@ -63,7 +65,7 @@ def open_reference(source: str, documents: VectorTable, similarity: str) -> Iter
             for start, block in vectors.blocks():
                 ids = vectors.ids[start : start + len(block)]
                 matrix[start : start + len(block)] = documents.take_ids(ids)
-        yield Reference(vectors, compared.is_lossy, compared.is_unit)
+        yield Reference(vectors, compared.is_lossy, compared.is_unit, flags)
 
 
 def as_compared(vectors: NDArray[np.float32], similarity: str) -> NDArray[np.float32]:

@@ -135,8 +135,8 @@ def test_compressed_index_is_reported_as_lossy(tmp_path: Path, kind: str) -> Non
 def test_index_lives_as_long_as_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[weakref.ref[Any]] = []
 
-    def open_and_watch(path: Path) -> Any:
-        file = open_index(path)
+    def open_and_watch(*given: Any) -> Any:
+        file = open_index(*given)
         opened.append(weakref.ref(file.owner))
         return file
 
