@@ -31,9 +31,9 @@ LOSSLESS = [
     ("IDMap,HNSW16", "HNSW"),
     ("IDMap2,IVF20,Flat", "IVF"),
     ("L2norm,HNSW16", "HNSW"),
-    ("IVF20,PQ8x4,RFlat", "IVF"),
+    ("IVF20,PQ8x4np,RFlat", "IVF"),
 ]
-LOSSY = [("HNSW16_SQ8", "HNSW"), ("IVF20,SQ8", "IVF"), ("IVF20,PQ8x4", "IVF")]
+LOSSY = [("HNSW16_SQ8", "HNSW"), ("IVF20,SQ8", "IVF"), ("IVF20,PQ8x4np", "IVF")]
 
 
 def write_index(

@@ -123,7 +123,7 @@ def test_whitened_vectors_are_not_given_back(tmp_path: Path) -> None:
         FaissSource.open(f"faiss:{path}")
 
 
-@pytest.mark.parametrize("kind", ["SQ8", "SQfp16", "PQ4x4", "IVF4,SQ8", "HNSW8,SQ8"])
+@pytest.mark.parametrize("kind", ["SQ8", "SQfp16", "PQ4x4np", "IVF4,SQ8", "HNSW8,SQ8"])
 def test_compressed_index_is_reported_as_lossy(tmp_path: Path, kind: str) -> None:
     source = FaissSource.open(f"faiss:{index_file(tmp_path / 'x.faiss', kind)}")
     assert source.lossy

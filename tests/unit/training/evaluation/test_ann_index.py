@@ -25,11 +25,11 @@ def opened(folder: Path, index: Any) -> ServedIndex:
         ("HNSW8,Flat", ("HNSW", "efSearch", "IndexHNSWFlat")),
         ("HNSW8,SQ8", ("HNSW", "efSearch", "IndexHNSWSQ")),
         ("IVF4,Flat", ("IVF", "nprobe", "IndexIVFFlat")),
-        ("IVF4,PQ4x4", ("IVF", "nprobe", "IndexIVFPQ")),
+        ("IVF4,PQ4x4np", ("IVF", "nprobe", "IndexIVFPQ")),
         ("IVF4_HNSW8,Flat", ("IVF", "nprobe", "IndexIVFFlat")),
         ("PCA8,IVF4,Flat", ("IVF", "nprobe", "IndexIVFFlat")),
         ("L2norm,HNSW8,Flat", ("HNSW", "efSearch", "IndexHNSWFlat")),
-        ("OPQ4,IVF4,PQ4x4,RFlat", ("IVF", "nprobe", "IndexIVFPQ")),
+        ("OPQ4,IVF4,PQ4x4np,RFlat", ("IVF", "nprobe", "IndexIVFPQ")),
     ],
 )
 def test_graph_or_lists_are_found_in_their_wrappers(

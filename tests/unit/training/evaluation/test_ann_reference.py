@@ -33,7 +33,7 @@ def test_rows_stand_in_the_order_of_the_index(tmp_path: Path) -> None:
         assert found.vectors.ids == ids
 
 
-@pytest.mark.parametrize("kind", ["HNSW8,SQ8", "IVF4,PQ4x4", "PCA8,IVF4,Flat"])
+@pytest.mark.parametrize("kind", ["HNSW8,SQ8", "IVF4,PQ4x4np", "PCA8,IVF4,Flat"])
 def test_compressed_vectors_give_way_to_the_documents(tmp_path: Path, kind: str) -> None:
     order = np.random.default_rng(1).permutation(400)
     source = save(tmp_path, build(kind, ROWS[order]), ids=[DOCUMENTS.ids[row] for row in order])
@@ -75,7 +75,7 @@ def test_vectors_of_other_lengths_are_not_called_unit(tmp_path: Path, kind: str)
 # Other documents
 
 
-@pytest.mark.parametrize("kind", ["HNSW8,Flat", "HNSW8,SQ8", "IVF4,PQ4x4"])
+@pytest.mark.parametrize("kind", ["HNSW8,Flat", "HNSW8,SQ8", "IVF4,PQ4x4np"])
 def test_ids_in_another_order_than_the_rows_are_refused(tmp_path: Path, kind: str) -> None:
     source = save(tmp_path, build(kind, ROWS), ids=DOCUMENTS.ids[::-1])
     message = r"of 400 vectors in .* are not those .*; check the order of the ids, and the encoder"
