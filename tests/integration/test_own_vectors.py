@@ -185,7 +185,7 @@ def test_search_says_what_is_wrong_with_its_queries(
     assert message in said(result)
 
 
-SHORT = 'adapter = "linear"\nepochs = 1\nmin_steps = 1\nmax_steps = 2\n'
+SHORT = 'adapter = "linear"\nepochs = 1\nmin_steps = 1\nmax_steps = 2\nfolds = 2\n'
 FOLLOWS = ", and have no unit length: the fit compares by it, too"
 
 

@@ -23,7 +23,7 @@ from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 from trimtab_training.fit.fit import FitSettings, fit_adapter
 from trimtab_training.learning_curve import draw_nested, measure_size_curve
 
-QUICK = dataclasses.replace(fits.QUICK, epochs=12, folds=2)
+QUICK = dataclasses.replace(fits.PLAIN, epochs=12, folds=2)
 
 
 @pytest.fixture(scope="module")

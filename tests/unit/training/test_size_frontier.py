@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,9 +21,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-@pytest.fixture
-def fitted(world: World, tmp_path: Path) -> FitResult:
+@pytest.fixture(scope="module")
+def whole(world: World) -> FitResult:
     return fit_adapter(world.dataset, world.embeddings, RECIPES["narrow"])
+
+
+@pytest.fixture
+def fitted(whole: FitResult) -> FitResult:
+    """A fit whose adapters a test may change."""
+    return copy.deepcopy(whole)
 
 
 @torch.no_grad()

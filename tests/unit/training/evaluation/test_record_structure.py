@@ -19,8 +19,8 @@ from trimtab_training.data.training_digest import TrainedOn
 
 STRUCTURE = json.loads(Path(__file__).with_name("record_structure.json").read_text())
 RECIPE = """epochs = 4
-min_steps = 60
-learning_rate = 0.02
+min_steps = 20
+learning_rate = 0.05
 hidden = 4
 ranks = [2]
 folds = 2
