@@ -11,7 +11,7 @@ from trimtab.model.manifest import Manifest
 from trimtab.model.onnx_file import check_model
 from trimtab_training.adapters import Adapter, ComposedAdapter
 from trimtab_training.embeddings.store import EncoderInfo
-from trimtab_training.evaluation.latency import measure_latency
+from trimtab_training.evaluation.latency import measure_calls
 from trimtab_training.evaluation.origin import SizePoint
 from trimtab_training.export.onnx_export import ROUNDING, describe_adapter, export_adapter
 from trimtab_training.export.quantised_graph import can_quantise
@@ -106,12 +106,11 @@ def measure_sizes(
     for size in sizes:
         content = export_adapter(size.adapter, manifest, queries=queries)
         served = ServedAdapter.from_bytes(content)
-        latency = measure_latency(served.transform, queries, manifest.dim_out)
         points.append(
             SizePoint(
                 rank=size.rank,
                 size_bytes=len(content),
-                transform_us=latency.transform_us.p50,
+                transform_us=measure_calls(served.transform, queries, manifest.dim_out).p50,
                 held_out_gain=size.gain,
                 loss=size.loss,
                 loss_standard_error=size.loss_error,

@@ -63,13 +63,7 @@ def measure_latency(transform: Transform, queries: NDArray[np.float32], dim_out:
         queries: Queries to use, float32, shape ``(n, dim_in)``, at least one.
         dim_out: Values in an adapted query.
     """
-    shape = dim_out, queries.shape[1]
-    matrix = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    rows = [np.ascontiguousarray(row) for row in queries[:_BATCH]]
-    for _ in range(_WARM_UP):
-        transform(rows[0])
-        matrix @ rows[0]
-    ours, theirs = _time_in_turn(transform, matrix.__matmul__, rows)
+    ours, theirs = _time_calls(transform, queries, dim_out)
     return Latency(
         dim_in=queries.shape[1],
         dim_out=dim_out,
@@ -83,6 +77,24 @@ def measure_latency(transform: Transform, queries: NDArray[np.float32], dim_out:
             system=f"{platform.system()} {platform.machine()}",
         ),
     )
+
+
+def measure_calls(transform: Transform, queries: NDArray[np.float32], dim_out: int) -> Times:
+    """Time single queries alone, as :func:`measure_latency` does."""
+    return _quantiles(_time_calls(transform, queries, dim_out)[0])
+
+
+def _time_calls(
+    transform: Transform, queries: NDArray[np.float32], dim_out: int
+) -> tuple[list[int], list[int]]:
+    """Time single queries, and numpy's product of a matrix and each; nanoseconds."""
+    shape = dim_out, queries.shape[1]
+    matrix = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    rows = [np.ascontiguousarray(row) for row in queries[:_BATCH]]
+    for _ in range(_WARM_UP):
+        transform(rows[0])
+        matrix @ rows[0]
+    return _time_in_turn(transform, matrix.__matmul__, rows)
 
 
 def _time_in_turn(
