@@ -10,14 +10,14 @@ from tests.support.worlds import World, make_world
 from trimtab_training.fit.fit import FitSettings, fit_adapter
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fitted]:
-    """Fits by the names of their recipes, each run once: tests only read them."""
+    """Fits by the names of their recipes, each run once a process: tests only read them."""
 
     @cache
     def fit(name: str) -> Fitted:
