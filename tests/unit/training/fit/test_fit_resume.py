@@ -118,7 +118,7 @@ def test_resume_repeats_no_finished_trial(
 def test_interrupted_trial_goes_on_at_the_step_that_was_kept(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(TINY, min_steps=8 * trial.ROUND)
+    recipe = replace(TINY, min_steps=2 * trial.ROUND, screened_steps=1.0)
     rounds: list[str] = []
     train_round = trial.Trainer._train_round
 
