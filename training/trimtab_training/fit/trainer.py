@@ -273,10 +273,9 @@ class Trainer:
     @cached_property
     def _averaged(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         """List the means, what they are of, and buffers likewise; first asked for in a step."""
-        both = self._mean, self.adapter
-        means, values = (list(each.parameters()) for each in both)
-        kept, buffers = (list(each.buffers()) for each in both)
-        return means, values, kept, buffers
+        means: list[Tensor] = list(self._mean.parameters())
+        values: list[Tensor] = list(self.adapter.parameters())
+        return means, values, list(self._mean.buffers()), list(self.adapter.buffers())
 
     def _loss(self, chosen: Tensor, candidates: Tensor, addition: Tensor) -> Tensor:
         """Give the loss of one batch: softmax over candidates, and the document anchor."""
