@@ -168,8 +168,7 @@ def test_address_that_answers_its_check_with_5xx_is_left_until_it_is_well(
 def test_a_lone_address_that_nobody_asks_is_seen_to_be_gone_and_back(
     tmp_path: Path, fault: str
 ) -> None:
-    often = {"check_interval_s": 0.02}
-    with raw_upstream() as qdrant, running_place(tmp_path, [qdrant], upstream=often) as place:
+    with raw_upstream() as qdrant, running_place(tmp_path, [qdrant]) as place:
         address = f"127.0.0.1:{qdrant.port}"
 
         def seen() -> tuple[int, float]:

@@ -17,7 +17,8 @@ from unittest.mock import patch
 import uvicorn
 from pydantic import BaseModel
 
-sys.modules["fastembed"] = None  # type: ignore[assignment]  # the client takes it where it is
+if __name__ == "__main__":  # and not where pytest looks for doctests
+    sys.modules["fastembed"] = None  # type: ignore[assignment]  # the client takes it where it is
 with patch.object(BaseModel, "model_rebuild"):  # each of the client's models once it is used
     from tests.support.qdrant.record import Recorder
     from tests.support.qdrant.registry import Registry
