@@ -1,6 +1,7 @@
 """Encoders that differ in kind: exported as the library has them, or refused in one line."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from tests.support.tiny_architectures import ARCHITECTURES, MAX_TOKENS, write_architecture
 from tests.support.tiny_encoder import write_tiny_bert
+from tests.support.traced_once import read_operators_once
 from trimtab import TextEncoder
 from trimtab.commands.group import main
 from trimtab_training.export.probe_texts import probe_texts
@@ -19,6 +21,13 @@ TOLERANCE = 1e-5
 """Of a coordinate, and of 1 - cosine: float32 in two orders of adding up."""
 TEXTS = [*probe_texts(MAX_TOKENS), *(" ".join(["plan"] * number) for number in range(30))]
 REFUSED = "big_bird"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _read_operators_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        read_operators_once(patch)
+        yield
 
 
 def export(folder: Path, file: Path, *more: str) -> click.testing.Result:

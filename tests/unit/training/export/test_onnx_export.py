@@ -1,5 +1,7 @@
 """Export: the same answers as torch, in a file that the runtime accepts, or nothing."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.traced_once import read_operators_once
 from trimtab.model.adapter import Adapter as ServedAdapter
 from trimtab.model.onnx_file import check_model
 from trimtab_training.adapters import (
@@ -22,6 +25,13 @@ from trimtab_training.export.onnx_export import describe_adapter, export_adapter
 
 ENCODER = EncoderInfo("toy", "sha256:toy", 12, normalised=True, query_prefix="query: ")
 SAME = 1e-5  # what export itself demands
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _read_operators_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        read_operators_once(patch)
+        yield
 
 
 class Gated(Adapter):
