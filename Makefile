@@ -5,7 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 SHARED ?= ../shared/data
-TEST_WORKERS ?= 2
+# On two cores: many tests wait for sockets.
+TEST_WORKERS ?= 3
 # Of the tests' order; make shows it with the command, and SEED=... runs the same order again.
 SEED ?= $(shell $(PYTHON) -c 'import random; print(random.randrange(2**32))')
 
